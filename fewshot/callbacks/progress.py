@@ -1,0 +1,41 @@
+"""The progress bar: loss, accuracy and episodes a second."""
+
+import time
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import RichProgressBar
+
+from fewshot.episodes import count
+
+
+class EpisodeProgressBar(RichProgressBar):
+    """Lightning's Rich progress bar, with the training episodes a second over all ranks.
+
+    Args:
+        refresh_rate: steps between two refreshes of the bar.
+    """
+
+    def __init__(self, refresh_rate: int = 10) -> None:
+        super().__init__(refresh_rate=refresh_rate, leave=False)
+        self._since = time.perf_counter()
+        self._episodes = 0
+
+    def on_train_epoch_start(self, trainer: L.Trainer, *args: Any) -> None:
+        """Start the clock anew, so that validation is not counted."""
+        super().on_train_epoch_start(trainer, *args)
+        self._since, self._episodes = time.perf_counter(), 0
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the episodes of the step."""
+        self._episodes += count(batch) * trainer.world_size
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        """The logged metrics and the episodes a second."""
+        metrics: dict[str, Any] = {k: v for k, v in super().get_metrics(trainer, pl_module).items() if k != "v_num"}
+        if self._episodes:
+            metrics["episodes/s"] = f"{self._episodes / (time.perf_counter() - self._since):.1f}"
+        return metrics

@@ -1,0 +1,19 @@
+"""Benchmarks, one LightningDataModule each. To add one: write the file, import its class here."""
+
+from fewshot.datamodules.base import ClassificationDataModule, EpisodicDataModule, ImageDataModule
+from fewshot.datamodules.functions import (
+    HarmonicDataModule,
+    SinusoidAndLineDataModule,
+    SinusoidDataModule,
+)
+from fewshot.datamodules.glyphs import GlyphsDataModule
+
+__all__ = [
+    "ClassificationDataModule",
+    "EpisodicDataModule",
+    "GlyphsDataModule",
+    "HarmonicDataModule",
+    "ImageDataModule",
+    "SinusoidAndLineDataModule",
+    "SinusoidDataModule",
+]

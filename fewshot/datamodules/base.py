@@ -1,0 +1,213 @@
+"""What all benchmarks share: task distributions a stage, seeded loaders, the facts that learners are built from."""
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from fewshot.datasets.base import ClassDataset
+from fewshot.datasets.files import data_root
+from fewshot.episodes import Episode, Examples, Inputs
+from fewshot.errors import FewshotError
+from fewshot.loading import STAGES, ClassTasks, EpisodeLoader, EpisodeStream, Stage, TaskDistribution
+from fewshot.sampling import check_split
+
+
+class EpisodicDataModule(L.LightningDataModule):
+    """A benchmark: a distribution over tasks for training, validation and test.
+
+    Args:
+        shot: support examples (a class, in classification), K.
+        queries: query examples (a class, in classification), Q.
+        train_shot: shot in training; None means `shot`.
+        train_queries: queries in training; None means `queries`.
+        meta_batch_size: training episodes a step, over all ranks.
+        eval_batch_size: episodes evaluated at once by each rank; changes the speed alone.
+        train_episodes: training episodes an epoch, over all ranks; a multiple of `meta_batch_size`.
+        val_episodes: validation episodes, the same list every time.
+        test_episodes: test episodes, the same list every time.
+        num_workers: processes that draw episodes ahead; 0 draws them in the training process.
+        seed: of the episodes; episode i of a stage is a function of it, the stage and i alone.
+    """
+
+    name: ClassVar[str]
+    """What results call the benchmark."""
+
+    def __init__(
+        self,
+        shot: int = 1,
+        queries: int = 15,
+        train_shot: int | None = None,
+        train_queries: int | None = None,
+        meta_batch_size: int = 4,
+        eval_batch_size: int = 8,
+        train_episodes: int = 1000,
+        val_episodes: int = 200,
+        test_episodes: int = 600,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for argument in ("val_episodes", "test_episodes", "eval_batch_size"):
+            if (value := locals()[argument]) < 1:
+                raise FewshotError(f"{argument} is {value}; set {argument} >= 1")
+        if seed < 0 or num_workers < 0:
+            raise FewshotError(f"seed {seed} and num_workers {num_workers} must not be negative")
+        self.shot, self.queries = shot, queries
+        self.train_shot = shot if train_shot is None else train_shot
+        self.train_queries = queries if train_queries is None else train_queries
+        self.meta_batch_size, self.eval_batch_size = meta_batch_size, eval_batch_size
+        self.episodes = {"train": train_episodes, "val": val_episodes, "test": test_episodes}
+        self.num_workers, self.seed = num_workers, seed
+
+    @property
+    @abstractmethod
+    def task(self) -> dict[str, Any]:
+        """The task kind as plain facts, for `fewshot.tasks.make_task`."""
+
+    @abstractmethod
+    def tasks(self, stage: Stage) -> TaskDistribution:
+        """The distribution that a stage's episodes are drawn from."""
+
+    def protocol(self) -> dict[str, Any]:
+        """The facts that stand beside every result on this benchmark."""
+        return {"benchmark": self.name, "shot": self.shot, "queries": self.queries, "seed": self.seed}
+
+    def stream(self, stage: Stage) -> EpisodeStream:
+        """The endless list of a stage's episodes."""
+        return EpisodeStream(self.tasks(stage), self.seed, stage)
+
+    def train_dataloader(self) -> EpisodeLoader:
+        """Meta-batches without end, an epoch at a time."""
+        return self._loader("train", self.meta_batch_size, repeat=True)
+
+    def val_dataloader(self) -> EpisodeLoader:
+        """The validation episodes."""
+        return self._loader("val", self.eval_batch_size * self._ranks()[1])
+
+    def test_dataloader(self) -> EpisodeLoader:
+        """The test episodes."""
+        return self._loader("test", self.eval_batch_size * self._ranks()[1])
+
+    def predict_dataloader(self) -> EpisodeLoader:
+        """The test episodes."""
+        return self.test_dataloader()
+
+    def _loader(self, stage: Stage, meta_batch_size: int, repeat: bool = False) -> EpisodeLoader:
+        rank, world_size = self._ranks()
+        return EpisodeLoader(
+            self.stream(stage),
+            self.episodes[stage],
+            meta_batch_size,
+            repeat=repeat,
+            rank=rank,
+            world_size=world_size,
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def _ranks(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+
+class ClassificationDataModule(EpisodicDataModule):
+    """A benchmark of N-way K-shot classification over the classes of a dataset.
+
+    Args:
+        root: folder with the data; None means `$FEWSHOT_DATA`, or else the user's cache folder.
+        download: fetch missing files into `root`.
+        way: classes of an episode, N.
+        train_way: way in training; None means `way`.
+        **kwargs: arguments of `EpisodicDataModule`.
+    """
+
+    can_download: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        root: str | None = None,
+        download: bool = False,
+        way: int = 5,
+        train_way: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if download and not self.can_download:
+            raise FewshotError(f"{self.name} has nothing to download; leave out download: true")
+        self.root, self.download = data_root(root), download
+        self.way, self.train_way = way, way if train_way is None else train_way
+        self._datasets: dict[str, ClassDataset] | None = None
+
+    @abstractmethod
+    def load(self) -> dict[str, ClassDataset]:
+        """Read the classes of train, val and test."""
+
+    @property
+    def split_name(self) -> str:
+        """Which of the benchmark's class splits is in use."""
+        return "default"
+
+    @property
+    def datasets(self) -> dict[str, ClassDataset]:
+        """The classes of train, val and test, read once and checked against the episodes asked for."""
+        if self._datasets is None:
+            datasets = self.load()
+            for stage in STAGES:
+                train = stage == "train"
+                shot = self.train_shot if train else self.shot
+                queries = self.train_queries if train else self.queries
+                way = self.train_way if train else self.way
+                split = datasets[stage]
+                check_split(stage, split.classes, split.counts, way, shot, queries, "train_" if train else "")
+            self._datasets = datasets
+        return self._datasets
+
+    @property
+    def task(self) -> dict[str, Any]:
+        """Classification with this benchmark's ways."""
+        return {"kind": "classification", "way": self.way, "train_way": self.train_way}
+
+    def protocol(self) -> dict[str, Any]:
+        """The facts that stand beside every result on this benchmark."""
+        return {**super().protocol(), "split": self.split_name, "way": self.way}
+
+    def prepare_data(self) -> None:
+        """Download and cache, once a machine."""
+        _ = self.datasets
+
+    def setup(self, stage: str) -> None:
+        """Read the data on every rank."""
+        _ = self.datasets
+
+    def tasks(self, stage: Stage) -> ClassTasks:
+        """N-way K-shot tasks over the stage's classes."""
+        if stage == "train":
+            return ClassTasks(self.datasets[stage], self.train_way, self.train_shot, self.train_queries)
+        return ClassTasks(self.datasets[stage], self.way, self.shot, self.queries)
+
+
+class ImageDataModule(ClassificationDataModule):
+    """A benchmark of images: stored as uint8, converted to float in [0, 1] once a meta-batch, on the device.
+
+    Facts for backbones: `in_channels`, `image_size`, `in_features`.
+    """
+
+    in_channels: int
+    image_size: int
+
+    @property
+    def in_features(self) -> int:
+        """Values of an image, for backbones that flatten it."""
+        return self.in_channels * self.image_size**2
+
+    def on_after_batch_transfer(self, batch: Episode, dataloader_idx: int) -> Episode:
+        """Convert the images (uint8) of a meta-batch to float in [0, 1]."""
+        return Episode(*(Examples(as_float(part.inputs), part.targets) for part in batch))
+
+
+def as_float(images: Inputs) -> Tensor:
+    """uint8 images as float32 in [0, 1]."""
+    assert isinstance(images, Tensor)
+    return images.float().mul_(1 / 255)

@@ -1,0 +1,36 @@
+"""Glyphs: the embedded benchmark; works offline, nothing to download."""
+
+from typing import Any, ClassVar
+
+from fewshot.datamodules.base import ImageDataModule
+from fewshot.datasets.base import ClassDataset
+from fewshot.datasets.glyphs import load_glyphs
+
+
+class GlyphsDataModule(ImageDataModule):
+    """Glyphs: letters of many scripts, rendered from fonts that are already installed; unseen scripts at test.
+
+    28x28 grey images, 20 a class, train, validation and test disjoint in characters and in scripts. Generated in
+    seconds at first use, cached under the data root. Paper: none, it ships with fewshot.
+
+    Args:
+        queries: query examples a class.
+        **kwargs: arguments of `ClassificationDataModule`.
+    """
+
+    name: ClassVar[str] = "Glyphs"
+    can_download: ClassVar[bool] = False
+    in_channels = 1
+    image_size = 28
+
+    def __init__(self, queries: int = 15, **kwargs: Any) -> None:
+        super().__init__(queries=queries, **kwargs)
+
+    @property
+    def split_name(self) -> str:
+        """The one split: by script."""
+        return "scripts"
+
+    def load(self) -> dict[str, ClassDataset]:
+        """The three script-disjoint splits."""
+        return load_glyphs(self.root)

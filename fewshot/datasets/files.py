@@ -1,0 +1,151 @@
+"""Files that a dataset needs: where they lie, how they are fetched, unpacked and cached without ever being half there.
+
+Everything is written beside its place and renamed into it, so that a killed process leaves nothing that a later
+one trusts, and several processes may prepare the same data at once.
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+import platformdirs
+from numpy.typing import NDArray
+from torchvision.datasets.utils import download_url
+
+from fewshot.errors import FewshotError
+
+log = logging.getLogger(__name__)
+
+Arrays = dict[str, NDArray[np.generic]]
+
+
+def data_root(root: str | os.PathLike[str] | None) -> Path:
+    """The data root: the argument, else ``$FEWSHOT_DATA``, else the user's cache folder."""
+    if root is not None:
+        return Path(root).expanduser()
+    return Path(os.environ.get("FEWSHOT_DATA") or platformdirs.user_cache_dir("fewshot")).expanduser()
+
+
+def file_hash(path: Path, algorithm: str) -> str:
+    """The hexadecimal digest of a file by `algorithm` (``md5``, ``sha256``)."""
+    with path.open("rb") as file:
+        digest = hashlib.new(algorithm)
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def download(url: str, path: Path, sha256: str) -> None:
+    """Fetch `url` to `path`, verified by its sha256; a file that is already there and right is kept.
+
+    Raises:
+        FewshotError: the address cannot be read, or what it gave has another checksum.
+    """
+    if path.is_file() and file_hash(path, "sha256") == sha256:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".download-") as folder:
+        try:
+            download_url(url, folder, path.name)
+        except OSError as error:
+            raise FewshotError(
+                f"could not download {url} ({error}); fetch it by hand and put it at {path}"
+            ) from error
+        fetched = Path(folder, path.name)
+        if (found := file_hash(fetched, "sha256")) != sha256:
+            raise FewshotError(
+                f"{url} gave a file with sha256 {found}, expected {sha256}; try again, or put the right file at {path}"
+            )
+        fetched.replace(path)
+
+
+def extract_zip(archive: Path, target: Path) -> None:
+    """Unpack `archive` into the new folder `target`, all or nothing.
+
+    Raises:
+        FewshotError: the archive is truncated or corrupt, or a member would leave `target` or is a link.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".extract-") as scratch:
+        folder = Path(scratch, "content")
+        try:
+            with zipfile.ZipFile(archive) as file:
+                for member in file.infolist():
+                    inside = (folder / member.filename).resolve().is_relative_to(folder.resolve())
+                    is_link = (member.external_attr >> 16) & 0o170000 == 0o120000
+                    if not inside or is_link:
+                        raise FewshotError(
+                            f"{archive}: the member {member.filename!r} would be written outside {target};"
+                            " do not use this archive"
+                        )
+                file.extractall(folder)
+        except (zipfile.BadZipFile, EOFError, OSError) as error:
+            raise FewshotError(
+                f"{archive} is truncated or not a zip file ({error}); delete it and fetch it again"
+            ) from error
+        try:
+            folder.rename(target)
+        except OSError:
+            if not target.is_dir():  # else another process was faster with the same content
+                raise
+
+
+def cached_arrays(path: Path, build: Callable[[], Mapping[str, NDArray[np.generic]]]) -> Arrays:
+    """The arrays of the cache file `path` (an uncompressed ``.npz``); built and written if missing or corrupt.
+
+    The checksum of the whole file stands in its sidecar ``<path>.sha256``: a truncated or altered cache is never
+    trusted, it is built again. A folder that cannot be written to costs the cache, not the run, and is logged.
+    """
+    sidecar = path.with_name(path.name + ".sha256")
+    try:
+        if sidecar.read_text().strip() == file_hash(path, "sha256"):
+            with np.load(path, allow_pickle=False) as file:
+                return dict(file)
+    except OSError:
+        pass  # not built yet
+    arrays = dict(build())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=path.parent, prefix=".cache-"))
+    except OSError as error:
+        log.warning("cannot write the cache %s (%s): going on without it", path, error)
+        return arrays
+    try:
+        np.savez(scratch / path.name, **arrays)  # type: ignore[arg-type]  # numpy types the keywords too narrowly
+        (scratch / sidecar.name).write_text(file_hash(scratch / path.name, "sha256") + "\n")
+        (scratch / path.name).replace(path)
+        (scratch / sidecar.name).replace(sidecar)
+    except OSError as error:
+        log.warning("cannot write the cache %s (%s): going on without it", path, error)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return arrays
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[TextIO]:
+    """A text file to write: it appears at `path` when the block ends, complete, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with open(descriptor, "w", newline="", encoding="utf-8") as file:
+            yield file
+        os.chmod(beside, 0o666 & ~_umask())
+        os.replace(beside, path)
+    except BaseException:
+        os.unlink(beside)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

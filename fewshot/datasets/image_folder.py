@@ -1,0 +1,235 @@
+"""Your own images: a folder of class folders, or train, val and test folders of class folders."""
+
+import difflib
+import os
+import random
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from rich.console import Console
+from rich.progress import track
+
+from fewshot.datasets.base import ClassDataset
+from fewshot.errors import FewshotError
+
+IMAGE_FILE = re.compile(r"[^.].*\.(avif|bmp|gif|jfif|jpe|jpe?g|p[bgnp]m|png|tiff?|webp)", re.IGNORECASE)
+SPLITS = ("train", "val", "test")
+SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+PROGRESS_FROM = 1000  # images; reading fewer takes no time worth a progress line
+
+
+def load_image_folder(
+    root: Path,
+    image_size: int = 84,
+    channels: Literal[1, 3] = 3,
+    classes: Mapping[str, Sequence[str]] | None = None,
+    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
+    split_seed: int = 0,
+) -> dict[str, ClassDataset]:
+    """Load ``root/<class>/...`` or ``root/{train,val,test}/<class>/...`` into memory.
+
+    ``valid`` and ``validation`` are read as ``val``. Folders inside a class are searched too; hidden files
+    and files that are no images are passed over.
+
+    An image is turned upright as its EXIF data says, laid on white where it is transparent, brought to 8 bits
+    (16-bit grey by its full range), its shorter side resized to `image_size` by an anti-aliased bilinear
+    filter and its middle cropped. Of an animation it is the first frame.
+
+    Args:
+        root: the folder.
+        image_size: side in pixels.
+        channels: 3 for RGB, 1 for grey.
+        classes: the class names of train, val and test; other classes are not used. None: as the split
+            folders say, or by `fractions` where there are none.
+        fractions: shares of the classes that train, validate and test, drawn by `split_seed`.
+        split_seed: seeds that draw. Keep `split_table` of the result with what you measure.
+
+    Returns:
+        train, val and test: images uint8 (n, channels, image_size, image_size), classes sorted by name.
+
+    Raises:
+        FewshotError: a folder is missing, empty or unreadable, an image cannot be decoded, a class has no
+            image or stands in two splits, or an argument is wrong.
+    """
+    if image_size < 1 or channels not in (1, 3):
+        raise FewshotError(
+            f"image_size {image_size}, channels {channels}: use a positive size and 1 or 3 channels"
+        )
+    table = _find_classes(root, classes, fractions, split_seed)
+    files = {split: [_image_files(folders[c]) for c in sorted(folders)] for split, folders in table.items()}
+    return {
+        split: ClassDataset(
+            _read_images([path for paths in files[split] for path in paths], image_size, channels),
+            np.array([len(paths) for paths in files[split]], np.int64),
+            tuple(sorted(table[split])),
+        )
+        for split in SPLITS
+    }
+
+
+def split_table(datasets: Mapping[str, ClassDataset]) -> dict[str, list[str]]:
+    """The class names of each split; given to `load_image_folder` as `classes`, they make the same split."""
+    return {split: list(dataset.classes) for split, dataset in datasets.items()}
+
+
+def draw_split(
+    names: Sequence[str], fractions: tuple[float, float, float], split_seed: int
+) -> dict[str, list[str]]:
+    """Share out the sorted names, shuffled by ``random.Random(split_seed)``: by `fractions`, at least one each."""
+    if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise FewshotError(f"fractions {fractions}: give three positive shares that add up to 1")
+    if len(names) < 3:
+        raise FewshotError(
+            f"only {len(names)} class folders ({', '.join(names)}); add more, at least 3 are needed"
+        )
+    val, test = (max(1, round(len(names) * fraction)) for fraction in fractions[1:])
+    train = len(names) - val - test
+    if train < 1:
+        raise FewshotError(
+            f"fractions {fractions} leave none of {len(names)} classes to train; raise the first"
+        )
+    order = sorted(names)
+    random.Random(split_seed).shuffle(order)
+    return {"train": order[:train], "val": order[train : train + val], "test": order[train + val :]}
+
+
+def read_image(path: Path, image_size: int, channels: Literal[1, 3]) -> NDArray[np.uint8]:
+    """Decode one image to uint8 (channels, image_size, image_size); see `load_image_folder`."""
+    try:
+        if path.stat().st_size == 0:
+            raise ValueError("it has 0 bytes")
+        with Image.open(path) as image:
+            image.draft(
+                None, (2 * image_size, 2 * image_size)
+            )  # large JPEGs decode faster at 1/2, 1/4 or 1/8
+            ImageOps.exif_transpose(image, in_place=True)
+            flat = _eight_bits(image).convert("RGB" if channels == 3 else "L")
+    except Exception as error:  # Pillow passes on whatever the format's parser raises
+        raise FewshotError(f"{path} cannot be decoded ({error}); replace or delete it") from error
+    square = np.asarray(ImageOps.fit(flat, (image_size, image_size), Image.Resampling.BILINEAR))
+    return square.reshape(image_size, image_size, channels).transpose(2, 0, 1)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Lay transparent pixels on white, and scale the full range of 16 bits to 8."""
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("its pixels exceed 16 bits: save it with 8 or 16")
+        return Image.fromarray(np.rint(values / 257).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("floating point pixels have no known range: save it with 8 or 16 bits")
+    if image.has_transparency_data:
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    return image
+
+
+def _read_images(paths: Sequence[Path], image_size: int, channels: Literal[1, 3]) -> torch.Tensor:
+    images = np.empty((len(paths), channels, image_size, image_size), np.uint8)
+    with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter lock
+        decoded: Iterable[NDArray[np.uint8]] = pool.map(lambda p: read_image(p, image_size, channels), paths)
+        if len(paths) > PROGRESS_FROM:
+            decoded = track(decoded, "decoding images", len(paths), console=Console(stderr=True))
+        for index, image in enumerate(decoded):
+            images[index] = image
+    return torch.from_numpy(images)
+
+
+def _find_classes(
+    root: Path,
+    classes: Mapping[str, Sequence[str]] | None,
+    fractions: tuple[float, float, float],
+    split_seed: int,
+) -> dict[str, dict[str, Path]]:
+    """The class folders of each split: as `classes` says, else as the split folders do, else drawn."""
+    folders = _subfolders(root)
+    if classes is None and (split_folders := _find_splits(root, folders)):
+        table = {split: _subfolders(folder) for split, folder in split_folders.items()}
+    else:
+        chosen = draw_split(list(folders), fractions, split_seed) if classes is None else classes
+        if set(chosen) != set(SPLITS):
+            raise FewshotError(
+                f"classes are given for {', '.join(chosen)}; give them for train, val and test"
+            )
+        table = {split: {n: _known(n, folders, root) for n in names} for split, names in chosen.items()}
+    for split in SPLITS:
+        if not table[split]:
+            raise FewshotError(f"{root}: the split {split} has no classes; give it at least one")
+    for one, other in combinations(SPLITS, 2):
+        if shared := sorted(table[one].keys() & table[other].keys()):
+            raise FewshotError(
+                f"{root}: the class {shared[0]!r} stands in {one} and in {other}; leave it in one of them"
+            )
+    return table
+
+
+def _known(name: str, folders: Mapping[str, Path], root: Path) -> Path:
+    if name not in folders:
+        near = difflib.get_close_matches(name, folders, 1, cutoff=0)
+        raise FewshotError(f"{root} has no class folder {name!r}; did you mean {near[0]!r}?")
+    return folders[name]
+
+
+def _find_splits(root: Path, folders: Mapping[str, Path]) -> dict[str, Path] | None:
+    """The train, val and test folders, or None if `folders` are classes: one may be called ``train``."""
+    found: dict[str, Path] = {}
+    others = []
+    for name, folder in folders.items():
+        split = SPLIT_FOLDERS.get(name.lower())
+        if split is None:
+            others.append(name)
+        elif split in found:
+            raise FewshotError(f"{root} has both {found[split].name} and {name}; keep one of them")
+        else:
+            found[split] = folder
+    if not found or (len(found) == 1 and others):
+        return None
+    if others:
+        raise FewshotError(
+            f"{root} has the folder {others[0]!r} beside {', '.join(found)}; move it away, or give `classes`"
+        )
+    if missing := [split for split in SPLITS if split not in found]:
+        raise FewshotError(
+            f"{root} has no folder {missing[0]}; add it, or put all class folders in {root} itself"
+        )
+    return found
+
+
+def _subfolders(folder: Path) -> dict[str, Path]:
+    """The visible folders in `folder` by name, sorted."""
+    try:
+        found = {p.name: p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")}
+    except OSError as error:
+        raise FewshotError(
+            f"{folder} is no folder that can be read ({error.strerror}); correct `root`"
+        ) from error
+    if not found:
+        raise FewshotError(f"{folder} holds no folders; expected a folder of images for each class")
+    return found
+
+
+def _image_files(folder: Path) -> list[Path]:
+    """The visible images in `folder` and the folders below, sorted."""
+
+    def fail(error: OSError) -> None:
+        raise FewshotError(f"{error.filename} cannot be read ({error.strerror}); correct its access rights")
+
+    files, seen = [], set()
+    for place, below, names in os.walk(folder, onerror=fail, followlinks=True):
+        # A link to a folder further up would lead round and round.
+        seen.add(os.path.realpath(place))
+        below[:] = [
+            n for n in below if not n.startswith(".") and os.path.realpath(Path(place, n)) not in seen
+        ]
+        files += [Path(place, n) for n in names if IMAGE_FILE.fullmatch(n)]
+    if not files:
+        raise FewshotError(f"{folder} holds no image (png, jpg, webp, tiff, ...); fill or remove this class")
+    return sorted(files)

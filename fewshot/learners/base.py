@@ -1,0 +1,243 @@
+"""What all learners share: the meta-batch loop, manual optimization, logging, evaluation by episodes."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.strategies import ParallelStrategy
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from typing_extensions import Self
+
+from fewshot.episodes import Episode, Examples, Inputs, count, map_tensors
+from fewshot.errors import FewshotError
+from fewshot.hyperparameters import RemembersArguments, build, describe
+from fewshot.metrics import EpisodeTable, Estimate, estimate
+from fewshot.tasks import make_task
+
+BatchNormPolicy: TypeAlias = Literal["transductive", "inductive"]
+
+
+class Outcome(NamedTuple):
+    """What came of b episodes: losses (b,), metrics (b,) by name, query outputs (b, N*Q, output_size)."""
+
+    loss: Tensor
+    metrics: dict[str, Tensor]
+    outputs: Tensor
+
+
+class MetaLearner(RemembersArguments, L.LightningModule):
+    """A learner: `adapt` to a support set, `predict` a query set; the rest is the same for all.
+
+    A subclass writes its maths for one episode. The optimization is manual: one optimizer step a meta-batch, on the
+    mean of the episodes' losses.
+
+    Args:
+        backbone: the network from inputs to features; any module with an attribute `out_features`.
+        task: the task kind as plain facts, such as ``{"kind": "classification", "way": 5}``; a DataModule's `task`.
+        optimizer: makes the outer optimizer from the parameters.
+        lr_scheduler: makes the outer scheduler from the optimizer; it steps once a meta-batch
+            (`ReduceLROnPlateau`: once a validation, on the task's main metric).
+        gradient_clip: largest norm of the meta-gradient; None leaves it as it is.
+        batchnorm: statistics of batch normalisation at evaluation. `transductive`: those of the query batch, so that
+            queries see each other. `inductive`: none of the query's own (each family says which instead).
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        task: dict[str, Any],
+        optimizer: OptimizerCallable = Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        gradient_clip: float | None = None,
+        batchnorm: BatchNormPolicy = "inductive",
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.task = make_task(task)
+        self.backbone: nn.Module = build(backbone, nn.Module, "backbone")
+        if not isinstance(getattr(self.backbone, "out_features", None), int):
+            raise FewshotError(
+                f"backbone {type(backbone).__name__} has no integer attribute out_features; set it to the length of"
+                " its features"
+            )
+        self.optimizer, self.lr_scheduler, self.gradient_clip = optimizer, lr_scheduler, gradient_clip
+        self.batchnorm: BatchNormPolicy = batchnorm
+        plain = {name: describe(value) for name, value in self.init_args.items() if name not in _NOT_HELD}
+        self.save_hyperparameters(plain)
+        self.tables = nn.ModuleDict({stage: EpisodeTable() for stage in ("val", "test")})
+        self.columns: dict[str, dict[str, Tensor]] = {}
+        self.estimates: dict[str, dict[str, Estimate]] = {}
+
+    # ------------------------------------------------------------------ the two verbs
+
+    @abstractmethod
+    def adapt(self, support: Examples) -> Any:
+        """Learn from the support examples (S, ...) of one episode; gives what `predict` needs."""
+
+    @abstractmethod
+    def predict(self, adapted: Any, inputs: Inputs) -> Tensor:
+        """Outputs (n, output_size) for inputs (n, ...) by an adapted predictor."""
+
+    @abstractmethod
+    def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
+        """Adapt to and predict each episode of a meta-batch; yields the outcome of successive chunks.
+
+        In training every `Outcome.loss` carries the graph of its meta-gradient.
+        """
+
+    # ------------------------------------------------------------------ training
+
+    def training_step(self, batch: Episode, batch_idx: int) -> None:
+        """One meta-step: the mean loss of the episodes, backward chunk by chunk, one optimizer step."""
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, Optimizer)  # one optimizer, always; narrows Lightning's union
+        optimizer.zero_grad()
+        total, done = count(batch), 0
+        losses: list[Tensor] = []
+        metrics: list[dict[str, Tensor]] = []
+        outcomes = self.run(batch, training=True)
+        for outcome in outcomes:
+            done += len(outcome.loss)
+            # Ranks are synchronised once a step: by the last chunk's backward.
+            with self._no_sync() if done < total else nullcontext():
+                self.manual_backward(outcome.loss.sum() / total)
+            losses.append(outcome.loss.detach())
+            metrics.append({name: value.detach() for name, value in outcome.metrics.items()})
+        if self.gradient_clip is not None:
+            self.clip_gradients(optimizer, self.gradient_clip, "norm")
+        optimizer.step()
+        scheduler = self.lr_schedulers()
+        if isinstance(scheduler, LRScheduler) and not isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step()
+        self.log("train/loss", torch.cat(losses).mean(), prog_bar=True)
+        for name in metrics[0]:
+            values = torch.cat([chunk[name] for chunk in metrics])
+            self.log(f"train/{name}", values.mean(), prog_bar=name == self.task.monitor[0])
+
+    def _no_sync(self) -> AbstractContextManager[None]:
+        strategy = self.trainer.strategy
+        return strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext()
+
+    def configure_optimizers(self) -> Any:
+        """The outer optimizer and, where one is set, its scheduler."""
+        optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad])
+        return optimizer if self.lr_scheduler is None else ([optimizer], [self.lr_scheduler(optimizer)])
+
+    # ------------------------------------------------------------------ evaluation
+
+    def evaluate(self, meta_batch: Episode) -> Outcome:
+        """Adapt to and predict every episode, outside of any inference mode and without an outer graph."""
+        with torch.inference_mode(False), torch.no_grad():
+            # Tensors made in inference mode can take no part in the inner loop's autograd; clones can.
+            outcomes = list(self.run(map_tensors(torch.clone, meta_batch), training=False))
+            return Outcome(
+                torch.cat([outcome.loss for outcome in outcomes]),
+                {name: torch.cat([o.metrics[name] for o in outcomes]) for name in outcomes[0].metrics},
+                torch.cat([outcome.outputs for outcome in outcomes]),
+            )
+
+    def validation_step(self, batch: Episode, batch_idx: int) -> None:
+        """Evaluate a meta-batch of validation episodes."""
+        self._evaluation_step("val", batch)
+
+    def test_step(self, batch: Episode, batch_idx: int) -> None:
+        """Evaluate a meta-batch of test episodes."""
+        self._evaluation_step("test", batch)
+
+    def predict_step(self, batch: Episode, batch_idx: int) -> Outcome:
+        """The outcome of a meta-batch of test episodes."""
+        return self.evaluate(batch)
+
+    def _evaluation_step(self, stage: str, batch: Episode) -> None:
+        table = self._table(stage)
+        outcome = self.evaluate(batch)
+        # Of the fixed list of episodes, rank r has the numbers r, r + R, r + 2R, ...
+        seen = sum(len(numbers) for numbers in table.numbers)
+        local = torch.arange(seen, seen + len(outcome.loss), device=self.device)
+        numbers = self.trainer.global_rank + self.trainer.world_size * local
+        table.update(numbers, {"loss": outcome.loss, **outcome.metrics})
+
+    def _table(self, stage: str) -> EpisodeTable:
+        table = self.tables[stage]
+        assert isinstance(table, EpisodeTable)
+        return table
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin an empty table."""
+        self._table("val").reset()
+
+    def on_test_epoch_start(self) -> None:
+        """Begin an empty table."""
+        self._table("test").reset()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation episodes' means."""
+        self._log_estimates("val")
+        scheduler = self.lr_schedulers() if self.trainer.state.fn == "fit" else None
+        if isinstance(scheduler, ReduceLROnPlateau) and not self.trainer.sanity_checking:
+            scheduler.step(self.estimates["val"][self.task.monitor[0]].mean)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test episodes' means with their confidence intervals."""
+        self._log_estimates("test")
+
+    def _log_estimates(self, stage: str) -> None:
+        self.columns[stage] = self._table(stage).compute()
+        self.estimates[stage] = {n: estimate(v) for n, v in self.columns[stage].items() if n != "episode"}
+        main = self.task.monitor[0]
+        for name, (mean, ci95) in self.estimates[stage].items():
+            # equal on every rank already; sync_dist keeps Lightning from warning that it might not be
+            self.log(f"{stage}/{name}", mean, prog_bar=name == main, sync_dist=True)
+            self.log(f"{stage}/{name}_ci95", ci95, sync_dist=True)
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Record which library and learner wrote the checkpoint."""
+        from fewshot import __version__  # here, because the package imports its learners first
+
+        checkpoint["fewshot"] = {"version": __version__, "learner": type(self).__name__}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse another learner's checkpoint."""
+        check_learner(checkpoint, type(self).__name__)
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, map_location: Any = None, **kwargs: Any) -> Self:
+        """The learner that a checkpoint holds, without further arguments; loaded with ``weights_only=True``.
+
+        Args:
+            checkpoint_path: the file.
+            map_location: where its tensors go, as for `torch.load`.
+            **kwargs: constructor arguments that override what the checkpoint holds.
+
+        Raises:
+            FewshotError: the checkpoint is not this learner's.
+        """
+        checkpoint = torch.load(checkpoint_path, map_location="cpu", weights_only=True)
+        check_learner(checkpoint, cls.__name__)
+        # Lightning wraps the method in a descriptor of its own that mypy cannot follow through super()
+        return super().load_from_checkpoint(checkpoint_path, map_location, weights_only=True, **kwargs)  # type: ignore[no-any-return]
+
+
+def check_learner(checkpoint: dict[str, Any], name: str) -> None:
+    """Check that a loaded checkpoint is of the learner `name`.
+
+    Raises:
+        FewshotError: it is another learner's, or none of this library's.
+    """
+    held = checkpoint.get("fewshot", {}).get("learner")
+    if held is None:
+        raise FewshotError(f"the checkpoint was not written by fewshot; train a {name} with `fewshot fit` first")
+    if held != name:
+        raise FewshotError(f"the checkpoint holds a {held}, not a {name}; load it with --model {held}")
+
+
+_NOT_HELD = ("optimizer", "lr_scheduler")
+"""Arguments that training needs and an adapted prediction does not; a run's config.yaml holds them."""

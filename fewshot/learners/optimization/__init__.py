@@ -1,0 +1,1 @@
+"""The optimization-based family of learners."""

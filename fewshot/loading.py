@@ -1,0 +1,221 @@
+"""Seeded streams of episodes: the same list whatever the workers, the ranks and the interruptions.
+
+Episode number i of a stage is drawn with a generator seeded by (seed, stage, i) alone. A loader hands out
+consecutive numbers in meta-batches; of each meta-batch, rank r of R takes every R-th episode from r on.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from fewshot.datasets.base import ClassDataset
+from fewshot.episodes import Episode, Examples, Inputs, stack
+from fewshot.errors import FewshotError
+from fewshot.sampling import draw_episode
+
+Stage: TypeAlias = Literal["train", "val", "test"]
+STAGES: tuple[Stage, ...] = ("train", "val", "test")
+
+
+class TaskDistribution(Protocol):
+    """p(T): a distribution over tasks that episodes are drawn from."""
+
+    def draw(self, rng: np.random.Generator) -> Episode:
+        """One episode, without the axis B; a function of the generator alone."""
+
+    def draw_many(self, rngs: Sequence[np.random.Generator]) -> Episode:
+        """The meta-batch of one episode a generator, equal to stacking `draw` of each."""
+
+
+class Stacked:
+    """Mix-in: `draw_many` as the stack of `draw`, for distributions with no faster way."""
+
+    def draw_many(self: TaskDistribution, rngs: Sequence[np.random.Generator]) -> Episode:
+        """The meta-batch of one episode a generator."""
+        return stack([self.draw(rng) for rng in rngs])
+
+
+class ClassTasks:
+    """N-way K-shot classification tasks over the classes of a dataset in memory.
+
+    Inputs come out as they are stored (images uint8): conversion happens once a meta-batch, on the device.
+
+    Args:
+        dataset: the split's examples by class.
+        way: N. shot: K. queries: Q a class.
+    """
+
+    def __init__(self, dataset: ClassDataset, way: int, shot: int, queries: int) -> None:
+        self.dataset, self.way, self.shot, self.queries = dataset, way, shot, queries
+        self.starts, self.counts = dataset.starts, dataset.counts
+        self.labels = torch.arange(way)
+
+    def draw(self, rng: np.random.Generator) -> Episode:
+        """One episode: support inputs (S, ...), query inputs (N*Q, ...), labels 0..N-1 in blocks."""
+        many = self.draw_many([rng])
+        return Episode(*(Examples(_first(part.inputs), part.targets[0]) for part in many))
+
+    def draw_many(self, rngs: Sequence[np.random.Generator]) -> Episode:
+        """A meta-batch with one gather for the support and one for the query."""
+        rows = [
+            draw_episode(rng, self.starts, self.counts, self.way, self.shot, self.queries) for rng in rngs
+        ]
+        support, query = (np.stack(part).reshape(len(rngs), -1) for part in zip(*rows, strict=True))
+        return Episode(self._examples(support, self.shot), self._examples(query, self.queries))
+
+    def _examples(self, rows: np.ndarray, repeats: int) -> Examples:
+        labels = self.labels.repeat_interleave(repeats).expand(len(rows), -1)
+        return Examples(gather(self.dataset.inputs, torch.from_numpy(rows)), labels)
+
+
+def gather(inputs: Inputs, rows: torch.Tensor) -> Inputs:
+    """The rows (B, S) of inputs (n, ...), shape (B, S, ...)."""
+    if isinstance(inputs, dict):
+        return {name: gather(value, rows) for name, value in inputs.items()}  # type: ignore[misc]  # values are tensors
+    flat = inputs.view(len(inputs), -1)
+    # uint8 rows are copied as int64 words where they fit: 4x faster than byte by byte
+    words = flat.view(torch.int64) if flat.dtype == torch.uint8 and flat.shape[1] % 8 == 0 else flat
+    return words[rows.flatten()].view(inputs.dtype).view(*rows.shape, *inputs.shape[1:])
+
+
+def _first(inputs: Inputs) -> Inputs:
+    return {name: value[0] for name, value in inputs.items()} if isinstance(inputs, dict) else inputs[0]
+
+
+class EpisodeStream(Dataset[Episode]):
+    """The endless list of a stage's episodes, addressed by number.
+
+    Args:
+        tasks: what the episodes are drawn from.
+        seed: the benchmark's seed.
+        stage: train, val or test; the same number gives another episode in another stage.
+    """
+
+    def __init__(self, tasks: TaskDistribution, seed: int, stage: Stage) -> None:
+        self.tasks, self.seed, self.stage = tasks, seed, STAGES.index(stage)
+
+    def __getitem__(self, number: int) -> Episode:
+        """Episode `number`, without the axis B."""
+        return self.tasks.draw(self._rng(number))
+
+    def __getitems__(self, numbers: Sequence[int]) -> Episode:
+        """The meta-batch of these episodes; what a DataLoader calls."""
+        return self.tasks.draw_many([self._rng(number) for number in numbers])
+
+    def _rng(self, number: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, self.stage, number])
+
+
+class EpisodeLoader:
+    """Hands a stream's episodes out in meta-batches: this rank's share, in order, resumable.
+
+    Lightning takes it as a dataloader (it is an iterable with a length) and, because it is no `DataLoader`,
+    leaves the sharding to it. With `repeat`, every pass goes on where the last one ended (training); without, every
+    pass is the same list (validation, test).
+
+    Args:
+        stream: the episodes.
+        episodes: episodes of a pass, over all ranks.
+        meta_batch_size: episodes of a meta-batch, over all ranks.
+        repeat: go on in the list with every pass.
+        rank: this process. world_size: all processes.
+        num_workers: processes that draw ahead; 0 draws in this one.
+        pin_memory: put the meta-batches into page-locked memory.
+
+    Raises:
+        FewshotError: the sizes do not fit one another.
+    """
+
+    def __init__(
+        self,
+        stream: EpisodeStream,
+        episodes: int,
+        meta_batch_size: int,
+        repeat: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        if meta_batch_size < 1 or meta_batch_size % world_size:
+            raise FewshotError(
+                f"meta_batch_size {meta_batch_size} does not divide among {world_size} processes;"
+                f" set it to a positive multiple of {world_size}"
+            )
+        if repeat and (episodes < 1 or episodes % meta_batch_size):
+            raise FewshotError(
+                f"train_episodes {episodes} is not a positive multiple of meta_batch_size {meta_batch_size};"
+                " change one of them"
+            )
+        if episodes < world_size:
+            raise FewshotError(
+                f"{episodes} episodes are too few for {world_size} processes; ask for {world_size} or more"
+            )
+        self.stream, self.episodes, self.meta_batch_size, self.repeat = stream, episodes, meta_batch_size, repeat
+        self.rank, self.world_size = rank, world_size
+        self._next_batch = 0  # in the whole list, not in the pass
+        self._left = 0  # meta-batches that the pass under way still has to give
+        self._resumed = False  # the next pass is the rest of one that a checkpoint interrupted
+        self._batches = _Batches()
+        self._loader: DataLoader[Episode] = DataLoader(
+            stream,
+            batch_sampler=self._batches,
+            collate_fn=_as_is,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            persistent_workers=num_workers > 0,
+        )
+
+    def __len__(self) -> int:
+        """This rank's meta-batches of a whole pass."""
+        whole, rest = divmod(self.episodes, self.meta_batch_size)
+        return whole + (rest > self.rank)
+
+    def numbers(self) -> Iterator[list[int]]:
+        """This rank's episode numbers of each meta-batch of the coming pass."""
+        first = self._next_batch if self.repeat else 0
+        length = self._left if self._resumed else len(self)
+        end = (first + length) * self.meta_batch_size if self.repeat else self.episodes
+        starts = range(first * self.meta_batch_size, end, self.meta_batch_size)
+        for start in starts[:length]:
+            yield list(range(start + self.rank, min(start + self.meta_batch_size, end), self.world_size))
+
+    def __iter__(self) -> Iterator[Episode]:
+        """One pass. The position counts what was handed out, not what workers have drawn ahead."""
+        numbers = list(self.numbers())
+        self._resumed, self._left = False, len(numbers)
+        self._batches.numbers = numbers
+        for batch in self._loader:
+            if self.repeat:
+                self._next_batch += 1
+                self._left -= 1
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position in the list, for Lightning's checkpoint."""
+        return {"next_batch": self._next_batch, "left": self._left}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on at the position of a checkpoint."""
+        self._next_batch, self._left = state["next_batch"], state["left"]
+        self._resumed = self._left > 0
+
+
+class _Batches:
+    """The batch sampler: the numbers that its loader has set for the pass."""
+
+    def __init__(self) -> None:
+        self.numbers: list[list[int]] = []
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.numbers)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+def _as_is(batch: Episode) -> Episode:
+    return batch

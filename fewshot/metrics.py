@@ -1,0 +1,64 @@
+"""Metrics over episodes: each test episode counts once, whatever the ranks and batches."""
+
+import math
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class Estimate(NamedTuple):
+    """A mean over episodes and the half-width of its 95 % confidence interval."""
+
+    mean: float
+    ci95: float
+
+
+def estimate(values: Tensor) -> Estimate:
+    """Mean and 95 % confidence interval, 1.96 s / sqrt(n) with the unbiased s, of per-episode values (n,).
+
+    The interval of a single episode is unknown: NaN.
+
+    >>> estimate(torch.tensor([0.5, 1.0, 0.75, 0.75]))
+    Estimate(mean=0.75, ci95=0.2000...)
+    """
+    values = values.double().cpu()
+    if len(values) < 2:
+        return Estimate(values.mean().item(), math.nan)
+    return Estimate(values.mean().item(), 1.96 * values.std().item() / math.sqrt(len(values)))
+
+
+class EpisodeTable(Metric):
+    """One row of values an episode, gathered over all ranks in the order of the episodes' numbers.
+
+    `compute` gives the table: ``{"episode": (n,) int64, name: (n,) float32, ...}``.
+    """
+
+    full_state_update = False
+    numbers: list[Tensor]
+    rows: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: tuple[str, ...] = ()
+        self.add_state("numbers", [], dist_reduce_fx="cat")
+        self.add_state("rows", [], dist_reduce_fx="cat")
+
+    def update(self, numbers: Tensor, values: dict[str, Tensor]) -> None:
+        """Add the episodes `numbers` (B,) with their `values`, a tensor (B,) a name."""
+        self.names = tuple(values)
+        self.numbers.append(numbers)
+        self.rows.append(torch.stack([values[name].detach().float() for name in self.names], dim=1))
+
+    def compute(self) -> dict[str, Tensor]:
+        """All episodes' rows on the CPU, sorted by number."""
+        numbers, rows = _joined(self.numbers), _joined(self.rows)
+        order = numbers.argsort()
+        columns = rows[order].unbind(dim=1)
+        return {"episode": numbers[order], **dict(zip(self.names, columns, strict=True))}
+
+
+def _joined(state: list[Tensor] | Tensor) -> Tensor:
+    """A list state as one tensor on the CPU (torchmetrics has joined it already where ranks were synchronised)."""
+    return (torch.cat(state) if isinstance(state, list) else cast(Tensor, state)).cpu()

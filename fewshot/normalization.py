@@ -1,0 +1,129 @@
+"""Normalisation layers inside an episode: which statistics they use, and second derivatives that are right.
+
+Two facts force the library to take normalisation into its own hands while a learner adapts:
+
+- Adapting a network means batch normalisation by the statistics of the episode's own examples; running averages
+  would be updated in place by every inner step, and mean nothing for weights that change.
+- ``torch.vmap`` gives silently wrong second derivatives through the affine ``batch_norm``, ``layer_norm`` and
+  ``instance_norm`` (pytorch/functorch#534). Normalising without affine and then scaling and shifting is exact.
+
+`EpisodeNorm` reroutes the functional calls, so any user's network is covered as it is.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+Statistics = list[tuple[Tensor, Tensor]]
+"""Mean and biased variance (C,) of each batch normalisation, in the order of the forward pass."""
+
+
+class EpisodeNorm(TorchFunctionMode):
+    """Inside, batch normalisation uses the statistics of the batch at hand and leaves running averages alone.
+
+    Args:
+        exact_vmap: keep the affine part out of the fused kernels, for second derivatives under ``torch.vmap``.
+            Costs a pass over the activations, so that it is left off where nothing is vmapped.
+    """
+
+    def __init__(self, exact_vmap: bool) -> None:
+        super().__init__()
+        self.exact_vmap = exact_vmap
+        self.recorded: Statistics | None = None
+        self.replayed: Iterator[tuple[Tensor, Tensor]] | None = None
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Reroute the three affected functions; let everything else through."""
+        kwargs = kwargs or {}
+        if func is F.batch_norm:
+            return self._batch_norm(*args, **kwargs)
+        if self.exact_vmap and func is F.layer_norm:
+            return _layer_norm(*args, **kwargs)
+        if self.exact_vmap and func is F.instance_norm:
+            return _instance_norm(*args, **kwargs)
+        return func(*args, **kwargs)
+
+    @contextmanager
+    def record(self) -> Iterator[Statistics]:
+        """Inside, collect the statistics that the forward pass normalises with."""
+        self.recorded = []
+        try:
+            yield self.recorded
+        finally:
+            self.recorded = None
+
+    @contextmanager
+    def replay(self, statistics: Statistics) -> Iterator[None]:
+        """Inside, normalise with these statistics instead of the batch's own."""
+        self.replayed = iter(statistics)
+        try:
+            yield
+        finally:
+            self.replayed = None
+
+    def _batch_norm(
+        self,
+        input: Tensor,  # F.batch_norm's own names: users call it by keyword too
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> Tensor:
+        if self.recorded is None and self.replayed is None:
+            if not self.exact_vmap:
+                return F.batch_norm(input, None, None, weight, bias, True, 0.0, eps)
+            return _affine(F.batch_norm(input, None, None, None, None, True, 0.0, eps), weight, bias)
+        if self.replayed is not None:
+            mean, variance = next(self.replayed)
+        else:
+            axes = [axis for axis in range(input.dim()) if axis != 1]
+            variance, mean = torch.var_mean(input, axes, correction=0)
+        if self.recorded is not None:
+            self.recorded.append((mean, variance))
+        shape = (1, -1) + (1,) * (input.dim() - 2)
+        normal = (input - mean.view(shape)) * (variance.view(shape) + eps).rsqrt()
+        return _affine(normal, weight, bias)
+
+
+def _affine(normal: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Scale and shift the channels (axis 1) of (n, C, ...)."""
+    shape = (1, -1) + (1,) * (normal.dim() - 2)
+    if weight is not None:
+        normal = normal * weight.view(shape)
+    return normal if bias is None else normal + bias.view(shape)
+
+
+def _layer_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    normal = F.layer_norm(input, normalized_shape, None, None, eps)
+    if weight is not None:
+        normal = normal * weight
+    return normal if bias is None else normal + bias
+
+
+def _instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    return _affine(F.instance_norm(input, None, None, None, None, True, 0.0, eps), weight, bias)

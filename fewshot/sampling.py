@@ -1,0 +1,80 @@
+"""Which classes and which examples make an episode: pure functions of a random generator."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewshot.errors import FewshotError
+
+Index = NDArray[np.int64]
+
+
+def check_split(
+    name: str, classes: Sequence[str], counts: Index, way: int, shot: int, queries: int, prefix: str = ""
+) -> None:
+    """Check that a split can fill every episode: enough classes, enough examples in each.
+
+    Args:
+        name: the split's name, for the message.
+        classes: names of the split's classes.
+        counts: examples of each class, shape (classes,).
+        way: N. shot: K. queries: Q.
+        prefix: what the arguments' names start with in the message (``train_``).
+
+    Raises:
+        FewshotError: naming the split and the value, or the first class that has too few examples.
+    """
+    for argument, value, least in (("way", way, 2), ("shot", shot, 1), ("queries", queries, 1)):
+        if value < least:
+            raise FewshotError(f"{prefix}{argument} is {value}; set {prefix}{argument} >= {least}")
+    if len(classes) < way:
+        raise FewshotError(
+            f"the {name} split has {len(classes)} classes, too few for {prefix}way {way};"
+            f" set {prefix}way <= {len(classes)} or add classes"
+        )
+    short = np.flatnonzero(counts < shot + queries)
+    if len(short):
+        have = int(counts[short[0]])
+        raise FewshotError(
+            f"class {classes[short[0]]!r} of the {name} split has {have} examples, too few for {prefix}shot {shot} +"
+            f" {prefix}queries {queries}; set {prefix}shot + {prefix}queries <= {have} or add examples"
+        )
+
+
+def draw_classes(rng: np.random.Generator, classes: int, way: int) -> Index:
+    """`way` different classes out of `classes`, in random order, shape (N,)."""
+    return rng.choice(classes, way, replace=False)
+
+
+def draw_examples(rng: np.random.Generator, counts: Index, number: int) -> Index:
+    """`number` different examples of each class, in random order, shape (N, number).
+
+    Args:
+        rng: the episode's generator.
+        counts: examples that each of the N classes has, all >= `number`.
+        number: K + Q.
+    """
+    # The order of one random key an example is a uniform permutation; keys past a class's count sort last.
+    keys = rng.random((len(counts), int(counts.max())))
+    if (counts != keys.shape[1]).any():
+        keys[np.arange(keys.shape[1]) >= counts[:, None]] = 2.0
+    return keys.argsort(axis=1)[:, :number]
+
+
+def draw_episode(
+    rng: np.random.Generator, starts: Index, counts: Index, way: int, shot: int, queries: int
+) -> tuple[Index, Index]:
+    """Rows of an N-way K-shot episode, support and query disjoint.
+
+    Args:
+        rng: the episode's generator.
+        starts: first row of each class, shape (classes,). counts: its number of rows.
+        way: N. shot: K. queries: Q.
+
+    Returns:
+        Rows of the support (N, K) and of the query (N, Q); line n of each belongs to the class with label n.
+    """
+    classes = draw_classes(rng, len(counts), way)
+    rows = starts[classes, None] + draw_examples(rng, counts[classes], shot + queries)
+    return rows[:, :shot], rows[:, shot:]

@@ -1,0 +1,116 @@
+"""Task kinds: what the outputs of a learner are judged by.
+
+A benchmark states its task as a dict of plain values (`DataModule.task`), which the command line links to the
+learner and a checkpoint can hold; `make_task` builds the task kind from it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from fewshot.errors import FewshotError
+
+
+class Task(ABC):
+    """What a learner's outputs mean for one episode: their size, their loss, their metrics."""
+
+    kind: ClassVar[str]
+    monitor: ClassVar[tuple[str, Literal["min", "max"]]]
+    """The metric that picks the best checkpoint, and which end of it is best."""
+
+    @property
+    @abstractmethod
+    def output_size(self) -> int:
+        """Outputs a head needs for one query."""
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss of outputs (n, output_size) against targets (n, ...), a scalar."""
+
+    @abstractmethod
+    def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Scalars of one episode by name."""
+
+
+@dataclass(frozen=True)
+class Classification(Task):
+    """N-way classification: logits (n, N) against labels (n,) int64; mean cross-entropy, accuracy.
+
+    Args:
+        way: classes of an episode at validation and test.
+        train_way: classes of a training episode; None means `way`.
+    """
+
+    kind: ClassVar[str] = "classification"
+    monitor: ClassVar[tuple[str, Literal["min", "max"]]] = ("accuracy", "max")
+
+    way: int
+    train_way: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("way", self.way), ("train_way", self.train_way)):
+            if value is not None and value < 2:
+                raise FewshotError(f"{name} is {value}: an episode needs at least 2 classes; set {name} >= 2")
+
+    @property
+    def output_size(self) -> int:
+        """N logits, for learners whose head has a fixed way."""
+        return self.way
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy."""
+        return F.cross_entropy(outputs, targets)
+
+    def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """The share of queries whose largest logit is the label's."""
+        return {"accuracy": (outputs.argmax(-1) == targets).float().mean()}
+
+
+@dataclass(frozen=True)
+class Regression(Task):
+    """Regression: outputs (n, targets) against targets (n, targets); mean squared error.
+
+    Args:
+        targets: values to predict for each query.
+    """
+
+    kind: ClassVar[str] = "regression"
+    monitor: ClassVar[tuple[str, Literal["min", "max"]]] = ("mse", "min")
+
+    targets: int = 1
+
+    @property
+    def output_size(self) -> int:
+        """One output a target value."""
+        return self.targets
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean squared error."""
+        return F.mse_loss(outputs, targets)
+
+    def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Mean squared error."""
+        return {"mse": F.mse_loss(outputs, targets)}
+
+
+KINDS: dict[str, type[Task]] = {cls.kind: cls for cls in (Classification, Regression)}
+
+
+def make_task(facts: Mapping[str, Any]) -> Task:
+    """The task kind that `facts` describe, such as ``{"kind": "classification", "way": 5}``.
+
+    Raises:
+        FewshotError: the kind is unknown, or its facts are not the kind's.
+    """
+    arguments = dict(facts)
+    kind = arguments.pop("kind", None)
+    if kind not in KINDS:
+        raise FewshotError(f"task kind {kind!r} is unknown; use one of {', '.join(sorted(KINDS))}")
+    try:
+        return KINDS[kind](**arguments)
+    except TypeError as error:
+        raise FewshotError(f"task {dict(facts)} does not fit the kind {kind!r} ({error})") from error
