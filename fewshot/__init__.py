@@ -8,6 +8,8 @@ from fewshot.backbones import MLP, Backbone, Conv4
 from fewshot.datamodules import (
     GlyphsDataModule,
     HarmonicDataModule,
+    ImageFolderDataModule,
+    OmniglotDataModule,
     SinusoidAndLineDataModule,
     SinusoidDataModule,
 )
@@ -25,7 +27,9 @@ __all__ = [
     "FewshotError",
     "GlyphsDataModule",
     "HarmonicDataModule",
+    "ImageFolderDataModule",
     "MetaLearner",
+    "OmniglotDataModule",
     "PrototypicalNetwork",
     "SinusoidAndLineDataModule",
     "SinusoidDataModule",

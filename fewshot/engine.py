@@ -54,6 +54,7 @@ def map_episodes(
         chunk = map_tensors(lambda tensor: tensor[start : start + size], meta_batch)  # noqa: B023  # used at once
         with sdpa_kernel(SDPBackend.MATH), EpisodeNorm(exact_vmap=how == "vmap") as norm:
             if how == "vmap":
-                yield torch.func.vmap(lambda one: function(one, norm), randomness="different")(chunk)  # noqa: B023
+                result = torch.func.vmap(lambda one: function(one, norm), randomness="different")(chunk)
             else:
-                yield stack([function(episode(chunk, i), norm) for i in range(count(chunk))])
+                result = stack([function(episode(chunk, i), norm) for i in range(count(chunk))])
+        yield result  # outside of the modes, which must not reach into the caller's code

@@ -10,7 +10,9 @@ from typing import NamedTuple, TypeAlias, TypeVar, cast
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree  # what torch.func itself maps over; NamedTuples and dicts are built in
+from torch.utils import (
+    _pytree as pytree,
+)  # what torch.func itself maps over; NamedTuples and dicts are built in
 
 Inputs: TypeAlias = Tensor | dict[str, Tensor]
 """What a backbone reads: one tensor, or a dict of tensors with the same first axes (text, graphs)."""

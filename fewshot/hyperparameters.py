@@ -7,7 +7,7 @@ optimizer among the arguments is held the way a config writes it: ``{"class_path
 import functools
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from typing_extensions import Self
@@ -27,26 +27,30 @@ class RemembersArguments:
         return instance
 
 
-def constructor_arguments(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of ``cls(*args, **kwargs)`` by name, with the defaults of everything not given.
-
-    Where a constructor hands ``**kwargs`` on to its base class, the base's parameters count too.
-    """
-    arguments: dict[str, Any] = {}
-    for depth, owner in enumerate(c for c in cls.__mro__ if "__init__" in vars(c)):
-        signature = inspect.signature(vars(owner)["__init__"])
-        if depth == 0:
-            bound = signature.bind_partial(None, *args, **kwargs)  # what is missing, __init__ itself reports
-            arguments.update(list(bound.arguments.items())[1:])
-        open_ended = False
-        for parameter in list(signature.parameters.values())[1:]:
-            if parameter.kind is parameter.VAR_KEYWORD:
-                open_ended = True
-                arguments.update(arguments.pop(parameter.name, {}))
-            elif parameter.default is not parameter.empty:
-                arguments.setdefault(parameter.name, parameter.default)
-        if not open_ended:
+def signatures(cls: type) -> Iterator[list[inspect.Parameter]]:
+    """The constructor's parameters (without self), then its base's for as long as ``**kwargs`` are handed on."""
+    for owner in (c for c in cls.__mro__ if "__init__" in vars(c)):
+        parameters = list(inspect.signature(vars(owner)["__init__"]).parameters.values())[1:]
+        yield parameters
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             break
+
+
+def parameter_names(cls: type) -> list[str]:
+    """Every argument that a constructor takes by name, those of its bases included."""
+    return [
+        p.name for parameters in signatures(cls) for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    ]
+
+
+def constructor_arguments(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of ``cls(*args, **kwargs)`` by name, with the defaults of everything not given."""
+    levels = list(signatures(cls))
+    positional = [parameter.name for parameter in levels[0]] if levels else []
+    arguments: dict[str, Any] = {**dict(zip(positional, args, strict=False)), **kwargs}
+    for parameter in (parameter for level in levels for parameter in level):
+        if parameter.default is not parameter.empty:
+            arguments.setdefault(parameter.name, parameter.default)
     return arguments
 
 

@@ -60,9 +60,7 @@ class ClassTasks:
 
     def draw_many(self, rngs: Sequence[np.random.Generator]) -> Episode:
         """A meta-batch with one gather for the support and one for the query."""
-        rows = [
-            draw_episode(rng, self.starts, self.counts, self.way, self.shot, self.queries) for rng in rngs
-        ]
+        rows = [draw_episode(rng, self.starts, self.counts, self.way, self.shot, self.queries) for rng in rngs]
         support, query = (np.stack(part).reshape(len(rngs), -1) for part in zip(*rows, strict=True))
         return Episode(self._examples(support, self.shot), self._examples(query, self.queries))
 
@@ -154,7 +152,12 @@ class EpisodeLoader:
             raise FewshotError(
                 f"{episodes} episodes are too few for {world_size} processes; ask for {world_size} or more"
             )
-        self.stream, self.episodes, self.meta_batch_size, self.repeat = stream, episodes, meta_batch_size, repeat
+        self.stream, self.episodes, self.meta_batch_size, self.repeat = (
+            stream,
+            episodes,
+            meta_batch_size,
+            repeat,
+        )
         self.rank, self.world_size = rank, world_size
         self._next_batch = 0  # in the whole list, not in the pass
         self._left = 0  # meta-batches that the pass under way still has to give

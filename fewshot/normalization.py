@@ -38,7 +38,11 @@ class EpisodeNorm(TorchFunctionMode):
         self.replayed: Iterator[tuple[Tensor, Tensor]] | None = None
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Reroute the three affected functions; let everything else through."""
         kwargs = kwargs or {}

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
@@ -44,6 +45,8 @@ class Conv4(Backbone):
         self.blocks = nn.Sequential(
             *(_block(c_in, c_out, downsample, norm) for c_in, c_out in zip(channels, channels[1:], strict=False))
         )
+        # Channels last makes a training step on a CPU 1.5x as fast (360 images of 28x28; benchmarks/backbones.py).
+        self.blocks.to(memory_format=torch.channels_last)
         self.out_features = width if output == "mean" else width * size * size
 
     def forward(self, inputs: Inputs) -> Tensor:

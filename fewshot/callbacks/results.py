@@ -32,7 +32,7 @@ def results(trainer: L.Trainer, learner: MetaLearner) -> dict[str, Any]:
     protocol = datamodule.protocol() if isinstance(datamodule, EpisodicDataModule) else {}
     facts = dict.fromkeys(("benchmark", "split", "way", "shot", "queries", "seed"))
     return {
-        **{**facts, **protocol},
+        **facts, **protocol,
         "learner": type(learner).__name__,
         "backbone": type(learner.backbone).__name__,
         "episodes": len(learner.columns["test"]["episode"]),

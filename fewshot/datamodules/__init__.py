@@ -7,6 +7,8 @@ from fewshot.datamodules.functions import (
     SinusoidDataModule,
 )
 from fewshot.datamodules.glyphs import GlyphsDataModule
+from fewshot.datamodules.image_folder import ImageFolderDataModule
+from fewshot.datamodules.omniglot import OmniglotDataModule
 
 __all__ = [
     "ClassificationDataModule",
@@ -14,6 +16,8 @@ __all__ = [
     "GlyphsDataModule",
     "HarmonicDataModule",
     "ImageDataModule",
+    "ImageFolderDataModule",
+    "OmniglotDataModule",
     "SinusoidAndLineDataModule",
     "SinusoidDataModule",
 ]

@@ -32,7 +32,7 @@ class EpisodicDataModule(L.LightningDataModule):
         seed: of the episodes; episode i of a stage is a function of it, the stage and i alone.
     """
 
-    name: ClassVar[str]
+    benchmark: ClassVar[str]
     """What results call the benchmark."""
 
     def __init__(
@@ -73,7 +73,10 @@ class EpisodicDataModule(L.LightningDataModule):
 
     def protocol(self) -> dict[str, Any]:
         """The facts that stand beside every result on this benchmark."""
-        return {"benchmark": self.name, "shot": self.shot, "queries": self.queries, "seed": self.seed}
+        return {"benchmark": self.benchmark, "shot": self.shot, "queries": self.queries, "seed": self.seed}
+
+    def __str__(self) -> str:  # Lightning's would draw episodes to describe the loaders
+        return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in self.protocol().items())})"
 
     def stream(self, stage: Stage) -> EpisodeStream:
         """The endless list of a stage's episodes."""
@@ -135,7 +138,7 @@ class ClassificationDataModule(EpisodicDataModule):
     ) -> None:
         super().__init__(**kwargs)
         if download and not self.can_download:
-            raise FewshotError(f"{self.name} has nothing to download; leave out download: true")
+            raise FewshotError(f"{self.benchmark} has nothing to download; leave out download: true")
         self.root, self.download = data_root(root), download
         self.way, self.train_way = way, way if train_way is None else train_way
         self._datasets: dict[str, ClassDataset] | None = None

@@ -61,19 +61,19 @@ class FunctionDataModule(EpisodicDataModule):
 class SinusoidDataModule(FunctionDataModule):
     """Sinusoid: amplitude in [0.1, 5], phase in [0, pi], x in [-5, 5]. Paper: arXiv:1703.03400."""
 
-    name: ClassVar[str] = "Sinusoid"
+    benchmark: ClassVar[str] = "Sinusoid"
     functions = Sinusoid
 
 
 class HarmonicDataModule(FunctionDataModule):
     """Harmonic: sums of two sinusoids, one at double frequency, seen around a random place. Paper: arXiv:1908.11263."""
 
-    name: ClassVar[str] = "Harmonic"
+    benchmark: ClassVar[str] = "Harmonic"
     functions = Harmonic
 
 
 class SinusoidAndLineDataModule(FunctionDataModule):
     """SinusoidAndLine: half of the tasks sinusoids, half straight lines. Paper: arXiv:1806.02817."""
 
-    name: ClassVar[str] = "SinusoidAndLine"
+    benchmark: ClassVar[str] = "SinusoidAndLine"
     functions = SinusoidAndLine

@@ -18,7 +18,7 @@ class GlyphsDataModule(ImageDataModule):
         **kwargs: arguments of `ClassificationDataModule`.
     """
 
-    name: ClassVar[str] = "Glyphs"
+    benchmark: ClassVar[str] = "Glyphs"
     can_download: ClassVar[bool] = False
     in_channels = 1
     image_size = 28

@@ -45,6 +45,4 @@ class ClassDataset:
             if isinstance(self.inputs, dict)
             else self.inputs[rows]
         )
-        return ClassDataset(
-            inputs, self.counts[list(classes)], tuple(self.classes[c] for c in classes)
-        )
+        return ClassDataset(inputs, self.counts[list(classes)], tuple(self.classes[c] for c in classes))

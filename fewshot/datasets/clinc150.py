@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -29,6 +29,8 @@ PARTS = ("train", "val", "test")
 INTENTS = {"train": 50, "val": 50, "test": 50}  # split="seed"
 DOMAINS = {"train": 4, "val": 3, "test": 3}  # split="domain": 60/45/45 intents; 50 are not whole domains
 
+Split: TypeAlias = Literal["seed", "domain"]
+
 PADDING, UNKNOWN = 0, 1
 SPECIAL_WORDS = ("<padding>", "<unknown>")  # no text holds these: "<" is never part of a word
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
@@ -36,7 +38,7 @@ WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
 def load_clinc150(
     root: Path,
-    split: Literal["seed", "domain"] = "seed",
+    split: Split = "seed",
     split_seed: int = 0,
     download: bool = False,
     max_length: int = 32,
@@ -48,6 +50,7 @@ def load_clinc150(
     (n,) int64, the number of words. The vocabulary comes from the training classes alone, so that what is met
     at test time is as new as it would be in use. With ``min_count=1`` no training text holds an unknown word,
     so its embedding is never trained; ``min_count=2`` trains it on the words that occur once.
+    All unknown words share one id: a baseline that counts ids must leave it out, or pays 10 points for it.
 
     Args:
         root: holds ``data_full.json``, itself or in ``data/``, ``clinc150/`` or ``clinc150/data/``.
@@ -72,7 +75,7 @@ def load_clinc150(
     ):
         if value < least:
             raise FewshotError(f"{name} is {value}; it must be at least {least}")
-    if split not in ("seed", "domain"):
+    if split not in get_args(Split):
         raise FewshotError(f"split is {split!r}; it must be 'seed' or 'domain'")
     texts = read_utterances(find_file(root, "data_full.json", download))
     if split == "seed":
@@ -119,9 +122,7 @@ def encode(texts: Sequence[str], vocabulary: Sequence[str], max_length: int) -> 
     return {"tokens": torch.from_numpy(tokens), "lengths": torch.from_numpy(lengths)}
 
 
-def split_groups(
-    groups: Sequence[Sequence[str]], sizes: Mapping[str, int], seed: int
-) -> dict[str, list[str]]:
+def split_groups(groups: Sequence[Sequence[str]], sizes: Mapping[str, int], seed: int) -> dict[str, list[str]]:
     """The classes of each part: the permuted groups dealt out in the order and number of `sizes`."""
     order = iter(np.random.default_rng(seed).permutation(len(groups)).tolist())
     return {part: [name for _ in range(size) for name in groups[next(order)]] for part, size in sizes.items()}
@@ -163,9 +164,7 @@ def read_utterances(path: Path) -> dict[str, list[str]]:
                 case [str(text), str(intent)] if tokenize(text):
                     texts.setdefault(intent, []).append(text)
                 case [str(text), str(intent)]:
-                    raise FewshotError(
-                        f"{path}: {part}[{i}] of {intent!r} has no word: {text!r:.60}; {REMEDY}"
-                    )
+                    raise FewshotError(f"{path}: {part}[{i}] of {intent!r} has no word: {text!r:.60}; {REMEDY}")
                 case _:
                     raise FewshotError(f"{path}: {part}[{i}] is {item!r:.80}, not [text, intent]; {REMEDY}")
     if len(texts) != (expected := sum(INTENTS.values())):
@@ -189,9 +188,7 @@ def read_domains(path: Path, intents: Collection[str]) -> dict[str, list[str]]:
     named = Counter(name for names in domains.values() for name in names)
     for intent in sorted({*named, *intents}):
         if named[intent] != (expected := int(intent in intents)):
-            raise FewshotError(
-                f"{path} names the intent {intent!r} {named[intent]} times, not {expected}; {REMEDY}"
-            )
+            raise FewshotError(f"{path} names the intent {intent!r} {named[intent]} times, not {expected}; {REMEDY}")
     return domains
 
 

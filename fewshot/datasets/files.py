@@ -1,7 +1,7 @@
-"""Files that a dataset needs: where they lie, how they are fetched, unpacked and cached without ever being half there.
+"""Files that a dataset needs: where they lie, how they are fetched, unpacked and cached, never half there.
 
-Everything is written beside its place and renamed into it, so that a killed process leaves nothing that a later
-one trusts, and several processes may prepare the same data at once.
+Everything is written beside its place and renamed into it, so that a killed process leaves nothing that a
+later one trusts, and several processes may prepare the same data at once.
 """
 
 import hashlib
@@ -10,15 +10,17 @@ import os
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import TextIO
 
 import numpy as np
 import platformdirs
 from numpy.typing import NDArray
-from torchvision.datasets.utils import download_url
+from torch.hub import download_url_to_file
 
 from fewshot.errors import FewshotError
 
@@ -51,15 +53,12 @@ def download(url: str, path: Path, sha256: str) -> None:
     """
     if path.is_file() and file_hash(path, "sha256") == sha256:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".download-") as folder:
+    with _scratch(path.parent, ".download-") as folder:
+        fetched = folder / path.name
         try:
-            download_url(url, folder, path.name)
-        except OSError as error:
-            raise FewshotError(
-                f"could not download {url} ({error}); fetch it by hand and put it at {path}"
-            ) from error
-        fetched = Path(folder, path.name)
+            download_url_to_file(url, str(fetched))
+        except (OSError, HTTPException) as error:
+            raise FewshotError(f"could not download {url} ({error}); fetch it by hand and put it at {path}") from error
         if (found := file_hash(fetched, "sha256")) != sha256:
             raise FewshotError(
                 f"{url} gave a file with sha256 {found}, expected {sha256}; try again, or put the right file at {path}"
@@ -73,9 +72,8 @@ def extract_zip(archive: Path, target: Path) -> None:
     Raises:
         FewshotError: the archive is truncated or corrupt, or a member would leave `target` or is a link.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".extract-") as scratch:
-        folder = Path(scratch, "content")
+    with _scratch(target.parent, ".extract-") as scratch:
+        folder = scratch / "content"
         try:
             with zipfile.ZipFile(archive) as file:
                 for member in file.infolist():
@@ -87,10 +85,12 @@ def extract_zip(archive: Path, target: Path) -> None:
                             " do not use this archive"
                         )
                 file.extractall(folder)
-        except (zipfile.BadZipFile, EOFError, OSError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # RuntimeError: encrypted
             raise FewshotError(
                 f"{archive} is truncated or not a zip file ({error}); delete it and fetch it again"
             ) from error
+        except OSError as error:
+            raise FewshotError(f"could not unpack {archive} to {target} ({error}); make room or set `root`") from error
         try:
             folder.rename(target)
         except OSError:
@@ -98,19 +98,34 @@ def extract_zip(archive: Path, target: Path) -> None:
                 raise
 
 
-def cached_arrays(path: Path, build: Callable[[], Mapping[str, NDArray[np.generic]]]) -> Arrays:
-    """The arrays of the cache file `path` (an uncompressed ``.npz``); built and written if missing or corrupt.
+@contextmanager
+def _scratch(parent: Path, prefix: str) -> Iterator[Path]:
+    """A folder in `parent` for the time of the block."""
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
+    except OSError as error:
+        raise FewshotError(f"cannot write into {parent} ({error}); set `root` to a folder of yours") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
-    The checksum of the whole file stands in its sidecar ``<path>.sha256``: a truncated or altered cache is never
-    trusted, it is built again. A folder that cannot be written to costs the cache, not the run, and is logged.
+
+def cached_arrays(path: Path, build: Callable[[], Mapping[str, NDArray[np.generic]]]) -> Arrays:
+    """The arrays of the cache file `path` (an uncompressed ``.npz``); built and written if missing or bad.
+
+    The checksum of the whole file stands in its sidecar ``<path>.sha256``: a truncated or altered cache is
+    never trusted, it is built again. A folder that cannot be written to costs the cache, not the run, and is
+    logged.
     """
     sidecar = path.with_name(path.name + ".sha256")
     try:
         if sidecar.read_text().strip() == file_hash(path, "sha256"):
             with np.load(path, allow_pickle=False) as file:
                 return dict(file)
-    except OSError:
-        pass  # not built yet
+    except (OSError, ValueError):
+        pass  # not built yet, or no longer text
     arrays = dict(build())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -60,9 +60,7 @@ def load_image_folder(
             image or stands in two splits, or an argument is wrong.
     """
     if image_size < 1 or channels not in (1, 3):
-        raise FewshotError(
-            f"image_size {image_size}, channels {channels}: use a positive size and 1 or 3 channels"
-        )
+        raise FewshotError(f"image_size {image_size}, channels {channels}: use a positive size and 1 or 3 channels")
     table = _find_classes(root, classes, fractions, split_seed)
     files = {split: [_image_files(folders[c]) for c in sorted(folders)] for split, folders in table.items()}
     return {
@@ -80,25 +78,42 @@ def split_table(datasets: Mapping[str, ClassDataset]) -> dict[str, list[str]]:
     return {split: list(dataset.classes) for split, dataset in datasets.items()}
 
 
-def draw_split(
-    names: Sequence[str], fractions: tuple[float, float, float], split_seed: int
-) -> dict[str, list[str]]:
-    """Share out the sorted names, shuffled by ``random.Random(split_seed)``: by `fractions`, at least one each."""
+def draw_split(names: Sequence[str], fractions: tuple[float, float, float], split_seed: int) -> dict[str, list[str]]:
+    """Share out the sorted names, shuffled by ``random.Random(split_seed)``: by `fractions`, one at least."""
     if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
         raise FewshotError(f"fractions {fractions}: give three positive shares that add up to 1")
     if len(names) < 3:
-        raise FewshotError(
-            f"only {len(names)} class folders ({', '.join(names)}); add more, at least 3 are needed"
-        )
+        raise FewshotError(f"only {len(names)} class folders ({', '.join(names)}); add more, at least 3 are needed")
     val, test = (max(1, round(len(names) * fraction)) for fraction in fractions[1:])
     train = len(names) - val - test
     if train < 1:
-        raise FewshotError(
-            f"fractions {fractions} leave none of {len(names)} classes to train; raise the first"
-        )
+        raise FewshotError(f"fractions {fractions} leave none of {len(names)} classes to train; raise the first")
     order = sorted(names)
     random.Random(split_seed).shuffle(order)
     return {"train": order[:train], "val": order[train : train + val], "test": order[train + val :]}
+
+
+def find_split_folders(root: Path) -> dict[str, Path] | None:
+    """The train, val and test folders of `root`, or None where its folders are classes (say, ``train``)."""
+    found: dict[str, Path] = {}
+    others = []
+    for name, folder in _subfolders(root).items():
+        split = SPLIT_FOLDERS.get(name.lower())
+        if split is None:
+            others.append(name)
+        elif split in found:
+            raise FewshotError(f"{root} has both {found[split].name} and {name}; keep one of them")
+        else:
+            found[split] = folder
+    if not found or (len(found) == 1 and others):
+        return None
+    if others:
+        raise FewshotError(
+            f"{root} has the folder {others[0]!r} beside {', '.join(found)}; move it away, or give `classes`"
+        )
+    if missing := [split for split in SPLITS if split not in found]:
+        raise FewshotError(f"{root} has no folder {missing[0]!r}; add it, or give `classes` of a folder without splits")
+    return found
 
 
 def read_image(path: Path, image_size: int, channels: Literal[1, 3]) -> NDArray[np.uint8]:
@@ -107,9 +122,7 @@ def read_image(path: Path, image_size: int, channels: Literal[1, 3]) -> NDArray[
         if path.stat().st_size == 0:
             raise ValueError("it has 0 bytes")
         with Image.open(path) as image:
-            image.draft(
-                None, (2 * image_size, 2 * image_size)
-            )  # large JPEGs decode faster at 1/2, 1/4 or 1/8
+            image.draft(None, (2 * image_size, 2 * image_size))  # large JPEGs decode faster at 1/2, 1/4 or 1/8
             ImageOps.exif_transpose(image, in_place=True)
             flat = _eight_bits(image).convert("RGB" if channels == 3 else "L")
     except Exception as error:  # Pillow passes on whatever the format's parser raises
@@ -150,15 +163,13 @@ def _find_classes(
     split_seed: int,
 ) -> dict[str, dict[str, Path]]:
     """The class folders of each split: as `classes` says, else as the split folders do, else drawn."""
-    folders = _subfolders(root)
-    if classes is None and (split_folders := _find_splits(root, folders)):
+    if classes is None and (split_folders := find_split_folders(root)):
         table = {split: _subfolders(folder) for split, folder in split_folders.items()}
     else:
+        folders = _subfolders(root)
         chosen = draw_split(list(folders), fractions, split_seed) if classes is None else classes
         if set(chosen) != set(SPLITS):
-            raise FewshotError(
-                f"classes are given for {', '.join(chosen)}; give them for train, val and test"
-            )
+            raise FewshotError(f"classes are given for {', '.join(chosen)}; give them for train, val and test")
         table = {split: {n: _known(n, folders, root) for n in names} for split, names in chosen.items()}
     for split in SPLITS:
         if not table[split]:
@@ -178,39 +189,12 @@ def _known(name: str, folders: Mapping[str, Path], root: Path) -> Path:
     return folders[name]
 
 
-def _find_splits(root: Path, folders: Mapping[str, Path]) -> dict[str, Path] | None:
-    """The train, val and test folders, or None if `folders` are classes: one may be called ``train``."""
-    found: dict[str, Path] = {}
-    others = []
-    for name, folder in folders.items():
-        split = SPLIT_FOLDERS.get(name.lower())
-        if split is None:
-            others.append(name)
-        elif split in found:
-            raise FewshotError(f"{root} has both {found[split].name} and {name}; keep one of them")
-        else:
-            found[split] = folder
-    if not found or (len(found) == 1 and others):
-        return None
-    if others:
-        raise FewshotError(
-            f"{root} has the folder {others[0]!r} beside {', '.join(found)}; move it away, or give `classes`"
-        )
-    if missing := [split for split in SPLITS if split not in found]:
-        raise FewshotError(
-            f"{root} has no folder {missing[0]}; add it, or put all class folders in {root} itself"
-        )
-    return found
-
-
 def _subfolders(folder: Path) -> dict[str, Path]:
     """The visible folders in `folder` by name, sorted."""
     try:
         found = {p.name: p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")}
     except OSError as error:
-        raise FewshotError(
-            f"{folder} is no folder that can be read ({error.strerror}); correct `root`"
-        ) from error
+        raise FewshotError(f"{folder} is no folder that can be read ({error.strerror}); correct `root`") from error
     if not found:
         raise FewshotError(f"{folder} holds no folders; expected a folder of images for each class")
     return found
@@ -226,9 +210,7 @@ def _image_files(folder: Path) -> list[Path]:
     for place, below, names in os.walk(folder, onerror=fail, followlinks=True):
         # A link to a folder further up would lead round and round.
         seen.add(os.path.realpath(place))
-        below[:] = [
-            n for n in below if not n.startswith(".") and os.path.realpath(Path(place, n)) not in seen
-        ]
+        below[:] = [n for n in below if not n.startswith(".") and os.path.realpath(Path(place, n)) not in seen]
         files += [Path(place, n) for n in names if IMAGE_FILE.fullmatch(n)]
     if not files:
         raise FewshotError(f"{folder} holds no image (png, jpg, webp, tiff, ...); fill or remove this class")

@@ -50,9 +50,7 @@ META_DATASET_VAL = (
 ROTATED = {"vinyals": ("train", "val", "test"), "maml": ("train",), "lake": (), "meta_dataset": ()}
 
 
-def split_characters(
-    characters: Sequence[str], split: OmniglotSplit, split_seed: int = 1
-) -> dict[str, list[int]]:
+def split_characters(characters: Sequence[str], split: OmniglotSplit, split_seed: int = 1) -> dict[str, list[int]]:
     """Say which characters train, validate and test.
 
     Args:
@@ -113,7 +111,8 @@ def load_omniglot(
 
     Args:
         root: holds ``images_background.zip`` and ``images_evaluation.zip``, or the folders they unpack to,
-            itself or in its folder ``omniglot-py`` (torchvision's place). Only `download` writes into it.
+            itself or in ``omniglot-py/`` (torchvision's place), ``omniglot/`` or ``omniglot/omniglot-py/``.
+            Only `download` writes into it.
         cache: folder of the decoded images (25 MB), so that the next run starts in less than a second.
         split: which characters train, validate and test.
         split_seed: seeds the shuffle of ``maml``.
@@ -131,9 +130,7 @@ def load_omniglot(
     characters = [str(name) for name in arrays["characters"]]
     parts = split_characters(characters, split, split_seed)
     return {
-        part: _class_dataset(
-            images[members], [characters[m] for m in members], 4 if part in ROTATED[split] else 1
-        )
+        part: _class_dataset(images[members], [characters[m] for m in members], 4 if part in ROTATED[split] else 1)
         for part, members in parts.items()
     }
 
@@ -164,7 +161,7 @@ def _decode_all(root: Path, download: bool) -> dict[str, NDArray[np.generic]]:
         files = _read_zip(source, half) if source.suffix == ".zip" else _read_folder(source)
         _verify(files, source, half)
         for name in sorted(files):
-            decoded[f"{half}/{name}"] = _decode(files[name], source / name)
+            decoded[f"{half}/{name}"] = _decode(files[name], f"{source}/{name}")
     order = sorted(decoded, key=lambda name: name.split("/")[1:])
     images = np.stack([decoded[name] for name in order]).reshape(-1, DRAWINGS, SIZE, SIZE)
     return {"images": images, "characters": np.array([n.rpartition("/")[0] for n in order[::DRAWINGS]])}
@@ -172,7 +169,7 @@ def _decode_all(root: Path, download: bool) -> dict[str, NDArray[np.generic]]:
 
 def _source(root: Path, half: str) -> Path | None:
     """The zip file or folder of a half. Zip files first: they have checksums and are never half unpacked."""
-    places = [root / "omniglot-py", root]
+    places = [folder / below for folder in (root, root / "omniglot") for below in ("omniglot-py", "")]
     found = [p / f"{half}.zip" for p in places if (p / f"{half}.zip").is_file()]
     return next(iter(found + [p / half for p in places if (p / half).is_dir()]), None)
 
@@ -222,7 +219,7 @@ def _verify(files: dict[str, bytes], source: Path, half: str) -> None:
         )
 
 
-def _decode(data: bytes, path: Path) -> Images:
+def _decode(data: bytes, path: str) -> Images:
     """One drawing as (28, 28), ink bright."""
     try:
         with Image.open(io.BytesIO(data)) as image:

@@ -14,6 +14,7 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from typing_extensions import Self
 
+from fewshot.backbones.base import Backbone
 from fewshot.episodes import Episode, Examples, Inputs, count, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import RemembersArguments, build, describe
@@ -50,7 +51,7 @@ class MetaLearner(RemembersArguments, L.LightningModule):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone | nn.Module,  # Backbone first: the command line's short names mean ours
         task: dict[str, Any],
         optimizer: OptimizerCallable = Adam,
         lr_scheduler: LRSchedulerCallable | None = None,

@@ -139,9 +139,7 @@ def test_an_episode_is_the_formula_in_scalars(kind: type[FunctionTasks], seed: i
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(deadline=None, max_examples=50)
-@given(
-    shot=st.integers(1, 20), queries=st.integers(1, 20), tasks=st.integers(1, 9), seed=st.integers(0, 2**32)
-)
+@given(shot=st.integers(1, 20), queries=st.integers(1, 20), tasks=st.integers(1, 9), seed=st.integers(0, 2**32))
 def test_a_meta_batch_is_its_episodes_stacked(
     kind: type[FunctionTasks], shot: int, queries: int, tasks: int, seed: int
 ) -> None:

@@ -76,9 +76,13 @@ def same(first: dict[str, ClassDataset], second: dict[str, ClassDataset]) -> boo
 
 def test_a_drawing_is_shrunk_inverted_and_rotated(folders: Path, tmp_path: Path) -> None:
     data = load_omniglot(folders, tmp_path / "cache")
-    assert data["val"].classes[:4] == tuple(
-        f"Armenian/character01/rot{r}" for r in ("000", "090", "180", "270")
-    )
+    assert data["val"].classes[:4] == tuple(f"Armenian/character01/rot{r}" for r in ("000", "090", "180", "270"))
+    # sorted over both halves: Angelic is of the evaluation half
+    assert list(dict.fromkeys(c.split("/")[0] for c in data["train"].classes)) == [
+        "Angelic",
+        "Greek",
+        "Tagalog",
+    ]
     drawings = images(data["val"])
     assert drawings.shape == (2 * 4 * 20, 1, 28, 28)
     assert drawings.dtype == torch.uint8
@@ -91,11 +95,11 @@ def test_a_drawing_is_shrunk_inverted_and_rotated(folders: Path, tmp_path: Path)
     assert drawings.max() == 255  # ink
 
 
-@pytest.mark.parametrize("layout", ["torchvision", "zips", "torchvision zips", "zips with a prefix"])
+@pytest.mark.parametrize("layout", ["torchvision", "zips", "torchvision zips", "zips with a prefix", "below omniglot"])
 def test_every_layout_gives_the_same(folders: Path, tmp_path: Path, layout: str) -> None:
     root = tmp_path / "other"
-    if layout == "torchvision":
-        shutil.copytree(folders, root / "omniglot-py")
+    if layout in ("torchvision", "below omniglot"):
+        shutil.copytree(folders, root / ("omniglot" if "below" in layout else "") / "omniglot-py")
     else:
         pack(
             folders,
@@ -210,7 +214,8 @@ def test_download_fetches_what_is_missing_or_cut_off(
     calls: list[bool] = []
 
     def fetch(place: Path, background: bool, download: bool) -> None:
-        assert place == root and download
+        assert place == root
+        assert download
         calls.append(background)
         pack(folders, root / "omniglot-py")
 
@@ -227,9 +232,7 @@ def test_a_failed_download_is_an_error(tmp_path: Path, monkeypatch: pytest.Monke
         raise URLError("no network")
 
     monkeypatch.setattr(torchvision.datasets, "Omniglot", fail)
-    with pytest.raises(
-        FewshotError, match=r"could not download images_background.zip .*no network.* by hand"
-    ):
+    with pytest.raises(FewshotError, match=r"could not download images_background.zip .*no network.* by hand"):
         load_omniglot(tmp_path, tmp_path / "cache", download=True)
 
 
@@ -280,9 +283,7 @@ def test_the_other_splits_are_disjoint_and_complete(
 
 def test_meta_dataset_is_its_specification(real: Path, shared_data: Path, tmp_path: Path) -> None:
     path = shared_data / "splits/meta_dataset/dataset_specs/omniglot_dataset_spec.json"
-    names = list(
-        json.loads(path.read_text())["superclass_names"].values()
-    )  # train, validation, test, in order
+    names = list(json.loads(path.read_text())["superclass_names"].values())  # train, validation, test, in order
     data = load_omniglot(tmp_path, real, "meta_dataset")
     for part, alphabets in (("train", names[:25]), ("val", names[25:30]), ("test", names[30:])):
         assert {name.split("/")[0] for name in data[part].classes} == set(alphabets)

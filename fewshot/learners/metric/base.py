@@ -76,5 +76,3 @@ def _joined(episode: Episode, axis: int) -> Inputs:
         return {name: torch.cat([support[name], query[name]], axis) for name in support}
     assert isinstance(support, Tensor) and isinstance(query, Tensor)
     return torch.cat([support, query], axis)
-
-

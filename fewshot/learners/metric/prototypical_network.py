@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fewshot.backbones.base import Backbone
 from fewshot.learners.metric.base import MetricLearner
 
 
@@ -41,7 +42,7 @@ class PrototypicalNetwork(MetricLearner):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone | nn.Module,
         distance: Literal["euclidean", "cosine"] = "euclidean",
         scale: float = 1.0,
         **kwargs: Any,

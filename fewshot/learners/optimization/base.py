@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from fewshot.backbones.base import Backbone
 from fewshot.engine import Parallel, map_episodes
 from fewshot.episodes import Episode, Examples, Inputs, map_tensors
 from fewshot.errors import FewshotError
@@ -59,7 +60,7 @@ class OptimizationLearner(MetaLearner):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone | nn.Module,
         inner_lr: float = 0.01,
         inner_steps: int = 1,
         eval_inner_steps: int | None = None,

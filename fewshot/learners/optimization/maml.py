@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from fewshot.backbones.base import Backbone
 from fewshot.episodes import Examples
 from fewshot.inner_loop import Weights, gradient_steps
 from fewshot.learners.optimization.base import OptimizationLearner
@@ -22,7 +23,7 @@ class MAML(OptimizationLearner):
         **kwargs: arguments of `OptimizationLearner`.
     """
 
-    def __init__(self, backbone: nn.Module, first_order: bool = False, **kwargs: Any) -> None:
+    def __init__(self, backbone: Backbone | nn.Module, first_order: bool = False, **kwargs: Any) -> None:
         super().__init__(backbone, **kwargs)
         self.first_order = first_order
 

@@ -1,0 +1,149 @@
+"""Pictures of an episode with the program's predictions: in TensorBoard at validation, as a file after a test."""
+
+from typing import Any
+
+import lightning as L
+import matplotlib as mpl
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from fewshot.callbacks.results import run_folder
+from fewshot.episodes import Episode, map_tensors
+from fewshot.learners.base import MetaLearner
+from fewshot.tasks import Classification, Regression
+
+RIGHT, WRONG = "#1a7f37", "#cf222e"
+
+
+class EpisodePicture(Callback):
+    """Draw the first episode of every validation and test with its predictions.
+
+    Images: the support above, queries below in the column of their class, each marked with the class it was given;
+    green is right, red is wrong. Functions of one variable: the support points, the true and the predicted values.
+    Other inputs have no picture. Validation pictures go to TensorBoard, the test's to `episode.png` in the run's folder.
+
+    Args:
+        queries: queries drawn of each class.
+        classes: classes drawn at most.
+    """
+
+    def __init__(self, queries: int = 5, classes: int = 10) -> None:
+        self.queries, self.classes = queries, classes
+        self.first: Episode | None = None
+
+    def on_validation_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Episode, batch_idx: int, *args: Any
+    ) -> None:
+        """Keep the first episode."""
+        self._keep(batch, batch_idx)
+
+    def on_test_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Episode, batch_idx: int, *args: Any
+    ) -> None:
+        """Keep the first episode."""
+        self._keep(batch, batch_idx)
+
+    def _keep(self, batch: Episode, batch_idx: int) -> None:
+        if batch_idx == 0:
+            self.first = map_tensors(lambda tensor: tensor[:1], batch)
+
+    @rank_zero_only
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Send the picture to TensorBoard."""
+        if trainer.sanity_checking or not isinstance(trainer.logger, TensorBoardLogger):
+            return
+        if (figure := self._figure(pl_module)) is not None:
+            trainer.logger.experiment.add_figure("val/episode", figure, trainer.global_step, close=False)
+
+    @rank_zero_only
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save the picture."""
+        if (figure := self._figure(pl_module)) is not None:
+            folder = run_folder(trainer)
+            folder.mkdir(parents=True, exist_ok=True)
+            figure.savefig(folder / "episode.png", dpi=100)
+
+    def _figure(self, learner: L.LightningModule) -> Figure | None:
+        if self.first is None or not isinstance(learner, MetaLearner):
+            return None
+        inputs = self.first.query.inputs
+        if not isinstance(inputs, Tensor):
+            return None
+        outputs = learner.evaluate(self.first).outputs[0].float().cpu()
+        episode = map_tensors(lambda tensor: tensor[0].cpu(), self.first)
+        if isinstance(learner.task, Classification) and inputs.dim() == 5:
+            return draw_images(episode, outputs.argmax(-1), self.queries, self.classes)
+        if isinstance(learner.task, Regression) and inputs.shape[2:] == (1,):
+            return draw_function(episode, outputs)
+        return None
+
+
+def draw_images(episode: Episode, predicted: Tensor, queries: int = 5, classes: int = 10) -> Figure:
+    """A grid with a column a class: its first support image, then queries with the class they were given.
+
+    Args:
+        episode: images (S, C, H, W) and (N*Q, C, H, W) in [0, 1], labels in 0..N-1.
+        predicted: labels (N*Q,) given to the queries.
+        queries: rows of queries at most. classes: columns at most.
+    """
+    (support, labels), (images, targets) = episode.support, episode.query
+    assert isinstance(support, Tensor) and isinstance(images, Tensor)
+    way = min(int(labels.max()) + 1, classes)
+    rows = min(queries, int((targets == 0).sum()))
+    figure, axes = _grid(rows + 1, way)
+    for label in range(way):
+        _show(axes[0][label], support[labels == label][0])
+        axes[0][label].set_title(f"class {label + 1}", fontsize=9)
+        where = torch.nonzero(targets == label).flatten()[:rows]
+        for row, index in enumerate(where.tolist(), start=1):
+            given = int(predicted[index])
+            axis = axes[row][label]
+            _show(axis, images[index])
+            colour = RIGHT if given == label else WRONG
+            axis.set_xlabel(f"{'✓' if given == label else '✗'} {given + 1}", fontsize=9, color=colour, labelpad=2)
+            for spine in axis.spines.values():
+                spine.set(color=colour, linewidth=2)
+    axes[0][0].set_ylabel("support", fontsize=9)
+    for row in range(1, rows + 1):
+        axes[row][0].set_ylabel("query", fontsize=9)
+    return figure
+
+
+def draw_function(episode: Episode, outputs: Tensor) -> Figure:
+    """The support points of a function, its true values at the queries and the predicted ones.
+
+    Args:
+        episode: inputs (K, 1) and (Q, 1), targets of the same shapes.
+        outputs: predictions (Q, 1).
+    """
+    (x_support, y_support), (x_query, y_query) = episode.support, episode.query
+    assert isinstance(x_support, Tensor) and isinstance(x_query, Tensor)
+    order = x_query.flatten().argsort()
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.add_subplot()
+    x = x_query.flatten()[order].tolist()
+    axis.plot(x, y_query.flatten()[order].tolist(), color="0.6", label="true")
+    axis.plot(x, outputs.flatten()[order].tolist(), color="C0", label="predicted")
+    axis.plot(x_support.flatten().tolist(), y_support.flatten().tolist(), "k^", label="support")
+    axis.set(xlabel="x", ylabel="y")
+    axis.legend(frameon=False)
+    return figure
+
+
+def _grid(rows: int, columns: int) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(1.0 * columns + 0.4, 1.15 * rows + 0.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+    return figure, axes
+
+
+def _show(axis: Any, image: Tensor) -> None:
+    axis.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy(), cmap=mpl.colormaps["gray"], vmin=0, vmax=1)

@@ -1,0 +1,42 @@
+"""Omniglot: handwritten characters; the first benchmark of few-shot classification."""
+
+from typing import Any, ClassVar
+
+from fewshot.datamodules.base import ImageDataModule
+from fewshot.datasets.base import ClassDataset
+from fewshot.datasets.files import data_root
+from fewshot.datasets.omniglot import OmniglotSplit, load_omniglot
+
+
+class OmniglotDataModule(ImageDataModule):
+    """Omniglot: 1623 handwritten characters of 50 alphabets, 28x28 grey, ink bright, 20 drawings a class.
+
+    Four splits are in use and their results do not compare: `fewshot.datasets.omniglot.load_omniglot` says
+    what each one is. The decoded drawings are cached in ``omniglot/`` under ``$FEWSHOT_DATA`` or the user's
+    cache folder. MAML tests on 600 episodes, ProtoNet on 1000. Paper: arXiv:1606.04080 (``vinyals``).
+
+    Args:
+        split: ``vinyals`` (rotations are classes, 4112/688/1692), ``maml`` (shuffled characters), ``lake``
+            (background and evaluation alphabets) or ``meta_dataset`` (alphabets).
+        split_seed: seeds the shuffle of ``maml``; the other splits are fixed.
+        queries: query examples a class; 15 and 5 shots use all 20 drawings.
+        **kwargs: arguments of `ClassificationDataModule`.
+    """
+
+    benchmark: ClassVar[str] = "Omniglot"
+    in_channels = 1
+    image_size = 28
+
+    def __init__(self, split: OmniglotSplit = "vinyals", split_seed: int = 1, queries: int = 15, **kwargs: Any) -> None:
+        super().__init__(queries=queries, **kwargs)
+        self.split, self.split_seed = split, split_seed
+
+    @property
+    def split_name(self) -> str:
+        """The split, with its seed where it has one."""
+        return f"maml, split_seed {self.split_seed}" if self.split == "maml" else self.split
+
+    def load(self) -> dict[str, ClassDataset]:
+        """The characters of train, val and test."""
+        cache = data_root(None) / "omniglot"
+        return load_omniglot(self.root, cache, self.split, self.split_seed, self.download)

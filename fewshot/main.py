@@ -1,0 +1,155 @@
+"""The command line: LightningCLI over the classes of this package. Importing a class is registering it."""
+
+import os
+import pydoc
+import sys
+import warnings
+from typing import Any
+
+from jsonargparse import ArgumentError
+from lightning import Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+
+import fewshot  # registers every benchmark, learner and backbone by importing them
+from fewshot.callbacks.checkpoint import BestCheckpoint
+from fewshot.callbacks.pictures import EpisodePicture
+from fewshot.callbacks.predictions import PredictionWriter
+from fewshot.callbacks.progress import EpisodeProgressBar
+from fewshot.callbacks.results import ResultsWriter
+from fewshot.catalogue import print_catalogue
+from fewshot.datamodules import EpisodicDataModule
+from fewshot.errors import FewshotError
+from fewshot.learners import MetaLearner
+from fewshot.messages import one_line
+
+LINKS = {
+    "task": "model.init_args.task",
+    "in_channels": "model.init_args.backbone.init_args.in_channels",
+    "image_size": "model.init_args.backbone.init_args.image_size",
+    "in_features": "model.init_args.backbone.init_args.in_features",
+    "vocab_size": "model.init_args.backbone.init_args.vocab_size",
+}
+"""Facts of the benchmark and the arguments that they fill, where the benchmark and the class have them."""
+
+
+NOT_THE_USERS = (
+    r"LightningCLI's args parameter is intended",  # `run(args)` is how tests and notebooks call it
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # lightning 2.6 on torch >= 2.9
+    r"The number of training batches .* is smaller than the logging interval",  # short epochs are common here
+)
+"""Warnings about things that the user cannot mend."""
+
+
+class FewshotCLI(LightningCLI):
+    """LightningCLI with the benchmark's facts linked to the learner and its backbone."""
+
+    def setup_parser(self, *args: Any, **kwargs: Any) -> None:
+        """Add what only some subcommands have."""
+        super().setup_parser(*args, **kwargs)
+        self._parser("fit").add_argument(
+            "--test_after_fit",
+            type=bool,
+            default=True,
+            help="Test the best checkpoint when training is done.",
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Link the benchmark's facts."""
+        for fact, target in LINKS.items():
+            parser.link_arguments(f"data.{fact}", target, apply_on="instantiate")
+
+    def before_instantiate_classes(self) -> None:
+        """Keep what the user wrote by hand in a place that a link fills; find what no link will fill."""
+        config = self.config[self.subcommand]
+        benchmark = pydoc.locate(config["data.class_path"])
+        for fact, key in LINKS.items():
+            if key in config and config[key] is None and not _states(benchmark, fact):
+                network = config[key.partition(".init_args." + fact)[0] + ".class_path"].rpartition(".")[2]
+                raise FewshotError(
+                    f"{network} needs {fact}, which {benchmark.__name__} does not have;"
+                    " choose a backbone that fits the benchmark's inputs"
+                )
+        self.by_hand = {fact: value for fact, key in LINKS.items() if (value := config.get(key)) is not None}
+
+    def after_instantiate_classes(self) -> None:
+        """Refuse a value by hand that contradicts the benchmark."""
+        for fact, value in self.by_hand.items():
+            if hasattr(self.datamodule, fact) and value != (linked := getattr(self.datamodule, fact)):
+                raise FewshotError(
+                    f"{LINKS[fact]} is {value} but {type(self.datamodule).__name__} has {fact} {linked};"
+                    f" leave {LINKS[fact]} out, it follows the benchmark"
+                )
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Add the callbacks that every run has, but for those that the Trainer's own flags turn off."""
+        config = self.config[self.subcommand]["trainer"]
+        callbacks: list[Callback] = [EpisodePicture(), PredictionWriter(), ResultsWriter()]
+        if config["enable_checkpointing"] is not False:
+            callbacks.append(BestCheckpoint())
+        if config["enable_progress_bar"] is not False:
+            callbacks.append(EpisodeProgressBar())
+        self.trainer_defaults["callbacks"] = callbacks
+        return super().instantiate_trainer(**kwargs)
+
+    def _parse_ckpt_path(self) -> None:
+        """A checkpoint's learner is checked when it is loaded; its arguments never change a config."""
+
+    def after_fit(self) -> None:
+        """Test the best checkpoint on the test episodes."""
+        if self.config["fit"]["test_after_fit"] and not self.trainer.fast_dev_run:
+            checkpoint = self.trainer.checkpoint_callback
+            best = checkpoint.best_model_path if isinstance(checkpoint, ModelCheckpoint) else ""
+            # without checkpoints the weights at hand are all there is
+            self.trainer.test(
+                self.model,
+                datamodule=self.datamodule,
+                ckpt_path=best or None,
+                verbose=False,
+                weights_only=True,
+            )
+
+
+def _states(benchmark: type, fact: str) -> bool:
+    """Whether a benchmark's class declares or has the attribute `fact`."""
+    return any(fact in vars(c) or fact in vars(c).get("__annotations__", {}) for c in benchmark.__mro__)
+
+
+def run(args: list[str] | None = None) -> None:
+    """Run the command line `args` (None: the process's own); errors are raised."""
+    if (sys.argv[1:] if args is None else args)[:1] == ["list"]:
+        print_catalogue()
+        return
+    for message in NOT_THE_USERS:
+        warnings.filterwarnings("ignore", message=message)
+    FewshotCLI(
+        MetaLearner,
+        EpisodicDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        save_config_callback=SaveConfigCallback,
+        save_config_kwargs={"overwrite": True},
+        trainer_defaults={"use_distributed_sampler": False},  # the episode stream shards itself
+        seed_everything_default=0,
+        parser_kwargs={
+            "exit_on_error": False,
+            "prog": "fewshot",
+            "description": f"fewshot {fewshot.__version__}. `fewshot list` prints every benchmark, learner and backbone.",
+        },
+        auto_configure_optimizers=False,  # the learner's own arguments `optimizer` and `lr_scheduler` do that
+        load_from_checkpoint_support=False,  # a learner holds its arguments as plain values itself
+        args=args,
+    )
+
+
+def main(args: list[str] | None = None) -> int:
+    """The program `fewshot`: run, and turn an error of the user's into one line and exit status 2."""
+    try:
+        run(args)
+    except (FewshotError, ArgumentError, MisconfigurationException, OSError, ValueError, TypeError) as error:
+        if os.environ.get("FEWSHOT_DEBUG"):
+            raise
+        print(f"fewshot: error: {one_line(error)}", file=sys.stderr)
+        return 2
+    return 0
