@@ -21,6 +21,7 @@ class RemembersArguments:
     init_args: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Remember the arguments."""
         instance = super().__new__(cls)
         # Past nn.Module.__setattr__, which must not be used before nn.Module.__init__ has run.
         object.__setattr__(instance, "init_args", constructor_arguments(cls, args, kwargs))

@@ -1,7 +1,7 @@
 """Metrics over episodes: each test episode counts once, whatever the ranks and batches."""
 
 import math
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -61,4 +61,4 @@ class EpisodeTable(Metric):
 
 def _joined(state: list[Tensor] | Tensor) -> Tensor:
     """A list state as one tensor on the CPU (torchmetrics has joined it already where ranks were synchronised)."""
-    return (torch.cat(state) if isinstance(state, list) else cast(Tensor, state)).cpu()
+    return (torch.cat(state) if isinstance(state, list) else state).cpu()

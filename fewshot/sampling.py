@@ -19,7 +19,9 @@ def check_split(
         name: the split's name, for the message.
         classes: names of the split's classes.
         counts: examples of each class, shape (classes,).
-        way: N. shot: K. queries: Q.
+        way: N.
+        shot: K.
+        queries: Q.
         prefix: what the arguments' names start with in the message (``train_``).
 
     Raises:
@@ -69,8 +71,11 @@ def draw_episode(
 
     Args:
         rng: the episode's generator.
-        starts: first row of each class, shape (classes,). counts: its number of rows.
-        way: N. shot: K. queries: Q.
+        starts: first row of each class, shape (classes,).
+        counts: rows of each class, shape (classes,).
+        way: N.
+        shot: K.
+        queries: Q.
 
     Returns:
         Rows of the support (N, K) and of the query (N, Q); line n of each belongs to the class with label n.

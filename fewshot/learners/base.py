@@ -210,7 +210,9 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         check_learner(checkpoint, type(self).__name__)
 
     @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: Any, map_location: Any = None, **kwargs: Any) -> Self:
+    def load_from_checkpoint(  # type: ignore[override]  # hparams_file, strict and weights_only are settled here
+        cls, checkpoint_path: Any, map_location: Any = None, **kwargs: Any
+    ) -> Self:
         """The learner that a checkpoint holds, without further arguments; loaded with ``weights_only=True``.
 
         Args:
@@ -223,8 +225,7 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         """
         checkpoint = torch.load(checkpoint_path, map_location="cpu", weights_only=True)
         check_learner(checkpoint, cls.__name__)
-        # Lightning wraps the method in a descriptor of its own that mypy cannot follow through super()
-        return super().load_from_checkpoint(checkpoint_path, map_location, weights_only=True, **kwargs)  # type: ignore[no-any-return]
+        return super().load_from_checkpoint(checkpoint_path, map_location, weights_only=True, **kwargs)
 
 
 def check_learner(checkpoint: dict[str, Any], name: str) -> None:

@@ -24,7 +24,7 @@ class MetricLearner(MetaLearner):
 
     @abstractmethod
     def fit(self, features: Tensor, targets: Tensor, way: int) -> Any:
-        """A predictor (a tensor, or a tree of them) from support features (S, ...) and labels (S,) of N = `way` classes."""
+        """A predictor (a tensor, or a tree of them) from support features (S, ...) and labels (S,) in 0..`way`-1."""
 
     @abstractmethod
     def compare(self, predictor: Any, features: Tensor) -> Tensor:
@@ -64,7 +64,8 @@ class MetricLearner(MetaLearner):
             )
         else:
             inputs = map_tensors(lambda tensor: tensor.flatten(0, 1), _joined(meta_batch, 1))
-            features = self.embed(inputs).unflatten(0, (count(meta_batch), -1))
+            flat = self.embed(inputs)
+            features = flat.view(count(meta_batch), -1, *flat.shape[1:])
         size = meta_batch.support.targets.shape[1]
         return features[:, :size], features[:, size:]
 
@@ -74,5 +75,6 @@ def _joined(episode: Episode, axis: int) -> Inputs:
     support, query = episode.support.inputs, episode.query.inputs
     if isinstance(support, dict) and isinstance(query, dict):
         return {name: torch.cat([support[name], query[name]], axis) for name in support}
-    assert isinstance(support, Tensor) and isinstance(query, Tensor)
+    assert isinstance(support, Tensor)
+    assert isinstance(query, Tensor)
     return torch.cat([support, query], axis)

@@ -1,6 +1,7 @@
 """The optimization-based family: a predictor is the network after some steps of gradient descent on the support."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -141,7 +142,7 @@ class OptimizationLearner(MetaLearner):
         return Adapted(weights, statistics)
 
     def _outputs(self, adapted: Adapted, inputs: Inputs, norm: EpisodeNorm) -> Tensor:
-        if adapted.statistics is None:
-            return functional_call(self.network, adapted.weights, (inputs,))
-        with norm.replay(adapted.statistics):
-            return functional_call(self.network, adapted.weights, (inputs,))
+        with nullcontext() if adapted.statistics is None else norm.replay(adapted.statistics):
+            outputs = functional_call(self.network, adapted.weights, (inputs,))
+        assert isinstance(outputs, Tensor)
+        return outputs

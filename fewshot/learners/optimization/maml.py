@@ -29,7 +29,7 @@ class MAML(OptimizationLearner):
 
     def inner_loop(self, support: Examples, steps: int) -> Iterator[Weights]:
         """Gradient descent on the mean support loss from the learned initialisation."""
-        weights = dict(self.network.named_parameters())
+        weights: Weights = dict(self.network.named_parameters())
         return gradient_steps(
             lambda fast_weights: self.support_loss(fast_weights, support),
             weights,

@@ -1,0 +1,51 @@
+# Every target works on a fresh clone: what it needs is installed into .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONFIG ?= configs/glyphs/protonet_5way1shot.yaml
+
+.DEFAULT_GOAL := help
+.PHONY: help install dev train test lint types unit format bench clean
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+install: $(VENV)/.installed  ## install the package into .venv
+dev: $(VENV)/.installed-dev  ## install it with all that the tests need
+
+train: install  ## train and test a Prototypical Network on the embedded benchmark (CONFIG=... for another)
+	$(BIN)/fewshot fit --config $(CONFIG)
+
+test: lint types unit  ## linters, type checker and the whole test suite
+
+lint: dev  ## check format and style
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: dev  ## check types, strictly
+	$(BIN)/mypy
+
+unit: dev  ## the test suite, on all cores
+	$(BIN)/python -m pytest -n auto --dist worksteal -q
+
+format: dev  ## format the code and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: install  ## print the speed measurements
+	$(BIN)/python benchmarks/loading.py
+
+clean:  ## remove what was built, but for .venv and lightning_logs
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "Python >= 3.10 is needed; set PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.installed
