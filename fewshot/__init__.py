@@ -4,8 +4,9 @@ from importlib.metadata import version
 
 __version__ = version("fewshot")
 
-from fewshot.backbones import MLP, Backbone, Conv4
+from fewshot.backbones import MLP, Backbone, BagOfWords, Conv4, TextCNN, TfIdf, WeightedBag
 from fewshot.datamodules import (
+    CLINC150DataModule,
     GlyphsDataModule,
     HarmonicDataModule,
     ImageFolderDataModule,
@@ -21,6 +22,8 @@ __all__ = [
     "MAML",
     "MLP",
     "Backbone",
+    "BagOfWords",
+    "CLINC150DataModule",
     "Conv4",
     "Episode",
     "Examples",
@@ -33,5 +36,8 @@ __all__ = [
     "PrototypicalNetwork",
     "SinusoidAndLineDataModule",
     "SinusoidDataModule",
+    "TextCNN",
+    "TfIdf",
+    "WeightedBag",
     "__version__",
 ]

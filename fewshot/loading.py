@@ -119,7 +119,10 @@ class EpisodeLoader:
         episodes: episodes of a pass, over all ranks.
         meta_batch_size: episodes of a meta-batch, over all ranks.
         repeat: go on in the list with every pass.
-        rank: this process. world_size: all processes.
+        limit: meta-batches that are taken of a pass, a number or a share: the Trainer's `limit_train_batches`. Only
+            with it can a checkpoint tell the end of such a pass from its middle.
+        rank: this process.
+        world_size: all processes.
         num_workers: processes that draw ahead; 0 draws in this one.
         pin_memory: put the meta-batches into page-locked memory.
 
@@ -133,6 +136,7 @@ class EpisodeLoader:
         episodes: int,
         meta_batch_size: int,
         repeat: bool = False,
+        limit: int | float | None = None,
         rank: int = 0,
         world_size: int = 1,
         num_workers: int = 0,
@@ -158,7 +162,7 @@ class EpisodeLoader:
             meta_batch_size,
             repeat,
         )
-        self.rank, self.world_size = rank, world_size
+        self.limit, self.rank, self.world_size = limit, rank, world_size
         self._next_batch = 0  # in the whole list, not in the pass
         self._left = 0  # meta-batches that the pass under way still has to give
         self._resumed = False  # the next pass is the rest of one that a checkpoint interrupted
@@ -177,10 +181,16 @@ class EpisodeLoader:
         whole, rest = divmod(self.episodes, self.meta_batch_size)
         return whole + (rest > self.rank)
 
+    def _taken(self) -> int:
+        """Meta-batches that are taken of a whole pass."""
+        if self.limit is None:
+            return len(self)
+        return int(len(self) * self.limit) if isinstance(self.limit, float) else min(len(self), self.limit)
+
     def numbers(self) -> Iterator[list[int]]:
         """This rank's episode numbers of each meta-batch of the coming pass."""
         first = self._next_batch if self.repeat else 0
-        length = self._left if self._resumed else len(self)
+        length = self._left if self._resumed else self._taken()
         end = (first + length) * self.meta_batch_size if self.repeat else self.episodes
         starts = range(first * self.meta_batch_size, end, self.meta_batch_size)
         for start in starts[:length]:

@@ -1,19 +1,20 @@
 """The command line: LightningCLI over the classes of this package. Importing a class is registering it."""
 
+import logging
 import os
 import pydoc
 import sys
 import warnings
 from typing import Any
 
-from jsonargparse import ArgumentError
+from jsonargparse import ArgumentError, Namespace
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 import fewshot  # registers every benchmark, learner and backbone by importing them
-from fewshot.callbacks.checkpoint import BestCheckpoint
+from fewshot.callbacks.checkpoint import BestCheckpoint, LastCheckpoint
 from fewshot.callbacks.pictures import EpisodePicture
 from fewshot.callbacks.predictions import PredictionWriter
 from fewshot.callbacks.progress import EpisodeProgressBar
@@ -22,7 +23,8 @@ from fewshot.catalogue import print_catalogue
 from fewshot.datamodules import EpisodicDataModule
 from fewshot.errors import FewshotError
 from fewshot.learners import MetaLearner
-from fewshot.messages import one_line
+from fewshot.learners.base import check_learner, read_checkpoint
+from fewshot.messages import check_configs, one_line
 
 LINKS = {
     "task": "model.init_args.task",
@@ -30,6 +32,8 @@ LINKS = {
     "image_size": "model.init_args.backbone.init_args.image_size",
     "in_features": "model.init_args.backbone.init_args.in_features",
     "vocab_size": "model.init_args.backbone.init_args.vocab_size",
+    "document_frequencies": "model.init_args.backbone.init_args.document_frequencies",
+    "documents": "model.init_args.backbone.init_args.documents",
 }
 """Facts of the benchmark and the arguments that they fill, where the benchmark and the class have them."""
 
@@ -37,9 +41,14 @@ LINKS = {
 NOT_THE_USERS = (
     r"LightningCLI's args parameter is intended",  # `run(args)` is how tests and notebooks call it
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # lightning 2.6 on torch >= 2.9
+    r"\s*(By default only one Jsonargparse|\S+ (parameter )?was deprecated in v4\.)",  # how lightning calls jsonargparse
     r"The number of training batches .* is smaller than the logging interval",  # short epochs are common here
+    r"The dirpath has changed from",  # a checkpoint may be tested or resumed from any folder
 )
 """Warnings about things that the user cannot mend."""
+
+LIGHTNINGS_OWN = ("best", "last", "hpc", "registry")
+"""What `--ckpt_path` may say instead of a file."""
 
 
 class FewshotCLI(LightningCLI):
@@ -54,16 +63,24 @@ class FewshotCLI(LightningCLI):
             default=True,
             help="Test the best checkpoint when training is done.",
         )
+        self._parser("test").set_defaults(verbose=False)  # `ResultsWriter` prints the table
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Link the benchmark's facts."""
         for fact, target in LINKS.items():
             parser.link_arguments(f"data.{fact}", target, apply_on="instantiate")
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse; and once more without defaults, which tells what the user wrote by hand."""
+        super().parse_arguments(parser, args)
+        self.given: Namespace = parser.parse_args(args, defaults=False)
+
     def before_instantiate_classes(self) -> None:
-        """Keep what the user wrote by hand in a place that a link fills; find what no link will fill."""
-        config = self.config[self.subcommand]
+        """Check what can be checked before anything is built; keep what the user wrote where a link fills it in."""
+        config, given = self.config[self.subcommand], self.given[self.subcommand]
+        self.by_hand = {fact: given[key] for fact, key in LINKS.items() if given.get(key) is not None}
         benchmark = pydoc.locate(config["data.class_path"])
+        assert isinstance(benchmark, type)
         for fact, key in LINKS.items():
             if key in config and config[key] is None and not _states(benchmark, fact):
                 network = config[key.partition(".init_args." + fact)[0] + ".class_path"].rpartition(".")[2]
@@ -71,15 +88,18 @@ class FewshotCLI(LightningCLI):
                     f"{network} needs {fact}, which {benchmark.__name__} does not have;"
                     " choose a backbone that fits the benchmark's inputs"
                 )
-        self.by_hand = {fact: value for fact, key in LINKS.items() if (value := config.get(key)) is not None}
+        checkpoint = config.get("ckpt_path")
+        if checkpoint and checkpoint not in LIGHTNINGS_OWN and "://" not in str(checkpoint):
+            check_learner(read_checkpoint(checkpoint), config["model.class_path"].rpartition(".")[2])
 
     def after_instantiate_classes(self) -> None:
         """Refuse a value by hand that contradicts the benchmark."""
         for fact, value in self.by_hand.items():
             if hasattr(self.datamodule, fact) and value != (linked := getattr(self.datamodule, fact)):
+                key = LINKS[fact].replace("init_args.", "")
                 raise FewshotError(
-                    f"{LINKS[fact]} is {value} but {type(self.datamodule).__name__} has {fact} {linked};"
-                    f" leave {LINKS[fact]} out, it follows the benchmark"
+                    f"{key} is {value} but {type(self.datamodule).__name__} has {fact} {linked};"
+                    f" leave {key} out, it follows the benchmark"
                 )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -87,14 +107,14 @@ class FewshotCLI(LightningCLI):
         config = self.config[self.subcommand]["trainer"]
         callbacks: list[Callback] = [EpisodePicture(), PredictionWriter(), ResultsWriter()]
         if config["enable_checkpointing"] is not False:
-            callbacks.append(BestCheckpoint())
+            callbacks += [BestCheckpoint(), LastCheckpoint()]
         if config["enable_progress_bar"] is not False:
             callbacks.append(EpisodeProgressBar())
         self.trainer_defaults["callbacks"] = callbacks
         return super().instantiate_trainer(**kwargs)
 
     def _parse_ckpt_path(self) -> None:
-        """A checkpoint's learner is checked when it is loaded; its arguments never change a config."""
+        """Lightning's would mix a checkpoint's arguments into the config; here they are checked against it."""
 
     def after_fit(self) -> None:
         """Test the best checkpoint on the test episodes."""
@@ -116,6 +136,10 @@ def _states(benchmark: type, fact: str) -> bool:
     return any(fact in vars(c) or fact in vars(c).get("__annotations__", {}) for c in benchmark.__mro__)
 
 
+def _is_no_advertisement(record: logging.LogRecord) -> bool:
+    return "Tip: " not in record.getMessage()  # lightning recommends a product of its makers at every start
+
+
 def run(args: list[str] | None = None) -> None:
     """Run the command line `args` (None: the process's own); errors are raised."""
     if (sys.argv[1:] if args is None else args)[:1] == ["list"]:
@@ -123,6 +147,8 @@ def run(args: list[str] | None = None) -> None:
         return
     for message in NOT_THE_USERS:
         warnings.filterwarnings("ignore", message=message)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
+    check_configs(sys.argv[1:] if args is None else args)
     FewshotCLI(
         MetaLearner,
         EpisodicDataModule,

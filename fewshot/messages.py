@@ -6,26 +6,32 @@ innermost complaint; the patterns below pick it out. What matches none of them i
 
 import difflib
 import inspect
+import pydoc
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
 import lightning as L
 import torch
+import yaml
 
 from fewshot.catalogue import benchmarks, find, learners, networks
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import parameter_names
 
-TOP_LEVEL = (
-    "config",
-    "seed_everything",
-    "trainer",
-    "model",
-    "data",
-    "ckpt_path",
-    "weights_only",
-    "test_after_fit",
-)
+COMMANDS = ("fit", "validate", "test", "predict", "list")
+TOP_LEVEL = ("config", "seed_everything", "trainer", "model", "data", "ckpt_path", "weights_only", "test_after_fit")
+TYPES = {
+    "int": "an integer",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a text",
+    "NoneType": "null",
+    "dict": "a mapping",
+    "collections.abc.Mapping": "a mapping",
+    "list": "a list",
+}
+Say = Callable[[re.Match[str]], str]
 
 
 def one_line(error: BaseException) -> str:
@@ -39,6 +45,29 @@ def one_line(error: BaseException) -> str:
         if found:
             return say(found[-1])
     return text
+
+
+def check_configs(args: Sequence[str]) -> None:
+    """Check that every file that `args` names as a config is YAML, which jsonargparse's message does not name.
+
+    Raises:
+        FewshotError: naming the file and the line.
+    """
+    for option, value in zip(args, [*args[1:], ""], strict=True):
+        name, equals, inline = option.partition("=")
+        path = Path(inline if equals else value)
+        if name not in ("--config", "-c") or not path.is_file():
+            continue
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise FewshotError(f"{path} is no text file ({error.reason}); give a YAML config") from error
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            where = f", line {mark.line + 1}" if mark else ""
+            raise FewshotError(f"{path}{where}: this is no YAML ({getattr(error, 'problem', error)}); mend it") from error
+        if not isinstance(content, dict):
+            raise FewshotError(f"{path} is no config: it must hold keys such as `model:`, `data:` and `trainer:`")
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
@@ -59,17 +88,30 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+# ---------------------------------------------------------------------- what to say of each complaint
+
+
+def _key(text: str) -> str:
+    """The last key that the parser names in `text`, without what only the parser needs."""
+    keys = re.findall(r'Parser key "([\w.]+)"', text)
+    return keys[-1].replace("init_args.", "") if keys else ""
+
+
 def _wrong_option(match: re.Match[str]) -> str:
     path, option = match.groups()
-    name = path.rpartition(".")[2]
-    entry = find(path)
-    return f"{name} has no argument {option!r}" + (nearest(option, parameter_names(entry)) if entry else "")
+    cls = find(path) or pydoc.locate(path)
+    names = parameter_names(cls) if isinstance(cls, type) else []
+    return f"{path.rpartition('.')[2]} has no argument {option!r}" + (nearest(option, names) if names else "")
+
+
+def _wrong_callable_option(match: re.Match[str]) -> str:
+    option, path = match.groups()
+    return _wrong_option(re.fullmatch(r"(.*) (.*)", f"{path} {option}") or match)
 
 
 def _wrong_class(match: re.Match[str]) -> str:
     name = match.group(1)
-    keys = re.findall(r'Parser key "(\w+)"', match.string[: match.start()])
-    names = CHOICES.get(keys[-1] if keys else "", list)()
+    names = CHOICES.get(_key(match.string[: match.start()]), list)()
     return f"{name!r} is no known class" + (nearest(name, names) if names else "; give its full import path")
 
 
@@ -83,35 +125,68 @@ CHOICES: dict[str, Callable[[], list[str]]] = {
 """What may stand under each key that names a class."""
 
 
+def _wrong_kind(match: re.Match[str]) -> str:
+    path, base = match.groups()
+    key = {"MetaLearner": "model", "EpisodicDataModule": "data", "Backbone": "backbone"}.get(base, "")
+    name = path.rpartition(".")[2]
+    choices = f"; choose from {', '.join(CHOICES[key]())}" if key else ""
+    return f"{name} is no {base}{choices}"
+
+
 def _wrong_key(match: re.Match[str]) -> str:
     key = match.group(1)
-    if key.startswith("trainer."):
-        names: Iterable[str] = (f"trainer.{name}" for name in inspect.signature(L.Trainer).parameters)
-    else:
-        names = TOP_LEVEL
-    return f"unknown option {key!r}{nearest(key, names)}"
+    top, _, rest = key.partition(".")
+    if top == "trainer":
+        names = [f"trainer.{name}" for name in inspect.signature(L.Trainer).parameters]
+        return f"unknown option {key!r}{nearest(key, names)}"
+    if top in TOP_LEVEL and rest:
+        return f"unknown option {key!r}; say first which class: --{top} NAME (see `fewshot list`)"
+    return f"unknown option {top!r}{nearest(top, TOP_LEVEL)}"
 
 
-PATTERNS: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
+def _missing(match: re.Match[str]) -> str:
+    names = re.sub(r"\b(fit|validate|test|predict)\.", "", match.group(1))
+    if set(names.split(", ")) <= {"model", "data"}:
+        options = " and ".join(f"--{name}" for name in names.split(", "))
+        return f"{options} {'is' if ' ' not in options else 'are'} missing; give a config (--config FILE) or a class each"
+    before = re.findall(r"class_path '([\w.]+)'", match.string[: match.start()])
+    after = re.search(r"Namespace\(class_path='([\w.]+)'", match.string[match.end() :])
+    callables = re.search(r"callable class: $", match.string[: match.start()])
+    path = after.group(1) if after and (callables or not before) else before[-1] if before else ""
+    return f"{path.rpartition('.')[2]} needs the argument {names}; set it in the config or on the command line"
+
+
+def _wrong_value(match: re.Match[str]) -> str:
+    expected, value = match.groups()
+    choices: list[str] = []
+    for literal, name in re.findall(r"Expected a (?:typing\.Literal\[(.*?)\]|<class '([\w.]+)'>)", expected):
+        choices += re.findall(r"[^\s,']+", literal) if literal else [TYPES.get(name, name)]
+    return f"{_key(match.string[: match.start()])} is {value!r}; give {' or '.join(dict.fromkeys(choices))}"
+
+
+def _fallback(match: re.Match[str]) -> str:
+    complaint = re.sub(r" - Expected a <class 'NoneType'>.*", "", match.group(1))
+    return f"{_key(match.string)}: {complaint}"
+
+
+EXPECTED = r"Expected a (?:typing\.Literal\[[^\]]*\]|<class '[\w.]+'>)"
+PATTERNS: tuple[tuple[str, Say], ...] = (
     (r"class_path '([\w.]+)': Option '([\w.]+)' is not accepted", _wrong_option),
+    (r"Option '([\w.]+)' is not accepted\. Got value: Namespace\(class_path='([\w.]+)'", _wrong_callable_option),
     (r"Expected a dot import path string: (\w+)", _wrong_class),
     (r"Multiple subclasses with name (\w+)\.", _wrong_class),
     (r"does not accept (?:option|key) '([\w.]+)'", _wrong_key),
-    (r"unrecognized arguments: --([\w.]+)", _wrong_key),
+    (r"unrecognized arguments: --?([\w.]+)", _wrong_key),
     (
-        r"class_path '(?:[\w]+\.)*(\w+)': the following arguments are required: ([\w., ]+?) -",
-        lambda m: f"{m.group(1)} needs the argument {m.group(2)}; set it in the config or on the command line",
+        r"unrecognized arguments: (\S+)",
+        lambda m: f"{m.group(1)!r} belongs to no option; a class is given as --model {m.group(1)} or --data ...",
     ),
+    (r"the following arguments are required: ([\w.]+(?:, [\w.]+)*)", _missing),
+    (rf"(?<!- )({EXPECTED})\. Got value: (.*?)(?= - Expected a <class 'NoneType'> Given|$)", _wrong_value),
+    (rf"Errors: ((?:- {EXPECTED} )+)Given value type: <class '\w+'> Given value: (\S+)", _wrong_value),
+    (r"Import path ([\w.]+) does not correspond to a subclass of (\w+)", _wrong_kind),
     (
-        r"the following arguments are required: (?:\w+\.)?(\w+)$",
-        lambda m: f"--{m.group(1)} is missing; name a config (--config FILE) or a class (see `fewshot list`)",
-    ),
-    (
-        r"""Parser key "([\w.]+)": (Expected a [^"]*?)(?: - Expected a <class 'NoneType'>.*)?$""",
-        lambda m: f"{m.group(1)}: {m.group(2)}",
-    ),
-    (
-        r"invalid choice: '(\w+)' \(choose from",
+        r"invalid choice: '([^']+)' \(choose from",
         lambda m: f"unknown command {m.group(1)!r}" + nearest(m.group(1), COMMANDS),
     ),
     (r'expected "subcommand" to be one of', lambda m: f"no command given; choose from {', '.join(COMMANDS)}"),
@@ -119,5 +194,28 @@ PATTERNS: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
         r"File does not exist: '([^']+)'",
         lambda m: f"the file {m.group(1)} does not exist; give an existing path",
     ),
+    (
+        r"Automatic gradient clipping is not supported for manual optimization\. Remove `Trainer\((\w+)=([\w.]+)\)`",
+        lambda m: f"trainer.{m.group(1)} is {m.group(2)}, but learners clip by themselves;"
+        f" remove it and set model.gradient_clip to {m.group(2)}",
+    ),
+    (
+        r"Automatic gradient accumulation .* Remove `Trainer\(accumulate_grad_batches=(\d+)\)`",
+        lambda m: f"trainer.accumulate_grad_batches is {m.group(1)}, but learners add up a meta-batch by themselves;"
+        " remove it and raise data.meta_batch_size (memory: model.episodes_per_chunk)",
+    ),
+    (
+        r"No supported gpu backend found|No supported (\w+) backend found",
+        lambda m: "trainer.accelerator is gpu, but this machine has none that torch can use; set it to auto or cpu",
+    ),
+    (
+        r"invalid accelerator name: `accelerator='(\w+)'`\. Available names are: ([\w, ]+)",
+        lambda m: f"trainer.accelerator is {m.group(1)!r}" + nearest(m.group(1), ["gpu", *m.group(2).split(", ")]),
+    ),
+    (
+        r"(-?\d+) is not in bounds, numpy accepts from (\d+) to (\d+)",
+        lambda m: f"seed_everything is {m.group(1)}; give an integer from {m.group(2)} to {m.group(3)}",
+    ),
+    (r'Parser key "[\w.]+": ((?:(?!Parser key ").)*?)(?: Given value type: .*)?$', _fallback),
 )
-COMMANDS = ("fit", "validate", "test", "predict", "list")
+"""Patterns of messages, the first that is found wins, its last occurrence counts; and what to say instead."""

@@ -32,7 +32,7 @@ def estimate(values: Tensor) -> Estimate:
 class EpisodeTable(Metric):
     """One row of values an episode, gathered over all ranks in the order of the episodes' numbers.
 
-    `compute` gives the table: ``{"episode": (n,) int64, name: (n,) float32, ...}``.
+    `columns` gives the table: ``{"episode": (n,) int64, name: (n,) float32, ...}``.
     """
 
     full_state_update = False
@@ -57,6 +57,10 @@ class EpisodeTable(Metric):
         order = numbers.argsort()
         columns = rows[order].unbind(dim=1)
         return {"episode": numbers[order], **dict(zip(self.names, columns, strict=True))}
+
+    def columns(self) -> dict[str, Tensor]:
+        """`compute`, whose columns torchmetrics makes scalars where there is one episode alone, as columns always."""
+        return {name: column.reshape(-1) for name, column in self.compute().items()}
 
 
 def _joined(state: list[Tensor] | Tensor) -> Tensor:

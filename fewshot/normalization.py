@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase  # what all batch and instance normalisations share
 from torch.overrides import TorchFunctionMode
 
 Statistics = list[tuple[Tensor, Tensor]]
@@ -97,6 +98,18 @@ class EpisodeNorm(TorchFunctionMode):
         shape = (1, -1) + (1,) * (input.dim() - 2)
         normal = (input - mean.view(shape)) * (variance.view(shape) + eps).rsqrt()
         return _affine(normal, weight, bias)
+
+
+def forget_running_statistics(network: nn.Module) -> None:
+    """Make every batch and instance normalisation of `network` use the batch at hand, and keep no running averages.
+
+    For networks whose weights change within an episode: averages over different weights mean nothing, and
+    ``torch.func`` refuses to update them in place.
+    """
+    for module in network.modules():
+        if isinstance(module, _NormBase):
+            module.track_running_stats = False
+            module.running_mean = module.running_var = module.num_batches_tracked = None
 
 
 def _affine(normal: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:

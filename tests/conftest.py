@@ -1,8 +1,41 @@
 """Fixtures for all tests."""
 
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+
+from fewshot.datasets.base import ClassDataset
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """One thread: the networks are tiny, and results must not depend on the machine's cores."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_data_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """$FEWSHOT_DATA is a folder of the session: no test reads or writes the user's cache."""
+    root = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEWSHOT_DATA", str(root))
+        yield root
+
+
+@pytest.fixture(scope="session")
+def class_dataset() -> Callable[..., ClassDataset]:
+    """Make a dataset in memory: random uint8 images (n, channels, size, size), some examples of each class."""
+
+    def make(counts: Sequence[int] = (8,) * 6, size: int = 8, channels: int = 1, seed: int = 0) -> ClassDataset:
+        shape = (sum(counts), channels, size, size)
+        images = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+        names = tuple(f"class{i}" for i in range(len(counts)))
+        return ClassDataset(torch.from_numpy(images), np.array(counts, np.int64), names)
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,7 @@ class TextCNN(Backbone):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        _check_at_least(1, filters=filters, **{f"widths[{i}]": width for i, width in enumerate(widths)})
+        check_at_least(1, filters=filters, **{f"widths[{i}]": width for i, width in enumerate(widths)})
         if not widths:
             raise FewshotError("widths is empty; name at least one kernel width, such as [3, 4, 5]")
         self.embedding = _embedding(vocab_size, embedding_dim)
@@ -94,7 +94,7 @@ class BagOfWords(Backbone):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        _check_at_least(1, **{f"hidden_features[{i}]": size for i, size in enumerate(hidden_features)})
+        check_at_least(1, **{f"hidden_features[{i}]": size for i, size in enumerate(hidden_features)})
         self.embedding = _embedding(vocab_size, embedding_dim)
         sizes = [embedding_dim, *hidden_features]
         self.layers = nn.Sequential()
@@ -139,21 +139,35 @@ def read_inputs(inputs: Inputs) -> tuple[Tensor, Tensor]:
 
 
 def _embedding(vocab_size: int, embedding_dim: int) -> nn.Embedding:
-    _check_at_least(2, vocab_size=vocab_size)  # padding and unknown
-    _check_at_least(1, embedding_dim=embedding_dim)
+    check_at_least(2, vocab_size=vocab_size)  # padding and unknown
+    check_at_least(1, embedding_dim=embedding_dim)
     embedding = nn.Embedding(vocab_size, embedding_dim)
     nn.init.uniform_(embedding.weight, -EMBEDDING_RANGE, EMBEDDING_RANGE)
     return embedding
 
 
 def _dropout(rate: float) -> nn.Module:
-    if not 0 <= rate < 1:
-        raise FewshotError(f"dropout is {rate}; it must be in [0, 1)")
+    check_dropout(rate)
     # not nn.Dropout(0.0), which torch.vmap refuses as if it were random
     return nn.Dropout(rate) if rate else nn.Identity()
 
 
-def _check_at_least(least: int, **values: int) -> None:
+def check_at_least(least: int, **values: int) -> None:
+    """Check that each value is `least` or more.
+
+    Raises:
+        FewshotError: one is not; it is named.
+    """
     for name, value in values.items():
         if value < least:
             raise FewshotError(f"{name} is {value}; it must be at least {least}")
+
+
+def check_dropout(rate: float) -> None:
+    """Check that `rate` is a share below 1.
+
+    Raises:
+        FewshotError: it is not.
+    """
+    if not 0 <= rate < 1:
+        raise FewshotError(f"dropout is {rate}; it must be in [0, 1)")

@@ -3,13 +3,14 @@
 from typing import Any
 
 import lightning as L
-import matplotlib as mpl
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from fewshot.callbacks.results import run_folder
@@ -18,6 +19,7 @@ from fewshot.learners.base import MetaLearner
 from fewshot.tasks import Classification, Regression
 
 RIGHT, WRONG = "#1a7f37", "#cf222e"
+SIDE, ROW = 0.9, 1.15  # of an image and of a row of images, in inches
 
 
 class EpisodePicture(Callback):
@@ -89,29 +91,45 @@ def draw_images(episode: Episode, predicted: Tensor, queries: int = 5, classes: 
     Args:
         episode: images (S, C, H, W) and (N*Q, C, H, W) in [0, 1], labels in 0..N-1.
         predicted: labels (N*Q,) given to the queries.
-        queries: rows of queries at most. classes: columns at most.
+        queries: rows of queries at most.
+        classes: columns at most.
     """
     (support, labels), (images, targets) = episode.support, episode.query
-    assert isinstance(support, Tensor) and isinstance(images, Tensor)
+    assert isinstance(support, Tensor)
+    assert isinstance(images, Tensor)
     way = min(int(labels.max()) + 1, classes)
     rows = min(queries, int((targets == 0).sum()))
-    figure, axes = _grid(rows + 1, way)
+    # One pair of axes for all images, in inches: axes for each take a second to lay out.
+    width, height = way + 0.3, ROW * (rows + 1) + 0.2
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    axis = figure.add_axes((0, 0, 1, 1))
     for label in range(way):
-        _show(axes[0][label], support[labels == label][0])
-        axes[0][label].set_title(f"class {label + 1}", fontsize=9)
+        axis.text(label + 0.8, 0.12, f"class {label + 1}", ha="center", va="center", fontsize=9)
+        _show(axis, support[labels == label][0], 0, label)
         where = torch.nonzero(targets == label).flatten()[:rows]
         for row, index in enumerate(where.tolist(), start=1):
             given = int(predicted[index])
-            axis = axes[row][label]
-            _show(axis, images[index])
             colour = RIGHT if given == label else WRONG
-            axis.set_xlabel(f"{'✓' if given == label else '✗'} {given + 1}", fontsize=9, color=colour, labelpad=2)
-            for spine in axis.spines.values():
-                spine.set(color=colour, linewidth=2)
-    axes[0][0].set_ylabel("support", fontsize=9)
-    for row in range(1, rows + 1):
-        axes[row][0].set_ylabel("query", fontsize=9)
+            _show(axis, images[index], row, label, colour)
+            mark = f"{'✓' if given == label else '✗'} {given + 1}"
+            axis.text(label + 0.8, ROW * (row + 1) + 0.09, mark, ha="center", va="center", fontsize=9, color=colour)
+    for row in range(rows + 1):
+        name = "query" if row else "support"
+        axis.text(0.15, ROW * row + 0.68, name, ha="center", va="center", fontsize=9, rotation="vertical")
+    axis.set(xlim=(0, width), ylim=(height, 0))
+    axis.axis("off")
     return figure
+
+
+def _show(axis: Axes, image: Tensor, row: int, column: int, colour: str | None = None) -> None:
+    """An image (C, H, W) at its place in the grid, framed in `colour`."""
+    left, top = column + 0.35, ROW * row + 0.24
+    extent = (left, left + SIDE, top + SIDE, top)
+    pixels = image.permute(1, 2, 0).clamp(0, 1).numpy()
+    axis.imshow(pixels, cmap="gray", vmin=0, vmax=1, extent=extent, aspect="auto")
+    if colour:
+        axis.add_patch(Rectangle((left, top), SIDE, SIDE, fill=False, edgecolor=colour, linewidth=2))
 
 
 def draw_function(episode: Episode, outputs: Tensor) -> Figure:
@@ -122,7 +140,8 @@ def draw_function(episode: Episode, outputs: Tensor) -> Figure:
         outputs: predictions (Q, 1).
     """
     (x_support, y_support), (x_query, y_query) = episode.support, episode.query
-    assert isinstance(x_support, Tensor) and isinstance(x_query, Tensor)
+    assert isinstance(x_support, Tensor)
+    assert isinstance(x_query, Tensor)
     order = x_query.flatten().argsort()
     figure = Figure(figsize=(6, 4), layout="constrained")
     FigureCanvasAgg(figure)
@@ -134,16 +153,3 @@ def draw_function(episode: Episode, outputs: Tensor) -> Figure:
     axis.set(xlabel="x", ylabel="y")
     axis.legend(frameon=False)
     return figure
-
-
-def _grid(rows: int, columns: int) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(1.0 * columns + 0.4, 1.15 * rows + 0.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-    return figure, axes
-
-
-def _show(axis: Any, image: Tensor) -> None:
-    axis.imshow(image.permute(1, 2, 0).clamp(0, 1).numpy(), cmap=mpl.colormaps["gray"], vmin=0, vmax=1)

@@ -32,13 +32,14 @@ def results(trainer: L.Trainer, learner: MetaLearner) -> dict[str, Any]:
     protocol = datamodule.protocol() if isinstance(datamodule, EpisodicDataModule) else {}
     facts = dict.fromkeys(("benchmark", "split", "way", "shot", "queries", "seed"))
     return {
-        **facts, **protocol,
+        **facts,
+        **protocol,
         "learner": type(learner).__name__,
         "backbone": type(learner.backbone).__name__,
         "episodes": len(learner.columns["test"]["episode"]),
         "batchnorm": learner.batchnorm,
         "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
-        "global_step": trainer.global_step,
+        "global_step": _trained_steps(trainer, learner),
         "precision": str(trainer.precision),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
         "metrics": {
@@ -46,6 +47,11 @@ def results(trainer: L.Trainer, learner: MetaLearner) -> dict[str, Any]:
             for name, (mean, ci95) in learner.estimates["test"].items()
         },
     }
+
+
+def _trained_steps(trainer: L.Trainer, learner: MetaLearner) -> int:
+    """The meta-steps behind the weights that were tested: the checkpoint's, where they come from one."""
+    return learner.loaded_step if trainer.ckpt_path or not trainer.global_step else trainer.global_step
 
 
 def results_table(result: dict[str, Any]) -> Table:

@@ -1,6 +1,7 @@
 """Benchmarks, one LightningDataModule each. To add one: write the file, import its class here."""
 
 from fewshot.datamodules.base import ClassificationDataModule, EpisodicDataModule, ImageDataModule
+from fewshot.datamodules.clinc150 import CLINC150DataModule
 from fewshot.datamodules.functions import (
     HarmonicDataModule,
     SinusoidAndLineDataModule,
@@ -11,6 +12,7 @@ from fewshot.datamodules.image_folder import ImageFolderDataModule
 from fewshot.datamodules.omniglot import OmniglotDataModule
 
 __all__ = [
+    "CLINC150DataModule",
     "ClassificationDataModule",
     "EpisodicDataModule",
     "GlyphsDataModule",

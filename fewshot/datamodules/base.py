@@ -61,6 +61,8 @@ class EpisodicDataModule(L.LightningDataModule):
         self.meta_batch_size, self.eval_batch_size = meta_batch_size, eval_batch_size
         self.episodes = {"train": train_episodes, "val": val_episodes, "test": test_episodes}
         self.num_workers, self.seed = num_workers, seed
+        self._train_loader: EpisodeLoader | None = None
+        self._position: dict[str, Any] | None = None  # where a resumed run's training episodes go on
 
     @property
     @abstractmethod
@@ -83,8 +85,25 @@ class EpisodicDataModule(L.LightningDataModule):
         return EpisodeStream(self.tasks(stage), self.seed, stage)
 
     def train_dataloader(self) -> EpisodeLoader:
-        """Meta-batches without end, an epoch at a time."""
-        return self._loader("train", self.meta_batch_size, repeat=True)
+        """Meta-batches without end, an epoch at a time; a resumed run goes on where its checkpoint was written."""
+        loader = self._loader("train", self.meta_batch_size, repeat=True)
+        if self._position is not None:
+            loader.load_state_dict(self._position)
+        elif self._train_loader is not None and self.trainer and self.trainer.current_epoch > 0:
+            loader.load_state_dict(self._train_loader.state_dict())  # reload_dataloaders_every_n_epochs
+        self._train_loader, self._position = loader, None
+        return loader
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position in the list of training episodes, for the checkpoint.
+
+        Lightning keeps a loader's own state too, but gives it back in the middle of an epoch alone.
+        """
+        return {} if self._train_loader is None else self._train_loader.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on at a checkpoint's position when training is resumed."""
+        self._position = state if self.trainer and self.trainer.state.fn == "fit" else None
 
     def val_dataloader(self) -> EpisodeLoader:
         """The validation episodes."""
@@ -105,6 +124,7 @@ class EpisodicDataModule(L.LightningDataModule):
             self.episodes[stage],
             meta_batch_size,
             repeat=repeat,
+            limit=self.trainer.limit_train_batches if self.trainer and repeat else None,
             rank=rank,
             world_size=world_size,
             num_workers=self.num_workers,

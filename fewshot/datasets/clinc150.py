@@ -5,18 +5,16 @@ for validation and 30 for testing) go to the side its intent is on. The out-of-s
 """
 
 import json
-import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.files import download as fetch
+from fewshot.datasets.words import Terms, build_vocabulary, document_frequencies, encode, split_terms, tokenize
 from fewshot.errors import FewshotError
 
 URL = "https://raw.githubusercontent.com/clinc/oos-eval/master/data/"
@@ -31,9 +29,18 @@ DOMAINS = {"train": 4, "val": 3, "test": 3}  # split="domain": 60/45/45 intents;
 
 Split: TypeAlias = Literal["seed", "domain"]
 
-PADDING, UNKNOWN = 0, 1
-SPECIAL_WORDS = ("<padding>", "<unknown>")  # no text holds these: "<" is never part of a word
-WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+
+class Clinc150(NamedTuple):
+    """CLINC150 as tensors of ids: ``train``, ``val`` and ``test``, and what the ids mean.
+
+    `vocabulary` is the term of each id (0: padding, 1: unknown); `document_frequencies` in how many training texts
+    each id of the inputs occurs; `documents` how many training texts there are.
+    """
+
+    datasets: dict[str, ClassDataset]
+    vocabulary: tuple[str, ...]
+    document_frequencies: list[int]
+    documents: int
 
 
 def load_clinc150(
@@ -41,16 +48,17 @@ def load_clinc150(
     split: Split = "seed",
     split_seed: int = 0,
     download: bool = False,
+    terms: Terms = "words",
     max_length: int = 32,
     min_count: int = 1,
-) -> tuple[dict[str, ClassDataset], tuple[str, ...]]:
+    unknown_ids: int = 0,
+) -> Clinc150:
     """Read CLINC150 and split its intents into training, validation and test classes.
 
-    The inputs of each dataset are ``tokens`` (n, max_length) int64, 0 past the text's end, and ``lengths``
-    (n,) int64, the number of words. The vocabulary comes from the training classes alone, so that what is met
-    at test time is as new as it would be in use. With ``min_count=1`` no training text holds an unknown word,
-    so its embedding is never trained; ``min_count=2`` trains it on the words that occur once.
-    All unknown words share one id: a baseline that counts ids must leave it out, or pays 10 points for it.
+    The inputs of each dataset are ``tokens`` (n, L) int64, 0 past the text's end, and ``lengths`` (n,) int64. The
+    vocabulary comes from the training classes alone, so that what is met at test time is as new as it would be in
+    use. With ``min_count=1`` no training text holds an unknown term, so its embedding is never trained;
+    ``min_count=2`` trains it on the terms that occur once.
 
     Args:
         root: holds ``data_full.json``, itself or in ``data/``, ``clinc150/`` or ``clinc150/data/``.
@@ -58,12 +66,11 @@ def load_clinc150(
             ``domains.json`` into 4/3/3, that is 60/45/45 intents.
         split_seed: the permutation is ``numpy.random.default_rng(split_seed).permutation``.
         download: fetch what is missing to ``root/clinc150``.
+        terms: what gets an id: ``words``, or the character ``ngrams`` of the words, by which unknown words are
+            partly known.
         max_length: words kept of an utterance; the longest has 28.
-        min_count: how often a word must occur in the training classes to get an id of its own.
-
-    Returns:
-        The datasets ``train``, ``val`` and ``test``, and the vocabulary: the word of each id, 0 being padding
-        and 1 an unknown word.
+        min_count: how often a term must occur in the training classes to get an id of its own.
+        unknown_ids: ids that the unknown terms are spread over by their hash; 0: one id for all.
 
     Raises:
         FewshotError: an argument out of range, a missing file, or one that is not CLINC150's.
@@ -72,54 +79,34 @@ def load_clinc150(
         ("split_seed", split_seed, 0),
         ("max_length", max_length, 1),
         ("min_count", min_count, 1),
+        ("unknown_ids", unknown_ids, 0),
     ):
         if value < least:
             raise FewshotError(f"{name} is {value}; it must be at least {least}")
-    if split not in get_args(Split):
-        raise FewshotError(f"split is {split!r}; it must be 'seed' or 'domain'")
-    texts = read_utterances(find_file(root, "data_full.json", download))
+    for name, choice, choices in (("split", split, get_args(Split)), ("terms", terms, get_args(Terms))):
+        if choice not in choices:
+            raise FewshotError(f"{name} is {choice!r}; it must be {' or '.join(map(repr, choices))}")
+    utterances = read_utterances(find_file(root, "data_full.json", download))
     if split == "seed":
-        classes = split_groups([[intent] for intent in sorted(texts)], INTENTS, split_seed)
+        classes = split_groups([[intent] for intent in sorted(utterances)], INTENTS, split_seed)
     else:
-        domains = read_domains(find_file(root, "domains.json", download), texts)
+        domains = read_domains(find_file(root, "domains.json", download), utterances)
         classes = split_groups([sorted(domains[name]) for name in sorted(domains)], DOMAINS, split_seed)
-    vocabulary = build_vocabulary((text for intent in classes["train"] for text in texts[intent]), min_count)
-    return {
+    texts = {
+        part: [split_terms(text, terms, max_length) for intent in intents for text in utterances[intent]]
+        for part, intents in classes.items()
+    }
+    vocabulary = build_vocabulary(texts["train"], min_count)
+    datasets = {
         part: ClassDataset(
-            encode([text for intent in intents for text in texts[intent]], vocabulary, max_length),
-            np.array([len(texts[intent]) for intent in intents], np.int64),
+            encode(texts[part], vocabulary, unknown_ids),
+            np.array([len(utterances[intent]) for intent in intents], np.int64),
             tuple(intents),
         )
         for part, intents in classes.items()
-    }, vocabulary
-
-
-def tokenize(text: str) -> list[str]:
-    """The words of `text` in lower case: runs of letters and digits, with the apostrophes inside them.
-
-    >>> tokenize("What's my 401k worth, Anna?")
-    ["what's", 'my', '401k', 'worth', 'anna']
-    """
-    return WORD.findall(text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
-
-
-def build_vocabulary(texts: Iterable[str], min_count: int = 1) -> tuple[str, ...]:
-    """The word of each id: the special words, then those of `texts`, most frequent first, ties by name."""
-    counts = Counter(word for text in texts for word in tokenize(text))
-    words = sorted((-count, word) for word, count in counts.items() if count >= min_count)
-    return (*SPECIAL_WORDS, *(word for _, word in words))
-
-
-def encode(texts: Sequence[str], vocabulary: Sequence[str], max_length: int) -> dict[str, Tensor]:
-    """``tokens`` (n, max_length) and ``lengths`` (n,), both int64; words past `max_length` are dropped."""
-    ids = {word: i for i, word in enumerate(vocabulary)}
-    tokens = np.full((len(texts), max_length), PADDING, np.int64)
-    lengths = np.empty(len(texts), np.int64)
-    for row, text in enumerate(texts):
-        words = tokenize(text)[:max_length]
-        tokens[row, : len(words)] = [ids.get(word, UNKNOWN) for word in words]
-        lengths[row] = len(words)
-    return {"tokens": torch.from_numpy(tokens), "lengths": torch.from_numpy(lengths)}
+    }
+    frequencies = document_frequencies(texts["train"], vocabulary) + [0] * unknown_ids
+    return Clinc150(datasets, vocabulary, frequencies, len(texts["train"]))
 
 
 def split_groups(groups: Sequence[Sequence[str]], sizes: Mapping[str, int], seed: int) -> dict[str, list[str]]:

@@ -1,7 +1,9 @@
 """What all learners share: the meta-batch loop, manual optimization, logging, evaluation by episodes."""
 
+import os
+import pickle
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -72,6 +74,7 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         plain = {name: describe(value) for name, value in self.init_args.items() if name not in _NOT_HELD}
         self.save_hyperparameters(plain)
         self.tables = nn.ModuleDict({stage: EpisodeTable() for stage in ("val", "test")})
+        self.loaded_step = 0  # the meta-steps of the checkpoint whose weights these are
         self.columns: dict[str, dict[str, Tensor]] = {}
         self.estimates: dict[str, dict[str, Estimate]] = {}
 
@@ -127,7 +130,11 @@ class MetaLearner(RemembersArguments, L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The outer optimizer and, where one is set, its scheduler."""
-        optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad])
+        if not (parameters := [p for p in self.parameters() if p.requires_grad]):
+            raise FewshotError(
+                f"{type(self).__name__} on {type(self.backbone).__name__} has nothing to train; use `fewshot test`"
+            )
+        optimizer = self.optimizer(parameters)
         return optimizer if self.lr_scheduler is None else ([optimizer], [self.lr_scheduler(optimizer)])
 
     # ------------------------------------------------------------------ evaluation
@@ -189,7 +196,7 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         self._log_estimates("test")
 
     def _log_estimates(self, stage: str) -> None:
-        self.columns[stage] = self._table(stage).compute()
+        self.columns[stage] = self._table(stage).columns()
         self.estimates[stage] = {n: estimate(v) for n, v in self.columns[stage].items() if n != "episode"}
         main = self.task.monitor[0]
         for name, (mean, ci95) in self.estimates[stage].items():
@@ -206,8 +213,10 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         checkpoint["fewshot"] = {"version": __version__, "learner": type(self).__name__}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse another learner's checkpoint."""
+        """Refuse another learner's checkpoint, and one of another network."""
         check_learner(checkpoint, type(self).__name__)
+        check_shapes(checkpoint["state_dict"], self.state_dict())
+        self.loaded_step = checkpoint.get("global_step", 0)
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # hparams_file, strict and weights_only are settled here
@@ -221,11 +230,43 @@ class MetaLearner(RemembersArguments, L.LightningModule):
             **kwargs: constructor arguments that override what the checkpoint holds.
 
         Raises:
-            FewshotError: the checkpoint is not this learner's.
+            FewshotError: the file is no checkpoint, or not this learner's.
         """
-        checkpoint = torch.load(checkpoint_path, map_location="cpu", weights_only=True)
-        check_learner(checkpoint, cls.__name__)
+        check_learner(read_checkpoint(checkpoint_path), cls.__name__)
         return super().load_from_checkpoint(checkpoint_path, map_location, weights_only=True, **kwargs)
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU; only plain values and tensors are loaded.
+
+    Raises:
+        FewshotError: there is no such file, or it is no checkpoint.
+    """
+    if not os.path.isfile(path):
+        raise FewshotError(f"there is no checkpoint {path}; give the path of a .ckpt file that `fewshot fit` wrote")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise FewshotError(f"{path} is no checkpoint, or a damaged one; give one that `fewshot fit` wrote") from error
+    if not isinstance(checkpoint, dict):
+        raise FewshotError(f"{path} holds no checkpoint; give one that `fewshot fit` wrote")
+    return checkpoint
+
+
+def check_shapes(held: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Check that the tensors of a checkpoint are those of the learner that shall take them.
+
+    Raises:
+        FewshotError: naming the first parameter that differs and both its shapes.
+    """
+    remedy = "; build the learner as the checkpoint's was (backbone, its arguments, way)"
+    for name in [*expected, *held]:
+        if name not in held or name not in expected:
+            owner = "the checkpoint" if name not in held else "this learner"
+            raise FewshotError(f"{owner} has no parameter {name}: the backbones differ{remedy}")
+        if held[name].shape != expected[name].shape:
+            shapes = f"{tuple(held[name].shape)} in the checkpoint, {tuple(expected[name].shape)} in this learner"
+            raise FewshotError(f"the parameter {name} is {shapes}{remedy}")
 
 
 def check_learner(checkpoint: dict[str, Any], name: str) -> None:

@@ -13,7 +13,16 @@ from torch import Tensor
 
 from fewshot.datasets import clinc150
 from fewshot.datasets.base import ClassDataset
-from fewshot.datasets.clinc150 import build_vocabulary, encode, load_clinc150, read_utterances, tokenize
+from fewshot.datasets.clinc150 import load_clinc150, read_utterances
+from fewshot.datasets.words import (
+    UNKNOWN,
+    build_vocabulary,
+    character_ngrams,
+    document_frequencies,
+    encode,
+    split_terms,
+    tokenize,
+)
 from fewshot.errors import FewshotError
 
 INTENTS = [f"intent_{i:03d}" for i in range(150)]
@@ -43,7 +52,7 @@ def tokens(dataset: ClassDataset) -> tuple[Tensor, Tensor]:
 
 
 def test_the_seed_split_permutes_the_sorted_intents(root: Path) -> None:
-    data, _ = load_clinc150(root, split_seed=3)
+    data, *_ = load_clinc150(root, split_seed=3)
     order = np.random.default_rng(3).permutation(150)
     assert {part: d.classes for part, d in data.items()} == {
         part: tuple(INTENTS[i] for i in order[first : first + 50])
@@ -54,7 +63,7 @@ def test_the_seed_split_permutes_the_sorted_intents(root: Path) -> None:
 
 
 def test_the_domain_split_keeps_domains_whole(root: Path) -> None:
-    data, _ = load_clinc150(root, split="domain", split_seed=3)
+    data, *_ = load_clinc150(root, split="domain", split_seed=3)
     order = np.random.default_rng(3).permutation(10)
     for part, domains in (("train", order[:4]), ("val", order[4:7]), ("test", order[7:])):
         assert sorted(data[part].classes) == sorted(name for d in domains for name in DOMAINS[f"domain_{d}"])
@@ -63,11 +72,11 @@ def test_the_domain_split_keeps_domains_whole(root: Path) -> None:
 
 @pytest.mark.parametrize("split", ["seed", "domain"])
 def test_rows_are_all_utterances_of_their_class(root: Path, split: clinc150.Split) -> None:
-    data, vocabulary = load_clinc150(root, split=split)
+    data, vocabulary, *_ = load_clinc150(root, split=split)
     train = data["train"]
     rows, lengths = tokens(train)
     assert train.counts.tolist() == [4] * len(train.classes)
-    assert rows.shape == (4 * len(train.classes), 32)
+    assert rows.shape == (4 * len(train.classes), 5)
     assert rows.dtype == lengths.dtype == torch.int64
     for start, intent in zip(train.starts, train.classes, strict=True):
         found = [
@@ -76,27 +85,27 @@ def test_rows_are_all_utterances_of_their_class(root: Path, split: clinc150.Spli
         ]
         words = " ".join(tokenize(intent))
         assert found == [f"what's {word} own {words}" for word in ("my", "your", "her", "his")]
-        assert not rows[start : start + 4, 5:].any()
 
 
 def test_the_vocabulary_knows_the_training_classes_alone(root: Path) -> None:
-    data, vocabulary = load_clinc150(root)
+    data, vocabulary, *_ = load_clinc150(root)
     numbers = {intent.removeprefix("intent_") for intent in data["train"].classes}
     assert vocabulary[:2] == ("<padding>", "<unknown>")
     assert set(vocabulary[2:]) == {"what's", "own", "intent", "my", "your", "her", "his"} | numbers
     for part, share in (("train", 0.0), ("val", 0.2), ("test", 0.2)):
         rows, lengths = tokens(data[part])
-        assert (rows == clinc150.UNKNOWN).sum() / lengths.sum() == pytest.approx(share)
+        assert (rows == UNKNOWN).sum() / lengths.sum() == pytest.approx(share)
 
 
 def test_rare_words_are_unknown(root: Path) -> None:
-    _, vocabulary = load_clinc150(root, min_count=5)  # an intent's number occurs 4 times
+    _, vocabulary, *_ = load_clinc150(root, min_count=5)  # an intent's number occurs 4 times
     assert set(vocabulary[2:]) == {"what's", "own", "intent", "my", "your", "her", "his"}
 
 
 def test_words_are_ranked_by_frequency_then_name() -> None:
-    assert build_vocabulary(["b a c", "a c", "d c"]) == ("<padding>", "<unknown>", "c", "a", "b", "d")
-    assert build_vocabulary(["b a c", "a c", "d c"], min_count=2) == ("<padding>", "<unknown>", "c", "a")
+    texts = [["b", "a", "c"], ["a", "c"], ["d", "c"]]
+    assert build_vocabulary(texts) == ("<padding>", "<unknown>", "c", "a", "b", "d")
+    assert build_vocabulary(texts, min_count=2) == ("<padding>", "<unknown>", "c", "a")
 
 
 @pytest.mark.parametrize(
@@ -114,10 +123,54 @@ def test_tokenize(text: str, words: list[str]) -> None:
     assert tokenize(text) == words
 
 
-def test_encode_pads_cuts_and_marks_the_unknown() -> None:
-    found = encode(["a b", "b z a b", "z"], ("<padding>", "<unknown>", "a", "b"), max_length=3)
+VOCABULARY = ("<padding>", "<unknown>", "a", "b")
+
+
+def test_encode_pads_and_marks_the_unknown() -> None:
+    found = encode([["a", "b"], ["b", "z", "a"], ["z"]], VOCABULARY)
     assert found["tokens"].tolist() == [[2, 3, 0], [3, 1, 2], [1, 0, 0]]
     assert found["lengths"].tolist() == [2, 3, 1]
+
+
+def test_unknown_terms_are_spread_over_ids_past_the_vocabulary() -> None:
+    terms = [f"z{i}" for i in range(40)]
+    once, again = (encode([[*terms, "b"], order], VOCABULARY, 8)["tokens"] for order in (terms, terms[::-1]))
+    assert set(once[0, :40].tolist()) == set(range(4, 12))
+    assert once[0, 40] == 3
+    assert again[1, :40].tolist() == once[0, :40].tolist()[::-1]
+
+
+def test_document_frequencies_count_texts_not_occurrences() -> None:
+    assert document_frequencies([["a", "a", "b"], ["a"], ["z"]], VOCABULARY) == [0, 0, 2, 1]
+
+
+def test_character_ngrams_mark_the_ends_of_words() -> None:
+    assert character_ngrams(["a", "bus"]) == ["<a>", "<bu", "bus", "us>", "<bus", "bus>", "<bus>"]
+    assert split_terms("A bus, a car", "ngrams", max_words=2) == character_ngrams(["a", "bus"])
+    assert split_terms("A bus, a car", "words", max_words=3) == ["a", "bus", "a"]
+
+
+def test_ngrams_make_unknown_words_partly_known(root: Path) -> None:
+    words, ngrams = load_clinc150(root), load_clinc150(root, terms="ngrams")
+    assert ngrams.documents == words.documents == 200
+    assert "<ow" in ngrams.vocabulary
+    assert "own" not in ngrams.vocabulary[:2]
+    rows, lengths = tokens(ngrams.datasets["test"])
+    assert rows.shape[1] == lengths.max()
+    known = (rows > UNKNOWN).sum() / lengths.sum()
+    rows, lengths = tokens(words.datasets["test"])
+    assert known > (rows > UNKNOWN).sum() / lengths.sum()
+
+
+def test_every_id_has_a_document_frequency(root: Path) -> None:
+    data = load_clinc150(root, unknown_ids=7)
+    assert len(data.document_frequencies) == len(data.vocabulary) + 7
+    frequency = dict(zip(data.vocabulary, data.document_frequencies, strict=False))
+    assert (frequency["own"], frequency["my"], frequency["<unknown>"]) == (200, 50, 0)
+    assert data.document_frequencies[-7:] == [0] * 7
+    rows, _ = tokens(data.datasets["test"])
+    assert not (rows == UNKNOWN).any()
+    assert int(rows.max()) < len(data.document_frequencies)
 
 
 @pytest.mark.parametrize("folder", [".", "data", "clinc150", "clinc150/data"])
@@ -140,7 +193,7 @@ def test_a_download_is_verified_and_lands_under_the_root(
         path.write_bytes((root / path.name).read_bytes())
 
     monkeypatch.setattr(clinc150, "fetch", fetch)
-    data, _ = load_clinc150(tmp_path / "new", split="domain", download=True)
+    data, *_ = load_clinc150(tmp_path / "new", split="domain", download=True)
     assert len(data["train"].classes) == 60
     assert sorted(p.name for p in (tmp_path / "new/clinc150").iterdir()) == ["data_full.json", "domains.json"]
     assert fetched == [(clinc150.URL + name, digest) for name, digest in clinc150.SHA256.items()]
@@ -234,6 +287,8 @@ def test_domains_that_do_not_fit_are_refused(root: Path, domains: dict[str, obje
     ("arguments", "message"),
     [
         ({"split": "random"}, "^split is 'random'; it must be 'seed' or 'domain'$"),
+        ({"terms": "bytes"}, "^terms is 'bytes'; it must be 'words' or 'ngrams'$"),
+        ({"unknown_ids": -1}, "^unknown_ids is -1; it must be at least 0$"),
         ({"split_seed": -1}, "^split_seed is -1; it must be at least 0$"),
         ({"max_length": 0}, "^max_length is 0; it must be at least 1$"),
         ({"min_count": 0}, "^min_count is 0; it must be at least 1$"),
@@ -249,7 +304,7 @@ def test_the_real_data(shared_data: Path) -> None:
     for name, digest in clinc150.SHA256.items():
         assert hashlib.sha256((root / "data" / name).read_bytes()).hexdigest() == digest
     start = time.process_time()
-    data, vocabulary = load_clinc150(root)
+    data, vocabulary, *_ = load_clinc150(root)
     assert time.process_time() - start < 5
     assert {part: len(d.classes) for part, d in data.items()} == {"train": 50, "val": 50, "test": 50}
     assert len({name for d in data.values() for name in d.classes}) == 150
@@ -263,12 +318,12 @@ def test_the_real_data(shared_data: Path) -> None:
         assert rows.max() < len(vocabulary)
     assert len(vocabulary) == 3317
     rows, lengths = tokens(data["test"])
-    assert (rows == clinc150.UNKNOWN).sum() / lengths.sum() == pytest.approx(0.087, abs=5e-4)
+    assert (rows == UNKNOWN).sum() / lengths.sum() == pytest.approx(0.087, abs=5e-4)
 
 
 def test_the_real_domains(shared_data: Path) -> None:
     root = shared_data / "clinc150"
-    data, _ = load_clinc150(root, split="domain")
+    data, *_ = load_clinc150(root, split="domain")
     domains = json.loads((root / "data/domains.json").read_text())
     sides = {d: {p for p in data if set(data[p].classes) & set(names)} for d, names in domains.items()}
     assert all(len(side) == 1 for side in sides.values())

@@ -2,10 +2,11 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fewshot.engine import map_episodes
 from fewshot.episodes import Episode, Examples, Inputs, count, map_tensors
@@ -37,12 +38,14 @@ class MetricLearner(MetaLearner):
         return features
 
     def adapt(self, support: Examples) -> Any:
-        """The predictor of one support set, of any way."""
-        return self.fit(self.embed(support.inputs), support.targets, int(support.targets.max()) + 1)
+        """The predictor of one support set, of any way; batch normalisation by the running averages."""
+        with evaluation_mode(self.backbone):
+            return self.fit(self.embed(support.inputs), support.targets, int(support.targets.max()) + 1)
 
     def predict(self, adapted: Any, inputs: Inputs) -> Tensor:
         """Logits (n, N) of inputs (n, ...)."""
-        return self.compare(adapted, self.embed(inputs))
+        with evaluation_mode(self.backbone):
+            return self.compare(adapted, self.embed(inputs))
 
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
         """Embed the meta-batch in one pass, then compare episode by episode, vectorised."""
@@ -68,6 +71,18 @@ class MetricLearner(MetaLearner):
             features = flat.view(count(meta_batch), -1, *flat.shape[1:])
         size = meta_batch.support.targets.shape[1]
         return features[:, :size], features[:, size:]
+
+
+@contextmanager
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Inside, `network` is in evaluation mode: a freshly loaded one is not, and would learn running averages."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def _joined(episode: Episode, axis: int) -> Inputs:

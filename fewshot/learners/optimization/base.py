@@ -14,7 +14,7 @@ from fewshot.episodes import Episode, Examples, Inputs, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.inner_loop import Weights
 from fewshot.learners.base import BatchNormPolicy, MetaLearner, Outcome
-from fewshot.normalization import EpisodeNorm, Statistics
+from fewshot.normalization import EpisodeNorm, Statistics, forget_running_statistics
 from fewshot.tasks import Classification
 
 
@@ -87,6 +87,7 @@ class OptimizationLearner(MetaLearner):
         features = self.backbone.out_features
         assert isinstance(features, int)
         self.head = nn.Linear(features, self.task.output_size)
+        forget_running_statistics(self.backbone)
         # Not a submodule: the parameters are registered once, as backbone.* and head.*
         object.__setattr__(self, "network", Network(self.backbone, self.head))
 

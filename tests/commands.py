@@ -1,0 +1,38 @@
+"""The command line in-process, on runs of a few steps."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fewshot.main import main
+
+SINUSOID = ("--model", "MAML", "--model.backbone", "MLP", "--data", "SinusoidDataModule", "--data.meta_batch_size=4")
+"""The fastest pair of a learner and a benchmark."""
+
+FEW = ("--data.train_episodes=8", "--data.val_episodes=2", "--data.test_episodes=3")
+QUIET = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.num_sanity_val_steps=0")
+
+
+def fewshot(command: str, root: Path, *args: str) -> Path:
+    """Run a command that must succeed, quietly, on few episodes; gives the run's folder (`root`: the Trainer's)."""
+    before = runs(root)
+    assert main([command, *args, *FEW, *QUIET, f"--trainer.default_root_dir={root}"]) == 0
+    (run,) = runs(root) - before or {root}
+    return run
+
+
+def fit(root: Path, *args: str) -> Path:
+    """`fewshot fit` for an epoch of two steps, unless `args` say otherwise."""
+    return fewshot("fit", root, *args, *(() if any("max_" in arg for arg in args) else ("--trainer.max_epochs=1",)))
+
+
+def runs(root: Path) -> set[Path]:
+    """The run folders below a Trainer's root."""
+    return set((root / "lightning_logs").glob("version_*"))
+
+
+def results(run: Path) -> dict[str, Any]:
+    """The content of a run's results.json."""
+    content = json.loads((run / "results.json").read_text())
+    assert isinstance(content, dict)
+    return content

@@ -1,0 +1,156 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fewshot.datamodules import ImageDataModule
+from fewshot.datamodules.base import as_float
+from fewshot.datasets.base import ClassDataset
+from fewshot.episodes import Episode
+from fewshot.errors import FewshotError
+
+
+@pytest.fixture
+def benchmark(class_dataset: Callable[..., ClassDataset]) -> type[ImageDataModule]:
+    """A benchmark of random images: 9, 6 and 5 classes of 8 examples."""
+
+    class Images(ImageDataModule):
+        benchmark = "Images"
+        can_download = False
+        in_channels, image_size = 3, 8
+        loaded = 0
+
+        def load(self) -> dict[str, ClassDataset]:
+            type(self).loaded += 1
+            sizes = {"train": 9, "val": 6, "test": 5}
+            return {
+                stage: class_dataset(counts=(8,) * n, channels=3, seed=i) for i, (stage, n) in enumerate(sizes.items())
+            }
+
+    return Images
+
+
+def targets(meta_batch: Episode) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return tuple(meta_batch.support.targets.shape), tuple(meta_batch.query.targets.shape)
+
+
+def test_each_stage_has_its_own_shape_of_episodes(benchmark: type[ImageDataModule]) -> None:
+    data = benchmark(way=5, shot=1, queries=2, train_way=7, train_shot=2, train_queries=3, meta_batch_size=4,
+                     eval_batch_size=3, train_episodes=12, val_episodes=7, test_episodes=4)  # fmt: skip
+    assert (len(data.train_dataloader()), len(data.val_dataloader()), len(data.test_dataloader())) == (3, 3, 2)
+    assert targets(next(iter(data.train_dataloader()))) == ((4, 14), (4, 21))
+    assert [targets(b) for b in data.val_dataloader()] == [((n, 5), (n, 10)) for n in (3, 3, 1)]
+    assert [targets(b) for b in data.predict_dataloader()] == [((n, 5), (n, 10)) for n in (3, 1)]
+
+
+def test_training_is_as_the_test_unless_told_otherwise(benchmark: type[ImageDataModule]) -> None:
+    data = benchmark(way=4, shot=3, queries=2)
+    assert (data.train_way, data.train_shot, data.train_queries) == (4, 3, 2)
+    assert data.task == {"kind": "classification", "way": 4, "train_way": 4}
+    assert benchmark(way=4, train_way=6).task == {"kind": "classification", "way": 4, "train_way": 6}
+
+
+def test_stages_draw_from_their_own_classes(benchmark: type[ImageDataModule]) -> None:
+    data = benchmark(way=5, queries=2, train_episodes=4, val_episodes=3, test_episodes=3)
+    for stage, loader in (
+        ("train", data.train_dataloader()), ("val", data.val_dataloader()), ("test", data.test_dataloader()),
+    ):  # fmt: skip
+        images = data.datasets[stage].inputs
+        assert isinstance(images, Tensor)
+        known = {image.numpy().tobytes() for image in images}
+        for meta_batch in loader:
+            assert isinstance(meta_batch.query.inputs, Tensor)
+            assert {image.numpy().tobytes() for image in meta_batch.query.inputs.flatten(0, 1)} <= known
+
+
+def test_the_test_episodes_depend_on_the_seed_alone(benchmark: type[ImageDataModule]) -> None:
+    def first(**kwargs: Any) -> Tensor:
+        inputs = next(iter(benchmark(queries=2, test_episodes=2, eval_batch_size=2, **kwargs).test_dataloader()))
+        assert isinstance(inputs.query.inputs, Tensor)
+        return inputs.query.inputs
+
+    once = first()
+    torch.manual_seed(7)
+    assert torch.equal(first(train_way=6, meta_batch_size=2, train_episodes=100, train_shot=3), once)
+    assert not torch.equal(first(seed=1), once)
+
+
+def test_the_data_are_read_once(benchmark: type[ImageDataModule]) -> None:
+    data = benchmark(queries=2)
+    data.prepare_data()
+    data.setup("fit")
+    data.train_dataloader()
+    assert data.datasets is data.datasets
+    assert benchmark.loaded == 1  # type: ignore[attr-defined]
+
+
+def test_images_become_floats_between_0_and_1(benchmark: type[ImageDataModule]) -> None:
+    data = benchmark(queries=2)
+    assert (data.in_channels, data.image_size, data.in_features) == (3, 8, 192)
+    batch = next(iter(data.val_dataloader()))
+    converted = data.on_after_batch_transfer(batch, 0)
+    for part, original in zip(converted, batch, strict=True):
+        assert isinstance(part.inputs, Tensor)
+        assert isinstance(original.inputs, Tensor)
+        assert original.inputs.dtype == torch.uint8
+        torch.testing.assert_close(part.inputs, original.inputs / 255)
+        assert torch.equal(part.targets, original.targets)
+    assert as_float(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [0.0, 1.0]
+
+
+def test_the_protocol_is_what_a_result_is_compared_by(benchmark: type[ImageDataModule]) -> None:
+    data = benchmark(way=3, shot=2, queries=4, seed=9, train_shot=5)
+    facts = {"benchmark": "Images", "split": "default", "way": 3, "shot": 2, "queries": 4, "seed": 9}
+    assert facts.items() <= data.protocol().items()
+    assert str(data).startswith("Images(benchmark=Images, ")
+    assert benchmark.loaded == 0  # type: ignore[attr-defined]  # describing it reads nothing
+
+
+def test_the_root_is_the_argument_or_the_environments(
+    benchmark: type[ImageDataModule], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEWSHOT_DATA", str(tmp_path / "environment"))
+    assert benchmark().root == tmp_path / "environment"
+    assert benchmark(root=str(tmp_path / "own")).root == tmp_path / "own"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"val_episodes": 0}, "val_episodes is 0; set val_episodes >= 1"),
+        ({"test_episodes": -1}, "test_episodes is -1; set test_episodes >= 1"),
+        ({"eval_batch_size": 0}, "eval_batch_size is 0; set eval_batch_size >= 1"),
+        ({"seed": -1}, "seed -1 and num_workers 0 must not be negative"),
+        ({"num_workers": -2}, "seed 0 and num_workers -2 must not be negative"),
+        ({"download": True}, "Images has nothing to download; leave out download: true"),
+    ],
+)
+def test_bad_arguments_are_errors(benchmark: type[ImageDataModule], arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(FewshotError, match=message):
+        benchmark(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"way": 6}, "the test split has 5 classes, too few for way 6"),
+        ({"train_way": 10}, "the train split has 9 classes, too few for train_way 10"),
+        ({"shot": 7}, "class 'class0' of the train split has 8 examples, too few for train_shot 7 [+] train_queries 2"),
+        ({"shot": 7, "train_shot": 1}, "class 'class0' of the val split has 8 examples, too few for shot 7 [+] q"),
+        ({"train_queries": 0}, "train_queries is 0; set train_queries >= 1"),
+        ({"way": 1}, "train_way is 1; set train_way >= 2"),
+    ],
+)
+def test_episodes_that_the_data_cannot_fill_are_errors(
+    benchmark: type[ImageDataModule], arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(FewshotError, match=message):
+        benchmark(**({"queries": 2} | arguments)).setup("fit")
+
+
+def test_meta_batches_that_do_not_fit_are_errors(benchmark: type[ImageDataModule]) -> None:
+    with pytest.raises(FewshotError, match="train_episodes 10 is not a positive multiple of meta_batch_size 4"):
+        benchmark(queries=2, train_episodes=10, meta_batch_size=4).train_dataloader()

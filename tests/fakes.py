@@ -1,0 +1,47 @@
+"""Generated stand-ins for the benchmarks' data, as small as their readers accept."""
+
+import json
+import string
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fewshot.datasets.files import cached_arrays
+from fewshot.datasets.omniglot import CACHE_FILE
+
+
+def fake_omniglot(root: Path) -> None:
+    """Omniglot's cache of decoded drawings, with characters for 60-way training and 20-way tests (vinyals)."""
+    names = [f"images_background/Greek/character{i:02d}" for i in range(1, 16)]
+    names += [f"images_background/Hebrew/character{i:02d}" for i in range(1, 6)]
+    names += [f"images_evaluation/Kannada/character{i:02d}" for i in range(1, 6)]
+    images = np.random.default_rng(0).integers(0, 256, (len(names), 20, 28, 28), np.uint8)
+    cached_arrays(root / "omniglot" / CACHE_FILE, lambda: {"images": images, "characters": np.array(names)})
+
+
+def fake_image_folder(root: Path, classes: int = 5, images: int = 16) -> Path:
+    """``root/{train,val,test}/<class>/*.png``; a class has its colour."""
+    rng = np.random.default_rng(0)
+    for number, split in enumerate(("train", "val", "test")):
+        for name in string.ascii_lowercase[number * classes : (number + 1) * classes]:
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            colour = rng.integers(0, 236, (8, 8, 3))
+            for i in range(images):
+                pixels = (colour + rng.integers(0, 20, (8, 8, 3))).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    return root
+
+
+def fake_clinc150(root: Path) -> Path:
+    """CLINC150's two files: 150 intents in 10 domains, 20 utterances each."""
+    intents = [f"intent_{i:03d}" for i in range(150)]
+    parts = {
+        part: [[f"please {word} {intent}", intent] for intent in intents for word in words]
+        for part, words in (("train", string.ascii_lowercase[:16]), ("val", "xy"), ("test", "zw"))
+    }
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "data_full.json").write_text(json.dumps(parts | {"oos_train": [["nothing of this", "oos"]]}))
+    (root / "domains.json").write_text(json.dumps({f"domain_{d}": intents[d::10] for d in range(10)}))
+    return root

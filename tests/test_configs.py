@@ -1,0 +1,116 @@
+"""Every shipped config runs through the command line on generated data, and leaves all that a run should leave."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from commands import fewshot, fit, results
+from fakes import fake_clinc150, fake_image_folder, fake_omniglot
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+EXPERIMENTS = sorted(path for path in CONFIGS.glob("**/*.yaml") if path.parent.name != "trainer")
+ROOTS: dict[str, Callable[[Path], Path] | None] = {
+    "GlyphsDataModule": None,
+    "OmniglotDataModule": None,  # `fake_omniglot` fills the cache
+    "SinusoidDataModule": None,
+    "HarmonicDataModule": None,
+    "SinusoidAndLineDataModule": None,
+    "ImageFolderDataModule": lambda folder: fake_image_folder(folder),
+    "CLINC150DataModule": lambda folder: fake_clinc150(folder),
+}
+"""What makes each benchmark's data for `--data.root`; None: nothing is needed."""
+
+
+def identity(path: Path) -> str:
+    return path.relative_to(CONFIGS).with_suffix("").as_posix()
+
+
+@pytest.fixture(scope="session")
+def data_root(own_data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[str]]:
+    """The options that lead a benchmark to its generated data."""
+    fake_omniglot(own_data_root)
+    made: dict[str, Path] = {}
+
+    def options(benchmark: str) -> list[str]:
+        if benchmark not in ROOTS:
+            pytest.fail(f"{benchmark} has a config but no generated data: add it to ROOTS in {Path(__file__).name}")
+        make = ROOTS[benchmark]
+        if make is None:
+            return []
+        if benchmark not in made:
+            made[benchmark] = make(tmp_path_factory.mktemp(benchmark) / "root")
+        return [f"--data.root={made[benchmark]}"]
+
+    return options
+
+
+def small(config: dict[str, object]) -> list[str]:
+    """Options that make an experiment's network narrow and its meta-batch small, where it has them."""
+    text = yaml.safe_dump(config)
+    options = ["--data.meta_batch_size=2", "--data.eval_batch_size=5"]
+    options += ["--data.image_size=16"] if "image_size" in text else []
+    options += ["--data.queries=2"] if "way: 20" in text else []
+    return options + (["--model.backbone.width=4"] if "Conv4" in text else [])
+
+
+def command(path: Path) -> str:
+    """What the header says is done with a config: fit, or test where there is nothing to train."""
+    pattern = rf"^#   fewshot (fit|test) --config {re.escape(path.relative_to(CONFIGS.parent).as_posix())}( .*)?$"
+    match = re.search(pattern, path.read_text(), re.MULTILINE)
+    assert match, f"the header of {path.name} lacks the command that runs it"
+    return match.group(1)
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=identity)
+def test_config(path: Path, tmp_path: Path, data_root: Callable[[str], list[str]]) -> None:
+    config = yaml.safe_load(path.read_text())
+    options = [*data_root(config["data"]["class_path"].rpartition(".")[2]), *small(config)]
+    training = command(path) == "fit"
+    limits = ["--trainer.max_steps=2", "--trainer.max_epochs=1", "--trainer.val_check_interval=2"]
+    run = fewshot(command(path), tmp_path, f"--config={path}", *options, *(limits if training else ()))
+    checkpoints = ("checkpoints/best.ckpt", "checkpoints/last.ckpt") if training else ()
+    for file in ("config.yaml", "results.json", "episodes.csv", *checkpoints):
+        assert (run / file).is_file(), file
+    assert list(run.glob("events.out.tfevents.*"))
+    result = results(run)
+    assert result["learner"] == config["model"]["class_path"]
+    assert result["checkpoint"] == (str(run / "checkpoints/best.ckpt") if training else None)
+    expected = config["data"]["init_args"]
+    assert {key: result[key] for key in ("way", "shot") if key in expected} == {
+        key: expected[key] for key in ("way", "shot") if key in expected
+    }
+    if training:
+        assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 2
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=identity)
+def test_a_config_says_what_it_is_and_how_it_is_run(path: Path) -> None:
+    header = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("#"))
+    assert re.match(r"# \S+.* on .+\.$", header, re.MULTILINE)
+    if command(path) == "fit":
+        assert "arXiv:" in header
+
+
+def test_there_is_a_config_for_each_pair() -> None:
+    pairs = {
+        (config["data"]["class_path"], config["model"]["class_path"])
+        for config in (yaml.safe_load(path.read_text()) for path in EXPERIMENTS)
+    }
+    images = {"GlyphsDataModule", "OmniglotDataModule", "ImageFolderDataModule"}
+    functions = {"SinusoidDataModule", "HarmonicDataModule", "SinusoidAndLineDataModule"}
+    wanted = {(data, learner) for data in images for learner in ("MAML", "PrototypicalNetwork")}
+    assert wanted | {(data, "MAML") for data in functions} <= pairs
+
+
+def test_trainer_configs_compose_with_an_experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in sorted((CONFIGS / "trainer").glob("*.yaml")):
+        trainer = yaml.safe_load(path.read_text())["trainer"]
+        experiment = CONFIGS / "sinusoid/maml_10shot.yaml"
+        with pytest.raises(SystemExit) as stop:
+            fit(tmp_path, f"--config={experiment}", f"--config={path}", "--print_config")
+        assert stop.value.code in (0, None)
+        composed = yaml.safe_load(capsys.readouterr().out)["trainer"]
+        assert trainer.items() <= composed.items()

@@ -1,0 +1,47 @@
+"""Gradient steps on a quadratic, where everything has a closed form (float64)."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from fewshot.inner_loop import Weights, gradient_steps
+
+CURVATURE = torch.tensor([0.5, 2.0, 3.0], dtype=torch.float64)
+START = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+LR, STEPS = 0.1, 3
+
+
+def loss(weights: Weights) -> Tensor:
+    """a w^2 / 2, so that a step multiplies w by 1 - lr a."""
+    return (CURVATURE * weights["w"].square()).sum() / 2
+
+
+def test_the_path_is_that_of_gradient_descent() -> None:
+    start = {"w": START}
+    path = list(gradient_steps(loss, start, LR, STEPS))
+    assert len(path) == STEPS + 1
+    assert path[0] is start
+    for step, weights in enumerate(path):
+        torch.testing.assert_close(weights["w"], (1 - LR * CURVATURE) ** step * START, rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+def test_the_derivative_of_the_path(first_order: bool) -> None:
+    start = START.clone().requires_grad_()
+    *_, weights = gradient_steps(loss, {"w": start}, LR, STEPS, first_order)
+    (gradient,) = torch.autograd.grad(weights["w"].sum(), start)
+    # first order: every inner gradient is a constant, so that d w_K / d w_0 = 1
+    expected = torch.ones_like(CURVATURE) if first_order else (1 - LR * CURVATURE) ** STEPS
+    torch.testing.assert_close(gradient, expected, rtol=1e-14, atol=0)
+
+
+def test_it_descends_where_gradients_are_off() -> None:
+    with torch.no_grad():
+        *_, weights = gradient_steps(loss, {"w": START.clone().requires_grad_()}, LR, STEPS)
+    assert not weights["w"].requires_grad
+    torch.testing.assert_close(weights["w"], (1 - LR * CURVATURE) ** STEPS * START, rtol=1e-14, atol=0)
+
+
+def test_a_weight_that_the_loss_does_not_use_stays() -> None:
+    *_, weights = gradient_steps(loss, {"w": START, "unused": torch.ones(2)}, LR, STEPS)
+    assert torch.equal(weights["unused"], torch.ones(2))
