@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 __version__ = version("fewshot")
 
-from fewshot.backbones import MLP, Backbone, BagOfWords, Conv4, TextCNN, TfIdf, WeightedBag
+from fewshot.backbones import MLP, Backbone, BagOfWords, Conv4, Pixels, TextCNN, TfIdf, WeightedBag
 from fewshot.datamodules import (
     CLINC150DataModule,
     GlyphsDataModule,
@@ -33,6 +33,7 @@ __all__ = [
     "ImageFolderDataModule",
     "MetaLearner",
     "OmniglotDataModule",
+    "Pixels",
     "PrototypicalNetwork",
     "SinusoidAndLineDataModule",
     "SinusoidDataModule",

@@ -27,17 +27,19 @@ class Entry(NamedTuple):
     @property
     def paper(self) -> str:
         """The source that its docstring names after ``Paper:``."""
-        match = re.search(r"Paper: ([^\n]+?)\.?(?:\n|$)", inspect.getdoc(self.cls) or "")
-        return match.group(1) if match else ""
+        paragraphs = (" ".join(text.split()) for text in (inspect.getdoc(self.cls) or "").split("\n\n"))
+        matches = (re.search(r"Paper: (.+?)\.?$", text) for text in paragraphs)
+        return next((match.group(1) for match in matches if match), "")
 
 
 def concrete(base: type) -> list[Entry]:
     """The concrete subclasses of `base` that the package exports, by name."""
     found: set[type] = set()
-    stack = [base]
+    stack: list[type] = [base]
     while stack:
-        for cls in stack.pop().__subclasses__():
-            stack.append(cls)
+        subclasses: list[type] = stack.pop().__subclasses__()
+        stack += subclasses
+        for cls in subclasses:
             if not inspect.isabstract(cls) and getattr(fewshot, cls.__name__, None) is cls:
                 found.add(cls)
     return sorted((Entry(cls.__name__, cls) for cls in found), key=lambda entry: entry.name.lower())

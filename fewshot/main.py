@@ -41,7 +41,8 @@ LINKS = {
 NOT_THE_USERS = (
     r"LightningCLI's args parameter is intended",  # `run(args)` is how tests and notebooks call it
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # lightning 2.6 on torch >= 2.9
-    r"\s*(By default only one Jsonargparse|\S+ (parameter )?was deprecated in v4\.)",  # how lightning calls jsonargparse
+    # how lightning calls jsonargparse
+    r"\s*(By default only one Jsonargparse|\S+ (parameter )?was deprecated in v4\.)",
     r"The number of training batches .* is smaller than the logging interval",  # short epochs are common here
     r"The dirpath has changed from",  # a checkpoint may be tested or resumed from any folder
 )
@@ -77,7 +78,7 @@ class FewshotCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Check what can be checked before anything is built; keep what the user wrote where a link fills it in."""
-        config, given = self.config[self.subcommand], self.given[self.subcommand]
+        config, given = self.config[str(self.subcommand)], self.given[str(self.subcommand)]
         self.by_hand = {fact: given[key] for fact, key in LINKS.items() if given.get(key) is not None}
         benchmark = pydoc.locate(config["data.class_path"])
         assert isinstance(benchmark, type)
@@ -118,7 +119,8 @@ class FewshotCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Test the best checkpoint on the test episodes."""
-        if self.config["fit"]["test_after_fit"] and not self.trainer.fast_dev_run:
+        config = self.config["fit"]
+        if config["test_after_fit"] and not config["trainer"]["fast_dev_run"]:
             checkpoint = self.trainer.checkpoint_callback
             best = checkpoint.best_model_path if isinstance(checkpoint, ModelCheckpoint) else ""
             # without checkpoints the weights at hand are all there is
@@ -161,7 +163,8 @@ def run(args: list[str] | None = None) -> None:
         parser_kwargs={
             "exit_on_error": False,
             "prog": "fewshot",
-            "description": f"fewshot {fewshot.__version__}. `fewshot list` prints every benchmark, learner and backbone.",
+            "description": f"fewshot {fewshot.__version__}."
+            " `fewshot list` prints every benchmark, learner and backbone.",
         },
         auto_configure_optimizers=False,  # the learner's own arguments `optimizer` and `lr_scheduler` do that
         load_from_checkpoint_support=False,  # a learner holds its arguments as plain values itself

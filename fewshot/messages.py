@@ -44,7 +44,8 @@ def one_line(error: BaseException) -> str:
         found = list(re.finditer(pattern, text))
         if found:
             return say(found[-1])
-    return text
+    # perhaps a mistake of the program's, or in a network of the user's own
+    return f"{text} (FEWSHOT_DEBUG=1 shows where)" if isinstance(error, ValueError | TypeError) else text
 
 
 def check_configs(args: Sequence[str]) -> None:
@@ -65,7 +66,9 @@ def check_configs(args: Sequence[str]) -> None:
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             where = f", line {mark.line + 1}" if mark else ""
-            raise FewshotError(f"{path}{where}: this is no YAML ({getattr(error, 'problem', error)}); mend it") from error
+            raise FewshotError(
+                f"{path}{where}: this is no YAML ({getattr(error, 'problem', error)}); mend it"
+            ) from error
         if not isinstance(content, dict):
             raise FewshotError(f"{path} is no config: it must hold keys such as `model:`, `data:` and `trainer:`")
 
@@ -148,7 +151,9 @@ def _missing(match: re.Match[str]) -> str:
     names = re.sub(r"\b(fit|validate|test|predict)\.", "", match.group(1))
     if set(names.split(", ")) <= {"model", "data"}:
         options = " and ".join(f"--{name}" for name in names.split(", "))
-        return f"{options} {'is' if ' ' not in options else 'are'} missing; give a config (--config FILE) or a class each"
+        return (
+            f"{options} {'is' if ' ' not in options else 'are'} missing; give a config (--config FILE) or a class each"
+        )
     before = re.findall(r"class_path '([\w.]+)'", match.string[: match.start()])
     after = re.search(r"Namespace\(class_path='([\w.]+)'", match.string[match.end() :])
     callables = re.search(r"callable class: $", match.string[: match.start()])
@@ -196,13 +201,17 @@ PATTERNS: tuple[tuple[str, Say], ...] = (
     ),
     (
         r"Automatic gradient clipping is not supported for manual optimization\. Remove `Trainer\((\w+)=([\w.]+)\)`",
-        lambda m: f"trainer.{m.group(1)} is {m.group(2)}, but learners clip by themselves;"
-        f" remove it and set model.gradient_clip to {m.group(2)}",
+        lambda m: (
+            f"trainer.{m.group(1)} is {m.group(2)}, but learners clip by themselves;"
+            f" remove it and set model.gradient_clip to {m.group(2)}"
+        ),
     ),
     (
         r"Automatic gradient accumulation .* Remove `Trainer\(accumulate_grad_batches=(\d+)\)`",
-        lambda m: f"trainer.accumulate_grad_batches is {m.group(1)}, but learners add up a meta-batch by themselves;"
-        " remove it and raise data.meta_batch_size (memory: model.episodes_per_chunk)",
+        lambda m: (
+            f"trainer.accumulate_grad_batches is {m.group(1)}, but learners add up a meta-batch by themselves;"
+            " remove it and raise data.meta_batch_size (memory: model.episodes_per_chunk)"
+        ),
     ),
     (
         r"No supported gpu backend found|No supported (\w+) backend found",

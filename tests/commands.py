@@ -10,7 +10,11 @@ SINUSOID = ("--model", "MAML", "--model.backbone", "MLP", "--data", "SinusoidDat
 """The fastest pair of a learner and a benchmark."""
 
 FEW = ("--data.train_episodes=8", "--data.val_episodes=2", "--data.test_episodes=3")
-QUIET = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.num_sanity_val_steps=0")
+QUIET = (
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--trainer.num_sanity_val_steps=0",
+)
 
 
 def fewshot(command: str, root: Path, *args: str) -> Path:

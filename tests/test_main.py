@@ -80,9 +80,7 @@ def test_one_episode_has_no_interval(tmp_path: Path) -> None:
     assert results(folder)["checkpoint"] is None
 
 
-def test_testing_again_gives_the_same_bits(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_testing_again_gives_the_same_bits(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     again = fewshot("test", tmp_path, *SINUSOID, f"--ckpt_path={trained}/checkpoints/best.ckpt")
     assert (again / "episodes.csv").read_bytes() == (trained / "episodes.csv").read_bytes()
     assert results(again) == results(trained)
@@ -163,7 +161,9 @@ def test_print_config_round_trip(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_later_configs_and_the_command_line_win(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "later.yaml").write_text("model: {init_args: {inner_lr: 0.05, inner_steps: 2}}\ntrainer: {max_epochs: 7}")
+    (tmp_path / "later.yaml").write_text(
+        "model: {init_args: {inner_lr: 0.05, inner_steps: 2}}\ntrainer: {max_epochs: 7}"
+    )
     args = [f"--config={CONFIG}", f"--config={tmp_path}/later.yaml", "--model.inner_steps=3"]
     config = yaml.safe_load(printed(capsys, "fit", *args, "--print_config"))
     arguments = config["model"]["init_args"]

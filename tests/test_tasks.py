@@ -14,10 +14,10 @@ def test_classification_is_judged_by_cross_entropy_and_accuracy() -> None:
     assert task.output_size == 3
     assert task.monitor == ("accuracy", "max")
     logits = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [1.0, 0.0, 3.0]])
-    labels = torch.tensor([0, 2, 0, 1])
-    share = [math.exp(2) / (math.exp(2) + 2), 1 / (math.e + 2), 1 / 3, 1 / (math.e + 1 + math.exp(3))]
+    labels = torch.tensor([0, 2, 0, 2])
+    share = [math.exp(2) / (math.exp(2) + 2), 1 / (math.e + 2), 1 / 3, math.exp(3) / (math.e + 1 + math.exp(3))]
     assert task.loss(logits, labels).item() == pytest.approx(-sum(map(math.log, share)) / 4)
-    assert task.metrics(logits, labels)["accuracy"].item() == 0.5  # a tie goes to the first class
+    assert task.metrics(logits, labels)["accuracy"].item() == 0.75  # a tie goes to the first class
 
 
 def test_regression_is_judged_by_the_mean_squared_error() -> None:

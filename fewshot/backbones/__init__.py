@@ -3,8 +3,9 @@
 from fewshot.backbones.base import Backbone
 from fewshot.backbones.conv4 import Conv4
 from fewshot.backbones.mlp import MLP
+from fewshot.backbones.pixels import Pixels
 from fewshot.backbones.text import BagOfWords, TextCNN
 from fewshot.backbones.tf_idf import TfIdf
 from fewshot.backbones.weighted_bag import WeightedBag
 
-__all__ = ["MLP", "Backbone", "BagOfWords", "Conv4", "TextCNN", "TfIdf", "WeightedBag"]
+__all__ = ["MLP", "Backbone", "BagOfWords", "Conv4", "Pixels", "TextCNN", "TfIdf", "WeightedBag"]

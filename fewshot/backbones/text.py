@@ -20,7 +20,7 @@ EMBEDDING_RANGE = 0.25  # word vectors start uniform in +-0.25, as Kim's random 
 
 
 class TextCNN(Backbone):
-    """A convolution over words for each kernel width, then the maximum over time; Kim 2014 (arXiv:1408.5882).
+    """TextCNN: a convolution over words for each kernel width, then the maximum over time. Paper: arXiv:1408.5882.
 
     The convolutions are wide: a text stands between `width` - 1 zero vectors on either side, so every window
     that holds a word of it counts, and it may be shorter than a kernel.
@@ -70,7 +70,7 @@ class TextCNN(Backbone):
 
 
 class BagOfWords(Backbone):
-    """The mean of the words' learned vectors, then an MLP: a deep averaging network; Iyyer et al. 2015.
+    """BagOfWords: the mean of the words' learned vectors, then an MLP, without order. Paper: Iyyer et al. 2015.
 
     The order of the words does not matter. Source: "Deep Unordered Composition Rivals Syntactic Methods for
     Text Classification", ACL 2015.

@@ -6,7 +6,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -27,7 +27,8 @@ class EpisodePicture(Callback):
 
     Images: the support above, queries below in the column of their class, each marked with the class it was given;
     green is right, red is wrong. Functions of one variable: the support points, the true and the predicted values.
-    Other inputs have no picture. Validation pictures go to TensorBoard, the test's to `episode.png` in the run's folder.
+    Other inputs have no picture. Validation pictures go to TensorBoard, the test's to `episode.png` in the run's
+    folder.
 
     Args:
         queries: queries drawn of each class.

@@ -45,9 +45,9 @@ class PredictionWriter(Callback):
             self.episodes += 1
             if isinstance(pl_module.task, Classification):
                 probability, predicted = one.softmax(-1).max(-1)
-                columns = (targets.tolist(), predicted.tolist(), probability.tolist())
+                columns = [targets.tolist(), predicted.tolist(), probability.tolist()]
             else:
-                columns = (torch.squeeze(targets, -1).tolist(), torch.squeeze(one, -1).tolist())
+                columns = [torch.squeeze(targets, -1).tolist(), torch.squeeze(one, -1).tolist()]
             self.rows += [(number, query, *row) for query, row in enumerate(zip(*columns, strict=True))]
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

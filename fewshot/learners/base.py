@@ -1,7 +1,6 @@
 """What all learners share: the meta-batch loop, manual optimization, logging, evaluation by episodes."""
 
 import os
-import pickle
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -246,7 +245,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise FewshotError(f"there is no checkpoint {path}; give the path of a .ckpt file that `fewshot fit` wrote")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # the unpickler passes on whatever foreign bytes make it stumble over
         raise FewshotError(f"{path} is no checkpoint, or a damaged one; give one that `fewshot fit` wrote") from error
     if not isinstance(checkpoint, dict):
         raise FewshotError(f"{path} holds no checkpoint; give one that `fewshot fit` wrote")

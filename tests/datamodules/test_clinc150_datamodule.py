@@ -103,7 +103,12 @@ def test_tf_idf_needs_no_training_and_no_checkpoint(root: str, tmp_path: Path) -
 
 
 def test_tf_idf_has_nothing_to_train(root: str, tmp_path: Path) -> None:
-    options = [f"--data.root={root}", "--trainer.logger=false", f"--trainer.default_root_dir={tmp_path}"]
+    options = [
+        f"--data.root={root}",
+        "--trainer.logger=false",
+        "--trainer.max_epochs=1",
+        f"--trainer.default_root_dir={tmp_path}",
+    ]
     with pytest.raises(FewshotError, match=r"^PrototypicalNetwork on TfIdf has nothing to train; use `fewshot test`$"):
         run(["fit", "--config", str(CONFIG), *options])
 

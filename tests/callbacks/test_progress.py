@@ -1,0 +1,42 @@
+"""What the progress bar shows."""
+
+import time
+from types import SimpleNamespace
+from typing import cast
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import RichProgressBar
+
+from fewshot.callbacks.progress import EpisodeProgressBar
+from fewshot.episodes import Episode, Examples
+
+
+def meta_batch(episodes: int) -> Episode:
+    part = Examples(torch.zeros(episodes, 2, 1), torch.zeros(episodes, 2))
+    return Episode(part, part)
+
+
+def test_the_bar_shows_metrics_and_episodes_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = cast(L.Trainer, SimpleNamespace(world_size=2))
+    learner = cast(L.LightningModule, None)
+    logged = {"train/loss": 1.5, "train/accuracy": 0.5, "v_num": 0}
+    monkeypatch.setattr(RichProgressBar, "get_metrics", lambda *_: dict(logged))
+    for hook in ("on_train_epoch_start", "on_train_batch_end"):
+        monkeypatch.setattr(RichProgressBar, hook, lambda *_: None)
+    now = [100.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    bar = EpisodeProgressBar()
+    bar.on_train_epoch_start(trainer)
+    assert "episodes/s" not in bar.get_metrics(trainer, learner), "nothing is done yet"
+    now[0] += 4.0
+    for index in range(3):
+        bar.on_train_batch_end(trainer, learner, None, meta_batch(4), index)
+    shown = bar.get_metrics(trainer, learner)
+    assert shown == {"train/loss": 1.5, "train/accuracy": 0.5, "episodes/s": "6.0"}  # 3 steps of 2 x 4 in 4 s
+    now[0] += 100.0  # a validation
+    bar.on_train_epoch_start(trainer)
+    now[0] += 1.0
+    bar.on_train_batch_end(trainer, learner, None, meta_batch(4), 0)
+    assert bar.get_metrics(trainer, learner)["episodes/s"] == "8.0", "the clock starts anew with every epoch"

@@ -1,0 +1,72 @@
+"""`fewshot list`: everything that is exported is there, with what it is and where it comes from."""
+
+import inspect
+import re
+from collections.abc import Callable
+
+import pytest
+from rich.console import Console
+
+import fewshot
+from fewshot.backbones import Backbone
+from fewshot.catalogue import Entry, benchmarks, concrete, find, learners, networks
+from fewshot.datamodules import EpisodicDataModule
+from fewshot.learners import MetaLearner
+from fewshot.main import main
+
+KINDS = ((EpisodicDataModule, benchmarks), (MetaLearner, learners), (Backbone, networks))
+
+
+def exported(base: type) -> set[str]:
+    classes = [vars(fewshot)[name] for name in fewshot.__all__ if isinstance(vars(fewshot)[name], type)]
+    return {cls.__name__ for cls in classes if issubclass(cls, base) and cls is not base}
+
+
+@pytest.mark.parametrize(("base", "entries"), KINDS)
+def test_every_exported_class_is_listed(base: type, entries: Callable[[], list[Entry]]) -> None:
+    names = [entry.name for entry in entries()]
+    assert set(names) == exported(base)
+    assert names == sorted(names, key=str.lower)
+
+
+@pytest.mark.parametrize("entry", [*benchmarks(), *learners(), *networks()], ids=lambda entry: entry.name)
+def test_every_entry_says_what_it_is_and_where_it_comes_from(entry: Entry) -> None:
+    assert len(entry.summary.split()) >= 3
+    assert entry.summary.endswith(".")
+    assert "\n" not in entry.summary
+    assert "Paper:" not in entry.summary
+    assert entry.paper, f"the docstring of {entry.name} needs a sentence 'Paper: ...'"
+    assert re.search(r"arXiv:\d{4}\.\d{4,5}|^none\b|\b(19|20)\d\d$", entry.paper)
+
+
+def test_base_classes_are_not_listed() -> None:
+    assert {"MetaLearner", "Backbone"} <= set(fewshot.__all__)
+    names = {entry.name for _, entries in KINDS for entry in entries()}
+    assert not names & {"MetaLearner", "Backbone", "ImageDataModule", "MetricLearner", "OptimizationLearner"}
+
+
+def test_classes_of_users_are_not_listed() -> None:
+    class Own(Backbone):
+        pass
+
+    assert not inspect.isabstract(Own)
+    assert "Own" not in [entry.name for entry in concrete(Backbone)]
+
+
+def test_find() -> None:
+    assert find("MAML") is fewshot.MAML
+    assert find("fewshot.learners.optimization.maml.MAML") is fewshot.MAML
+    assert find("Conv4") is fewshot.Conv4
+    assert find("GlyphsDataModule") is fewshot.GlyphsDataModule
+    assert find("torch.optim.Adam") is None
+
+
+def test_list_prints_all(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["list"]) == 0
+    out = capsys.readouterr().out
+    for _, entries in KINDS:
+        for entry in entries():
+            assert entry.name in out
+            assert entry.paper.split()[0] in out
+    assert Console().width == 200
