@@ -10,23 +10,43 @@ from torch import Tensor
 Weights: TypeAlias = dict[str, Tensor]
 """Parameters of a network by name; `fast_weights` are those of one episode."""
 
+Rate: TypeAlias = Callable[[int, str], Tensor | float]
+"""The inner learning rate of a step (0, 1, ...) and a parameter's name: a number, or a tensor that broadcasts."""
+
 
 def gradient_steps(
-    loss: Callable[[Weights], Tensor], weights: Weights, lr: float, steps: int, first_order: bool = False
+    loss: Callable[[Weights], Tensor],
+    weights: Weights,
+    rate: Rate,
+    steps: int,
+    first_order: bool = False,
+    clip: float | None = None,
 ) -> Iterator[Weights]:
-    """Yield the weights before and after each of `steps` steps of gradient descent: w <- w - lr * dloss/dw.
+    """Yield the weights before and after each of `steps` steps of gradient descent: w <- w - rate * dloss/dw.
 
     Args:
         loss: the support loss of given weights, a scalar.
         weights: where the descent starts.
-        lr: the inner learning rate.
+        rate: the inner learning rate.
         steps: K.
         first_order: take the gradients as constants, which drops second derivatives from the meta-gradient (FOMAML,
             arXiv:1703.03400 section 5.2).
+        clip: largest norm of a step's gradient over all weights; None leaves it as it is.
     """
     yield weights
-    for _ in range(steps):
+    for step in range(steps):
         with torch.no_grad() if first_order else nullcontext():
             gradients = torch.func.grad(loss)(weights)
-        weights = {name: weight - lr * gradients[name] for name, weight in weights.items()}
+            if clip is not None:
+                gradients = clipped(gradients, clip)
+        weights = {name: weight - rate(step, name) * gradients[name] for name, weight in weights.items()}
         yield weights
+
+
+def clipped(gradients: Weights, largest: float) -> Weights:
+    """The gradients, scaled down where their common norm exceeds `largest`; differentiable."""
+    squares = torch.stack([gradient.square().sum() for gradient in gradients.values()]).sum()
+    # The root of 0 has no derivative: a zero gradient takes the other branch, with a harmless 1 under the root.
+    norm = torch.where(squares > 0, squares, torch.ones_like(squares)).sqrt()
+    scale = torch.where(squares > largest**2, largest / norm, torch.ones_like(norm))
+    return {name: scale * gradient for name, gradient in gradients.items()}

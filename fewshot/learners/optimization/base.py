@@ -1,8 +1,9 @@
 """The optimization-based family: a predictor is the network after some steps of gradient descent on the support."""
 
-from collections.abc import Iterator
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +13,12 @@ from fewshot.backbones.base import Backbone
 from fewshot.engine import Parallel, map_episodes
 from fewshot.episodes import Episode, Examples, Inputs, map_tensors
 from fewshot.errors import FewshotError
-from fewshot.inner_loop import Weights
+from fewshot.inner_loop import Rate, Weights, gradient_steps
 from fewshot.learners.base import BatchNormPolicy, MetaLearner, Outcome
 from fewshot.normalization import EpisodeNorm, Statistics, forget_running_statistics
 from fewshot.tasks import Classification
+
+Adapt: TypeAlias = Literal["all", "head", "body"] | Sequence[str]
 
 
 class Adapted(NamedTuple):
@@ -50,83 +53,144 @@ class OptimizationLearner(MetaLearner):
 
     Args:
         backbone: the network from inputs to features.
-        inner_lr: learning rate of the inner loop, on the mean support loss.
         inner_steps: gradient steps of the inner loop in training.
         eval_inner_steps: gradient steps at validation and test; None means `inner_steps`.
+        adapt: which parameters the inner loop changes: `all`, the `head`, the `body` (the backbone), or a list of names
+            such as ``backbone.blocks.3`` and ``head.weight``, each of which stands for all that begins with it. Where
+            the backbone is left alone, its features are computed once an episode.
+        inner_gradient_clip: largest norm of an inner step's gradient; None leaves it as it is.
         episode_parallel: how a meta-batch is run: `loop`, `vmap`, or `auto` for what is faster on the device.
         episodes_per_chunk: episodes in memory at once; None means 1 for the loop, the meta-batch for vmap.
         batchnorm: statistics at evaluation, `transductive` or `inductive`; see above.
         **kwargs: arguments of `MetaLearner`.
     """
 
+    network: Network
+    fixed_way = True
+    """Whether one head serves all episodes, so that training and test must have the same way."""
+
     def __init__(
         self,
         backbone: Backbone | nn.Module,
-        inner_lr: float = 0.01,
         inner_steps: int = 1,
         eval_inner_steps: int | None = None,
+        adapt: Adapt = "all",
+        inner_gradient_clip: float | None = None,
         episode_parallel: Parallel = "auto",
         episodes_per_chunk: int | None = None,
         batchnorm: BatchNormPolicy = "transductive",
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, batchnorm=batchnorm, **kwargs)
-        for name, value in (("inner_steps", inner_steps), ("eval_inner_steps", eval_inner_steps)):
+        for name, value in (
+            ("inner_steps", inner_steps),
+            ("eval_inner_steps", eval_inner_steps),
+            ("episodes_per_chunk", episodes_per_chunk),
+        ):
             if value is not None and value < 1:
                 raise FewshotError(f"{name} is {value}; set {name} >= 1")
-        if episodes_per_chunk is not None and episodes_per_chunk < 1:
-            raise FewshotError(f"episodes_per_chunk is {episodes_per_chunk}; set it >= 1 or leave it out")
-        if isinstance(self.task, Classification) and self.task.train_way not in (None, self.task.way):
+        if inner_gradient_clip is not None and inner_gradient_clip <= 0:
+            raise FewshotError(f"inner_gradient_clip is {inner_gradient_clip}; set it > 0 or leave it out")
+        if self.fixed_way and isinstance(self.task, Classification) and self.task.train_way not in (None, self.task.way):
             raise FewshotError(
                 f"{type(self).__name__} has one head for all episodes, but train_way is {self.task.train_way} and way"
-                f" is {self.task.way}; set train_way to {self.task.way} or choose a metric-based learner"
+                f" is {self.task.way}; set train_way to {self.task.way} or choose a learner of any way"
             )
-        self.inner_lr, self.inner_steps = inner_lr, inner_steps
+        self.inner_steps = inner_steps
         self.eval_inner_steps = eval_inner_steps or inner_steps
+        self.inner_gradient_clip = inner_gradient_clip
         self.episode_parallel, self.episodes_per_chunk = episode_parallel, episodes_per_chunk
-        features = self.backbone.out_features
-        assert isinstance(features, int)
-        self.head = nn.Linear(features, self.task.output_size)
         forget_running_statistics(self.backbone)
+        self.head = self.make_head()
         # Not a submodule: the parameters are registered once, as backbone.* and head.*
         object.__setattr__(self, "network", Network(self.backbone, self.head))
+        self.adapted_names = adapted_names(self.network, adapt)
+        self.head_only = all(name.startswith("head.") for name in self.adapted_names)
 
-    network: Network
+    def make_head(self) -> nn.Module:
+        """The module from features to outputs: a linear layer."""
+        features = self.backbone.out_features
+        assert isinstance(features, int)
+        return nn.Linear(features, self.task.output_size)
 
+    # ------------------------------------------------------------------ one episode
+
+    @abstractmethod
     def inner_loop(self, support: Examples, steps: int) -> Iterator[Weights]:
-        """Yield the fast weights before and after each inner step on one support set."""
-        raise NotImplementedError
+        """Yield the fast weights before and after each inner step on one (embedded) support set."""
 
-    def support_loss(self, weights: Weights, support: Examples) -> Tensor:
-        """The mean loss of the network with `weights` on the support, a scalar."""
-        return self.task.loss(functional_call(self.network, weights, (support.inputs,)), support.targets)
+    def initial_weights(self) -> Weights:
+        """The learned initialisation of the parameters that adapt, by name."""
+        parameters = dict(self.network.named_parameters())
+        return {name: parameters[name] for name in self.adapted_names}
+
+    def descend(
+        self, support: Examples, weights: Weights, steps: int, rate: Rate, first_order: bool = False
+    ) -> Iterator[Weights]:
+        """Gradient descent on the mean support loss from `weights`."""
+        return gradient_steps(
+            lambda fast_weights: self.task.loss(self.forward_with(fast_weights, support.inputs), support.targets),
+            weights,
+            rate,
+            steps,
+            first_order,
+            self.inner_gradient_clip,
+        )
+
+    def forward_with(self, weights: Weights, inputs: Inputs) -> Tensor:
+        """Outputs (n, output_size) of embedded inputs under the fast `weights`."""
+        if self.head_only:
+            outputs = functional_call(self.head, {n.removeprefix("head."): w for n, w in weights.items()}, (inputs,))
+        else:
+            outputs = functional_call(self.network, weights, (inputs,))
+        assert isinstance(outputs, Tensor)
+        return outputs
+
+    def embedded(self, inputs: Inputs) -> Inputs:
+        """What the inner loop works on: the features where the head alone adapts, else the inputs themselves."""
+        if not self.head_only:
+            return inputs
+        features = self.backbone(inputs)
+        assert isinstance(features, Tensor)
+        return features
+
+    # ------------------------------------------------------------------ the two verbs, and the meta-batch
 
     def adapt(self, support: Examples) -> Adapted:
         """The network adapted to one support set."""
         with torch.inference_mode(False), EpisodeNorm(exact_vmap=False) as norm:
             support = map_tensors(torch.clone, support)
-            *_, weights = self.inner_loop(support, self.eval_inner_steps)
-            return self._adapted(weights, support, norm)
+            inside = Examples(self.embedded(support.inputs), support.targets)
+            *_, weights = self.inner_loop(inside, self.eval_inner_steps)
+            return Adapted(weights, self._statistics(weights, support, norm))
 
     def predict(self, adapted: Adapted, inputs: Inputs) -> Tensor:
         """Outputs (n, output_size) of inputs (n, ...)."""
-        with EpisodeNorm(exact_vmap=False) as norm:
-            return self._outputs(adapted, inputs, norm)
+        with EpisodeNorm(exact_vmap=False) as norm, _replayed(norm, adapted.statistics):
+            return self.forward_with(adapted.weights, self.embedded(inputs))
 
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
         """Adapt to and predict every episode; in evaluation with the whole adaptation curve among the metrics."""
-        function = self._training_outcome if training else self._evaluation_outcome
+        function = self.training_outcome if training else self.evaluation_outcome
         return map_episodes(function, meta_batch, self.episode_parallel, self.episodes_per_chunk)
 
-    def _training_outcome(self, episode: Episode, norm: EpisodeNorm) -> Outcome:
-        *_, weights = self.inner_loop(episode.support, self.inner_steps)
-        return self._outcome(functional_call(self.network, weights, (episode.query.inputs,)), episode)
+    def training_outcome(self, episode: Episode, norm: EpisodeNorm) -> Outcome:
+        """One training episode: the query loss of the adapted network, with the graph of its meta-gradient."""
+        support = Examples(self.embedded(episode.support.inputs), episode.support.targets)
+        *_, weights = self.inner_loop(support, self.inner_steps)
+        return self._outcome(self.forward_with(weights, self.embedded(episode.query.inputs)), episode)
 
-    def _evaluation_outcome(self, episode: Episode, norm: EpisodeNorm) -> Outcome:
+    def evaluation_outcome(self, episode: Episode, norm: EpisodeNorm) -> Outcome:
+        """One evaluation episode: its outcome, with loss and metrics after 0, 1, ... inner steps among the metrics."""
         curve: dict[str, Tensor] = {}
-        for step, weights in enumerate(self.inner_loop(episode.support, self.eval_inner_steps)):
-            adapted = self._adapted(weights, episode.support, norm)
-            outcome = self._outcome(self._outputs(adapted, episode.query.inputs, norm), episode)
+        support = Examples(self.embedded(episode.support.inputs), episode.support.targets)
+        query: Inputs | None = None
+        for step, weights in enumerate(self.inner_loop(support, self.eval_inner_steps)):
+            with _replayed(norm, self._statistics(weights, episode.support, norm)):
+                # features of a body that does not adapt are the same after every step
+                if query is None or not self.head_only:
+                    query = self.embedded(episode.query.inputs)
+                outcome = self._outcome(self.forward_with(weights, query), episode)
             curve[f"loss_step{step}"] = outcome.loss
             curve.update({f"{name}_step{step}": value for name, value in outcome.metrics.items()})
         return outcome._replace(metrics=outcome.metrics | curve)
@@ -135,15 +199,34 @@ class OptimizationLearner(MetaLearner):
         targets = episode.query.targets
         return Outcome(self.task.loss(outputs, targets), self.task.metrics(outputs, targets), outputs)
 
-    def _adapted(self, weights: Weights, support: Examples, norm: EpisodeNorm) -> Adapted:
+    def _statistics(self, weights: Weights, support: Examples, norm: EpisodeNorm) -> Statistics | None:
+        """The support's batch statistics under `weights`, where the policy is that queries use them."""
         if self.batchnorm == "transductive":
-            return Adapted(weights, None)
+            return None
         with norm.record() as statistics:
-            functional_call(self.network, weights, (support.inputs,))
-        return Adapted(weights, statistics)
+            self.forward_with(weights, self.embedded(support.inputs))
+        return statistics
 
-    def _outputs(self, adapted: Adapted, inputs: Inputs, norm: EpisodeNorm) -> Tensor:
-        with nullcontext() if adapted.statistics is None else norm.replay(adapted.statistics):
-            outputs = functional_call(self.network, adapted.weights, (inputs,))
-        assert isinstance(outputs, Tensor)
-        return outputs
+
+def adapted_names(network: nn.Module, adapt: Adapt) -> tuple[str, ...]:
+    """The names of the parameters of `network` that `adapt` means.
+
+    Raises:
+        FewshotError: a name is no parameter's, or a parameter that should adapt is frozen.
+    """
+    prefixes = {"all": ["backbone", "head"], "head": ["head"], "body": ["backbone"]}.get(str(adapt)) or list(adapt)
+    parameters = dict(network.named_parameters())
+    chosen: set[str] = set()
+    for prefix in prefixes:
+        found = {name for name in parameters if name == prefix or name.startswith(prefix + ".")}
+        if not found and adapt != "all":
+            raise FewshotError(f"adapt names {prefix!r}, but the parameters are {', '.join(parameters)}; name one of them")
+        chosen |= found
+    for name in sorted(chosen):
+        if not parameters[name].requires_grad:
+            raise FewshotError(f"parameter {name} is frozen but should adapt; unfreeze it or leave it out of `adapt`")
+    return tuple(name for name in parameters if name in chosen)
+
+
+def _replayed(norm: EpisodeNorm, statistics: Statistics | None) -> Any:
+    return nullcontext() if statistics is None else norm.replay(statistics)

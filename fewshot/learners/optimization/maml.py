@@ -1,4 +1,4 @@
-"""Model-agnostic meta-learning (Finn et al., arXiv:1703.03400)."""
+"""Model-agnostic meta-learning (Finn et al., arXiv:1703.03400), second and first order."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +7,7 @@ from torch import nn
 
 from fewshot.backbones.base import Backbone
 from fewshot.episodes import Examples
-from fewshot.inner_loop import Weights, gradient_steps
+from fewshot.inner_loop import Weights
 from fewshot.learners.optimization.base import OptimizationLearner
 
 
@@ -19,21 +19,29 @@ class MAML(OptimizationLearner):
 
     Args:
         backbone: the network from inputs to features; a linear head follows it.
+        inner_lr: learning rate of the inner loop, on the mean support loss.
         first_order: leave the second derivatives out of the meta-gradient (FOMAML).
         **kwargs: arguments of `OptimizationLearner`.
     """
 
-    def __init__(self, backbone: Backbone | nn.Module, first_order: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, backbone: Backbone | nn.Module, inner_lr: float = 0.01, first_order: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(backbone, **kwargs)
-        self.first_order = first_order
+        self.inner_lr, self.first_order = inner_lr, first_order
 
     def inner_loop(self, support: Examples, steps: int) -> Iterator[Weights]:
         """Gradient descent on the mean support loss from the learned initialisation."""
-        weights: Weights = dict(self.network.named_parameters())
-        return gradient_steps(
-            lambda fast_weights: self.support_loss(fast_weights, support),
-            weights,
-            self.inner_lr,
-            steps,
-            self.first_order,
-        )
+        return self.descend(support, self.initial_weights(), steps, lambda step, name: self.inner_lr, self.first_order)
+
+
+class FOMAML(MAML):
+    """FOMAML: MAML that takes the inner gradients as constants; cheaper, often as accurate. Paper: arXiv:1703.03400.
+
+    Args:
+        backbone: the network from inputs to features; a linear head follows it.
+        **kwargs: arguments of `MAML`, without `first_order`.
+    """
+
+    def __init__(self, backbone: Backbone | nn.Module, **kwargs: Any) -> None:
+        super().__init__(backbone, first_order=True, **kwargs)

@@ -1,0 +1,43 @@
+"""Meta-SGD (Li et al., arXiv:1707.09835)."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from fewshot.backbones.base import Backbone
+from fewshot.episodes import Examples
+from fewshot.errors import FewshotError
+from fewshot.inner_loop import Weights
+from fewshot.learners.optimization.base import OptimizationLearner
+
+
+class MetaSGD(OptimizationLearner):
+    """Meta-SGD: MAML that learns the inner learning rate of every single weight too. Paper: arXiv:1707.09835.
+
+    Args:
+        backbone: the network from inputs to features; a linear head follows it.
+        initial_rates: the rates start uniformly random between these two.
+        **kwargs: arguments of `OptimizationLearner`.
+    """
+
+    def __init__(
+        self, backbone: Backbone | nn.Module, initial_rates: tuple[float, float] = (0.005, 0.1), **kwargs: Any
+    ) -> None:
+        super().__init__(backbone, **kwargs)
+        low, high = initial_rates
+        if not 0 <= low <= high:
+            raise FewshotError(f"initial_rates are {low} and {high}; give the smaller first, neither negative")
+        # A ParameterDict takes no dots in its keys
+        self.rates = nn.ParameterDict(
+            {_key(name): torch.empty_like(weight).uniform_(low, high) for name, weight in self.initial_weights().items()}
+        )
+
+    def inner_loop(self, support: Examples, steps: int) -> Iterator[Weights]:
+        """Gradient descent on the mean support loss, each weight at its own rate."""
+        return self.descend(support, self.initial_weights(), steps, lambda step, name: self.rates[_key(name)])
+
+
+def _key(name: str) -> str:
+    return name.replace(".", "/")

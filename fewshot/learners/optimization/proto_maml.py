@@ -1,0 +1,81 @@
+"""Proto-MAML (Triantafillou et al., arXiv:1903.03096)."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fewshot.backbones.base import Backbone
+from fewshot.episodes import Episode, Examples
+from fewshot.errors import FewshotError
+from fewshot.inner_loop import Weights
+from fewshot.learners.base import Outcome
+from fewshot.learners.metric.prototypical_network import class_means
+from fewshot.learners.optimization.base import Adapted, OptimizationLearner
+from fewshot.tasks import Classification
+
+
+class EpisodeHead(nn.Module):
+    """A linear layer that has no weights of its own: every episode brings them, for any way."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.empty(0), persistent=False)
+        self.register_buffer("bias", torch.empty(0), persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits (n, N) of features (n, D)."""
+        return F.linear(features, self.weight, self.bias)
+
+
+class ProtoMAML(OptimizationLearner):
+    """Proto-MAML: MAML whose head starts from the prototypes, so that any way is possible. Paper: arXiv:1903.03096.
+
+    With W = 2c and b = -||c||^2 the linear head is a Prototypical Network before the first inner step; the
+    meta-gradient flows through the prototypes.
+
+    Args:
+        backbone: the network from inputs to features.
+        inner_lr: learning rate of the inner loop, on the mean support loss.
+        first_order: leave the second derivatives out of the meta-gradient.
+        **kwargs: arguments of `OptimizationLearner`.
+    """
+
+    fixed_way = False
+
+    def __init__(
+        self, backbone: Backbone | nn.Module, inner_lr: float = 0.01, first_order: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__(backbone, **kwargs)
+        if not isinstance(self.task, Classification):
+            raise FewshotError(f"ProtoMAML has prototypes of classes, but the task is {self.task.kind}; choose MAML")
+        self.inner_lr, self.first_order = inner_lr, first_order
+        self.way = self.task.way
+
+    def make_head(self) -> nn.Module:
+        """A head that each episode fills."""
+        return EpisodeHead()
+
+    def inner_loop(self, support: Examples, steps: int) -> Iterator[Weights]:
+        """Gradient descent from the learned body and the head that the prototypes give."""
+        features = self.backbone(support.inputs)
+        assert isinstance(features, Tensor)
+        prototypes = class_means(features, support.targets, self.way)
+        head = {"head.weight": 2 * prototypes, "head.bias": -prototypes.square().sum(-1)}
+        weights = self.initial_weights() | head
+        return self.descend(support, weights, steps, lambda step, name: self.inner_lr, self.first_order)
+
+    def adapt(self, support: Examples) -> Adapted:
+        """The network adapted to one support set, of any way."""
+        self.way = int(support.targets.max()) + 1
+        return super().adapt(support)
+
+    def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
+        """Adapt to and predict every episode of a meta-batch of one way."""
+        self.way = int(meta_batch.support.targets.max()) + 1  # read here: inside vmap it has no value
+        return super().run(meta_batch, training)
