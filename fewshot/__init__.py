@@ -16,9 +16,12 @@ from fewshot.datamodules import (
 )
 from fewshot.episodes import Episode, Examples
 from fewshot.errors import FewshotError
-from fewshot.learners import MAML, MetaLearner, PrototypicalNetwork
+from fewshot.learners import ANIL, BOIL, FOMAML, MAML, MetaLearner, MetaSGD, ProtoMAML, PrototypicalNetwork
 
 __all__ = [
+    "ANIL",
+    "BOIL",
+    "FOMAML",
     "MAML",
     "MLP",
     "Backbone",
@@ -32,8 +35,10 @@ __all__ = [
     "HarmonicDataModule",
     "ImageFolderDataModule",
     "MetaLearner",
+    "MetaSGD",
     "OmniglotDataModule",
     "Pixels",
+    "ProtoMAML",
     "PrototypicalNetwork",
     "SinusoidAndLineDataModule",
     "SinusoidDataModule",

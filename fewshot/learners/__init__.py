@@ -3,7 +3,21 @@
 from fewshot.learners.base import MetaLearner
 from fewshot.learners.metric.base import MetricLearner
 from fewshot.learners.metric.prototypical_network import PrototypicalNetwork
+from fewshot.learners.optimization.anil import ANIL, BOIL
 from fewshot.learners.optimization.base import OptimizationLearner
-from fewshot.learners.optimization.maml import MAML
+from fewshot.learners.optimization.maml import FOMAML, MAML
+from fewshot.learners.optimization.meta_sgd import MetaSGD
+from fewshot.learners.optimization.proto_maml import ProtoMAML
 
-__all__ = ["MAML", "MetaLearner", "MetricLearner", "OptimizationLearner", "PrototypicalNetwork"]
+__all__ = [
+    "ANIL",
+    "BOIL",
+    "FOMAML",
+    "MAML",
+    "MetaLearner",
+    "MetaSGD",
+    "MetricLearner",
+    "OptimizationLearner",
+    "ProtoMAML",
+    "PrototypicalNetwork",
+]

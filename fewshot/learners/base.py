@@ -3,7 +3,7 @@
 import os
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import lightning as L
@@ -46,6 +46,8 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         lr_scheduler: makes the outer scheduler from the optimizer; it steps once a meta-batch
             (`ReduceLROnPlateau`: once a validation, on the task's main metric).
         gradient_clip: largest norm of the meta-gradient; None leaves it as it is.
+        nonfinite: what to do with a meta-gradient that is not finite, which never reaches the weights: `stop` with the
+            episode and the inner step that it came from, or `skip` the meta-batch and count it in `train/skipped`.
         batchnorm: statistics of batch normalisation at evaluation. `transductive`: those of the query batch, so that
             queries see each other. `inductive`: none of the query's own (each family says which instead).
     """
@@ -57,6 +59,7 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         optimizer: OptimizerCallable = Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
         gradient_clip: float | None = None,
+        nonfinite: Literal["stop", "skip"] = "stop",
         batchnorm: BatchNormPolicy = "inductive",
     ) -> None:
         super().__init__()
@@ -70,6 +73,7 @@ class MetaLearner(RemembersArguments, L.LightningModule):
             )
         self.optimizer, self.lr_scheduler, self.gradient_clip = optimizer, lr_scheduler, gradient_clip
         self.batchnorm: BatchNormPolicy = batchnorm
+        self.nonfinite, self.skipped = nonfinite, 0
         plain = {name: describe(value) for name, value in self.init_args.items() if name not in _NOT_HELD}
         self.save_hyperparameters(plain)
         self.tables = nn.ModuleDict({stage: EpisodeTable() for stage in ("val", "test")})
@@ -112,9 +116,15 @@ class MetaLearner(RemembersArguments, L.LightningModule):
                 self.manual_backward(outcome.loss.sum() / total)
             losses.append(outcome.loss.detach())
             metrics.append({name: value.detach() for name, value in outcome.metrics.items()})
-        if self.gradient_clip is not None:
-            self.clip_gradients(optimizer, self.gradient_clip, "norm")
-        optimizer.step()
+        if self._gradient_is_finite():
+            if self.gradient_clip is not None:
+                self.clip_gradients(optimizer, self.gradient_clip, "norm")
+            optimizer.step()
+        elif self.nonfinite == "stop":
+            raise FewshotError(self._diverged(batch))
+        else:
+            self.skipped += 1
+            self.log("train/skipped", float(self.skipped), prog_bar=True)
         scheduler = self.lr_schedulers()
         if isinstance(scheduler, LRScheduler) and not isinstance(scheduler, ReduceLROnPlateau):
             scheduler.step()
@@ -122,6 +132,23 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         for name in metrics[0]:
             values = torch.cat([chunk[name] for chunk in metrics])
             self.log(f"train/{name}", values.mean(), prog_bar=name == self.task.monitor[0])
+
+    def _gradient_is_finite(self) -> bool:
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        return bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients)))
+
+    def _diverged(self, batch: Episode) -> str:
+        """The first episode of the meta-batch, and its first inner step, that is not finite; in a sentence."""
+        place = f"the meta-gradient of meta-step {self.trainer.global_step} is not finite"
+        remedy = "lower inner_lr or the optimizer's lr, set gradient_clip, or nonfinite: skip"
+        for i in range(count(batch)):
+            outcome = self.evaluate(map_tensors(lambda tensor: tensor[i : i + 1], batch))  # noqa: B023  # used at once
+            steps = sorted(int(name[9:]) for name in outcome.metrics if name.startswith("loss_step"))
+            first = next((k for k in steps if not outcome.metrics[f"loss_step{k}"].isfinite().all()), None)
+            if first is not None or not outcome.loss.isfinite().all():
+                where = "" if first is None else f" after inner step {first}"
+                return f"{place}: the loss of episode {i} of the meta-batch diverges{where}; {remedy}"
+        return f"{place}, though every episode's loss is: its derivative overflows; {remedy}"
 
     def _no_sync(self) -> AbstractContextManager[None]:
         strategy = self.trainer.strategy
@@ -233,6 +260,18 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         """
         check_learner(read_checkpoint(checkpoint_path), cls.__name__)
         return super().load_from_checkpoint(checkpoint_path, map_location, weights_only=True, **kwargs)
+
+
+@contextmanager
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Inside, `network` is in evaluation mode: a freshly loaded one is not, and would learn running averages."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:

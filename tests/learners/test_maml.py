@@ -327,7 +327,7 @@ class NoFeatures(nn.Module):
     [
         ({"inner_steps": 0}, "inner_steps is 0; set inner_steps >= 1"),
         ({"eval_inner_steps": 0}, "eval_inner_steps is 0; set eval_inner_steps >= 1"),
-        ({"episodes_per_chunk": 0}, "episodes_per_chunk is 0; set it >= 1 or leave it out"),
+        ({"episodes_per_chunk": 0}, "episodes_per_chunk is 0; set episodes_per_chunk >= 1"),
         ({"task": {"kind": "classification", "way": 5, "train_way": 20}}, "train_way is 20 and way is 5; set"),
         ({"backbone": NoFeatures()}, "backbone NoFeatures has no integer attribute out_features; set it"),
     ],

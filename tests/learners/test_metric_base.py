@@ -7,8 +7,7 @@ from torch import Tensor, nn
 from fewshot.backbones import MLP, Conv4
 from fewshot.episodes import Episode, Examples, Inputs, episode
 from fewshot.learners import PrototypicalNetwork
-from fewshot.learners.base import BatchNormPolicy
-from fewshot.learners.metric.base import evaluation_mode
+from fewshot.learners.base import BatchNormPolicy, evaluation_mode
 
 TASK = {"kind": "classification", "way": 3}
 

@@ -2,15 +2,14 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fewshot.engine import map_episodes
 from fewshot.episodes import Episode, Examples, Inputs, count, map_tensors
-from fewshot.learners.base import MetaLearner, Outcome
+from fewshot.learners.base import MetaLearner, Outcome, evaluation_mode
 
 
 class MetricLearner(MetaLearner):
@@ -71,18 +70,6 @@ class MetricLearner(MetaLearner):
             features = flat.view(count(meta_batch), -1, *flat.shape[1:])
         size = meta_batch.support.targets.shape[1]
         return features[:, :size], features[:, size:]
-
-
-@contextmanager
-def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Inside, `network` is in evaluation mode: a freshly loaded one is not, and would learn running averages."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _joined(episode: Episode, axis: int) -> Inputs:

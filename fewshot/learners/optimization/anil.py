@@ -9,7 +9,7 @@ from fewshot.learners.optimization.maml import MAML
 
 
 class ANIL(MAML):
-    """ANIL: MAML whose inner loop changes the head alone; the body is computed once an episode. Paper: arXiv:1909.09157.
+    """ANIL: MAML whose inner loop changes the head alone; the body runs once an episode. Paper: arXiv:1909.09157.
 
     Args:
         backbone: the network from inputs to features; a linear head follows it.

@@ -14,7 +14,7 @@ from fewshot.engine import Parallel, map_episodes
 from fewshot.episodes import Episode, Examples, Inputs, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.inner_loop import Rate, Weights, gradient_steps
-from fewshot.learners.base import BatchNormPolicy, MetaLearner, Outcome
+from fewshot.learners.base import BatchNormPolicy, MetaLearner, Outcome, evaluation_mode
 from fewshot.normalization import EpisodeNorm, Statistics, forget_running_statistics
 from fewshot.tasks import Classification
 
@@ -91,7 +91,11 @@ class OptimizationLearner(MetaLearner):
                 raise FewshotError(f"{name} is {value}; set {name} >= 1")
         if inner_gradient_clip is not None and inner_gradient_clip <= 0:
             raise FewshotError(f"inner_gradient_clip is {inner_gradient_clip}; set it > 0 or leave it out")
-        if self.fixed_way and isinstance(self.task, Classification) and self.task.train_way not in (None, self.task.way):
+        if (
+            self.fixed_way
+            and isinstance(self.task, Classification)
+            and self.task.train_way not in (None, self.task.way)
+        ):
             raise FewshotError(
                 f"{type(self).__name__} has one head for all episodes, but train_way is {self.task.train_way} and way"
                 f" is {self.task.way}; set train_way to {self.task.way} or choose a learner of any way"
@@ -158,7 +162,7 @@ class OptimizationLearner(MetaLearner):
 
     def adapt(self, support: Examples) -> Adapted:
         """The network adapted to one support set."""
-        with torch.inference_mode(False), EpisodeNorm(exact_vmap=False) as norm:
+        with torch.inference_mode(False), evaluation_mode(self.network), EpisodeNorm(exact_vmap=False) as norm:
             support = map_tensors(torch.clone, support)
             inside = Examples(self.embedded(support.inputs), support.targets)
             *_, weights = self.inner_loop(inside, self.eval_inner_steps)
@@ -166,7 +170,7 @@ class OptimizationLearner(MetaLearner):
 
     def predict(self, adapted: Adapted, inputs: Inputs) -> Tensor:
         """Outputs (n, output_size) of inputs (n, ...)."""
-        with EpisodeNorm(exact_vmap=False) as norm, _replayed(norm, adapted.statistics):
+        with evaluation_mode(self.network), EpisodeNorm(exact_vmap=False) as norm, _replayed(norm, adapted.statistics):
             return self.forward_with(adapted.weights, self.embedded(inputs))
 
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
@@ -220,7 +224,9 @@ def adapted_names(network: nn.Module, adapt: Adapt) -> tuple[str, ...]:
     for prefix in prefixes:
         found = {name for name in parameters if name == prefix or name.startswith(prefix + ".")}
         if not found and adapt != "all":
-            raise FewshotError(f"adapt names {prefix!r}, but the parameters are {', '.join(parameters)}; name one of them")
+            raise FewshotError(
+                f"adapt names {prefix!r}, but the parameters are {', '.join(parameters)}; name one of them"
+            )
         chosen |= found
     for name in sorted(chosen):
         if not parameters[name].requires_grad:

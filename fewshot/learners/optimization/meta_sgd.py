@@ -31,7 +31,10 @@ class MetaSGD(OptimizationLearner):
             raise FewshotError(f"initial_rates are {low} and {high}; give the smaller first, neither negative")
         # A ParameterDict takes no dots in its keys
         self.rates = nn.ParameterDict(
-            {_key(name): torch.empty_like(weight).uniform_(low, high) for name, weight in self.initial_weights().items()}
+            {
+                _key(name): torch.empty_like(weight).uniform_(low, high)
+                for name, weight in self.initial_weights().items()
+            }
         )
 
     def inner_loop(self, support: Examples, steps: int) -> Iterator[Weights]:

@@ -1,0 +1,272 @@
+"""The optimization-based learners against plain autograd in float64: meta-gradients, what adapts, what is refused."""
+
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fewshot.backbones import MLP, Conv4
+from fewshot.datamodules import SinusoidDataModule
+from fewshot.engine import Parallel
+from fewshot.episodes import Episode, Examples, episode
+from fewshot.errors import FewshotError
+from fewshot.inner_loop import clipped
+from fewshot.learners import ANIL, BOIL, FOMAML, MAML, MetaSGD, OptimizationLearner, ProtoMAML
+
+WAY, SHOT, QUERIES, EPISODES, LR, STEPS = 3, 2, 2, 2, 0.3, 2
+Weights = dict[str, Tensor]
+
+
+def network(w: Weights, x: Tensor) -> Tensor:
+    """Conv4 and the linear head, written out."""
+    for i in range(4):
+        x = F.conv2d(x, w[f"backbone.blocks.{i}.0.weight"], padding=1)
+        mean, variance = x.mean([0, 2, 3], keepdim=True), x.var([0, 2, 3], correction=0, keepdim=True)
+        scale, shift = (w[f"backbone.blocks.{i}.1.{name}"].view(1, -1, 1, 1) for name in ("weight", "bias"))
+        x = F.max_pool2d(((x - mean) / (variance + 1e-5).sqrt() * scale + shift).clamp(min=0), 2)
+    return x.flatten(1) @ w["head.weight"].T + w["head.bias"]
+
+
+def features(w: Weights, x: Tensor) -> Tensor:
+    """The network without its head."""
+    size = w["backbone.blocks.3.0.weight"].shape[0]
+    eye = torch.eye(size, dtype=x.dtype)
+    return network({**w, "head.weight": eye, "head.bias": torch.zeros(size, dtype=x.dtype)}, x)
+
+
+def prototype_head(w: Weights, support: Examples) -> Weights:
+    assert isinstance(support.inputs, Tensor)
+    f = features(w, support.inputs)
+    means = torch.stack([f[support.targets == label].mean(0) for label in range(WAY)])
+    return {"head.weight": 2 * means, "head.bias": -(means**2).sum(1)}
+
+
+def reference(
+    learner: OptimizationLearner,
+    batch: Episode,
+    adapts: Callable[[str], bool] = lambda name: True,
+    clip: float | None = None,
+    prototypes: bool = False,
+) -> Tensor:
+    """The meta-gradient by `torch.autograd.grad` through unrolled steps, in the order of `learner.parameters()`."""
+    start = {name: p.detach().clone().requires_grad_() for name, p in learner.named_parameters()}
+    total = torch.zeros((), dtype=torch.float64)
+    for i in range(EPISODES):
+        support, query = episode(batch, i)
+        assert isinstance(support.inputs, Tensor)
+        assert isinstance(query.inputs, Tensor)
+        w = {name: value for name, value in start.items() if not name.startswith("rates.")}
+        if prototypes:
+            w |= prototype_head(w, support)
+            # the inner loop takes body and head as independent: copies cut the way from head to body in its gradient
+            w = {name: value.clone() for name, value in w.items()}
+        for _ in range(STEPS):
+            names = [name for name in w if adapts(name)]
+            loss = F.cross_entropy(network(w, support.inputs), support.targets)
+            gradients = torch.autograd.grad(loss, [w[name] for name in names], create_graph=True)
+            if clip is not None:
+                norm = torch.cat([g.flatten() for g in gradients]).norm()
+                gradients = tuple(g * (clip / norm) if norm > clip else g for g in gradients)
+            rates = [
+                start.get("rates." + name.replace(".", "/"), torch.tensor(LR, dtype=torch.float64)) for name in names
+            ]
+            w |= {n: w[n] - r * g for n, r, g in zip(names, rates, gradients, strict=True)}
+        total = total + F.cross_entropy(network(w, query.inputs), query.targets)
+    return torch.cat([g.flatten() for g in torch.autograd.grad(total / EPISODES, list(start.values()))])
+
+
+def gradient(learner: OptimizationLearner, batch: Episode) -> Tensor:
+    learner.zero_grad()
+    for outcome in learner.run(batch, training=True):
+        torch.autograd.backward(outcome.loss.sum() / EPISODES)
+    return torch.cat([p.grad.flatten() for p in learner.parameters() if p.grad is not None])
+
+
+def distance(one: Tensor, two: Tensor) -> float:
+    return ((one - two).abs().max() / two.abs().max()).item()
+
+
+def make(cls: type[OptimizationLearner], **kwargs: Any) -> OptimizationLearner:
+    torch.manual_seed(0)
+    rate: dict[str, Any] = {} if cls is MetaSGD else {"inner_lr": LR}
+    task = {"kind": "classification", "way": WAY}
+    learner = cls(Conv4(2, 16, width=4), task=task, inner_steps=STEPS, **rate, **kwargs).double()
+    for name, parameter in learner.named_parameters():
+        if ".1." in name:  # scales and shifts that matter
+            nn.init.normal_(parameter, mean=1.0 if name.endswith("weight") else 0.0, std=0.3)
+    return learner
+
+
+@pytest.fixture(scope="module")
+def batch() -> Episode:
+    torch.manual_seed(1)
+
+    def examples(a_class: int) -> Examples:
+        images = torch.rand(EPISODES, WAY * a_class, 2, 16, 16, dtype=torch.float64)
+        return Examples(images, torch.arange(WAY).repeat_interleave(a_class).expand(EPISODES, -1))
+
+    return Episode(examples(SHOT), examples(QUERIES))
+
+
+CASES: dict[str, tuple[type[OptimizationLearner], dict[str, Any], dict[str, Any]]] = {
+    "ANIL": (ANIL, {}, {"adapts": lambda name: name.startswith("head")}),
+    "BOIL": (BOIL, {}, {"adapts": lambda name: name.startswith("backbone")}),
+    "names": (
+        MAML,
+        {"adapt": ["backbone.blocks.3", "head.bias"]},
+        {"adapts": lambda name: name.startswith("backbone.blocks.3") or name == "head.bias"},
+    ),
+    "clip": (MAML, {"inner_gradient_clip": 0.5}, {"clip": 0.5}),
+    "MetaSGD": (MetaSGD, {"initial_rates": (0.1, 0.5)}, {}),
+    "ProtoMAML": (ProtoMAML, {}, {"prototypes": True}),
+}
+
+
+@pytest.mark.parametrize("parallel", ["loop", "vmap"])
+@pytest.mark.parametrize("case", CASES)
+def test_the_meta_gradient_is_that_of_plain_autograd(case: str, parallel: Parallel, batch: Episode) -> None:
+    cls, arguments, how = CASES[case]
+    learner = make(cls, episode_parallel=parallel, **arguments)
+    expected = reference(learner, batch, **how)
+    assert distance(gradient(learner, batch), expected) < 1e-9
+    if how and case != "ProtoMAML":
+        assert distance(reference(learner, batch), expected) > 1e-3  # plain MAML differs, so that the test can tell
+
+
+@pytest.mark.parametrize("cls", [ANIL, BOIL, MetaSGD, ProtoMAML])
+def test_the_meta_gradient_is_that_of_finite_differences(cls: type[OptimizationLearner], batch: Episode) -> None:
+    learner = make(cls)
+    whole = gradient(learner, batch)
+    start = [p.detach().clone() for p in learner.parameters()]
+    generator = torch.Generator().manual_seed(2)
+    direction = [torch.randn(v.shape, generator=generator, dtype=torch.float64) for v in start]
+    length = torch.cat([d.flatten() for d in direction]).norm()
+
+    def loss(step: float) -> Tensor:
+        with torch.no_grad():
+            for parameter, value, change in zip(learner.parameters(), start, direction, strict=True):
+                parameter.copy_(value + step * change / length)
+            return torch.cat([outcome.loss for outcome in learner.run(batch, training=True)]).mean()
+
+    slope = (loss(1e-6) - loss(-1e-6)) / 2e-6
+    expected = whole @ torch.cat([d.flatten() for d in direction]) / length
+    assert slope.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_fomaml_is_first_order_maml(batch: Episode) -> None:
+    one, other = make(FOMAML), make(MAML, first_order=True)
+    assert torch.equal(gradient(one, batch), gradient(other, batch))
+    assert distance(gradient(make(MAML), batch), gradient(one, batch)) > 1e-3
+
+
+@pytest.mark.parametrize("policy", ["transductive", "inductive"])
+@pytest.mark.parametrize("cls", [ANIL, BOIL, MetaSGD, ProtoMAML])
+def test_evaluation_is_adapt_and_predict_of_each_episode(
+    cls: type[OptimizationLearner], policy: str, batch: Episode
+) -> None:
+    learner = make(cls, batchnorm=policy, eval_inner_steps=3)
+    outcome = learner.evaluate(batch)
+    for i in range(EPISODES):
+        support, query = episode(batch, i)
+        outputs = learner.predict(learner.adapt(support), query.inputs)
+        torch.testing.assert_close(outcome.outputs[i], outputs, rtol=1e-10, atol=1e-10)
+    assert {f"accuracy_step{k}" for k in range(4)} < set(outcome.metrics)
+
+
+def test_anil_computes_the_body_once_for_the_support_and_once_for_the_query(batch: Episode) -> None:
+    calls: list[int] = []
+    learner = make(ANIL, episode_parallel="loop", eval_inner_steps=5)
+    learner.backbone.register_forward_hook(lambda *_: calls.append(1))
+    gradient(learner, batch)
+    assert len(calls) == 2 * EPISODES
+    calls.clear()
+    learner.evaluate(batch)
+    assert len(calls) == 2 * EPISODES
+
+
+def test_proto_maml_begins_as_a_prototypical_network_of_any_way(batch: Episode) -> None:
+    learner = make(ProtoMAML, batchnorm="transductive", episode_parallel="loop")
+    support, query = episode(batch, 0)
+    assert isinstance(support.inputs, Tensor)
+    assert isinstance(query.inputs, Tensor)
+    two = [examples.targets < 2 for examples in (support, query)]
+    s = Examples(support.inputs[two[0]], support.targets[two[0]])
+    q = Examples(query.inputs[two[1]], query.targets[two[1]])
+    meta_batch = Episode(*(Examples(e.inputs[None], e.targets[None]) for e in (s, q)))  # type: ignore[index]
+    outcome = learner.evaluate(meta_batch)
+    w = dict(learner.named_parameters())
+    f, g = features(w, s.inputs), features(w, q.inputs)  # type: ignore[arg-type]
+    means = torch.stack([f[s.targets == label].mean(0) for label in range(2)])
+    distances = (g[:, None] - means).square().sum(-1)
+    assert outcome.outputs.shape[-1] == 2
+    assert outcome.metrics["loss_step0"].item() == pytest.approx(
+        F.cross_entropy(-distances, q.targets).item(), rel=1e-9
+    )
+
+
+def test_meta_sgd_learns_a_rate_for_every_weight() -> None:
+    learner = make(MetaSGD, initial_rates=(0.005, 0.1))
+    assert isinstance(learner, MetaSGD)
+    rates = torch.cat([rate.flatten() for rate in learner.rates.values()])
+    assert len(rates) == sum(w.numel() for w in learner.initial_weights().values())
+    assert 0.005 <= rates.min() < 0.01 < 0.09 < rates.max() <= 0.1
+
+
+def test_clipping_scales_the_common_norm_and_has_a_derivative_at_zero() -> None:
+    g = {"a": torch.tensor([3.0, 0.0]), "b": torch.tensor([4.0])}
+    assert torch.cat(list(clipped(g, 1.0).values())).tolist() == pytest.approx([0.6, 0.0, 0.8])
+    assert clipped(g, 5.1)["b"].item() == 4.0
+    zero = torch.zeros(2, requires_grad=True)
+    torch.autograd.backward(clipped({"a": zero}, 1.0)["a"].sum())
+    assert zero.grad is not None
+    assert zero.grad.tolist() == [1.0, 1.0]
+
+
+class Diverging(L.Callback):
+    """Makes a target of the third step infinite."""
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx == 2:
+            batch.query.targets[1] = float("inf")
+
+
+@pytest.mark.parametrize("policy", ["stop", "skip"])
+def test_a_meta_gradient_that_is_not_finite_never_reaches_the_weights(policy: Any) -> None:
+    data = SinusoidDataModule(shot=5, queries=5, meta_batch_size=3, train_episodes=12, val_episodes=2, test_episodes=2)
+    learner = MAML(MLP(1, (5,)), task=data.task, nonfinite=policy)
+    trainer = L.Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        enable_checkpointing=False, callbacks=[Diverging()],
+    )  # fmt: skip
+    if policy == "stop":
+        with pytest.raises(
+            FewshotError, match=r"meta-step 2 is not finite: the loss of episode 1 .* inner step 0; lower"
+        ):
+            trainer.fit(learner, data)
+    else:
+        trainer.fit(learner, data)
+        assert learner.skipped == 1
+        assert trainer.global_step == 3
+    assert all(p.isfinite().all() for p in learner.parameters())
+
+
+def test_what_cannot_adapt_is_refused() -> None:
+    with pytest.raises(FewshotError, match=r"adapt names 'backbone.block', but the parameters are backbone.blocks.0"):
+        make(MAML, adapt=["backbone.block"])
+    frozen = Conv4(2, 16, width=4)
+    frozen.requires_grad_(False)
+    with pytest.raises(FewshotError, match=r"parameter backbone.blocks.0.0.weight is frozen but should adapt; unfreeze"):
+        MAML(frozen, task={"kind": "classification", "way": 2})
+    ANIL(frozen, task={"kind": "classification", "way": 2})
+    with pytest.raises(FewshotError, match=r"ProtoMAML has prototypes of classes, but the task is regression"):
+        ProtoMAML(MLP(1), task={"kind": "regression"})
+    with pytest.raises(FewshotError, match=r"initial_rates are 0.2 and 0.1; give the smaller first"):
+        make(MetaSGD, initial_rates=(0.2, 0.1))
+    with pytest.raises(FewshotError, match=r"inner_gradient_clip is -1; set it > 0"):
+        make(MAML, inner_gradient_clip=-1)
