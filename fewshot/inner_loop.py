@@ -10,8 +10,9 @@ from torch import Tensor
 Weights: TypeAlias = dict[str, Tensor]
 """Parameters of a network by name; `fast_weights` are those of one episode."""
 
-Rate: TypeAlias = Callable[[int, str], Tensor | float]
-"""The inner learning rate of a step (0, 1, ...) and a parameter's name: a number, or a tensor that broadcasts."""
+Rate: TypeAlias = float | Callable[[int, str], Tensor | float]
+"""The inner learning rate: a number, or a function of the step (0, 1, ...) and the parameter's name, which may give a
+tensor that broadcasts."""
 
 
 def gradient_steps(
@@ -39,7 +40,8 @@ def gradient_steps(
             gradients = torch.func.grad(loss)(weights)
             if clip is not None:
                 gradients = clipped(gradients, clip)
-        weights = {name: weight - rate(step, name) * gradients[name] for name, weight in weights.items()}
+        rates = {name: rate(step, name) if callable(rate) else rate for name in weights}
+        weights = {name: weight - rates[name] * gradients[name] for name, weight in weights.items()}
         yield weights
 
 

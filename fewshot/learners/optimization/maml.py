@@ -32,7 +32,7 @@ class MAML(OptimizationLearner):
 
     def inner_loop(self, support: Examples, steps: int) -> Iterator[Weights]:
         """Gradient descent on the mean support loss from the learned initialisation."""
-        return self.descend(support, self.initial_weights(), steps, lambda step, name: self.inner_lr, self.first_order)
+        return self.descend(support, self.initial_weights(), steps, self.inner_lr, self.first_order)
 
 
 class FOMAML(MAML):

@@ -68,7 +68,7 @@ class ProtoMAML(OptimizationLearner):
         prototypes = class_means(features, support.targets, self.way)
         head = {"head.weight": 2 * prototypes, "head.bias": -prototypes.square().sum(-1)}
         weights = self.initial_weights() | head
-        return self.descend(support, weights, steps, lambda step, name: self.inner_lr, self.first_order)
+        return self.descend(support, weights, steps, self.inner_lr, self.first_order)
 
     def adapt(self, support: Examples) -> Adapted:
         """The network adapted to one support set, of any way."""
