@@ -29,10 +29,15 @@ class RemembersArguments:
 
 
 def signatures(cls: type) -> Iterator[list[inspect.Parameter]]:
-    """The constructor's parameters (without self), then its base's for as long as ``**kwargs`` are handed on."""
+    """The constructor's parameters (without self), then its base's for as long as ``**kwargs`` are handed on.
+
+    What a class settles itself when it calls its base (ANIL: `adapt`), it names in an attribute `settles`.
+    """
+    settled: set[str] = set()
     for owner in (c for c in cls.__mro__ if "__init__" in vars(c)):
         parameters = list(inspect.signature(vars(owner)["__init__"]).parameters.values())[1:]
-        yield parameters
+        yield [parameter for parameter in parameters if parameter.name not in settled]
+        settled.update(vars(owner).get("settles", ()))
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             break
 

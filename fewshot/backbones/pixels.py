@@ -8,7 +8,9 @@ from fewshot.errors import FewshotError
 
 
 class Pixels(Backbone):
-    """Pixels: the flattened input, nothing learned; a 1-shot Prototypical Network on it is nearest neighbour. Paper: none.
+    """Pixels: the flattened input, nothing learned. Paper: none.
+
+    A 1-shot Prototypical Network on it is the nearest neighbour on pixels; it needs no training (``fewshot test``).
 
     Args:
         in_features: values of one input, all axes taken together.

@@ -1,6 +1,7 @@
 """The optimization-based learners against plain autograd in float64: meta-gradients, what adapts, what is refused."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from fewshot.backbones import MLP, Conv4
 from fewshot.datamodules import SinusoidDataModule
 from fewshot.engine import Parallel
-from fewshot.episodes import Episode, Examples, episode
+from fewshot.episodes import Episode, Examples, episode, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.inner_loop import clipped
 from fewshot.learners import ANIL, BOIL, FOMAML, MAML, MetaSGD, OptimizationLearner, ProtoMAML
@@ -256,12 +257,26 @@ def test_a_meta_gradient_that_is_not_finite_never_reaches_the_weights(policy: An
     assert all(p.isfinite().all() for p in learner.parameters())
 
 
+@pytest.mark.parametrize("cls", [ANIL, BOIL, FOMAML, MAML, MetaSGD, ProtoMAML])
+def test_a_checkpoint_rebuilds_its_learner(cls: type[OptimizationLearner], tmp_path: Path, batch: Episode) -> None:
+    learner = make(cls, eval_inner_steps=2, batchnorm="inductive").float()
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
+    trainer.strategy.connect(learner)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    loaded = cls.load_from_checkpoint(tmp_path / "a.ckpt")
+    assert loaded.adapted_names == learner.adapted_names
+    small = map_tensors(lambda tensor: tensor.float() if tensor.is_floating_point() else tensor, batch)
+    assert torch.equal(loaded.eval().evaluate(small).outputs, learner.eval().evaluate(small).outputs)
+
+
 def test_what_cannot_adapt_is_refused() -> None:
     with pytest.raises(FewshotError, match=r"adapt names 'backbone.block', but the parameters are backbone.blocks.0"):
         make(MAML, adapt=["backbone.block"])
     frozen = Conv4(2, 16, width=4)
     frozen.requires_grad_(False)
-    with pytest.raises(FewshotError, match=r"parameter backbone.blocks.0.0.weight is frozen but should adapt; unfreeze"):
+    with pytest.raises(
+        FewshotError, match=r"parameter backbone.blocks.0.0.weight is frozen but should adapt; unfreeze"
+    ):
         MAML(frozen, task={"kind": "classification", "way": 2})
     ANIL(frozen, task={"kind": "classification", "way": 2})
     with pytest.raises(FewshotError, match=r"ProtoMAML has prototypes of classes, but the task is regression"):

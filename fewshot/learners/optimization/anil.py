@@ -16,6 +16,8 @@ class ANIL(MAML):
         **kwargs: arguments of `MAML`, without `adapt`.
     """
 
+    settles = ("adapt",)
+
     def __init__(self, backbone: Backbone | nn.Module, **kwargs: Any) -> None:
         super().__init__(backbone, adapt="head", **kwargs)
 
@@ -27,6 +29,8 @@ class BOIL(MAML):
         backbone: the network from inputs to features; a linear head follows it.
         **kwargs: arguments of `MAML`, without `adapt`.
     """
+
+    settles = ("adapt",)
 
     def __init__(self, backbone: Backbone | nn.Module, **kwargs: Any) -> None:
         super().__init__(backbone, adapt="body", **kwargs)

@@ -43,5 +43,7 @@ class FOMAML(MAML):
         **kwargs: arguments of `MAML`, without `first_order`.
     """
 
+    settles = ("first_order",)
+
     def __init__(self, backbone: Backbone | nn.Module, **kwargs: Any) -> None:
         super().__init__(backbone, first_order=True, **kwargs)
