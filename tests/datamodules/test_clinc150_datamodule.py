@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fakes import fake_clinc150
 from torch import Tensor
 
 from fewshot.backbones import BagOfWords
@@ -13,7 +14,6 @@ from fewshot.datasets.words import Terms
 from fewshot.episodes import Episode, Examples
 from fewshot.errors import FewshotError
 from fewshot.main import run
-from tests.fakes import fake_clinc150
 
 CONFIG = Path(__file__).parents[2] / "configs/clinc150/tfidf_5way1shot.yaml"
 
