@@ -14,7 +14,7 @@ Parallel: TypeAlias = Literal["auto", "loop", "vmap"]
 Result = TypeVar("Result")
 
 SMALL_EPISODE = 4096
-"""Support values up to which vmap beats the loop on a CPU (measured: benchmarks/engine.py)."""
+"""Support values up to which vmap beats the loop on a CPU."""
 
 
 def choose(parallel: Parallel, meta_batch: Episode) -> Literal["loop", "vmap"]:

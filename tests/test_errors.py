@@ -176,6 +176,9 @@ def test_truncated_omniglot(refusal: Refusal, tmp_path: Path, monkeypatch: pytes
     whole = (tmp_path / "images_background.zip").read_bytes()
     (tmp_path / "images_background.zip").write_bytes(whole[:500])
     assert f"{tmp_path}/images_background.zip is truncated or corrupt" in refusal(*args)
+    with zipfile.ZipFile(tmp_path / "images_background.zip", "w") as file:
+        file.writestr("../images_background/Greek/character01/0001_01.png", b"1")
+    assert "leads outside the archive; do not use this archive" in refusal(*args)
 
 
 def test_other_json_than_clincs(refusal: Refusal, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPException
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TextIO
 
 import numpy as np
@@ -66,36 +66,25 @@ def download(url: str, path: Path, sha256: str) -> None:
         fetched.replace(path)
 
 
-def extract_zip(archive: Path, target: Path) -> None:
-    """Unpack `archive` into the new folder `target`, all or nothing.
+@contextmanager
+def opened_zip(archive: Path) -> Iterator[zipfile.ZipFile]:
+    """The zip file `archive`, read in place: nothing is unpacked. The errors of reading it in the block are told here.
 
     Raises:
-        FewshotError: the archive is truncated or corrupt, or a member would leave `target` or is a link.
+        FewshotError: the archive is missing, truncated or corrupt, or a member is a link or leads outside it.
     """
-    with _scratch(target.parent, ".extract-") as scratch:
-        folder = scratch / "content"
-        try:
-            with zipfile.ZipFile(archive) as file:
-                for member in file.infolist():
-                    inside = (folder / member.filename).resolve().is_relative_to(folder.resolve())
-                    is_link = (member.external_attr >> 16) & 0o170000 == 0o120000
-                    if not inside or is_link:
-                        raise FewshotError(
-                            f"{archive}: the member {member.filename!r} would be written outside {target};"
-                            " do not use this archive"
-                        )
-                file.extractall(folder)
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # RuntimeError: encrypted
-            raise FewshotError(
-                f"{archive} is truncated or not a zip file ({error}); delete it and fetch it again"
-            ) from error
-        except OSError as error:
-            raise FewshotError(f"could not unpack {archive} to {target} ({error}); make room or set `root`") from error
-        try:
-            folder.rename(target)
-        except OSError:
-            if not target.is_dir():  # else another process was faster with the same content
-                raise
+    try:
+        with zipfile.ZipFile(archive) as file:
+            for member in file.infolist():
+                path = PurePosixPath(member.filename)
+                is_link = (member.external_attr >> 16) & 0o170000 == 0o120000
+                if path.is_absolute() or ".." in path.parts or is_link:
+                    raise FewshotError(
+                        f"{archive}: the member {member.filename!r} leads outside the archive; do not use this archive"
+                    )
+            yield file
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:  # RuntimeError: encrypted
+        raise FewshotError(f"{archive} is truncated or corrupt ({error}); delete it and fetch it again") from error
 
 
 @contextmanager

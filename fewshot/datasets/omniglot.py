@@ -8,7 +8,6 @@ import logging
 import random
 import re
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fewshot.datasets.base import ClassDataset
-from fewshot.datasets.files import cached_arrays
+from fewshot.datasets.files import cached_arrays, opened_zip
 from fewshot.errors import FewshotError
 
 log = logging.getLogger(__name__)
@@ -189,12 +188,9 @@ def _download(root: Path) -> None:
 def _read_zip(archive: Path, half: str) -> dict[str, bytes]:
     """The drawings of a zip file by ``alphabet/character/file``."""
     pattern = re.compile(rf"(?:^|/){half}/([^/]+/[^/]+/[^/.][^/]*\.png)$")
-    try:
-        with zipfile.ZipFile(archive) as file:
-            members = {match[1]: name for name in file.namelist() if (match := pattern.search(name))}
-            return {key: file.read(name) for key, name in members.items()}
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
-        raise FewshotError(f"{archive} is truncated or corrupt ({error}); {REMEDY}") from error
+    with opened_zip(archive) as file:
+        members = {match[1]: name for name in file.namelist() if (match := pattern.search(name))}
+        return {key: file.read(name) for key, name in members.items()}
 
 
 def _read_folder(folder: Path) -> dict[str, bytes]:
