@@ -10,7 +10,7 @@ from typing import Any
 from jsonargparse import ArgumentError, Namespace
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 import fewshot  # registers every benchmark, learner and backbone by importing them
@@ -20,10 +20,10 @@ from fewshot.callbacks.predictions import PredictionWriter
 from fewshot.callbacks.progress import EpisodeProgressBar
 from fewshot.callbacks.results import ResultsWriter
 from fewshot.catalogue import print_catalogue
+from fewshot.checkpoints import check_learner, read_checkpoint
 from fewshot.datamodules import EpisodicDataModule
 from fewshot.errors import FewshotError
 from fewshot.learners import MetaLearner
-from fewshot.learners.base import check_learner, read_checkpoint
 from fewshot.messages import check_configs, one_line
 
 LINKS = {
@@ -65,6 +65,8 @@ class FewshotCLI(LightningCLI):
             help="Test the best checkpoint when training is done.",
         )
         self._parser("test").set_defaults(verbose=False)  # `ResultsWriter` prints the table
+        for subcommand in self.subcommands():
+            self._parser(subcommand).set_defaults(weights_only=True)  # a checkpoint holds plain values alone
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Link the benchmark's facts."""
@@ -121,8 +123,8 @@ class FewshotCLI(LightningCLI):
         """Test the best checkpoint on the test episodes."""
         config = self.config["fit"]
         if config["test_after_fit"] and not config["trainer"]["fast_dev_run"]:
-            checkpoint = self.trainer.checkpoint_callback
-            best = checkpoint.best_model_path if isinstance(checkpoint, ModelCheckpoint) else ""
+            callbacks = [c for c in self.trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint)]
+            best = callbacks[0].best_model_path if callbacks else ""
             # without checkpoints the weights at hand are all there is
             self.trainer.test(
                 self.model,

@@ -1,8 +1,7 @@
 """What all learners share: the meta-batch loop, manual optimization, logging, evaluation by episodes."""
 
-import os
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -16,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from typing_extensions import Self
 
 from fewshot.backbones.base import Backbone
+from fewshot.checkpoints import check_learner, check_shapes, read_checkpoint
 from fewshot.episodes import Episode, Examples, Inputs, count, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import RemembersArguments, build, describe
@@ -272,54 +272,6 @@ def evaluation_mode(network: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The content of a checkpoint, on the CPU; only plain values and tensors are loaded.
-
-    Raises:
-        FewshotError: there is no such file, or it is no checkpoint.
-    """
-    if not os.path.isfile(path):
-        raise FewshotError(f"there is no checkpoint {path}; give the path of a .ckpt file that `fewshot fit` wrote")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # the unpickler passes on whatever foreign bytes make it stumble over
-        raise FewshotError(f"{path} is no checkpoint, or a damaged one; give one that `fewshot fit` wrote") from error
-    if not isinstance(checkpoint, dict):
-        raise FewshotError(f"{path} holds no checkpoint; give one that `fewshot fit` wrote")
-    return checkpoint
-
-
-def check_shapes(held: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Check that the tensors of a checkpoint are those of the learner that shall take them.
-
-    Raises:
-        FewshotError: naming the first parameter that differs and both its shapes.
-    """
-    remedy = "; build the learner as the checkpoint's was (backbone, its arguments, way)"
-    for name in [*expected, *held]:
-        if name not in held or name not in expected:
-            owner = "the checkpoint" if name not in held else "this learner"
-            raise FewshotError(f"{owner} has no parameter {name}: the backbones differ{remedy}")
-        if held[name].shape != expected[name].shape:
-            shapes = f"{tuple(held[name].shape)} in the checkpoint, {tuple(expected[name].shape)} in this learner"
-            raise FewshotError(f"the parameter {name} is {shapes}{remedy}")
-
-
-def check_learner(checkpoint: dict[str, Any], name: str) -> None:
-    """Check that a loaded checkpoint is of the learner `name`.
-
-    Raises:
-        FewshotError: it is another learner's, or none of this library's.
-    """
-    held = checkpoint.get("fewshot", {}).get("learner")
-    if held is None:
-        raise FewshotError(f"the checkpoint was not written by fewshot; train a {name} with `fewshot fit` first")
-    if held != name:
-        raise FewshotError(f"the checkpoint holds a {held}, not a {name}; load it with --model {held}")
 
 
 _NOT_HELD = ("optimizer", "lr_scheduler")
