@@ -4,36 +4,48 @@ from collections.abc import Callable, Iterator
 from typing import Literal, TypeAlias, TypeVar
 
 import torch
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils import _pytree as pytree
+from torch.utils.flop_counter import FlopCounterMode
 
 from fewshot.episodes import Episode, count, episode, map_tensors, stack
 from fewshot.normalization import EpisodeNorm
 
+How: TypeAlias = Literal["loop", "vmap"]
 Parallel: TypeAlias = Literal["auto", "loop", "vmap"]
 Result = TypeVar("Result")
 
-SMALL_EPISODE = 4096
-"""Support values up to which vmap beats the loop on a CPU."""
+SMALL_FLOP = 5_000_000
+"""Operations of a forward pass over one support set up to which vmap beats the loop on a CPU.
+
+Measured by ``benchmarks/engine.py``: an MLP of 0.3 MFLOP is 4 times as fast by vmap, a Conv4 of 33 MFLOP half as fast,
+because the activations of a whole meta-batch leave the cache.
+"""
 
 
-def choose(parallel: Parallel, meta_batch: Episode) -> Literal["loop", "vmap"]:
+def choose(network: nn.Module, meta_batch: Episode) -> How:
     """What `auto` stands for: vmap where kernel launches or Python bound the step, else the loop.
 
-    That is on every accelerator, and on a CPU for episodes of a few thousand numbers; larger ones leave the cache
-    when all episodes' activations are held at once.
+    That is on every accelerator, and on a CPU for small networks (`SMALL_FLOP`). Recurrent networks take the loop
+    everywhere: their weights cannot be vmapped over.
+
+    Args:
+        network: what the inner loop runs.
+        meta_batch: the meta-batch to come, for its shapes and its device.
     """
-    if parallel != "auto":
-        return parallel
-    tensors = [leaf[0] for leaf in pytree.tree_leaves(meta_batch.support.inputs)]
-    small = sum(tensor.numel() for tensor in tensors) <= SMALL_EPISODE
-    return "vmap" if small or tensors[0].device.type != "cpu" else "loop"
+    if any(isinstance(module, nn.RNNBase) for module in network.modules()):
+        return "loop"
+    if meta_batch.support.targets.device.type != "cpu":
+        return "vmap"
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(episode(meta_batch, 0).support.inputs)
+    return "vmap" if counter.get_total_flops() <= SMALL_FLOP else "loop"
 
 
 def map_episodes(
     function: Callable[[Episode, EpisodeNorm], Result],
     meta_batch: Episode,
-    parallel: Parallel = "auto",
+    how: How,
     episodes_per_chunk: int | None = None,
 ) -> Iterator[Result]:
     """Yield the results of `function` for successive chunks of a meta-batch, stacked along a first axis b.
@@ -45,10 +57,9 @@ def map_episodes(
     Args:
         function: takes an episode (no axis B) and the normalisation in force, gives a tree of tensors.
         meta_batch: B episodes.
-        parallel: `loop` runs one episode after another, `vmap` a chunk at once, `auto` what is faster here.
+        how: `loop` runs one episode after another, `vmap` a chunk at once.
         episodes_per_chunk: episodes held in memory at once; None means 1 for the loop, all for vmap.
     """
-    how = choose(parallel, meta_batch)
     size = episodes_per_chunk or (1 if how == "loop" else count(meta_batch))
     for start in range(0, count(meta_batch), size):
         chunk = map_tensors(lambda tensor: tensor[start : start + size], meta_batch)  # noqa: B023  # used at once

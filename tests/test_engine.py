@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from fewshot.engine import SMALL_EPISODE, Parallel, choose, map_episodes
+from fewshot.engine import SMALL_FLOP, How, choose, map_episodes
 from fewshot.episodes import Episode, Examples
 from fewshot.normalization import EpisodeNorm, forget_running_statistics
 
@@ -36,13 +36,13 @@ def summary(one: Episode, norm: EpisodeNorm) -> dict[str, Tensor]:
     return {"support": tensor(one.support).sum(0), "query": (tensor(one.query).mean() * one.query.targets).sum()}
 
 
-@pytest.mark.parametrize("parallel", ["loop", "vmap", "auto"])
+@pytest.mark.parametrize("parallel", ["loop", "vmap"])
 @pytest.mark.parametrize("chunk", [None, 1, 2, 5, 9])
-def test_the_result_does_not_depend_on_how_it_is_computed(parallel: Parallel, chunk: int | None) -> None:
+def test_the_result_does_not_depend_on_how_it_is_computed(parallel: How, chunk: int | None) -> None:
     batch = meta_batch(5, 4, 3)
     chunks = list(map_episodes(summary, batch, parallel, chunk))
     sizes = [len(result["query"]) for result in chunks]
-    default = [1] * 5 if parallel == "loop" else [5]  # auto: small on a CPU, hence vmap
+    default = [1] * 5 if parallel == "loop" else [5]
     assert sizes == {None: default, 1: [1] * 5, 2: [2, 2, 1], 5: [5], 9: [5]}[chunk]
     support = torch.cat([result["support"] for result in chunks])
     query = torch.cat([result["query"] for result in chunks])
@@ -72,21 +72,31 @@ def test_inputs_may_be_dicts() -> None:
         assert isinstance(one.support.inputs, dict)
         return one.support.inputs["tokens"].sum() + one.support.inputs["lengths"].sum()
 
-    ways: tuple[Parallel, ...] = ("loop", "vmap")
+    ways: tuple[How, ...] = ("loop", "vmap")
     for parallel in ways:
         (result,) = map_episodes(function, Episode(examples(), examples()), parallel, 3)
         assert result.tolist() == [8, 24, 40]
 
 
-def test_auto_takes_vmap_for_small_episodes_on_a_cpu() -> None:
-    assert choose("auto", meta_batch(2, 4, SMALL_EPISODE // 4)) == "vmap"
-    assert choose("auto", meta_batch(2, 4, SMALL_EPISODE // 4 + 1)) == "loop"
-    assert choose("loop", meta_batch(2, 1, 1)) == "loop"
-    assert choose("vmap", meta_batch(2, 4, SMALL_EPISODE)) == "vmap"
+class Accelerated(Tensor):
+    """A tensor that says it lies on an accelerator."""
+
+    device = torch.device("cuda")
+
+
+def test_auto_takes_vmap_for_small_networks_on_a_cpu_and_for_all_elsewhere() -> None:
+    batch = meta_batch(2, 4, 10)  # 4 support examples of 10 values: 2 * 4 * 10 * width operations
+    small, large = SMALL_FLOP // 80, SMALL_FLOP // 80 + 1
+    assert choose(nn.Linear(10, small).double(), batch) == "vmap"
+    assert choose(nn.Linear(10, large).double(), batch) == "loop"
+    elsewhere = batch._replace(support=batch.support._replace(targets=batch.support.targets.as_subclass(Accelerated)))
+    assert choose(nn.Linear(10, large).double(), elsewhere) == "vmap"
+    assert choose(nn.LSTM(10, 3).double(), batch) == "loop"
+    assert choose(nn.LSTM(10, 3).double(), elsewhere) == "loop"
 
 
 @pytest.mark.parametrize("parallel", ["loop", "vmap"])
-def test_nothing_leaks_into_the_callers_code(parallel: Parallel) -> None:
+def test_nothing_leaks_into_the_callers_code(parallel: How) -> None:
     layer, x = nn.BatchNorm1d(3).double().eval(), torch.randn(4, 3, dtype=torch.float64)
     nn.init.constant_(layer.weight, 2.0)
     by_running_averages = 2 * x / (1 + 1e-5) ** 0.5

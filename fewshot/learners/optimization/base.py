@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fewshot.backbones.base import Backbone
-from fewshot.engine import Parallel, map_episodes
+from fewshot.engine import How, Parallel, choose, map_episodes
 from fewshot.episodes import Episode, Examples, Inputs, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.inner_loop import Rate, Weights, gradient_steps
@@ -104,6 +104,7 @@ class OptimizationLearner(MetaLearner):
         self.eval_inner_steps = eval_inner_steps or inner_steps
         self.inner_gradient_clip = inner_gradient_clip
         self.episode_parallel, self.episodes_per_chunk = episode_parallel, episodes_per_chunk
+        self._auto: dict[str, How] = {}
         forget_running_statistics(self.backbone)
         self.head = self.make_head()
         # Not a submodule: the parameters are registered once, as backbone.* and head.*
@@ -176,7 +177,17 @@ class OptimizationLearner(MetaLearner):
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
         """Adapt to and predict every episode; in evaluation with the whole adaptation curve among the metrics."""
         function = self.training_outcome if training else self.evaluation_outcome
-        return map_episodes(function, meta_batch, self.episode_parallel, self.episodes_per_chunk)
+        return map_episodes(function, meta_batch, self._how(meta_batch), self.episodes_per_chunk)
+
+    def _how(self, meta_batch: Episode) -> How:
+        """Loop or vmap; what `auto` means is found out once for each kind of device."""
+        if self.episode_parallel != "auto":
+            return self.episode_parallel
+        device = meta_batch.support.targets.device.type
+        if device not in self._auto:
+            with evaluation_mode(self.backbone):
+                self._auto[device] = choose(self.backbone, meta_batch)
+        return self._auto[device]
 
     def training_outcome(self, episode: Episode, norm: EpisodeNorm) -> Outcome:
         """One training episode: the query loss of the adapted network, with the graph of its meta-gradient."""
