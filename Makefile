@@ -34,6 +34,7 @@ format: dev  ## format the code and mend what the linter can
 
 bench: install  ## print the speed measurements
 	$(BIN)/python benchmarks/loading.py
+	$(BIN)/python benchmarks/engine.py
 
 clean:  ## remove what was built, but for .venv and lightning_logs
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
