@@ -18,8 +18,8 @@ Result = TypeVar("Result")
 SMALL_FLOP = 5_000_000
 """Operations of a forward pass over one support set up to which vmap beats the loop on a CPU.
 
-Measured by ``benchmarks/engine.py``: a Conv4 of 0.7 MFLOP is 2.6 times as fast by vmap, one of 32 MFLOP 0.6 times, because the
-activations of a whole meta-batch leave the cache.
+Measured by ``benchmarks/engine.py``: a Conv4 of 0.7 MFLOP is 2.6 times as fast by vmap, one of 32 MFLOP 0.6 times,
+because the activations of a whole meta-batch leave the cache.
 """
 
 

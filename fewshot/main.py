@@ -1,5 +1,6 @@
 """The command line: LightningCLI over the classes of this package. Importing a class is registering it."""
 
+import argparse
 import logging
 import os
 import pydoc
@@ -58,12 +59,10 @@ class FewshotCLI(LightningCLI):
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:
         """Add what only some subcommands have."""
         super().setup_parser(*args, **kwargs)
-        self._parser("fit").add_argument(
-            "--test_after_fit",
-            type=bool,
-            default=True,
-            help="Test the best checkpoint when training is done.",
-        )
+        for subcommand in self.subcommands():
+            # the others take it without a word, so that the config.yaml of a fit is a config for them too
+            shown = "Test the best checkpoint when training is done." if subcommand == "fit" else argparse.SUPPRESS
+            self._parser(subcommand).add_argument("--test_after_fit", type=bool, default=True, help=shown)
         self._parser("test").set_defaults(verbose=False)  # `ResultsWriter` prints the table
         for subcommand in self.subcommands():
             self._parser(subcommand).set_defaults(weights_only=True)  # a checkpoint holds plain values alone

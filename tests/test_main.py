@@ -135,6 +135,14 @@ def test_a_runs_config_gives_the_same_weights(trained: Path, tmp_path: Path) -> 
     assert results(again)["metrics"] == results(trained)["metrics"]
 
 
+@pytest.mark.parametrize("command", ["test", "validate", "predict"])
+def test_the_config_of_a_fit_is_a_config_for_the_other_commands(command: str, trained: Path, tmp_path: Path) -> None:
+    checkpoint = f"--ckpt_path={trained}/checkpoints/best.ckpt"
+    run = fewshot(command, tmp_path, f"--config={trained}/config.yaml", checkpoint)
+    assert (run / "predictions.csv").is_file() == (command == "predict")
+    assert (run / "results.json").is_file() == (command == "test")
+
+
 def test_a_resumed_run_ends_like_an_uninterrupted_one(trained: Path, tmp_path: Path) -> None:
     first = fit(tmp_path / "first", *SINUSOID, "--trainer.max_epochs=1", "--seed_everything=3")
     assert not same(first / "checkpoints/last.ckpt", trained / "checkpoints/last.ckpt")
