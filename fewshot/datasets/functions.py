@@ -9,6 +9,7 @@ more than the cost of one.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
@@ -26,7 +27,7 @@ Range: TypeAlias = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class FunctionTasks:
+class FunctionTasks(ABC):
     """A distribution over functions, and over the points at which they are seen; subclasses say which.
 
     Args:
@@ -72,17 +73,17 @@ class FunctionTasks:
         y = self.targets(uniform, normal, x.astype(np.float64)).astype(np.float32)
         return torch.from_numpy(x).unsqueeze(-1), torch.from_numpy(y).unsqueeze(-1)
 
+    @abstractmethod
     def numbers(self, points: int) -> tuple[int, int]:
         """How many uniform and then standard normal numbers a task with K `points` takes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def inputs(self, uniform: Array, normal: Array) -> Array:
         """The points' places (B, K), from a row of random numbers a task."""
-        raise NotImplementedError
 
+    @abstractmethod
     def targets(self, uniform: Array, normal: Array, x: Array) -> Array:
         """The functions' values (B, K) at `x` (B, K), from the same random numbers."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
