@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor, nn
 
 from fewshot.episodes import Inputs
+from fewshot.errors import FewshotError
 from fewshot.hyperparameters import RemembersArguments
 
 
@@ -20,3 +21,18 @@ class Backbone(RemembersArguments, nn.Module, ABC):
     @abstractmethod
     def forward(self, inputs: Inputs) -> Tensor:
         """Features (n, out_features) of `inputs` (n, ...)."""
+
+
+def flattened(inputs: Inputs, in_features: int, network: str) -> Tensor:
+    """Inputs (n, ...) as vectors (n, in_features).
+
+    Raises:
+        FewshotError: `network` was built for another number of values, or the inputs are a dict.
+    """
+    if not isinstance(inputs, Tensor) or inputs[0].numel() != in_features:
+        size = inputs[0].numel() if isinstance(inputs, Tensor) else "a dict"
+        raise FewshotError(
+            f"{network} was built for in_features {in_features}, the benchmark gives {size};"
+            " set in_features of the backbone to the benchmark's"
+        )
+    return inputs.flatten(1)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from fewshot.backbones.base import Backbone
+from fewshot.backbones.base import Backbone, flattened
 from fewshot.episodes import Inputs
 from fewshot.errors import FewshotError
 
@@ -40,11 +40,5 @@ class MLP(Backbone):
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Features (n, out_features) of inputs (n, ...), flattened."""
-        if not isinstance(inputs, Tensor) or inputs[0].numel() != self.in_features:
-            size = inputs[0].numel() if isinstance(inputs, Tensor) else "a dict"
-            raise FewshotError(
-                f"MLP was built for in_features {self.in_features}, the benchmark gives {size};"
-                " set in_features of the backbone to the benchmark's"
-            )
-        features: Tensor = self.layers(inputs.flatten(1))
+        features: Tensor = self.layers(flattened(inputs, self.in_features, "MLP"))
         return features

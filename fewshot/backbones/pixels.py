@@ -2,9 +2,8 @@
 
 from torch import Tensor
 
-from fewshot.backbones.base import Backbone
+from fewshot.backbones.base import Backbone, flattened
 from fewshot.episodes import Inputs
-from fewshot.errors import FewshotError
 
 
 class Pixels(Backbone):
@@ -22,10 +21,4 @@ class Pixels(Backbone):
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Features (n, in_features) of inputs (n, ...)."""
-        if not isinstance(inputs, Tensor) or inputs[0].numel() != self.out_features:
-            size = inputs[0].numel() if isinstance(inputs, Tensor) else "a dict"
-            raise FewshotError(
-                f"Pixels was built for in_features {self.out_features}, the benchmark gives {size};"
-                " set in_features of the backbone to the benchmark's"
-            )
-        return inputs.flatten(1)
+        return flattened(inputs, self.out_features, "Pixels")

@@ -187,6 +187,10 @@ def test_anil_computes_the_body_once_for_the_support_and_once_for_the_query(batc
     calls.clear()
     learner.evaluate(batch)
     assert len(calls) == 2 * EPISODES
+    calls.clear()
+    learner.batchnorm = "inductive"
+    learner.evaluate(batch)
+    assert len(calls) == 3 * EPISODES  # once more for the support's statistics, whatever the number of steps
 
 
 def test_proto_maml_begins_as_a_prototypical_network_of_any_way(batch: Episode) -> None:

@@ -199,11 +199,13 @@ class OptimizationLearner(MetaLearner):
         """One evaluation episode: its outcome, with loss and metrics after 0, 1, ... inner steps among the metrics."""
         curve: dict[str, Tensor] = {}
         support = Examples(self.embedded(episode.support.inputs), episode.support.targets)
-        query: Inputs | None = None
         for step, weights in enumerate(self.inner_loop(support, self.eval_inner_steps)):
-            with _replayed(norm, self._statistics(weights, episode.support, norm)):
-                # features of a body that does not adapt are the same after every step
-                if query is None or not self.head_only:
+            # statistics and features of a body that does not adapt are the same after every step
+            body_is_new = step == 0 or not self.head_only
+            if body_is_new:
+                statistics = self._statistics(weights, episode.support, norm)
+            with _replayed(norm, statistics):
+                if body_is_new:
                     query = self.embedded(episode.query.inputs)
                 outcome = self._outcome(self.forward_with(weights, query), episode)
             curve[f"loss_step{step}"] = outcome.loss
