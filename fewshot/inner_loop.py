@@ -52,3 +52,13 @@ def clipped(gradients: Weights, largest: float) -> Weights:
     norm = torch.where(squares > 0, squares, torch.ones_like(squares)).sqrt()
     scale = torch.where(squares > largest**2, largest / norm, torch.ones_like(norm))
     return {name: scale * gradient for name, gradient in gradients.items()}
+
+
+def with_gradient(value: Tensor, weights: Weights, gradient: Weights) -> Tensor:
+    """A scalar that has this `value`, and this `gradient` with respect to `weights` whatever made either.
+
+    For updates that are no loss's derivative (Reptile, implicit MAML): they then go through `manual_backward` like
+    every other meta-gradient, so that ranks, precision and clipping see them.
+    """
+    slope = sum((gradient[name].detach() * (w - w.detach())).sum() for name, w in weights.items())
+    return value.detach() + slope

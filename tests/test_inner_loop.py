@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewshot.inner_loop import Weights, gradient_steps
+from fewshot.inner_loop import Weights, gradient_steps, with_gradient
 
 CURVATURE = torch.tensor([0.5, 2.0, 3.0], dtype=torch.float64)
 START = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
@@ -45,3 +45,14 @@ def test_it_descends_where_gradients_are_off() -> None:
 def test_a_weight_that_the_loss_does_not_use_stays() -> None:
     *_, weights = gradient_steps(loss, {"w": START, "unused": torch.ones(2)}, LR, STEPS)
     assert torch.equal(weights["unused"], torch.ones(2))
+
+
+def test_with_gradient_has_the_value_and_the_gradient_given() -> None:
+    weights = {"a": torch.tensor([1.0, 2.0], requires_grad=True), "b": torch.tensor(3.0, requires_grad=True)}
+    gradient = {"a": torch.tensor([5.0, -6.0]), "b": torch.tensor(7.0)}
+    value = with_gradient(torch.tensor(0.25), weights, gradient)
+    assert value.item() == 0.25
+    torch.autograd.backward(value)
+    for name, weight in weights.items():
+        assert weight.grad is not None
+        torch.testing.assert_close(weight.grad, gradient[name])
