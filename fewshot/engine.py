@@ -1,6 +1,6 @@
-"""Runs a function of ONE episode over a meta-batch: one by one or vectorised, in chunks; the same result always."""
+"""Runs a function of ONE episode over a meta-batch: loop or vmap, chunked, compiled or not; the result is the same."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Literal, TypeAlias, TypeVar
 
 import torch
@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from fewshot.compilation import Compiler
 from fewshot.episodes import Episode, count, episode, map_tensors, stack
 from fewshot.normalization import EpisodeNorm
 
@@ -47,6 +48,8 @@ def map_episodes(
     meta_batch: Episode,
     how: How,
     episodes_per_chunk: int | None = None,
+    compiler: Compiler | None = None,
+    key: Hashable = None,
 ) -> Iterator[Result]:
     """Yield the results of `function` for successive chunks of a meta-batch, stacked along a first axis b.
 
@@ -59,13 +62,25 @@ def map_episodes(
         meta_batch: B episodes.
         how: `loop` runs one episode after another, `vmap` a chunk at once.
         episodes_per_chunk: episodes held in memory at once; None means 1 for the loop, all for vmap.
+        compiler: runs `function` compiled; None runs it as it is.
+        key: for the compiler: all that the function's operations depend on besides the shapes.
     """
     size = episodes_per_chunk or (1 if how == "loop" else count(meta_batch))
+
+    def run(episodes: Episode) -> Result:
+        """One episode for the loop, a chunk for vmap; the modes end before the caller's code goes on."""
+        with sdpa_kernel(SDPBackend.MATH), EpisodeNorm(exact_vmap=how == "vmap") as norm:
+            if how == "loop":
+                return function(episodes, norm)
+            result: Result = torch.func.vmap(lambda one: function(one, norm), randomness="different")(episodes)
+            return result
+
+    def maybe_compiled(episodes: Episode) -> Result:
+        return run(episodes) if compiler is None else compiler(run, episodes, (how, key))
+
     for start in range(0, count(meta_batch), size):
         chunk = map_tensors(lambda tensor: tensor[start : start + size], meta_batch)  # noqa: B023  # used at once
-        with sdpa_kernel(SDPBackend.MATH), EpisodeNorm(exact_vmap=how == "vmap") as norm:
-            if how == "vmap":
-                result = torch.func.vmap(lambda one: function(one, norm), randomness="different")(chunk)
-            else:
-                result = stack([function(episode(chunk, i), norm) for i in range(count(chunk))])
-        yield result  # outside of the modes, which must not reach into the caller's code
+        if how == "vmap":
+            yield maybe_compiled(chunk)
+        else:
+            yield stack([maybe_compiled(episode(chunk, i)) for i in range(count(chunk))])

@@ -1,11 +1,14 @@
 """Differentiable inner optimisation: weights in, weights out, as pure functions."""
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
+
+from fewshot.recomputation import recomputed
 
 Weights: TypeAlias = dict[str, Tensor]
 """Parameters of a network by name; `fast_weights` are those of one episode."""
@@ -15,6 +18,11 @@ Rate: TypeAlias = float | Callable[[int, str], Tensor | float]
 tensor that broadcasts."""
 
 
+SCALE = 2.0**10
+"""What the inner loss is multiplied by under float16, whose smallest gradients would be zero; a power of two, so that
+dividing the gradient by it again is exact."""
+
+
 def gradient_steps(
     loss: Callable[[Weights], Tensor],
     weights: Weights,
@@ -22,8 +30,11 @@ def gradient_steps(
     steps: int,
     first_order: bool = False,
     clip: float | None = None,
+    checkpoint: Sequence[Tensor] | None = None,
 ) -> Iterator[Weights]:
     """Yield the weights before and after each of `steps` steps of gradient descent: w <- w - rate * dloss/dw.
+
+    Under autocast the weights stay as precise as they come; under float16 the loss is scaled (`SCALE`).
 
     Args:
         loss: the support loss of given weights, a scalar.
@@ -33,16 +44,35 @@ def gradient_steps(
         first_order: take the gradients as constants, which drops second derivatives from the meta-gradient (FOMAML,
             arXiv:1703.03400 section 5.2).
         clip: largest norm of a step's gradient over all weights; None leaves it as it is.
+        checkpoint: not None keeps no activations of the steps, which the backward pass computes again; names the
+            tensors with a gradient that `loss` and `rate` read besides the weights.
     """
-    yield weights
-    for step in range(steps):
+
+    def step(number: int, weights: Weights) -> Weights:
         with torch.no_grad() if first_order else nullcontext():
-            gradients = torch.func.grad(loss)(weights)
+            gradients = scaled_gradient(loss, weights)
             if clip is not None:
                 gradients = clipped(gradients, clip)
-        rates = {name: rate(step, name) if callable(rate) else rate for name in weights}
-        weights = {name: weight - rates[name] * gradients[name] for name, weight in weights.items()}
+        if first_order:  # said once more for a compiler, which sees operations only
+            gradients = {name: gradient.detach() for name, gradient in gradients.items()}
+        rates = {name: rate(number, name) if callable(rate) else rate for name in weights}
+        return {name: weight - rates[name] * gradients[name] for name, weight in weights.items()}
+
+    yield weights
+    for number in range(steps):
+        this_step = functools.partial(step, number)
+        weights = this_step(weights) if checkpoint is None else recomputed(this_step, weights, checkpoint)
         yield weights
+
+
+def scaled_gradient(loss: Callable[[Weights], Tensor], weights: Weights) -> Weights:
+    """The gradient of `loss`, which is scaled on the way where float16 is in force."""
+    device = next(iter(weights.values())).device.type
+    if not (torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16):
+        gradients: Weights = torch.func.grad(loss)(weights)
+        return gradients
+    scaled: Weights = torch.func.grad(lambda fast_weights: loss(fast_weights) * SCALE)(weights)
+    return {name: gradient / SCALE for name, gradient in scaled.items()}
 
 
 def clipped(gradients: Weights, largest: float) -> Weights:

@@ -1,15 +1,17 @@
 """The optimization-based family: a predictor is the network after some steps of gradient descent on the support."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from fewshot.backbones.base import Backbone
+from fewshot.compilation import Compiler
 from fewshot.engine import How, Parallel, choose, map_episodes
 from fewshot.episodes import Episode, Examples, Inputs, map_tensors
 from fewshot.errors import FewshotError
@@ -59,8 +61,13 @@ class OptimizationLearner(MetaLearner):
             such as ``backbone.blocks.3`` and ``head.weight``, each of which stands for all that begins with it. Where
             the backbone is left alone, its features are computed once an episode.
         inner_gradient_clip: largest norm of an inner step's gradient; None leaves it as it is.
-        episode_parallel: how a meta-batch is run: `loop`, `vmap`, or `auto` for what is faster on the device.
+        episode_parallel: how a meta-batch is run: `loop`, `vmap`, or `auto` for what is faster on the device. Recurrent
+            networks take the loop always, and the run says so.
         episodes_per_chunk: episodes in memory at once; None means 1 for the loop, the meta-batch for vmap.
+        compile: compile the inner loop in training, with its derivatives: faster steps after a first one of up to
+            minutes (seconds, once compiled on the machine). Evaluation is not compiled.
+        checkpoint_inner_steps: keep the weights after each inner step in memory instead of its activations, which the
+            backward pass computes again: less memory, more time. Needs `episode_parallel: loop`, uncompiled.
         batchnorm: statistics at evaluation, `transductive` or `inductive`; see above.
         **kwargs: arguments of `MetaLearner`.
     """
@@ -78,6 +85,8 @@ class OptimizationLearner(MetaLearner):
         inner_gradient_clip: float | None = None,
         episode_parallel: Parallel = "auto",
         episodes_per_chunk: int | None = None,
+        compile: bool = False,
+        checkpoint_inner_steps: bool = False,
         batchnorm: BatchNormPolicy = "transductive",
         **kwargs: Any,
     ) -> None:
@@ -100,10 +109,17 @@ class OptimizationLearner(MetaLearner):
                 f"{type(self).__name__} has one head for all episodes, but train_way is {self.task.train_way} and way"
                 f" is {self.task.way}; set train_way to {self.task.way} or choose a learner of any way"
             )
+        if checkpoint_inner_steps and (compile or episode_parallel == "vmap"):
+            raise FewshotError(
+                f"checkpoint_inner_steps runs each episode by itself, uncompiled, but episode_parallel is"
+                f" {episode_parallel} and compile is {compile}; set episode_parallel: loop and compile: false"
+            )
         self.inner_steps = inner_steps
         self.eval_inner_steps = eval_inner_steps or inner_steps
         self.inner_gradient_clip = inner_gradient_clip
         self.episode_parallel, self.episodes_per_chunk = episode_parallel, episodes_per_chunk
+        self.checkpoint_inner_steps = checkpoint_inner_steps
+        self.compiler = Compiler() if compile else None
         self._auto: dict[str, How] = {}
         forget_running_statistics(self.backbone)
         self.head = self.make_head()
@@ -111,6 +127,9 @@ class OptimizationLearner(MetaLearner):
         object.__setattr__(self, "network", Network(self.backbone, self.head))
         self.adapted_names = adapted_names(self.network, adapt)
         self.head_only = all(name.startswith("head.") for name in self.adapted_names)
+        kinds = (type(m).__name__ for m in self.network.modules() if isinstance(m, nn.RNNBase | nn.RNNCellBase))
+        self._recurrent = next(kinds, None)
+        self._done: set[str] = set()  # of what is said or checked once
 
     def make_head(self) -> nn.Module:
         """The module from features to outputs: a linear layer."""
@@ -140,7 +159,13 @@ class OptimizationLearner(MetaLearner):
             steps,
             first_order,
             self.inner_gradient_clip,
+            [p for p in self.parameters() if p.requires_grad] if self._checkpointing() else None,
         )
+
+    def _checkpointing(self) -> bool:
+        """Whether the backward pass shall compute the inner steps again: in training, where one is to come."""
+        # Where the head alone adapts, the steps hold its few activations only, and read features that have a graph.
+        return self.checkpoint_inner_steps and torch.is_grad_enabled() and not self.head_only
 
     def forward_with(self, weights: Weights, inputs: Inputs) -> Tensor:
         """Outputs (n, output_size) of embedded inputs under the fast `weights`."""
@@ -163,10 +188,14 @@ class OptimizationLearner(MetaLearner):
 
     def adapt(self, support: Examples) -> Adapted:
         """The network adapted to one support set."""
+        return self.adapt_for(support, self.eval_inner_steps)
+
+    def adapt_for(self, support: Examples, steps: int) -> Adapted:
+        """The network after `steps` inner steps on one support set; 0 gives it before adaptation."""
         with torch.inference_mode(False), evaluation_mode(self.network), EpisodeNorm(exact_vmap=False) as norm:
             support = map_tensors(torch.clone, support)
             inside = Examples(self.embedded(support.inputs), support.targets)
-            *_, weights = self.inner_loop(inside, self.eval_inner_steps)
+            *_, weights = self.inner_loop(inside, steps)
             return Adapted(weights, self._statistics(weights, support, norm))
 
     def predict(self, adapted: Adapted, inputs: Inputs) -> Tensor:
@@ -176,11 +205,24 @@ class OptimizationLearner(MetaLearner):
 
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
         """Adapt to and predict every episode; in evaluation with the whole adaptation curve among the metrics."""
-        function = self.training_outcome if training else self.evaluation_outcome
-        return map_episodes(function, meta_batch, self._how(meta_batch), self.episodes_per_chunk)
+        how = self._how(meta_batch)
+        if training:
+            self._check_support(meta_batch)
+            key = self.training_key()
+            return map_episodes(self.training_outcome, meta_batch, how, self.episodes_per_chunk, self.compiler, key)
+        return map_episodes(self.evaluation_outcome, meta_batch, how, self.episodes_per_chunk)
+
+    def training_key(self) -> Hashable:
+        """All that the operations of `training_outcome` depend on besides the episode's shapes; for `compile`."""
+        return tuple(id(parameter) for parameter in self.parameters())
 
     def _how(self, meta_batch: Episode) -> How:
         """Loop or vmap; what `auto` means is found out once for each kind of device."""
+        if self.checkpoint_inner_steps:
+            return "loop"
+        if self._recurrent is not None:
+            self._say_loop()
+            return "loop"
         if self.episode_parallel != "auto":
             return self.episode_parallel
         device = meta_batch.support.targets.device.type
@@ -188,6 +230,35 @@ class OptimizationLearner(MetaLearner):
             with evaluation_mode(self.backbone):
                 self._auto[device] = choose(self.backbone, meta_batch)
         return self._auto[device]
+
+    def _say_loop(self) -> None:
+        """Once: that the loop is taken because of recurrent weights; loudly where vmap was asked for."""
+        if self.episode_parallel != "loop" and self._first_time("loop"):
+            say = rank_zero_warn if self.episode_parallel == "vmap" else rank_zero_info
+            say(f"{self._recurrent} weights cannot be vmapped over: episodes run one by one")
+
+    def _first_time(self, what: str) -> bool:
+        first = what not in self._done
+        self._done.add(what)
+        return first
+
+    def _check_support(self, meta_batch: Episode) -> None:
+        """Once: refuse weights that should adapt but have no part in the support loss; `grad` just says 0 of them."""
+        if self.head_only or not self._first_time("support"):  # the head is the library's own, and in use
+            return
+        support = map_tensors(lambda tensor: tensor[0], meta_batch.support)
+        with torch.enable_grad(), EpisodeNorm(exact_vmap=False):
+            inside = Examples(self.embedded(support.inputs), support.targets)
+            start = next(iter(self.inner_loop(inside, self.inner_steps)))
+            weights = {name: weight.detach().requires_grad_() for name, weight in start.items()}
+            loss = self.task.loss(self.forward_with(weights, inside.inputs), inside.targets)
+            gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+        refuse_unused([name for name, gradient in zip(weights, gradients, strict=True) if gradient is None])
+
+    def on_after_backward(self) -> None:
+        """Once: refuse parameters that neither loop uses, for whose gradients several ranks would wait forever."""
+        if self._first_time("backward"):
+            refuse_unused([n for n, p in self.network.named_parameters() if p.requires_grad and p.grad is None])
 
     def training_outcome(self, episode: Episode, norm: EpisodeNorm) -> Outcome:
         """One training episode: the query loss of the adapted network, with the graph of its meta-gradient."""
@@ -245,6 +316,19 @@ def adapted_names(network: nn.Module, adapt: Adapt) -> tuple[str, ...]:
         if not parameters[name].requires_grad:
             raise FewshotError(f"parameter {name} is frozen but should adapt; unfreeze it or leave it out of `adapt`")
     return tuple(name for name in parameters if name in chosen)
+
+
+def refuse_unused(names: Sequence[str]) -> None:
+    """Raise an error if there are parameters that the network does not use.
+
+    Raises:
+        FewshotError: there are `names`.
+    """
+    if names:
+        raise FewshotError(
+            f"{', '.join(names)} get no gradient: the network does not use them; remove the layer, or freeze it and"
+            " leave it out of `adapt`"
+        )
 
 
 def _replayed(norm: EpisodeNorm, statistics: Statistics | None) -> Any:

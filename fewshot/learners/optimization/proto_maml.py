@@ -1,6 +1,6 @@
 """Proto-MAML (Triantafillou et al., arXiv:1903.03096)."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import torch
@@ -65,15 +65,21 @@ class ProtoMAML(OptimizationLearner):
         """Gradient descent from the learned body and the head that the prototypes give."""
         features = self.backbone(support.inputs)
         assert isinstance(features, Tensor)
+        # As precise as the body's weights also under autocast, whose features are not.
+        features = features.to(torch.promote_types(features.dtype, torch.float32))
         prototypes = class_means(features, support.targets, self.way)
         head = {"head.weight": 2 * prototypes, "head.bias": -prototypes.square().sum(-1)}
         weights = self.initial_weights() | head
         return self.descend(support, weights, steps, self.inner_lr, self.first_order)
 
-    def adapt(self, support: Examples) -> Adapted:
-        """The network adapted to one support set, of any way."""
+    def training_key(self) -> Hashable:
+        """The operations depend on the way too."""
+        return self.way, super().training_key()
+
+    def adapt_for(self, support: Examples, steps: int) -> Adapted:
+        """The network after `steps` inner steps on one support set, of any way."""
         self.way = int(support.targets.max()) + 1
-        return super().adapt(support)
+        return super().adapt_for(support, steps)
 
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
         """Adapt to and predict every episode of a meta-batch of one way."""
