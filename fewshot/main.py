@@ -16,6 +16,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 
 import fewshot  # registers every benchmark, learner and backbone by importing them
 from fewshot.callbacks.checkpoint import BestCheckpoint, LastCheckpoint
+from fewshot.callbacks.curves import AdaptationCurve
 from fewshot.callbacks.pictures import EpisodePicture
 from fewshot.callbacks.predictions import PredictionWriter
 from fewshot.callbacks.progress import EpisodeProgressBar
@@ -107,7 +108,7 @@ class FewshotCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the callbacks that every run has, but for those that the Trainer's own flags turn off."""
         config = self.config[self.subcommand]["trainer"]
-        callbacks: list[Callback] = [EpisodePicture(), PredictionWriter(), ResultsWriter()]
+        callbacks: list[Callback] = [EpisodePicture(), AdaptationCurve(), PredictionWriter(), ResultsWriter()]
         if config["enable_checkpointing"] is not False:
             callbacks += [BestCheckpoint(), LastCheckpoint()]
         if config["enable_progress_bar"] is not False:

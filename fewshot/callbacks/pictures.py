@@ -16,9 +16,11 @@ from torch import Tensor
 from fewshot.callbacks.results import run_folder
 from fewshot.episodes import Episode, map_tensors
 from fewshot.learners.base import MetaLearner
+from fewshot.learners.optimization.base import OptimizationLearner
 from fewshot.tasks import Classification, Regression
 
 RIGHT, WRONG = "#1a7f37", "#cf222e"
+TRUE, PREDICTED, POINT = "#d0d7de", "#0969da", "#1f2328"
 SIDE, ROW = 0.9, 1.15  # of an image and of a row of images, in inches
 
 
@@ -26,9 +28,9 @@ class EpisodePicture(Callback):
     """Draw the first episode of every validation and test with its predictions.
 
     Images: the support above, queries below in the column of their class, each marked with the class it was given;
-    green is right, red is wrong. Functions of one variable: the support points, the true and the predicted values.
-    Other inputs have no picture. Validation pictures go to TensorBoard, the test's to `episode.png` in the run's
-    folder.
+    green is right, red is wrong. Functions of one variable: the support points, the true and the predicted values,
+    for optimization-based learners before and after adaptation. Other inputs have no picture. Validation pictures go
+    to TensorBoard, the test's to `episode.png` in the run's folder.
 
     Args:
         queries: queries drawn of each class.
@@ -78,12 +80,36 @@ class EpisodePicture(Callback):
         if not isinstance(inputs, Tensor):
             return None
         outputs = learner.evaluate(self.first).outputs[0].float().cpu()
-        episode = map_tensors(lambda tensor: tensor[0].cpu(), self.first)
+        episode = map_tensors(lambda tensor: tensor[0], self.first)
+        drawn = map_tensors(torch.Tensor.cpu, episode)
         if isinstance(learner.task, Classification) and inputs.dim() == 5:
-            return draw_images(episode, outputs.argmax(-1), self.queries, self.classes)
+            return draw_images(drawn, outputs.argmax(-1), self.queries, self.classes)
         if isinstance(learner.task, Regression) and inputs.shape[2:] == (1,):
-            return draw_function(episode, outputs)
+            return draw_function(drawn, predictions_by_step(learner, episode, outputs))
         return None
+
+
+def predictions_by_step(learner: MetaLearner, episode: Episode, outputs: Tensor) -> dict[str, Tensor]:
+    """What is predicted before adaptation, after the first inner step and after the last, for learners that take any.
+
+    Args:
+        learner: the learner.
+        episode: the episode, on the learner's device.
+        outputs: what the learner gave for its queries, (Q, 1).
+    """
+    if not isinstance(learner, OptimizationLearner):
+        return {"predicted": outputs}
+    last = learner.eval_inner_steps
+    found: dict[str, Tensor] = {}
+    with torch.no_grad():
+        for step in range(min(last, 2)):
+            adapted = learner.adapt_for(episode.support, step)
+            found[_after(step)] = learner.predict(adapted, episode.query.inputs).float().cpu()
+    return found | {_after(last): outputs}
+
+
+def _after(steps: int) -> str:
+    return f"after {steps} step{'s' if steps > 1 else ''}" if steps else "before adaptation"
 
 
 def draw_images(episode: Episode, predicted: Tensor, queries: int = 5, classes: int = 10) -> Figure:
@@ -133,24 +159,37 @@ def _show(axis: Axes, image: Tensor, row: int, column: int, colour: str | None =
         axis.add_patch(Rectangle((left, top), SIDE, SIDE, fill=False, edgecolor=colour, linewidth=2))
 
 
-def draw_function(episode: Episode, outputs: Tensor) -> Figure:
+def draw_function(episode: Episode, predictions: dict[str, Tensor]) -> Figure:
     """The support points of a function, its true values at the queries and the predicted ones.
 
     Args:
         episode: inputs (K, 1) and (Q, 1), targets of the same shapes.
-        outputs: predictions (Q, 1).
+        predictions: values (Q, 1) by what they are, the last one the strongest.
     """
     (x_support, y_support), (x_query, y_query) = episode.support, episode.query
     assert isinstance(x_support, Tensor)
     assert isinstance(x_query, Tensor)
     order = x_query.flatten().argsort()
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = Figure(figsize=(7, 4), layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.add_subplot()
     x = x_query.flatten()[order].tolist()
-    axis.plot(x, y_query.flatten()[order].tolist(), color="0.6", label="true")
-    axis.plot(x, outputs.flatten()[order].tolist(), color="C0", label="predicted")
-    axis.plot(x_support.flatten().tolist(), y_support.flatten().tolist(), "k^", label="support")
+    axis.plot(x, y_query.flatten()[order].tolist(), color=TRUE, linewidth=5, solid_capstyle="round", label="true")
+    for i, (name, values) in enumerate(predictions.items(), start=1):
+        strength = i / len(predictions)
+        axis.plot(
+            x,
+            values.flatten()[order].tolist(),
+            color=PREDICTED,
+            alpha=strength,
+            linewidth=1 + strength,
+            linestyle="-" if i == len(predictions) else "--",
+            label=name,
+        )
+    axis.plot(
+        x_support.flatten().tolist(), y_support.flatten().tolist(), "^", color=POINT, markersize=7, label="support"
+    )
     axis.set(xlabel="x", ylabel="y")
-    axis.legend(frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return figure

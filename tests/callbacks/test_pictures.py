@@ -1,17 +1,21 @@
 """Pictures of episodes: what is right is green, what is wrong is red."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from commands import SINUSOID, fit
 from matplotlib.colors import to_hex
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
-from fewshot.callbacks.pictures import RIGHT, WRONG, draw_function, draw_images
-from fewshot.episodes import Episode, Examples
+from fewshot.backbones import MLP
+from fewshot.callbacks.pictures import RIGHT, WRONG, draw_function, draw_images, predictions_by_step
+from fewshot.episodes import Episode, Examples, map_tensors
+from fewshot.learners import MAML, PrototypicalNetwork
 
 
 def episode(way: int, queries: int, channels: int = 1) -> Episode:
@@ -44,12 +48,44 @@ def test_a_large_episode_is_cut() -> None:
 
 def test_a_function_is_drawn_in_order() -> None:
     x = torch.tensor([[2.0], [0.0], [1.0]])
-    figure = draw_function(Episode(Examples(x[:1], x[:1]), Examples(x, 2 * x)), 3 * x)
-    true, predicted, support = figure.axes[0].lines
+    one = Episode(Examples(x[:1], x[:1]), Examples(x, 2 * x))
+    figure = draw_function(one, {"before adaptation": -x, "after 1 step": 3 * x})
+    true, before, after, support = figure.axes[0].lines
     assert np.ravel(true.get_xdata()).tolist() == [0, 1, 2]
     assert np.ravel(true.get_ydata()).tolist() == [0, 2, 4]
-    assert np.ravel(predicted.get_ydata()).tolist() == [0, 3, 6]
+    assert np.ravel(before.get_ydata()).tolist() == [0, -1, -2]
+    assert np.ravel(after.get_ydata()).tolist() == [0, 3, 6]
     assert (np.ravel(support.get_xdata()).tolist(), np.ravel(support.get_ydata()).tolist()) == ([2], [2])
+    (legend,) = figure.legends
+    assert [t.get_text() for t in legend.get_texts()] == ["true", "before adaptation", "after 1 step", "support"]
+
+
+@pytest.mark.parametrize("batchnorm", ["transductive", "inductive"])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_predictions_by_step_are_those_of_the_adaptation_curve(steps: int, batchnorm: Any) -> None:
+    torch.manual_seed(0)
+    network = MLP(1, (6, 5), norm="batch")
+    learner = MAML(network, task={"kind": "regression"}, inner_lr=0.1, eval_inner_steps=steps, batchnorm=batchnorm)
+    x, y = torch.randn(1, 8, 1), torch.randn(1, 8, 1)
+    batch = Episode(Examples(x[:, :5], y[:, :5]), Examples(x[:, 5:], y[:, 5:]))
+    with torch.inference_mode():  # as Lightning evaluates
+        batch = map_tensors(torch.clone, batch)
+        outcome = learner.evaluate(batch)
+        one = map_tensors(lambda tensor: tensor[0], batch)
+        predictions = predictions_by_step(learner, one, outcome.outputs[0])
+    names = {0: "before adaptation", 1: "after 1 step", 3: "after 3 steps"}
+    names = {step: name for step, name in names.items() if step <= steps}
+    assert list(predictions) == list(names.values())
+    for step, name in names.items():
+        mse = F.mse_loss(predictions[name], one.query.targets)
+        torch.testing.assert_close(mse, outcome.metrics[f"mse_step{step}"][0])
+    assert not torch.allclose(predictions["before adaptation"], predictions["after 1 step"])
+
+
+def test_learners_without_inner_steps_have_one_prediction() -> None:
+    learner = PrototypicalNetwork(MLP(1, (6, 5)), task={"kind": "classification", "way": 2})
+    x = torch.randn(3, 1)
+    assert list(predictions_by_step(learner, Episode(Examples(x, x), Examples(x, x)), x)) == ["predicted"]
 
 
 def test_a_run_has_pictures_and_curves(tmp_path: Path) -> None:

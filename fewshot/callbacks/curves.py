@@ -1,0 +1,107 @@
+"""The adaptation curve: how loss and metric change with every inner step, in TensorBoard and as a file."""
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from fewshot.callbacks.results import run_folder
+from fewshot.learners.base import MetaLearner
+from fewshot.metrics import Estimate
+
+MARKED = 12  # steps up to which each has a marker
+LINE, INK, FAINT = "#0969da", "#1f2328", "#d8dee4"
+
+
+class AdaptationCurve(Callback):
+    """Draw loss and main metric against the inner step, with 95 % confidence bands.
+
+    The figure goes to TensorBoard after every validation (`val/adaptation`) and test (`test/adaptation`), the test's
+    to `adaptation.png` in the run's folder too. Learners that do not report ``loss_step0``, ``loss_step1``, ... have
+    none.
+    """
+
+    # After the learner's own `on_..._epoch_end`, which makes the estimates.
+    @rank_zero_only
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Send the figure to TensorBoard."""
+        if not trainer.sanity_checking:
+            self._figure(trainer, pl_module, "val")
+
+    @rank_zero_only
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Send the figure to TensorBoard and save it."""
+        if (figure := self._figure(trainer, pl_module, "test")) is not None:
+            folder = run_folder(trainer)
+            folder.mkdir(parents=True, exist_ok=True)
+            figure.savefig(folder / "adaptation.png", dpi=150)
+
+    def _figure(self, trainer: L.Trainer, learner: L.LightningModule, stage: str) -> Figure | None:
+        if not isinstance(learner, MetaLearner):
+            return None
+        curves = adaptation_curves(learner.estimates[stage], learner.task.monitor[0])
+        if not curves:
+            return None
+        figure = draw_curves(curves)
+        if isinstance(trainer.logger, TensorBoardLogger):
+            trainer.logger.experiment.add_figure(f"{stage}/adaptation", figure, trainer.global_step, close=False)
+        return figure
+
+
+def adaptation_curves(estimates: dict[str, Estimate], metric: str) -> dict[str, list[Estimate]]:
+    """The estimates of `metric` and of the loss after 0, 1, ... inner steps; empty where there are none.
+
+    A loss that is the metric itself (the mean squared error) is left out.
+    """
+    curves: dict[str, list[Estimate]] = {}
+    for name in (metric, "loss"):
+        steps = sum(key.startswith(f"{name}_step") for key in estimates)
+        curve = [estimates[f"{name}_step{step}"] for step in range(steps)]
+        if curve and [estimate.mean for estimate in curve] not in [
+            [e.mean for e in other] for other in curves.values()
+        ]:
+            curves[name] = curve
+    return curves
+
+
+def draw_curves(curves: dict[str, list[Estimate]]) -> Figure:
+    """A panel for each curve, accuracies in per cent; the values at both ends are written out.
+
+    Args:
+        curves: estimates after 0, 1, ..., K inner steps, by the name of the quantity.
+    """
+    figure = Figure(figsize=(0.4 + 4.2 * len(curves), 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for column, (name, curve) in enumerate(curves.items(), start=1):
+        _draw(figure.add_subplot(1, len(curves), column), name, curve)
+    return figure
+
+
+def _draw(axis: Axes, name: str, curve: list[Estimate]) -> None:
+    percent = name.startswith("accuracy")
+    scale = 100.0 if percent else 1.0
+    means = [scale * mean for mean, _ in curve]
+    low = [scale * (mean - ci95) for mean, ci95 in curve]
+    high = [scale * (mean + ci95) for mean, ci95 in curve]
+    steps = list(range(len(curve)))
+    axis.fill_between(steps, low, high, color=LINE, alpha=0.18, linewidth=0)
+    axis.plot(steps, means, color=LINE, linewidth=1.8, marker="o" if len(steps) <= MARKED else "", markersize=4.5)
+    # On the outer side of the bend, where no text lies on the line.
+    rises = means[-1] > means[0]
+    for step, shift, side in ((0, (9, -3 if rises else 3), "left"), (steps[-1], (0, 10 if rises else -17), "right")):
+        text = f"{means[step]:.1f} %" if percent else f"{means[step]:.3g}"
+        axis.annotate(text, (step, means[step]), shift, textcoords="offset points", ha=side, fontsize=9, color=INK)
+    axis.set_title(f"{name}{' in per cent' if percent else ''}, mean ± 95 % CI", loc="left", fontsize=10, color=INK)
+    axis.set_xlabel("inner step", color=INK)
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
+    axis.margins(x=0.06, y=0.16)
+    axis.grid(axis="y", color=FAINT, linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.tick_params(length=0, labelsize=9, colors=INK)
+    for side in ("top", "right", "left"):
+        axis.spines[side].set_visible(False)
+    axis.spines["bottom"].set_color(FAINT)
