@@ -60,10 +60,15 @@ class Compiler:
             with torch.autocast(device, enabled=False), torch._dynamo.config.patch(optimize_ddp=False):
                 leaves = graph(*tensors)
         except TorchDynamoException as error:
-            reason = str(error).strip().splitlines()[0]
-            raise FewshotError(f"compile: true does not work here ({reason}); set compile: false") from error
+            raise FewshotError(f"compile: true does not work here ({_reason(error)}); set compile: false") from error
         result: Result = tree_unflatten(list(leaves), result_tree)
         return result
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what the compiler's own error was, below the errors that it is wrapped in."""
+    cause = getattr(error, "inner_exception", None) or error.__cause__
+    return _reason(cause) if cause is not None else f"{type(error).__name__}: {error}".strip().splitlines()[0]
 
 
 def _compiled(function: Callable[[Any], Any], tensors: list[Tensor], tree: Any, backend: str) -> tuple[Any, Any]:

@@ -1,0 +1,156 @@
+"""The compiled inner loop: the real compiler on a small network; what is compiled again, and what is not."""
+
+import copy
+import logging
+import pickle
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from torch import Tensor
+
+from fewshot.backbones import MLP
+from fewshot.compilation import Compiler
+from fewshot.datamodules import SinusoidDataModule
+from fewshot.episodes import Episode, Examples, map_tensors
+from fewshot.errors import FewshotError
+from fewshot.learners import MAML, ProtoMAML
+
+ARGUMENTS: dict[str, Any] = {"inner_lr": 0.1, "inner_steps": 2, "episode_parallel": "loop"}
+
+
+def make(**arguments: Any) -> MAML:
+    torch.manual_seed(0)
+    return MAML(MLP(1, (4,), norm="layer"), task={"kind": "regression"}, **ARGUMENTS, **arguments).double()
+
+
+def meta_batch(support: int = 3) -> Episode:
+    data = SinusoidDataModule(shot=support, queries=4, meta_batch_size=2, train_episodes=2)
+    data.setup("fit")
+    batch: Episode = next(iter(data.train_dataloader()))
+    return map_tensors(Tensor.double, batch)
+
+
+def gradient(learner: MAML, batch: Episode) -> Tensor:
+    learner.zero_grad()
+    for outcome in learner.run(batch, training=True):
+        torch.autograd.backward(outcome.loss.sum())
+    return torch.cat([p.grad.flatten() for p in learner.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+def test_compiled_code_gives_the_same_meta_gradient(first_order: bool) -> None:
+    batch = meta_batch()
+    learner = make(compile=True, first_order=first_order)
+    expected = gradient(make(first_order=first_order), batch)
+    torch.testing.assert_close(gradient(learner, batch), expected, rtol=1e-10, atol=1e-12)
+    other = gradient(make(first_order=not first_order), batch)
+    assert (other - expected).abs().max() > 1e-3, "the orders differ, so that the test can tell"
+    with torch.no_grad():
+        for parameter in learner.parameters():
+            parameter.mul_(0.9)  # as an optimizer does: the compiled code reads the parameters themselves
+    changed = copy.deepcopy(learner)
+    changed.compiler = None
+    torch.testing.assert_close(gradient(learner, batch), gradient(changed, batch), rtol=1e-10, atol=1e-12)
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The graphs that were given to the compiler, which hands them back as they are."""
+    graphs: list[Any] = []
+
+    def compile(graph: Any, **options: Any) -> Any:
+        graphs.append(graph)
+        return graph
+
+    monkeypatch.setattr(torch, "compile", compile)
+    return graphs
+
+
+def test_compiles_once_for_each_shape_and_says_so(compiled: list[Any], caplog: pytest.LogCaptureFixture) -> None:
+    learner = make(compile=True)
+    with caplog.at_level(logging.INFO, "lightning.pytorch.utilities.rank_zero"):
+        gradient(learner, meta_batch())
+        gradient(learner, meta_batch())
+    assert len(compiled) == 1
+    assert [r.getMessage().split(":")[0] for r in caplog.records] == ["Compiling the inner loop"]
+    gradient(learner, meta_batch(support=2))
+    assert len(compiled) == 2
+    with torch.autocast("cpu", torch.bfloat16):
+        gradient(learner, meta_batch())
+    assert len(compiled) == 3
+    gradient(learner, meta_batch())
+    assert len(compiled) == 3
+
+
+def test_another_way_of_the_same_shapes_is_compiled_anew(compiled: list[Any]) -> None:
+    task = {"kind": "classification", "way": 2}
+    learner = ProtoMAML(MLP(1, (4,)), task=task, episode_parallel="loop", compile=True)
+    plain = ProtoMAML(MLP(1, (4,)), task=task, episode_parallel="loop")
+    plain.load_state_dict(learner.state_dict())
+    for labels in ([0, 0, 1, 1], [0, 1, 2, 3]):
+        examples = Examples(torch.linspace(-1, 1, 4).view(1, 4, 1), torch.tensor([labels]))
+        batch = Episode(examples, examples)
+        outcomes = [next(one.run(batch, training=True)) for one in (learner, plain)]
+        torch.testing.assert_close(outcomes[0].outputs, outcomes[1].outputs)
+    assert len(compiled) == 2
+
+
+def test_autocast_is_in_the_compiled_graph(compiled: list[Any]) -> None:
+    batch = map_tensors(Tensor.float, meta_batch())
+    learner, plain = make(compile=True).float(), make().float()
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = gradient(plain, batch)
+        gradient(plain, batch)
+        found = gradient(learner, batch)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
+    assert any("bfloat16" in str(node.args) + str(node.kwargs) for node in compiled[0].graph.nodes)
+
+
+def test_copies_of_a_learner_compile_for_themselves(compiled: list[Any]) -> None:
+    learner = make(compile=True)
+    expected = gradient(learner, meta_batch())
+    twin = copy.deepcopy(learner)
+    assert torch.equal(gradient(twin, meta_batch()), expected)
+    assert len(compiled) == 2
+    assert isinstance(pickle.loads(pickle.dumps(learner.compiler)), Compiler)
+
+
+def test_a_compiler_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(graph: Any, inputs: Any) -> Any:
+        raise RuntimeError("no working C++ compiler found")
+
+    learner = make(compile=True)
+    assert learner.compiler is not None
+    learner.compiler.backend = fail  # type: ignore[assignment]
+    with pytest.raises(FewshotError, match=r"compile: true does not work here \(.*C\+\+.*\); set compile: false"):
+        gradient(learner, meta_batch())
+
+
+def test_a_compiled_training_ends_in_the_weights_of_a_plain_one(compiled: list[Any]) -> None:
+    def trained(compile: bool) -> Tensor:
+        data = SinusoidDataModule(shot=3, queries=4, meta_batch_size=2, train_episodes=10, val_episodes=2)
+        torch.manual_seed(0)
+        learner = MAML(MLP(1, (4,)), task=data.task, compile=compile, **ARGUMENTS)
+        trainer = L.Trainer(
+            max_epochs=1, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+            enable_checkpointing=False,
+        )  # fmt: skip
+        trainer.fit(learner, data)
+        return torch.cat([p.detach().flatten() for p in learner.parameters()])
+
+    torch.testing.assert_close(trained(True), trained(False), rtol=1e-5, atol=1e-6)
+    assert len(compiled) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"compile": True}, "episode_parallel is loop and compile is True; set"),
+        ({"episode_parallel": "vmap"}, "episode_parallel is vmap and compile is False; set"),
+    ],
+)
+def test_checkpointing_is_neither_compiled_nor_vmapped(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(FewshotError, match=message):
+        MAML(MLP(1), task={"kind": "regression"}, checkpoint_inner_steps=True, **{**ARGUMENTS, **arguments})
