@@ -4,8 +4,9 @@ from fewshot.backbones.base import Backbone
 from fewshot.backbones.conv4 import Conv4
 from fewshot.backbones.mlp import MLP
 from fewshot.backbones.pixels import Pixels
+from fewshot.backbones.resnet12 import ResNet12
 from fewshot.backbones.text import BagOfWords, TextCNN
 from fewshot.backbones.tf_idf import TfIdf
 from fewshot.backbones.weighted_bag import WeightedBag
 
-__all__ = ["MLP", "Backbone", "BagOfWords", "Conv4", "Pixels", "TextCNN", "TfIdf", "WeightedBag"]
+__all__ = ["MLP", "Backbone", "BagOfWords", "Conv4", "Pixels", "ResNet12", "TextCNN", "TfIdf", "WeightedBag"]
