@@ -4,7 +4,8 @@ from importlib.metadata import version
 
 __version__ = version("fewshot")
 
-from fewshot.backbones import MLP, Backbone, BagOfWords, Conv4, Pixels, TextCNN, TfIdf, WeightedBag
+from fewshot.attacks import FGSM, PGD, Attack
+from fewshot.backbones import MLP, Backbone, BagOfWords, Conv4, Pixels, ResNet12, TextCNN, TfIdf, WeightedBag
 from fewshot.datamodules import (
     CLINC150DataModule,
     GlyphsDataModule,
@@ -16,14 +17,34 @@ from fewshot.datamodules import (
 )
 from fewshot.episodes import Episode, Examples
 from fewshot.errors import FewshotError
-from fewshot.learners import ANIL, BOIL, FOMAML, MAML, MetaLearner, MetaSGD, ProtoMAML, PrototypicalNetwork
+from fewshot.learners import (
+    ADML,
+    ANIL,
+    BOIL,
+    CAVIA,
+    FOMAML,
+    IMAML,
+    MAML,
+    MAMLPlusPlus,
+    MetaLearner,
+    MetaSGD,
+    ProtoMAML,
+    PrototypicalNetwork,
+    Reptile,
+)
 
 __all__ = [
+    "ADML",
     "ANIL",
     "BOIL",
+    "CAVIA",
+    "FGSM",
     "FOMAML",
+    "IMAML",
     "MAML",
     "MLP",
+    "PGD",
+    "Attack",
     "Backbone",
     "BagOfWords",
     "CLINC150DataModule",
@@ -34,12 +55,15 @@ __all__ = [
     "GlyphsDataModule",
     "HarmonicDataModule",
     "ImageFolderDataModule",
+    "MAMLPlusPlus",
     "MetaLearner",
     "MetaSGD",
     "OmniglotDataModule",
     "Pixels",
     "ProtoMAML",
     "PrototypicalNetwork",
+    "Reptile",
+    "ResNet12",
     "SinusoidAndLineDataModule",
     "SinusoidDataModule",
     "TextCNN",

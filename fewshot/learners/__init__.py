@@ -3,21 +3,31 @@
 from fewshot.learners.base import MetaLearner
 from fewshot.learners.metric.base import MetricLearner
 from fewshot.learners.metric.prototypical_network import PrototypicalNetwork
+from fewshot.learners.optimization.adml import ADML
 from fewshot.learners.optimization.anil import ANIL, BOIL
 from fewshot.learners.optimization.base import OptimizationLearner
+from fewshot.learners.optimization.cavia import CAVIA
+from fewshot.learners.optimization.imaml import IMAML
 from fewshot.learners.optimization.maml import FOMAML, MAML
+from fewshot.learners.optimization.maml_plus_plus import MAMLPlusPlus
 from fewshot.learners.optimization.meta_sgd import MetaSGD
 from fewshot.learners.optimization.proto_maml import ProtoMAML
+from fewshot.learners.optimization.reptile import Reptile
 
 __all__ = [
+    "ADML",
     "ANIL",
     "BOIL",
+    "CAVIA",
     "FOMAML",
+    "IMAML",
     "MAML",
+    "MAMLPlusPlus",
     "MetaLearner",
     "MetaSGD",
     "MetricLearner",
     "OptimizationLearner",
     "ProtoMAML",
     "PrototypicalNetwork",
+    "Reptile",
 ]

@@ -10,11 +10,13 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from fewshot.attacks import Attack
 from fewshot.backbones.base import Backbone
 from fewshot.compilation import Compiler
 from fewshot.engine import How, Parallel, choose, map_episodes
 from fewshot.episodes import Episode, Examples, Inputs, map_tensors
 from fewshot.errors import FewshotError
+from fewshot.hyperparameters import build
 from fewshot.inner_loop import Rate, Weights, gradient_steps
 from fewshot.learners.base import BatchNormPolicy, MetaLearner, Outcome, evaluation_mode
 from fewshot.normalization import EpisodeNorm, Statistics, forget_running_statistics
@@ -69,6 +71,8 @@ class OptimizationLearner(MetaLearner):
         checkpoint_inner_steps: keep the weights after each inner step in memory instead of its activations, which the
             backward pass computes again: less memory, more time. Needs `episode_parallel: loop`, uncompiled.
         batchnorm: statistics at evaluation, `transductive` or `inductive`; see above.
+        attack: evaluation also attacks the queries, through the adapted weights, and reports ``accuracy_adversarial``
+            (each metric of the task, and the loss); `FGSM`, `PGD` or one of your own; None attacks nothing.
         **kwargs: arguments of `MetaLearner`.
     """
 
@@ -88,6 +92,7 @@ class OptimizationLearner(MetaLearner):
         compile: bool = False,
         checkpoint_inner_steps: bool = False,
         batchnorm: BatchNormPolicy = "transductive",
+        attack: Attack | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, batchnorm=batchnorm, **kwargs)
@@ -119,6 +124,7 @@ class OptimizationLearner(MetaLearner):
         self.inner_gradient_clip = inner_gradient_clip
         self.episode_parallel, self.episodes_per_chunk = episode_parallel, episodes_per_chunk
         self.checkpoint_inner_steps = checkpoint_inner_steps
+        self.attack: Attack | None = build(attack, Attack, "attack")
         self.compiler = Compiler() if compile else None
         self._auto: dict[str, How] = {}
         forget_running_statistics(self.backbone)
@@ -149,11 +155,22 @@ class OptimizationLearner(MetaLearner):
         return {name: parameters[name] for name in self.adapted_names}
 
     def descend(
-        self, support: Examples, weights: Weights, steps: int, rate: Rate, first_order: bool = False
+        self,
+        support: Examples,
+        weights: Weights,
+        steps: int,
+        rate: Rate,
+        first_order: bool = False,
+        fixed: Weights | None = None,
     ) -> Iterator[Weights]:
-        """Gradient descent on the mean support loss from `weights`."""
+        """Gradient descent on the mean support loss from `weights`, beside others that are `fixed`."""
+
+        def loss(fast_weights: Weights) -> Tensor:
+            outputs = self.forward_with({**(fixed or {}), **fast_weights}, support.inputs)
+            return self.task.loss(outputs, support.targets)
+
         return gradient_steps(
-            lambda fast_weights: self.task.loss(self.forward_with(fast_weights, support.inputs), support.targets),
+            loss,
             weights,
             rate,
             steps,
@@ -206,6 +223,9 @@ class OptimizationLearner(MetaLearner):
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
         """Adapt to and predict every episode; in evaluation with the whole adaptation curve among the metrics."""
         how = self._how(meta_batch)
+        if self.attack is not None and self._first_time("attack"):
+            for part in meta_batch:
+                self.attack.check(part.inputs)
         if training:
             self._check_support(meta_batch)
             key = self.training_key()
@@ -281,7 +301,26 @@ class OptimizationLearner(MetaLearner):
                 outcome = self._outcome(self.forward_with(weights, query), episode)
             curve[f"loss_step{step}"] = outcome.loss
             curve.update({f"{name}_step{step}": value for name, value in outcome.metrics.items()})
+        if self.attack is not None:
+            curve |= self._attacked(self.attack, weights, statistics, episode, norm)
         return outcome._replace(metrics=outcome.metrics | curve)
+
+    def _attacked(
+        self, attack: Attack, weights: Weights, statistics: Statistics | None, episode: Episode, norm: EpisodeNorm
+    ) -> dict[str, Tensor]:
+        """Loss and metrics on queries that are attacked through the adapted `weights`."""
+        inputs, targets = episode.query
+        assert isinstance(inputs, Tensor)  # `Attack.check` has seen to it
+
+        def outputs(inputs: Tensor) -> Tensor:
+            with _replayed(norm, statistics):
+                return self.forward_with(weights, self.embedded(inputs))
+
+        # The same random start always: results must not depend on what was evaluated before, or how many at once.
+        attacked = attack(lambda inputs: self.task.loss(outputs(inputs), targets), inputs, seed=0)
+        outcome = self._outcome(outputs(attacked), episode)
+        named = {"loss": outcome.loss, **outcome.metrics}
+        return {f"{name}_adversarial": value for name, value in named.items()}
 
     def _outcome(self, outputs: Tensor, episode: Episode) -> Outcome:
         targets = episode.query.targets
@@ -316,6 +355,11 @@ def adapted_names(network: nn.Module, adapt: Adapt) -> tuple[str, ...]:
         if not parameters[name].requires_grad:
             raise FewshotError(f"parameter {name} is frozen but should adapt; unfreeze it or leave it out of `adapt`")
     return tuple(name for name in parameters if name in chosen)
+
+
+def as_key(name: str) -> str:
+    """A parameter's name as the key of a ParameterDict, which takes no dots."""
+    return name.replace(".", "/")
 
 
 def refuse_unused(names: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from fewshot.backbones.base import Backbone
 from fewshot.episodes import Examples
 from fewshot.errors import FewshotError
 from fewshot.inner_loop import Weights
-from fewshot.learners.optimization.base import OptimizationLearner
+from fewshot.learners.optimization.base import OptimizationLearner, as_key
 
 
 class MetaSGD(OptimizationLearner):
@@ -29,18 +29,13 @@ class MetaSGD(OptimizationLearner):
         low, high = initial_rates
         if not 0 <= low <= high:
             raise FewshotError(f"initial_rates are {low} and {high}; give the smaller first, neither negative")
-        # A ParameterDict takes no dots in its keys
         self.rates = nn.ParameterDict(
             {
-                _key(name): torch.empty_like(weight).uniform_(low, high)
+                as_key(name): torch.empty_like(weight).uniform_(low, high)
                 for name, weight in self.initial_weights().items()
             }
         )
 
     def inner_loop(self, support: Examples, steps: int) -> Iterator[Weights]:
         """Gradient descent on the mean support loss, each weight at its own rate."""
-        return self.descend(support, self.initial_weights(), steps, lambda step, name: self.rates[_key(name)])
-
-
-def _key(name: str) -> str:
-    return name.replace(".", "/")
+        return self.descend(support, self.initial_weights(), steps, lambda step, name: self.rates[as_key(name)])

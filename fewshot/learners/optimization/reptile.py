@@ -1,0 +1,143 @@
+"""Reptile (Nichol, Achiam and Schulman, arXiv:1803.02999)."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+
+from fewshot.backbones.base import Backbone
+from fewshot.episodes import Episode, Examples, map_tensors
+from fewshot.errors import FewshotError
+from fewshot.inner_loop import Weights, clipped, scaled_gradient, with_gradient
+from fewshot.learners.base import Outcome
+from fewshot.learners.optimization.base import OptimizationLearner
+from fewshot.normalization import EpisodeNorm
+from fewshot.tasks import Classification
+
+BETA2, EPSILON = 0.999, 1e-8  # of Adam
+
+
+class Reptile(OptimizationLearner):
+    """Reptile: moves the initialisation towards the weights that ordinary training on a task ends at.
+
+    theta <- theta + epsilon * mean over the meta-batch of (theta' - theta), where theta' comes from `inner_steps`
+    steps on mini-batches of the support. epsilon is the rate of the outer optimizer, SGD; the paper lets it decay to
+    zero (`LinearLR`). A `meta_batch_size` of 1 is the paper's serial version. Other optimizers take theta - theta' for
+    the gradient. Nothing is differentiated twice. Paper: arXiv:1803.02999.
+
+    The query of a training episode is not learned from: it gives the logged loss and metrics. Give training more
+    examples than the test has (`train_shot` of the benchmark; the paper: 10 to 15).
+
+    Mini-batches go through the support in random order without replacement, again and again; at evaluation in a fixed
+    order that takes the classes in turn, so that results repeat. Adam has beta1 = 0; its second moment begins anew in
+    every episode, where the original code keeps it from task to task.
+
+    Args:
+        backbone: the network from inputs to features; a linear head follows it.
+        inner_optimizer: `sgd`, or `adam` with beta1 = 0.
+        inner_lr: learning rate of the inner optimizer, on the mean loss of a mini-batch.
+        inner_steps: mini-batches of the inner loop in training.
+        inner_batch: support examples of a mini-batch; None takes the whole support.
+        eval_inner_batch: the same at validation and test; None means `inner_batch`.
+        optimizer: makes the outer optimizer from the parameters; the rate of SGD is epsilon.
+        **kwargs: arguments of `OptimizationLearner`, without `checkpoint_inner_steps`.
+    """
+
+    settles = ("checkpoint_inner_steps",)
+
+    def __init__(
+        self,
+        backbone: Backbone | nn.Module,
+        inner_optimizer: Literal["sgd", "adam"] = "adam",
+        inner_lr: float = 1e-3,
+        inner_steps: int = 5,
+        inner_batch: int | None = 10,
+        eval_inner_batch: int | None = None,
+        optimizer: OptimizerCallable = lambda parameters: torch.optim.SGD(parameters, lr=1.0),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(backbone, inner_steps=inner_steps, optimizer=optimizer, checkpoint_inner_steps=False, **kwargs)
+        for name, value in (("inner_batch", inner_batch), ("eval_inner_batch", eval_inner_batch)):
+            if value is not None and value < 1:
+                raise FewshotError(f"{name} is {value}; set {name} >= 1")
+        if inner_optimizer not in ("sgd", "adam"):
+            raise FewshotError(f"inner_optimizer is {inner_optimizer!r}; set it to sgd or adam")
+        self.inner_optimizer, self.inner_lr, self.inner_batch = inner_optimizer, inner_lr, inner_batch
+        self.eval_inner_batch = inner_batch if eval_inner_batch is None else eval_inner_batch
+
+    def training_outcome(self, episode: Episode, norm: EpisodeNorm) -> Outcome:
+        """One training episode: the query loss of the trained weights, with the gradient theta - theta'."""
+        support = Examples(self.embedded(episode.support.inputs), episode.support.targets)
+        start = self.initial_weights()
+        for weights in self.train_on(mini_batches(support, self.inner_steps, self.inner_batch, shuffled)):
+            trained = weights  # no others are kept
+        with torch.no_grad():
+            outcome = self._outcome(self.forward_with(trained, self.embedded(episode.query.inputs)), episode)
+        return outcome._replace(
+            loss=with_gradient(outcome.loss, start, {name: start[name] - trained[name] for name in start})
+        )
+
+    def inner_loop(self, support: Examples, steps: int) -> Iterator[Weights]:
+        """The inner optimizer on the mini-batches of evaluation."""
+        order = in_turn if isinstance(self.task, Classification) else as_they_come
+        return self.train_on(mini_batches(support, steps, self.eval_inner_batch, order))
+
+    def train_on(self, batches: Iterable[Examples]) -> Iterator[Weights]:
+        """Yield the weights before and after one step of the inner optimizer on each mini-batch, without a graph."""
+        weights = {name: weight.detach() for name, weight in self.initial_weights().items()}
+        squares = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+        yield weights
+        for step, batch in enumerate(batches, start=1):
+            direction = self._gradient(weights, batch)
+            if self.inner_optimizer == "adam":
+                squares = {n: BETA2 * squares[n] + (1 - BETA2) * g.square() for n, g in direction.items()}
+                correction = 1 - BETA2**step
+                direction = {n: g / ((squares[n] / correction).sqrt() + EPSILON) for n, g in direction.items()}
+            weights = {name: weight - self.inner_lr * direction[name] for name, weight in weights.items()}
+            yield weights
+
+    def _gradient(self, weights: Weights, batch: Examples) -> Weights:
+        def loss(fast_weights: Weights) -> Tensor:
+            return self.task.loss(self.forward_with(fast_weights, batch.inputs), batch.targets)
+
+        with torch.no_grad():
+            gradients = scaled_gradient(loss, weights)
+            return gradients if self.inner_gradient_clip is None else clipped(gradients, self.inner_gradient_clip)
+
+
+def mini_batches(
+    support: Examples, steps: int, size: int | None, order: Callable[[Tensor, int], Tensor]
+) -> Iterator[Examples]:
+    """Yield `steps` mini-batches of `size` examples: one pass over the support after another, each in an `order`.
+
+    Args:
+        support: the examples.
+        steps: how many.
+        size: examples of each; None yields the whole support.
+        order: from targets (S,) and a number of passes to places (passes, S).
+    """
+    if size is None:
+        yield from [support] * steps
+        return
+    passes = math.ceil(steps * size / len(support.targets))
+    for places in order(support.targets, passes).flatten()[: steps * size].view(steps, size):
+        yield map_tensors(lambda tensor: tensor[places], support)  # noqa: B023  # used at once
+
+
+def shuffled(targets: Tensor, passes: int) -> Tensor:
+    """Places (passes, S), each pass in a random order of its own; also in each episode under vmap."""
+    return torch.rand(passes, len(targets), device=targets.device).argsort(-1)
+
+
+def as_they_come(targets: Tensor, passes: int) -> Tensor:
+    """Places (passes, S), each pass in the order of the examples."""
+    return torch.arange(len(targets), device=targets.device).expand(passes, -1)
+
+
+def in_turn(targets: Tensor, passes: int) -> Tensor:
+    """Places (passes, S), each pass taking one example of every class, then the next of every class."""
+    earlier = (targets[:, None] == targets).tril(-1).sum(1)  # of the same class
+    return earlier.argsort(stable=True).expand(passes, -1)

@@ -1,0 +1,290 @@
+"""Reptile against torch.optim on a plain copy of the network, in float64: the update, mini-batches, evaluation."""
+
+import copy
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LinearLR
+
+from fewshot.backbones import MLP, Conv4
+from fewshot.compilation import Compiler
+from fewshot.datamodules import SinusoidDataModule
+from fewshot.engine import Parallel
+from fewshot.episodes import Episode, Examples, episode, map_tensors
+from fewshot.errors import FewshotError
+from fewshot.learners import Reptile
+from fewshot.learners.optimization import reptile
+from fewshot.learners.optimization.reptile import in_turn, mini_batches, shuffled
+
+WAY, SHOT, QUERIES, EPISODES, LR, STEPS, BATCH = 3, 3, 2, 3, 0.02, 4, 4
+CLASSIFICATION = {"kind": "classification", "way": WAY}
+Optimizer = Literal["sgd", "adam"]
+
+
+# ---------------------------------------------------------------- the reference: torch.optim on a copy
+
+
+def places(support: Examples, passes: int) -> list[int]:
+    """An order that the examples themselves give, another in every pass; the tests put it in place of chance."""
+    return data_order(support.targets, passes).flatten().tolist()
+
+
+def data_order(targets: Tensor, passes: int) -> Tensor:
+    keys = (torch.arange(passes)[:, None] * 5.3 + torch.arange(len(targets)) * 1.7 + targets.double().sum()).sin()
+    return keys.argsort(-1)
+
+
+def trained(
+    learner: Reptile, support: Examples, order: list[int], steps: int = STEPS, size: int | None = BATCH
+) -> nn.Sequential:
+    """A copy of the network, trained on a support set by torch's own optimizer."""
+    network = nn.Sequential(copy.deepcopy(learner.backbone), copy.deepcopy(learner.head))
+    optimizer = (
+        torch.optim.Adam(network.parameters(), LR, betas=(0.0, 0.999))
+        if learner.inner_optimizer == "adam"
+        else torch.optim.SGD(network.parameters(), LR)
+    )
+    measure: Any = F.cross_entropy if learner.task.kind == "classification" else F.mse_loss
+    for step in range(steps):
+        chosen = order[step * size : (step + 1) * size] if size else range(len(support.targets))
+        index = torch.tensor(chosen)
+        assert len(index) == (size or len(support.targets))
+        optimizer.zero_grad()
+        measure(network(support.inputs[index]), support.targets[index]).backward()  # type: ignore[index]
+        optimizer.step()
+    return network
+
+
+def flat(values: Any) -> Tensor:
+    return torch.cat([value.detach().flatten() for value in values])
+
+
+def make(inner_optimizer: Optimizer, **kwargs: Any) -> Reptile:
+    torch.manual_seed(0)
+    arguments: dict[str, Any] = {"inner_lr": LR, "inner_steps": STEPS, "inner_batch": BATCH} | kwargs
+    learner = Reptile(Conv4(2, 16, width=4), task=CLASSIFICATION, inner_optimizer=inner_optimizer, **arguments).double()
+    for name, parameter in learner.named_parameters():
+        if ".1." in name:  # scales and shifts that matter
+            nn.init.normal_(parameter, mean=1.0 if name.endswith("weight") else 0.0, std=0.3)
+    return learner
+
+
+@pytest.fixture
+def batch() -> Episode:
+    torch.manual_seed(1)
+
+    def examples(a_class: int) -> Examples:
+        images = torch.rand(EPISODES, WAY * a_class, 2, 16, 16, dtype=torch.float64)
+        return Examples(images, torch.arange(WAY).repeat_interleave(a_class).expand(EPISODES, -1))
+
+    return Episode(examples(SHOT), examples(QUERIES))
+
+
+@pytest.fixture
+def no_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reptile, "shuffled", data_order)
+
+
+def step(learner: Reptile, batch: Episode) -> tuple[Tensor, Tensor]:
+    """The weights after one outer step of the class's own default or given optimizer, and the logged losses."""
+    optimizer = learner.optimizer(learner.parameters())
+    losses = []
+    for outcome in learner.run(batch, training=True):
+        torch.autograd.backward(outcome.loss.sum() / len(batch.query.targets))
+        losses.append(outcome.loss.detach())
+    optimizer.step()
+    return flat(learner.parameters()), torch.cat(losses)
+
+
+def distance(one: Tensor, two: Tensor) -> float:
+    return ((one - two).abs().max() / two.abs().max()).item()
+
+
+# ---------------------------------------------------------------- the update
+
+
+@pytest.mark.parametrize("inner_batch", [BATCH, None, 2 * WAY * SHOT + 1], ids=["batch", "whole", "larger"])
+@pytest.mark.parametrize("parallel", ["loop", "vmap"])
+@pytest.mark.parametrize("inner_optimizer", ["sgd", "adam"])
+def test_the_pseudo_gradient_is_the_mean_way_back_to_the_start(
+    inner_optimizer: Optimizer, parallel: Parallel, inner_batch: int | None, batch: Episode, no_chance: None
+) -> None:
+    learner = make(inner_optimizer, inner_batch=inner_batch, episode_parallel=parallel)
+    start = flat(learner.parameters())
+    ends, losses = [], []
+    for i in range(EPISODES):
+        support, query = episode(batch, i)
+        network = trained(learner, support, places(support, 99), size=inner_batch)
+        ends.append(flat(network.parameters()))
+        losses.append(F.cross_entropy(network(query.inputs), query.targets).detach())
+    _, logged = step(learner, batch)
+    gradient = torch.cat([p.grad.flatten() for p in learner.parameters() if p.grad is not None])
+    assert distance(gradient, start - torch.stack(ends).mean(0)) < 1e-9
+    assert distance(logged, torch.stack(losses)) < 1e-9
+
+
+@pytest.mark.parametrize("episodes", [1, EPISODES])
+@pytest.mark.parametrize("epsilon", [None, 0.25])
+def test_sgd_makes_the_papers_update(epsilon: float | None, episodes: int, batch: Episode, no_chance: None) -> None:
+    kwargs = {} if epsilon is None else {"optimizer": lambda p: torch.optim.SGD(p, lr=epsilon)}
+    learner = make("adam", **kwargs)
+    start = flat(learner.parameters())
+    some = map_tensors(lambda tensor: tensor[:episodes], batch)
+    supports = [episode(some, i).support for i in range(episodes)]
+    ends = torch.stack([flat(trained(learner, s, places(s, 9)).parameters()) for s in supports])
+    expected = start + (epsilon or 1.0) * (ends - start).mean(0)  # one episode: the serial update
+    assert distance(step(learner, some)[0] - start, expected - start) < 1e-9
+
+
+def test_it_is_the_sum_of_the_gradients_along_the_way(batch: Episode) -> None:
+    learner = make("sgd", inner_batch=None, inner_steps=1, optimizer=lambda p: torch.optim.SGD(p, lr=1.0))
+    support = episode(batch, 0).support
+    loss = F.cross_entropy(learner.network(support.inputs), support.targets)
+    expected = flat(torch.autograd.grad(loss, list(learner.parameters())))
+    for outcome in learner.run(map_tensors(lambda tensor: tensor[:1], batch), training=True):
+        torch.autograd.backward(outcome.loss.sum())
+    gradient = torch.cat([p.grad.flatten() for p in learner.parameters() if p.grad is not None])
+    assert distance(gradient, LR * expected) < 1e-9  # one step: joint training, as the paper says
+
+
+def test_a_step_is_clipped(batch: Episode) -> None:
+    whole, cut = (make("sgd", inner_steps=1, inner_batch=None, inner_gradient_clip=clip) for clip in (None, 1e-3))
+    one = map_tensors(lambda tensor: tensor[:1], batch)
+    starts = [flat(learner.parameters()) for learner in (whole, cut)]
+    moves = [step(learner, one)[0] - start for learner, start in zip((whole, cut), starts, strict=True)]
+    assert distance(moves[1] * moves[0].norm() / moves[1].norm(), moves[0]) < 1e-9
+    assert moves[1].norm().item() == pytest.approx(LR * 1e-3, rel=1e-9)
+
+
+def test_serial_training_with_epsilon_to_zero(tmp_path: Path) -> None:
+    def make_data() -> SinusoidDataModule:
+        return SinusoidDataModule(
+            shot=5, train_shot=8, queries=4, meta_batch_size=1, train_episodes=3, val_episodes=1, test_episodes=1
+        )
+
+    torch.manual_seed(0)
+    learner = Reptile(
+        MLP(1, (7, 5)), task=make_data().task, inner_lr=LR, inner_batch=None, inner_steps=STEPS,
+        optimizer=lambda p: torch.optim.SGD(p, lr=0.5),
+        lr_scheduler=lambda optimizer: LinearLR(optimizer, 1.0, 0.0, total_iters=3),
+    )  # fmt: skip
+    written_out = copy.deepcopy(learner).double()
+    trainer = L.Trainer(
+        max_epochs=1, accelerator="cpu", precision="64-true", logger=False, enable_progress_bar=False,
+        enable_model_summary=False, enable_checkpointing=False, default_root_dir=tmp_path,
+    )  # fmt: skip
+    trainer.fit(learner, make_data())
+    for k, meta_batch in enumerate(make_data().train_dataloader()):
+        support = map_tensors(lambda tensor: tensor.double(), episode(meta_batch, 0).support)
+        assert support.targets.shape == (8, 1)
+        end = trained(written_out, support, [], size=None)
+        with torch.no_grad():
+            for theta, theta_prime in zip(written_out.parameters(), end.parameters(), strict=True):
+                theta.add_(theta_prime - theta, alpha=0.5 * (1 - k / 3))
+    assert k == 2
+    assert distance(flat(learner.parameters()), flat(written_out.parameters())) < 1e-9
+
+
+def test_it_compiles(no_chance: None) -> None:
+    half = Examples(torch.randn(2, 4, 1), torch.randn(2, 4, 1))
+    steps = []
+    for compiler in (Compiler("aot_eager"), None):
+        torch.manual_seed(0)
+        learner = Reptile(MLP(1, (5,)), task={"kind": "regression"}, inner_steps=2, inner_batch=3).double()
+        learner.compiler = compiler
+        double = map_tensors(lambda tensor: tensor.double(), Episode(half, half))
+        start = flat(learner.parameters())
+        steps.append(step(learner, double)[0] - start)
+    assert distance(*steps) < 1e-9
+
+
+# ---------------------------------------------------------------- mini-batches
+
+
+def test_training_passes_through_the_support_again_and_again_in_random_order() -> None:
+    torch.manual_seed(0)
+    targets = torch.zeros(4, 6)
+    orders = torch.func.vmap(lambda t: shuffled(t, 3), randomness="different")(targets)
+    assert orders.shape == (4, 3, 6)
+    assert (orders.sort(-1).values == torch.arange(6)).all()
+    assert len({tuple(order.tolist()) for order in orders.view(12, 6)}) == 12
+    support = Examples(torch.arange(5.0)[:, None], torch.arange(5))
+    drawn = list(mini_batches(support, 4, 3, shuffled))
+    assert [len(batch.targets) for batch in drawn] == [3] * 4
+    assert sorted(torch.cat([batch.targets for batch in drawn])[:5].tolist()) == [0, 1, 2, 3, 4]  # without replacement
+    assert sorted(torch.cat([batch.targets for batch in drawn])[5:10].tolist()) == [0, 1, 2, 3, 4]
+    assert all(torch.equal(batch.inputs[:, 0].long(), batch.targets) for batch in drawn)  # type: ignore[index]
+
+
+def test_evaluation_takes_the_classes_in_turn() -> None:
+    assert in_turn(torch.tensor([0, 0, 1, 1, 2, 2]), 2).tolist() == [[0, 2, 4, 1, 3, 5]] * 2
+    assert in_turn(torch.tensor([2, 0, 0, 1, 2, 0]), 1).tolist() == [[0, 1, 3, 2, 4, 5]]
+    tokens = {"tokens": torch.arange(6)[:, None]}  # inputs may be a dict
+    batches = list(mini_batches(Examples(tokens, torch.tensor([0, 0, 1, 1, 2, 2])), 3, 3, in_turn))
+    assert [batch.targets.tolist() for batch in batches] == [[0, 1, 2]] * 3
+    inputs = [batch.inputs["tokens"].flatten().tolist() for batch in batches]  # type: ignore[index]
+    assert inputs == [[0, 2, 4], [1, 3, 5], [0, 2, 4]]
+
+
+# ---------------------------------------------------------------- evaluation
+
+
+@pytest.mark.parametrize("policy", ["transductive", "inductive"])
+@pytest.mark.parametrize("parallel", ["loop", "vmap"])
+@pytest.mark.parametrize("inner_optimizer", ["sgd", "adam"])
+def test_evaluation_is_adapt_and_predict_of_each_episode(
+    inner_optimizer: Optimizer, parallel: Parallel, policy: str, batch: Episode
+) -> None:
+    learner = make(
+        inner_optimizer, batchnorm=policy, eval_inner_steps=5, eval_inner_batch=WAY, episode_parallel=parallel
+    )
+    outcome = learner.evaluate(batch)
+    torch.manual_seed(7)
+    assert torch.equal(learner.evaluate(batch).outputs, outcome.outputs)  # no chance
+    assert {f"accuracy_step{k}" for k in range(6)} < set(outcome.metrics)
+    for i in range(EPISODES):
+        support, query = episode(batch, i)
+        outputs = learner.predict(learner.adapt(support), query.inputs)
+        torch.testing.assert_close(outcome.outputs[i], outputs, rtol=1e-10, atol=1e-10)
+        if policy == "transductive":
+            order = [shot + SHOT * label for shot in range(SHOT) for label in range(WAY)]
+            network = trained(learner, support, order * 2, steps=5, size=WAY)
+            assert distance(outputs, network(query.inputs).detach()) < 1e-9
+
+
+def test_regression_is_evaluated_on_the_points_as_they_come() -> None:
+    torch.manual_seed(0)
+    learner = Reptile(MLP(1, (5,)), task={"kind": "regression"}, inner_lr=LR, inner_batch=2).double()
+    support = Examples(torch.randn(4, 1, dtype=torch.float64), torch.randn(4, 1, dtype=torch.float64))
+    network = trained(learner, support, list(range(4)) * 3, steps=5, size=2)
+    x = torch.randn(3, 1, dtype=torch.float64)
+    assert distance(learner.predict(learner.adapt(support), x), network(x).detach()) < 1e-9
+
+
+def test_a_checkpoint_rebuilds_its_learner(tmp_path: Path, batch: Episode) -> None:
+    learner = make("adam", eval_inner_batch=5, eval_inner_steps=3).float()
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
+    trainer.strategy.connect(learner)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    loaded = Reptile.load_from_checkpoint(tmp_path / "a.ckpt")
+    small = map_tensors(lambda tensor: tensor.float() if tensor.is_floating_point() else tensor, batch)
+    assert torch.equal(loaded.eval().evaluate(small).outputs, learner.eval().evaluate(small).outputs)
+    assert loaded.eval_inner_batch == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"inner_batch": 0}, r"inner_batch is 0; set inner_batch >= 1"),
+        ({"eval_inner_batch": 0}, r"eval_inner_batch is 0; set eval_inner_batch >= 1"),
+        ({"inner_optimizer": "rmsprop"}, r"inner_optimizer is 'rmsprop'; set it to sgd or adam"),
+    ],
+)
+def test_bad_arguments_are_errors(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(FewshotError, match=message):
+        Reptile(MLP(1), task=CLASSIFICATION, **arguments)
