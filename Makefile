@@ -33,8 +33,10 @@ format: dev  ## format the code and mend what the linter can
 	$(BIN)/ruff check --fix .
 
 bench: install  ## print the speed measurements
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python benchmarks/loading.py
 	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/peers.py
 
 clean:  ## remove what was built, but for .venv and lightning_logs
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
