@@ -179,7 +179,10 @@ PATTERNS: tuple[tuple[str, Say], ...] = (
     (r"class_path '([\w.]+)': Option '([\w.]+)' is not accepted", _wrong_option),
     (r"Option '([\w.]+)' is not accepted\. Got value: Namespace\(class_path='([\w.]+)'", _wrong_callable_option),
     (r"Expected a dot import path string: (\w+)", _wrong_class),
-    (r"Multiple subclasses with name (\w+)\.", _wrong_class),
+    (
+        r"Multiple subclasses with name (\w+)\.",
+        lambda m: f"several classes are named {m.group(1)!r}; give the full import path of the one you mean",
+    ),
     (r"does not accept (?:option|key) '([\w.]+)'", _wrong_key),
     (r"unrecognized arguments: --?([\w.]+)", _wrong_key),
     (

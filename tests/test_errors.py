@@ -12,6 +12,7 @@ from commands import FEW, QUIET, SINUSOID, fit
 from fakes import fake_clinc150, fake_image_folder
 
 from fewshot.errors import FewshotError
+from fewshot.learners import MAML
 from fewshot.main import main
 from fewshot.messages import nearest, one_line
 
@@ -108,6 +109,20 @@ def test_one_line(
     if "Omniglot" in message:
         monkeypatch.setenv("FEWSHOT_DATA", str(tmp_path))  # without the cache that other tests have filled
     assert message in refusal(*args)
+
+
+class Twin(MAML):
+    pass
+
+
+class Elsewhere:
+    class Twin(MAML):
+        pass
+
+
+def test_a_short_name_that_means_several_classes(refusal: Refusal) -> None:
+    message = refusal("--model=Twin", "--model.backbone=MLP", "--data=SinusoidDataModule")
+    assert message == "several classes are named 'Twin'; give the full import path of the one you mean"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -60,7 +60,7 @@ def test_it_is_an_error_with_prototypes_for_a_head_too() -> None:
         learner.run(Episode(half, half), training=True)
 
 
-class Reptile(OptimizationLearner):
+class OwnGradient(OptimizationLearner):
     """Moves towards the adapted weights, by a gradient of its own making that has a value for every weight."""
 
     def inner_loop(self, support: Examples, steps: int) -> Iterator[Weights]:
@@ -76,8 +76,8 @@ class Reptile(OptimizationLearner):
 
 def test_it_is_an_error_for_learners_that_make_their_gradient_themselves() -> None:
     with pytest.raises(FewshotError, match=r"^backbone.classifier.weight, backbone.classifier.bias get no gradient"):
-        fit(Reptile(Leftover(), task=REGRESSION, episode_parallel="loop"))
-    fit(Reptile(MLP(1, (5,)), task=REGRESSION, episode_parallel="loop"))
+        fit(OwnGradient(Leftover(), task=REGRESSION, episode_parallel="loop"))
+    fit(OwnGradient(MLP(1, (5,)), task=REGRESSION, episode_parallel="loop"))
 
 
 @pytest.mark.parametrize(("cls", "adapt"), [(ANIL, None), (MAML, ["backbone.layers", "head"])])
