@@ -16,14 +16,16 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from fewshot.attacks import FGSM
 from fewshot.backbones import MLP, Conv4, ResNet12
 from fewshot.compilation import Compiler
 from fewshot.engine import Parallel
 from fewshot.episodes import Episode, Examples, episode
-from fewshot.learners import ANIL, BOIL, MAML, MAMLPlusPlus, MetaSGD, OptimizationLearner, ProtoMAML
+from fewshot.learners import ADML, ANIL, BOIL, CAVIA, MAML, MAMLPlusPlus, MetaSGD, OptimizationLearner, ProtoMAML
 from fewshot.normalization import EpisodeNorm
 
 WAY, QUERIES, EPISODES, STEPS, SIZE = 3, 2, 2, 2, 16
+EPSILON, CONTEXT = 0.05, 3
 LR = 0.1  # small enough that no unit of a network switches on or off within a finite difference
 Weights = dict[str, Tensor]
 
@@ -78,6 +80,8 @@ RECURRENT: dict[str, Callable[[], nn.Module]] = {
     "GRU": lambda: Recurrent(nn.GRU),
     "LSTM": lambda: Recurrent(nn.LSTM),
 }
+FILM = {"Conv4": "blocks.2.2", "ResNet12": "blocks.2"}
+"""The module behind which CAVIA scales and shifts; in the other networks its context enters the first layer."""
 
 
 # ---------------------------------------------------------------- the algorithms, written out
@@ -153,6 +157,41 @@ def maml_plus_plus(net: Plain, p: Weights, support: Examples, query: Examples) -
     return net.loss(w | norms, query)
 
 
+def adml(net: Plain, p: Weights, support: Examples, query: Examples) -> Tensor:
+    def attacked(examples: Examples) -> Examples:
+        assert isinstance(examples.inputs, Tensor)
+        images = examples.inputs.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(net.loss(p, Examples(images, examples.targets)), images)
+        return Examples((images + EPSILON * slope.sign()).clamp(0, 1).detach(), examples.targets)
+
+    clean, adversarial = descend(net, p, support), descend(net, p, attacked(support))
+    return (net.loss(adversarial, query) + net.loss(clean, attacked(query))) / 2
+
+
+def cavia(net: Plain, p: Weights, support: Examples, query: Examples) -> Tensor:
+    w = {name: value for name, value in p.items() if not name.startswith("context.")}
+
+    def loss(phi: Tensor, examples: Examples) -> Tensor:
+        def scaled(layer: nn.Module, inputs: Any, maps: Tensor) -> Tensor:
+            gamma, beta = (p["context.linear.weight"] @ phi + p["context.linear.bias"]).chunk(2)
+            return gamma[:, None, None] * maps + beta[:, None, None]
+
+        def added(layer: nn.Module, inputs: Any, outputs: Tensor) -> Tensor:
+            return outputs + p["context.weight"] @ phi
+
+        place = FILM.get(type(net.backbone).__name__)
+        first = next(module for module in net.backbone.modules() if isinstance(module, nn.Linear | nn.Conv2d))
+        layer = first if place is None else net.backbone.get_submodule(place)
+        with layer.register_forward_hook(added if place is None else scaled):
+            return net.loss(w, examples)
+
+    phi = torch.zeros(CONTEXT, dtype=torch.float64, requires_grad=True)
+    for _ in range(STEPS):
+        (gradient,) = torch.autograd.grad(loss(phi, support), phi, create_graph=True)
+        phi = phi - LR * gradient
+    return loss(phi, query)
+
+
 class Algorithm(NamedTuple):
     """A learner, its arguments, and its query loss of one episode."""
 
@@ -163,8 +202,10 @@ class Algorithm(NamedTuple):
 
 ALGORITHMS: dict[str, Algorithm] = {
     "MAML": Algorithm(MAML, {"inner_lr": LR}, maml),
+    "ADML": Algorithm(ADML, {"inner_lr": LR, "attack": FGSM(EPSILON)}, adml),
     "ANIL": Algorithm(ANIL, {"inner_lr": LR}, anil),
     "BOIL": Algorithm(BOIL, {"inner_lr": LR}, boil),
+    "CAVIA": Algorithm(CAVIA, {"inner_lr": LR, "num_context": CONTEXT}, cavia),
     "MAMLPlusPlus": Algorithm(MAMLPlusPlus, {"inner_lr": LR}, maml_plus_plus),
     "MetaSGD": Algorithm(MetaSGD, {"initial_rates": (0.02, 0.1)}, meta_sgd),
     "ProtoMAML": Algorithm(ProtoMAML, {"inner_lr": LR}, proto_maml),
@@ -174,11 +215,14 @@ ALGORITHMS: dict[str, Algorithm] = {
 # ---------------------------------------------------------------- both sides
 
 
-def make(algorithm: str, network: Callable[[], nn.Module], parallel: Parallel) -> OptimizationLearner:
+def make(algorithm: str, network: str, parallel: Parallel) -> OptimizationLearner:
     torch.manual_seed(0)
     cls, arguments, _ = ALGORITHMS[algorithm]
+    if cls is CAVIA:
+        arguments = arguments | {"film_after": FILM.get(network)}
     task = {"kind": "classification", "way": WAY}
-    learner = cls(network(), task=task, inner_steps=STEPS, episode_parallel=parallel, **arguments).double()
+    backbone = (NETWORKS | RECURRENT)[network]()
+    learner = cls(backbone, task=task, inner_steps=STEPS, episode_parallel=parallel, **arguments).double()
     layers = (nn.BatchNorm2d, nn.LayerNorm)
     for parameter in (p for m in learner.backbone.modules() if isinstance(m, layers) for p in m.parameters()):
         parameter.data += 0.3 * torch.randn_like(parameter)  # scales and shifts that matter
@@ -250,7 +294,7 @@ def test_the_meta_gradient_is_exact(
 ) -> None:
     # What is traced is run as it is: tests/test_compilation.py makes code of it, which takes minutes for these.
     monkeypatch.setattr(torch, "compile", lambda graph, **options: graph)
-    learner = make(algorithm, NETWORKS[network], "loop")
+    learner = make(algorithm, network, "loop")
     expected = reference(algorithm, learner, batch)
     ways: tuple[Parallel, ...] = ("loop", "vmap")
     for learner.episode_parallel in ways:
@@ -267,7 +311,7 @@ def test_the_meta_gradient_is_exact(
 @pytest.mark.parametrize("network", RECURRENT)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_the_meta_gradient_through_recurrent_networks_is_exact(algorithm: str, network: str, batch: Episode) -> None:
-    learner = make(algorithm, RECURRENT[network], "auto")
+    learner = make(algorithm, network, "auto")
     expected = reference(algorithm, learner, batch)
     found = gradient(learner, batch)
     assert distance(found, expected) < 1e-9
@@ -284,7 +328,7 @@ def test_plain_vmap_is_wrong_through_affine_normalisation(
     network: str, batch: Episode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # pytorch/functorch#534, the reason for `EpisodeNorm(exact_vmap=True)`; shows too that these tests can fail
-    learner = make("MAML", NETWORKS[network], "vmap")
+    learner = make("MAML", network, "vmap")
     expected = reference("MAML", learner, batch)
     monkeypatch.setattr(EpisodeNorm, "__torch_function__", as_it_is)
     learner.episode_parallel = "loop"
@@ -297,7 +341,7 @@ def test_plain_vmap_is_wrong_through_affine_normalisation(
 @pytest.mark.parametrize("network", NETWORKS)
 def test_evaluation_is_adapt_and_predict(network: str, parallel: Parallel, batch: Episode) -> None:
     # in evaluation mode, where torch has ways of its own through a transformer
-    learner = make("MAML", NETWORKS[network], parallel).eval()
+    learner = make("MAML", network, parallel).eval()
     with torch.inference_mode():
         outputs = learner.evaluate(batch).outputs
     for i in range(EPISODES):
@@ -314,7 +358,7 @@ def test_evaluation_is_adapt_and_predict(network: str, parallel: Parallel, batch
 def test_recurrent_networks_take_the_loop_and_say_so_once(
     algorithm: str, network: str, batch: Episode, caplog: pytest.LogCaptureFixture
 ) -> None:
-    learner = make(algorithm, RECURRENT[network], "auto")
+    learner = make(algorithm, network, "auto")
     with caplog.at_level(logging.INFO, "lightning.pytorch.utilities.rank_zero"):
         gradient(learner, batch)
         learner.evaluate(batch)
@@ -323,11 +367,11 @@ def test_recurrent_networks_take_the_loop_and_say_so_once(
 
 
 def test_vmap_over_recurrent_weights_is_warned_of(batch: Episode, caplog: pytest.LogCaptureFixture) -> None:
-    learner = make("MAML", RECURRENT["GRU"], "vmap")
+    learner = make("MAML", "GRU", "vmap")
     with pytest.warns(UserWarning, match="GRU weights cannot be vmapped over: episodes run one by one"):
         one = gradient(learner, batch)
     assert torch.equal(gradient(learner, batch), one)  # a second warning would be an error
-    learner = make("MAML", RECURRENT["GRU"], "loop")
+    learner = make("MAML", "GRU", "loop")
     with caplog.at_level(logging.INFO, "lightning.pytorch.utilities.rank_zero"):
         assert torch.equal(gradient(learner, batch), one)
     assert not caplog.records, "who asked for the loop is told nothing"

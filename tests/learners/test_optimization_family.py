@@ -1,5 +1,6 @@
 """The optimization-based learners against plain autograd in float64: meta-gradients, what adapts, what is refused."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -289,3 +290,52 @@ def test_what_cannot_adapt_is_refused() -> None:
         make(MetaSGD, initial_rates=(0.2, 0.1))
     with pytest.raises(FewshotError, match=r"inner_gradient_clip is -1; set it > 0"):
         make(MAML, inner_gradient_clip=-1)
+
+
+# ---------------------------------------------------------------- a head of the user's own
+
+
+class Body(nn.Module):
+    """A backbone that ends in the first layers of what could as well be the head."""
+
+    def __init__(self, backbone: nn.Module, layers: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.layers, self.out_features = backbone, layers, 5
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        features: Tensor = self.layers(self.backbone(inputs))
+        return features
+
+
+@pytest.mark.parametrize("parallel", ["loop", "vmap"])
+@pytest.mark.parametrize("adapt", ["all", "head"])
+def test_a_head_of_several_layers_is_part_of_the_network(adapt: Any, parallel: Parallel, batch: Episode) -> None:
+    torch.manual_seed(0)
+    body, layers = Conv4(2, 16, width=4), nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Tanh())
+    last = nn.Linear(5, WAY)
+    arguments: dict[str, Any] = {"inner_lr": LR, "inner_steps": STEPS, "episode_parallel": parallel}
+    arguments["task"] = {"kind": "classification", "way": WAY}
+    one = MAML(copy.deepcopy(body), head=copy.deepcopy(nn.Sequential(layers, last)), adapt=adapt, **arguments).double()
+    names = ["all"] if adapt == "all" else ["backbone.layers", "head"]
+    other = MAML(Body(body, layers), adapt="all" if adapt == "all" else names, **arguments)
+    other.head.load_state_dict(last.state_dict())
+    other.double()
+    assert distance(gradient(one, batch), gradient(other, batch)) < 1e-12
+    assert torch.equal(one.evaluate(batch).outputs, other.evaluate(batch).outputs)
+    assert all(module.running_mean is None for module in one.head.modules() if isinstance(module, nn.BatchNorm1d))
+
+
+def test_a_head_of_other_outputs_is_refused(batch: Episode) -> None:
+    learner = MAML(Conv4(2, 16, width=4), head=nn.Linear(4, 7), task={"kind": "classification", "way": WAY}).double()
+    with pytest.raises(
+        FewshotError, match=r"^the head Linear gives 7 outputs, but the task needs 3; give its last layer that many$"
+    ):
+        gradient(learner, batch)
+
+
+def test_an_unused_layer_of_a_head_is_refused(batch: Episode) -> None:
+    head = nn.Linear(4, WAY)
+    head.add_module("leftover", nn.Linear(2, 2))
+    learner = ANIL(Conv4(2, 16, width=4), head=head, task={"kind": "classification", "way": WAY}).double()
+    with pytest.raises(FewshotError, match=r"^head.leftover.weight, head.leftover.bias get no gradient"):
+        gradient(learner, batch)

@@ -26,7 +26,7 @@ class ADML(MAML):
     theta_a on the clean queries, ``accuracy_adversarial`` that of theta_c on the attacked ones.
 
     Args:
-        backbone: the network from inputs to features; a linear head follows it.
+        backbone: the network from inputs to features.
         attack: makes the attacked examples, in training and at evaluation; None means `FGSM`.
         **kwargs: arguments of `MAML`.
     """

@@ -12,7 +12,7 @@ class ANIL(MAML):
     """ANIL: MAML whose inner loop changes the head alone; the body runs once an episode. Paper: arXiv:1909.09157.
 
     Args:
-        backbone: the network from inputs to features; a linear head follows it.
+        backbone: the network from inputs to features.
         **kwargs: arguments of `MAML`, without `adapt`.
     """
 
@@ -26,7 +26,7 @@ class BOIL(MAML):
     """BOIL: MAML whose inner loop changes the body alone, so that features must change. Paper: arXiv:2008.08882.
 
     Args:
-        backbone: the network from inputs to features; a linear head follows it.
+        backbone: the network from inputs to features.
         **kwargs: arguments of `MAML`, without `adapt`.
     """
 

@@ -57,6 +57,7 @@ class OptimizationLearner(MetaLearner):
 
     Args:
         backbone: the network from inputs to features.
+        head: the module from features (n, D) to outputs (n, output_size); None means a linear layer.
         inner_steps: gradient steps of the inner loop in training.
         eval_inner_steps: gradient steps at validation and test; None means `inner_steps`.
         adapt: which parameters the inner loop changes: `all`, the `head`, the `body` (the backbone), or a list of names
@@ -83,6 +84,7 @@ class OptimizationLearner(MetaLearner):
     def __init__(
         self,
         backbone: Backbone | nn.Module,
+        head: nn.Module | None = None,
         inner_steps: int = 1,
         eval_inner_steps: int | None = None,
         adapt: Adapt = "all",
@@ -127,18 +129,18 @@ class OptimizationLearner(MetaLearner):
         self.attack: Attack | None = build(attack, Attack, "attack")
         self.compiler = Compiler() if compile else None
         self._auto: dict[str, How] = {}
-        forget_running_statistics(self.backbone)
-        self.head = self.make_head()
+        self.head: nn.Module = self._linear_head() if head is None else build(head, nn.Module, "head")
+        self._own_head = head is None
         # Not a submodule: the parameters are registered once, as backbone.* and head.*
         object.__setattr__(self, "network", Network(self.backbone, self.head))
+        forget_running_statistics(self.network)
         self.adapted_names = adapted_names(self.network, adapt)
         self.head_only = all(name.startswith("head.") for name in self.adapted_names)
         kinds = (type(m).__name__ for m in self.network.modules() if isinstance(m, nn.RNNBase | nn.RNNCellBase))
         self._recurrent = next(kinds, None)
         self._done: set[str] = set()  # of what is said or checked once
 
-    def make_head(self) -> nn.Module:
-        """The module from features to outputs: a linear layer."""
+    def _linear_head(self) -> nn.Linear:
         features = self.backbone.out_features
         assert isinstance(features, int)
         return nn.Linear(features, self.task.output_size)
@@ -191,6 +193,11 @@ class OptimizationLearner(MetaLearner):
         else:
             outputs = functional_call(self.network, weights, (inputs,))
         assert isinstance(outputs, Tensor)
+        if self.fixed_way and outputs.shape[-1] != self.task.output_size:
+            raise FewshotError(
+                f"the head {type(self.head).__name__} gives {outputs.shape[-1]} outputs, but the task needs"
+                f" {self.task.output_size}; give its last layer that many"
+            )
         return outputs
 
     def embedded(self, inputs: Inputs) -> Inputs:
@@ -264,7 +271,7 @@ class OptimizationLearner(MetaLearner):
 
     def _check_support(self, meta_batch: Episode) -> None:
         """Once: refuse weights that should adapt but have no part in the support loss; `grad` just says 0 of them."""
-        if self.head_only or not self._first_time("support"):  # the head is the library's own, and in use
+        if (self.head_only and self._own_head) or not self._first_time("support"):  # the linear layer is in use
             return
         support = map_tensors(lambda tensor: tensor[0], meta_batch.support)
         with torch.enable_grad(), EpisodeNorm(exact_vmap=False):

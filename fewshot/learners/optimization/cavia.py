@@ -79,7 +79,7 @@ class CAVIA(OptimizationLearner):
     rate applies to the mean support loss, as in the paper's code.
 
     Args:
-        backbone: the network from inputs to features; a linear head follows it.
+        backbone: the network from inputs to features.
         num_context: values of the context (the paper: 5 for sinusoids, 100 for images).
         film_after: the module of the backbone whose output (n, C, ...) the context scales and shifts, behind its
             normalisation, which would undo it: ``blocks.2.2`` of Conv4 is the paper's place. None: the context is

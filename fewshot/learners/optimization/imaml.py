@@ -24,7 +24,7 @@ class IMAML(OptimizationLearner):
     `inner_steps`. Parameters that `adapt` leaves out get their implicit gradient too.
 
     Args:
-        backbone: the network from inputs to features; a linear head follows it.
+        backbone: the network from inputs to features.
         inner_lr: learning rate of the inner loop, on the mean support loss (the authors' code: 0.1 on Omniglot).
         inner_steps: gradient steps of the inner loop in training (the paper: 16 on 5-way, 25 on 20-way Omniglot).
         proximal: lambda, the strength of the pull towards the initialisation (the paper: 2.0 on Omniglot).

@@ -18,7 +18,7 @@ class MAML(OptimizationLearner):
     sums over classes, so that its 0.4 on 5-way episodes equals 2.0 here. Paper: arXiv:1703.03400.
 
     Args:
-        backbone: the network from inputs to features; a linear head follows it.
+        backbone: the network from inputs to features.
         inner_lr: learning rate of the inner loop, on the mean support loss.
         first_order: leave the second derivatives out of the meta-gradient (FOMAML).
         **kwargs: arguments of `OptimizationLearner`.
@@ -39,7 +39,7 @@ class FOMAML(MAML):
     """FOMAML: MAML that takes the inner gradients as constants; cheaper, often as accurate. Paper: arXiv:1703.03400.
 
     Args:
-        backbone: the network from inputs to features; a linear head follows it.
+        backbone: the network from inputs to features.
         **kwargs: arguments of `MAML`, without `first_order`.
     """
 

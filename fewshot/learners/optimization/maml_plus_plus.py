@@ -24,7 +24,7 @@ class MAMLPlusPlus(OptimizationLearner):
     epochs. The paper's accuracy is that of an ensemble of five checkpoints, which this is not.
 
     Args:
-        backbone: the network from inputs to features; a linear head follows it.
+        backbone: the network from inputs to features.
         inner_lr: learning rate of the inner loop, on the mean support loss; where the rates are learned, their start.
         inner_steps: gradient steps of the inner loop in training.
         multi_step_loss: in the first `multi_step_share` of training, weigh the query losses after all inner steps, at

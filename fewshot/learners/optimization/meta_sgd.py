@@ -17,7 +17,7 @@ class MetaSGD(OptimizationLearner):
     """Meta-SGD: MAML that learns the inner learning rate of every single weight too. Paper: arXiv:1707.09835.
 
     Args:
-        backbone: the network from inputs to features; a linear head follows it.
+        backbone: the network from inputs to features.
         initial_rates: the rates start uniformly random between these two.
         **kwargs: arguments of `OptimizationLearner`.
     """

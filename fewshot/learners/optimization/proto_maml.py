@@ -43,23 +43,20 @@ class ProtoMAML(OptimizationLearner):
         backbone: the network from inputs to features.
         inner_lr: learning rate of the inner loop, on the mean support loss.
         first_order: leave the second derivatives out of the meta-gradient.
-        **kwargs: arguments of `OptimizationLearner`.
+        **kwargs: arguments of `OptimizationLearner`, without `head`.
     """
 
+    settles = ("head",)
     fixed_way = False
 
     def __init__(
         self, backbone: Backbone | nn.Module, inner_lr: float = 0.01, first_order: bool = False, **kwargs: Any
     ) -> None:
-        super().__init__(backbone, **kwargs)
+        super().__init__(backbone, head=EpisodeHead(), **kwargs)  # every episode fills it
         if not isinstance(self.task, Classification):
             raise FewshotError(f"ProtoMAML has prototypes of classes, but the task is {self.task.kind}; choose MAML")
         self.inner_lr, self.first_order = inner_lr, first_order
         self.way = self.task.way
-
-    def make_head(self) -> nn.Module:
-        """A head that each episode fills."""
-        return EpisodeHead()
 
     def inner_loop(self, support: Examples, steps: int) -> Iterator[Weights]:
         """Gradient descent from the learned body and the head that the prototypes give."""

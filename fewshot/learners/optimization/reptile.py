@@ -36,7 +36,7 @@ class Reptile(OptimizationLearner):
     every episode, where the original code keeps it from task to task.
 
     Args:
-        backbone: the network from inputs to features; a linear head follows it.
+        backbone: the network from inputs to features.
         inner_optimizer: `sgd`, or `adam` with beta1 = 0.
         inner_lr: learning rate of the inner optimizer, on the mean loss of a mini-batch.
         inner_steps: mini-batches of the inner loop in training.
