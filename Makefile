@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONFIG ?= configs/glyphs/protonet_5way1shot.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev train test lint types unit format bench clean
+.PHONY: help install dev train test lint types unit slow format bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -27,6 +27,9 @@ types: dev  ## check types, strictly
 
 unit: dev  ## the test suite, on all cores
 	$(BIN)/python -m pytest -n auto --dist worksteal -q
+
+slow: dev  ## the tests that compile for minutes, which `make test` leaves out
+	$(BIN)/python -m pytest -m slow -q
 
 format: dev  ## format the code and mend what the linter can
 	$(BIN)/ruff format .

@@ -292,7 +292,7 @@ def random_direction(size: int) -> Tensor:
 def test_the_meta_gradient_is_exact(
     algorithm: str, network: str, batch: Episode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What is traced is run as it is: tests/test_compilation.py makes code of it, which takes minutes for these.
+    # What is traced is run as it is; the next test makes code of it, which takes minutes.
     monkeypatch.setattr(torch, "compile", lambda graph, **options: graph)
     learner = make(algorithm, network, "loop")
     expected = reference(algorithm, learner, batch)
@@ -306,6 +306,16 @@ def test_the_meta_gradient_is_exact(
     learner.episode_parallel, learner.checkpoint_inner_steps = "vmap", False
     direction = random_direction(len(found))
     assert slope(learner, batch, direction) == pytest.approx((found @ direction).item(), rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["loop", "vmap"])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_meta_gradient_of_compiled_code_is_exact(network: str, parallel: Parallel, batch: Episode) -> None:
+    learner = make("MAML", network, parallel)
+    expected = reference("MAML", learner, batch)
+    learner.compiler = Compiler()
+    assert distance(gradient(learner, batch), expected) < 1e-9
 
 
 @pytest.mark.parametrize("network", RECURRENT)
