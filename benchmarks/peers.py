@@ -12,7 +12,6 @@ import argparse
 import copy
 import gc
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -209,14 +208,17 @@ def print_memory(setting: str, contestant: str, device: str) -> None:
     before = torch.cuda.memory_allocated() if device == "cuda" else resident()
     for _ in range(2):
         step()
-    peak = torch.cuda.max_memory_allocated() if device == "cuda" else resource.getrusage(0).ru_maxrss * 1024
+    peak = torch.cuda.max_memory_allocated() if device == "cuda" else resident("VmHWM")
     print(json.dumps((peak - before) / 1e6))
 
 
-def resident() -> int:
-    """Bytes of this process in memory now (Linux)."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
+def resident(which: str = "VmRSS") -> int:
+    """Bytes of this process in memory now, or the most there ever were (VmHWM); of Linux.
+
+    Not `getrusage`: a child's ru_maxrss begins at what its parent held.
+    """
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{which}:"))
+    return int(line.split()[1]) * 1024
 
 
 def compare(name: str, device: str, repeats: int, peak: float) -> None:

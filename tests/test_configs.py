@@ -48,11 +48,12 @@ def data_root(own_data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def small(config: dict[str, object]) -> list[str]:
-    """Options that make an experiment's network narrow and its meta-batch small, where it has them."""
+    """Options that make an experiment quick: narrow networks, small meta-batches, nothing compiled."""
     text = yaml.safe_dump(config)
     options = ["--data.meta_batch_size=2", "--data.eval_batch_size=5"]
     options += ["--data.image_size=16"] if "image_size" in text else []
     options += ["--data.queries=2"] if "way: 20" in text else []
+    options += ["--model.compile=false"] if "compile: true" in text else []  # minutes; tests/test_compilation.py does it
     return options + (["--model.backbone.width=4"] if "Conv4" in text else [])
 
 
