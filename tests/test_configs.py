@@ -53,7 +53,7 @@ def small(config: dict[str, object]) -> list[str]:
     options = ["--data.meta_batch_size=2", "--data.eval_batch_size=5"]
     options += ["--data.image_size=16"] if "image_size" in text else []
     options += ["--data.queries=2"] if "way: 20" in text else []
-    options += ["--model.compile=false"] if "compile: true" in text else []  # minutes; tests/test_compilation.py does it
+    options += ["--model.compile=false"] if "compile: true" in text else []  # takes minutes
     return options + (["--model.backbone.width=4"] if "Conv4" in text else [])
 
 
