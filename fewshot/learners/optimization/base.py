@@ -130,7 +130,7 @@ class OptimizationLearner(MetaLearner):
         self.compiler = Compiler() if compile else None
         self._auto: dict[str, How] = {}
         self.head: nn.Module = self._linear_head() if head is None else build(head, nn.Module, "head")
-        self._own_head = head is None
+        self._head_is_given = head is not None
         # Not a submodule: the parameters are registered once, as backbone.* and head.*
         object.__setattr__(self, "network", Network(self.backbone, self.head))
         forget_running_statistics(self.network)
@@ -271,7 +271,9 @@ class OptimizationLearner(MetaLearner):
 
     def _check_support(self, meta_batch: Episode) -> None:
         """Once: refuse weights that should adapt but have no part in the support loss; `grad` just says 0 of them."""
-        if (self.head_only and self._own_head) or not self._first_time("support"):  # the linear layer is in use
+        if (self.head_only and not self._head_is_given) or not self._first_time(
+            "support"
+        ):  # our linear layer is in use
             return
         support = map_tensors(lambda tensor: tensor[0], meta_batch.support)
         with torch.enable_grad(), EpisodeNorm(exact_vmap=False):
