@@ -23,6 +23,15 @@ class Backbone(RemembersArguments, nn.Module, ABC):
         """Features (n, out_features) of `inputs` (n, ...)."""
 
 
+def map_shape(network: nn.Module) -> tuple[int, int, int] | None:
+    """(C, H, W) of what the method `maps` of `network` gives; None where a network has features alone.
+
+    A backbone on images has both: ``maps(inputs)``, its last feature maps (n, C, H, W), and their shape `map_shape`.
+    """
+    shape = getattr(network, "map_shape", None)
+    return shape if isinstance(shape, tuple) and hasattr(network, "maps") else None
+
+
 def flattened(inputs: Inputs, in_features: int, network: str) -> Tensor:
     """Inputs (n, ...) as vectors (n, in_features).
 

@@ -2,7 +2,11 @@
 
 from fewshot.learners.base import MetaLearner
 from fewshot.learners.metric.base import MetricLearner
+from fewshot.learners.metric.matching_network import MatchingNetwork
 from fewshot.learners.metric.prototypical_network import PrototypicalNetwork
+from fewshot.learners.metric.r2d2 import R2D2
+from fewshot.learners.metric.relation_network import RelationNetwork
+from fewshot.learners.metric.siamese_network import SiameseNetwork
 from fewshot.learners.optimization.adml import ADML
 from fewshot.learners.optimization.anil import ANIL, BOIL
 from fewshot.learners.optimization.base import OptimizationLearner
@@ -22,12 +26,16 @@ __all__ = [
     "FOMAML",
     "IMAML",
     "MAML",
+    "R2D2",
     "MAMLPlusPlus",
+    "MatchingNetwork",
     "MetaLearner",
     "MetaSGD",
     "MetricLearner",
     "OptimizationLearner",
     "ProtoMAML",
     "PrototypicalNetwork",
+    "RelationNetwork",
     "Reptile",
+    "SiameseNetwork",
 ]

@@ -15,7 +15,7 @@ from fewshot.datasets.base import ClassDataset
 from fewshot.episodes import Episode, Examples, episode
 from fewshot.errors import FewshotError
 from fewshot.learners import MAML, PrototypicalNetwork
-from fewshot.learners.metric.prototypical_network import class_means
+from fewshot.learners.metric.classes import class_means
 
 WAY, EPISODES, FEATURES = 3, 4, 5
 TASK = {"kind": "classification", "way": WAY}

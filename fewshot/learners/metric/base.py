@@ -2,25 +2,43 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from fewshot.backbones.base import Backbone
 from fewshot.engine import map_episodes
-from fewshot.episodes import Episode, Examples, Inputs, count, map_tensors
+from fewshot.episodes import Episode, Examples, Inputs, count, episode, map_tensors, stack
+from fewshot.errors import FewshotError
 from fewshot.learners.base import MetaLearner, Outcome, evaluation_mode
+from fewshot.normalization import EpisodeNorm
+from fewshot.tasks import Classification
 
 
 class MetricLearner(MetaLearner):
     """Metric-based few-shot learning: embed, then compare.
 
     The network is the same for all episodes, so that a meta-batch is embedded in one forward pass. A subclass says
-    how the support features become a predictor (`fit`) and how that judges query features (`compare`).
+    how the support features become a predictor (`fit`) and how that judges query features (`compare`), for one
+    episode. Where a layer cannot be vmapped (an LSTM) or has to see the whole meta-batch (batch normalisation), it
+    writes `fit_all` or `compare_all` too.
 
     Batch normalisation trains on the statistics of the whole meta-batch; at evaluation `inductive` uses the running
     averages of training, `transductive` those of each episode's support and query together.
+
+    Raises:
+        FewshotError: the task is no classification.
     """
+
+    def __init__(self, backbone: Backbone | nn.Module, **kwargs: Any) -> None:
+        super().__init__(backbone, **kwargs)
+        if not isinstance(self.task, Classification):
+            raise FewshotError(
+                f"{type(self).__name__} compares with classes, the benchmark's task is {self.task.kind};"
+                " choose a benchmark of classification or a learner such as MAML"
+            )
 
     @abstractmethod
     def fit(self, features: Tensor, targets: Tensor, way: int) -> Any:
@@ -30,6 +48,23 @@ class MetricLearner(MetaLearner):
     def compare(self, predictor: Any, features: Tensor) -> Tensor:
         """Logits (n, N) of query features (n, ...)."""
 
+    def fit_all(self, features: Tensor, targets: Tensor, way: int) -> Any:
+        """Predictors with an axis B, from support features (B, S, ...) and labels (B, S)."""
+        return torch.func.vmap(partial(self.fit, way=way))(features, targets)
+
+    def compare_all(self, predictors: Any, features: Tensor) -> Tensor:
+        """Logits (B, n, N) of query features (B, n, ...)."""
+        logits: Tensor = torch.func.vmap(self.compare)(predictors, features)
+        return logits
+
+    def loss(self, outputs: Tensor, embedded: Episode) -> Tensor:
+        """The loss of one episode, a scalar, from its logits (N*Q, N) and its features and labels."""
+        return self.task.loss(outputs, embedded.query.targets)
+
+    def metrics(self, outputs: Tensor, embedded: Episode) -> dict[str, Tensor]:
+        """Scalars of one episode by name, from its logits (N*Q, N) and its features and labels."""
+        return self.task.metrics(outputs, embedded.query.targets)
+
     def embed(self, inputs: Inputs) -> Tensor:
         """Features (n, ...) of inputs (n, ...)."""
         features = self.backbone(inputs)
@@ -38,25 +73,36 @@ class MetricLearner(MetaLearner):
 
     def adapt(self, support: Examples) -> Any:
         """The predictor of one support set, of any way; batch normalisation by the running averages."""
-        with evaluation_mode(self.backbone):
+        with evaluation_mode(self):
             return self.fit(self.embed(support.inputs), support.targets, int(support.targets.max()) + 1)
 
     def predict(self, adapted: Any, inputs: Inputs) -> Tensor:
         """Logits (n, N) of inputs (n, ...)."""
-        with evaluation_mode(self.backbone):
+        with evaluation_mode(self):
             return self.compare(adapted, self.embed(inputs))
 
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
-        """Embed the meta-batch in one pass, then compare episode by episode, vectorised."""
+        """Embed the meta-batch in one pass, then compare query with support features, for all episodes at once."""
         way = int(meta_batch.support.targets.max()) + 1
-
-        def outcome(support: Tensor, labels: Tensor, query: Tensor, targets: Tensor) -> Outcome:
-            outputs = self.compare(self.fit(support, labels, way), query)
-            return Outcome(self.task.loss(outputs, targets), self.task.metrics(outputs, targets), outputs)
-
         support, query = self._embed_meta_batch(meta_batch, training)
-        labels, targets = meta_batch.support.targets, meta_batch.query.targets
-        yield torch.func.vmap(outcome)(support, labels, query, targets)
+        embedded = Episode(Examples(support, meta_batch.support.targets), Examples(query, meta_batch.query.targets))
+        if not training and self.batchnorm == "transductive":
+            (outputs,) = map_episodes(partial(self._outputs, way=way), embedded, "loop", count(embedded))
+        else:
+            outputs = self.compare_all(self.fit_all(support, embedded.support.targets, way), query)
+        losses, metrics = zip(
+            *(self._judge(outputs[i], episode(embedded, i)) for i in range(count(embedded))), strict=True
+        )
+        yield Outcome(torch.stack(losses), stack(metrics), outputs)
+
+    def _outputs(self, embedded: Episode, norm: EpisodeNorm, way: int) -> Tensor:
+        """Logits (N*Q, N) of one episode whose normalisation layers use its own statistics."""
+        assert isinstance(embedded.support.inputs, Tensor)
+        assert isinstance(embedded.query.inputs, Tensor)
+        return self.compare(self.fit(embedded.support.inputs, embedded.support.targets, way), embedded.query.inputs)
+
+    def _judge(self, outputs: Tensor, embedded: Episode) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.loss(outputs, embedded), self.metrics(outputs, embedded)
 
     def _embed_meta_batch(self, meta_batch: Episode, training: bool) -> tuple[Tensor, Tensor]:
         """Support features (B, S, ...) and query features (B, N*Q, ...)."""

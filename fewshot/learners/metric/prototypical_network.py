@@ -7,13 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
+from fewshot.errors import FewshotError
 from fewshot.learners.metric.base import MetricLearner
-
-
-def class_means(features: Tensor, labels: Tensor, way: int) -> Tensor:
-    """The mean feature of each class, (N, D), of features (S, D) with labels (S,) in 0..N-1."""
-    member = (labels[:, None] == torch.arange(way, device=labels.device)).to(features.dtype)  # (S, N)
-    return (member.T @ features) / member.sum(0)[:, None]
+from fewshot.learners.metric.classes import class_means, membership
 
 
 def negative_squared_distance(queries: Tensor, prototypes: Tensor) -> Tensor:
@@ -27,6 +23,17 @@ def cosine_similarity(queries: Tensor, prototypes: Tensor) -> Tensor:
     return F.normalize(queries, dim=-1) @ F.normalize(prototypes, dim=-1).T
 
 
+def spread_of_means(features: Tensor, targets: Tensor, way: int) -> Tensor:
+    """How far the mean of each class's examples lies from the class's true mean, squared and expected: v / K_c, (N,).
+
+    v is the variance within classes, summed over the features (S, D) and pooled over the classes of the labels (S,).
+    With one example a class there is nothing to estimate it from: 0.
+    """
+    member = membership(targets, way, features.dtype)
+    within = (features - member @ class_means(features, targets, way)).square().sum()
+    return within / max(len(targets) - way, 1) / member.sum(0)
+
+
 class PrototypicalNetwork(MetricLearner):
     """Prototypical Network: a class is the mean of its support features, a query belongs to the nearest mean.
 
@@ -37,7 +44,15 @@ class PrototypicalNetwork(MetricLearner):
         backbone: the embedding network.
         distance: `euclidean` (squared, as in the paper) or `cosine`.
         scale: the similarity is multiplied by it before the softmax; about 10 suits `cosine`.
+        learn_scale: train the scale as well, from `scale` on (arXiv:1805.10123).
+        unequal_shots: for support sets with more examples of some classes than of others. The mean of K_c examples is
+            v / K_c farther from a query than the class's own mean, expected and squared, so that classes with few
+            examples are chosen too seldom; this takes v / K_c off, v estimated from the support. Where shots are equal
+            nothing changes. For `euclidean` alone.
         **kwargs: arguments of `MetaLearner`.
+
+    Raises:
+        FewshotError: `unequal_shots` with another distance, or a scale that is not positive.
     """
 
     def __init__(
@@ -45,16 +60,26 @@ class PrototypicalNetwork(MetricLearner):
         backbone: Backbone | nn.Module,
         distance: Literal["euclidean", "cosine"] = "euclidean",
         scale: float = 1.0,
+        learn_scale: bool = False,
+        unequal_shots: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
+        if unequal_shots and distance != "euclidean":
+            raise FewshotError(f"unequal_shots corrects squared distances, distance is {distance}; use euclidean")
+        if not scale > 0:
+            raise FewshotError(f"scale is {scale}; a similarity needs a positive one, such as 1.0")
         self.similarity = negative_squared_distance if distance == "euclidean" else cosine_similarity
-        self.scale = scale
+        self.unequal_shots = unequal_shots
+        self.scale = nn.Parameter(torch.tensor(scale)) if learn_scale else scale
 
-    def fit(self, features: Tensor, targets: Tensor, way: int) -> Tensor:
-        """The prototypes (N, D) of support features (S, D)."""
-        return class_means(features, targets, way)
+    def fit(self, features: Tensor, targets: Tensor, way: int) -> tuple[Tensor, Tensor]:
+        """The prototypes (N, D) of support features (S, D), and what is taken off their squared distances, (N,)."""
+        prototypes = class_means(features, targets, way)
+        spread = spread_of_means(features, targets, way) if self.unequal_shots else features.new_zeros(way)
+        return prototypes, spread
 
-    def compare(self, predictor: Tensor, features: Tensor) -> Tensor:
+    def compare(self, predictor: tuple[Tensor, Tensor], features: Tensor) -> Tensor:
         """Logits (n, N): the similarity of query features (n, D) to the prototypes (N, D)."""
-        return self.scale * self.similarity(features, predictor)
+        prototypes, spread = predictor
+        return self.scale * (self.similarity(features, prototypes) + spread)

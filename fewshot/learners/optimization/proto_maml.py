@@ -12,7 +12,7 @@ from fewshot.episodes import Episode, Examples
 from fewshot.errors import FewshotError
 from fewshot.inner_loop import Weights
 from fewshot.learners.base import Outcome
-from fewshot.learners.metric.prototypical_network import class_means
+from fewshot.learners.metric.classes import class_means
 from fewshot.learners.optimization.base import Adapted, OptimizationLearner
 from fewshot.tasks import Classification
 
