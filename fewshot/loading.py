@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from fewshot.datasets.base import ClassDataset
 from fewshot.episodes import Episode, Examples, Inputs, stack
 from fewshot.errors import FewshotError
-from fewshot.sampling import draw_episode
+from fewshot.sampling import draw_episode, draw_unequal_episode
 
 Stage: TypeAlias = Literal["train", "val", "test"]
 STAGES: tuple[Stage, ...] = ("train", "val", "test")
@@ -46,10 +46,12 @@ class ClassTasks:
     Args:
         dataset: the split's examples by class.
         way: N. shot: K. queries: Q a class.
+        unequal_shots: split the N*K support examples at random among the classes, at least 1 for each.
     """
 
-    def __init__(self, dataset: ClassDataset, way: int, shot: int, queries: int) -> None:
+    def __init__(self, dataset: ClassDataset, way: int, shot: int, queries: int, unequal_shots: bool = False) -> None:
         self.dataset, self.way, self.shot, self.queries = dataset, way, shot, queries
+        self.unequal_shots = unequal_shots
         self.starts, self.counts = dataset.starts, dataset.counts
         self.labels = torch.arange(way)
 
@@ -60,9 +62,19 @@ class ClassTasks:
 
     def draw_many(self, rngs: Sequence[np.random.Generator]) -> Episode:
         """A meta-batch with one gather for the support and one for the query."""
+        if self.unequal_shots:
+            return self._draw_unequal(rngs)
         rows = [draw_episode(rng, self.starts, self.counts, self.way, self.shot, self.queries) for rng in rngs]
         support, query = (np.stack(part).reshape(len(rngs), -1) for part in zip(*rows, strict=True))
         return Episode(self._examples(support, self.shot), self._examples(query, self.queries))
+
+    def _draw_unequal(self, rngs: Sequence[np.random.Generator]) -> Episode:
+        drawn = [draw_unequal_episode(rng, self.starts, self.counts, self.way, self.shot, self.queries) for rng in rngs]
+        support, labels, query = (np.stack(part) for part in zip(*drawn, strict=True))
+        inputs = gather(self.dataset.inputs, torch.from_numpy(support))
+        return Episode(
+            Examples(inputs, torch.from_numpy(labels)), self._examples(query.reshape(len(rngs), -1), self.queries)
+        )
 
     def _examples(self, rows: np.ndarray, repeats: int) -> Examples:
         labels = self.labels.repeat_interleave(repeats).expand(len(rows), -1)

@@ -83,3 +83,47 @@ def draw_episode(
     classes = draw_classes(rng, len(counts), way)
     rows = starts[classes, None] + draw_examples(rng, counts[classes], shot + queries)
     return rows[:, :shot], rows[:, shot:]
+
+
+def draw_shots(rng: np.random.Generator, total: int, limits: Index) -> Index:
+    """How many of `total` support examples each class has, at least 1 and at most `limits`, shape (N,).
+
+    Every way to split the total is equally likely; what exceeds a class's limit goes to others, class by class.
+
+    Args:
+        rng: the episode's generator.
+        total: S >= N.
+        limits: the most that each of the N classes can give, in all S or more.
+    """
+    cuts = np.sort(rng.choice(total - 1, len(limits) - 1, replace=False)) + 1
+    shots = np.diff(cuts, prepend=0, append=total)
+    excess = int((shots - np.minimum(shots, limits)).sum())
+    shots = np.minimum(shots, limits)
+    for place in rng.permutation(len(limits)):
+        given = min(excess, int(limits[place] - shots[place]))
+        shots[place] += given
+        excess -= given
+    return shots.astype(np.int64)
+
+
+def draw_unequal_episode(
+    rng: np.random.Generator, starts: Index, counts: Index, way: int, shot: int, queries: int
+) -> tuple[Index, Index, Index]:
+    """Rows of an N-way episode with N*K support examples in all, split at random among the classes.
+
+    Args:
+        rng: the episode's generator.
+        starts: first row of each class, shape (classes,).
+        counts: rows of each class, shape (classes,).
+        way: N.
+        shot: K, support examples a class on average.
+        queries: Q, of every class.
+
+    Returns:
+        Rows of the support (S,), their labels (S,) in blocks, and query rows (N, Q); no row is in both.
+    """
+    classes = draw_classes(rng, len(counts), way)
+    shots = draw_shots(rng, way * shot, counts[classes] - queries)
+    rows = [starts[c] + rng.choice(counts[c], queries + k, replace=False) for c, k in zip(classes, shots, strict=True)]
+    support = np.concatenate([one[queries:] for one in rows])
+    return support, np.repeat(np.arange(way), shots), np.stack([one[:queries] for one in rows])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fewshot.errors import FewshotError
-from fewshot.sampling import check_split, draw_classes, draw_episode, draw_examples
+from fewshot.sampling import check_split, draw_classes, draw_episode, draw_examples, draw_shots, draw_unequal_episode
 
 EPISODES = 6000
 
@@ -49,6 +49,41 @@ def test_an_episode_is_a_function_of_its_generator(setting: tuple[NDArray[np.int
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     one, two = (draw_episode(np.random.default_rng(seed), starts, counts, way, shot, queries) for _ in range(2))
     assert all((a == b).all() for a, b in zip(one, two, strict=True))
+
+
+@given(settings_of_episodes(), st.integers(0, 2**32 - 1))
+def test_every_episode_of_unequal_shots_is_well_formed(
+    setting: tuple[NDArray[np.int64], int, int, int], seed: int
+) -> None:
+    counts, way, shot, queries = setting
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    support, labels, query = draw_unequal_episode(np.random.default_rng(seed), starts, counts, way, shot, queries)
+    assert support.shape == labels.shape == (way * shot,)
+    assert query.shape == (way, queries)
+    assert set(labels.tolist()) == set(range(way))
+    owner = np.repeat(np.arange(len(counts)), counts)
+    classes = owner[query[:, 0]]
+    assert len(set(classes.tolist())) == way
+    assert (owner[query] == classes[:, None]).all()
+    assert (owner[support] == classes[labels]).all()
+    rows = np.concatenate([support, query.flatten()])
+    assert len(set(rows.tolist())) == len(rows)
+
+
+def test_every_split_of_the_shots_is_equally_likely() -> None:
+    rng = np.random.default_rng(3)
+    drawn = [tuple(draw_shots(rng, 6, np.full(3, 9, np.int64)).tolist()) for _ in range(EPISODES)]
+    splits = {split: i for i, split in enumerate(sorted(set(drawn)))}
+    assert len(splits) == 10  # 5 over 2
+    assert all(sum(split) == 6 and min(split) >= 1 for split in splits)
+    assert_uniform(np.bincount([splits[split] for split in drawn]))
+
+
+def test_shots_stay_within_what_classes_have() -> None:
+    limits = np.array([1, 2, 9], np.int64)
+    drawn = np.stack([draw_shots(np.random.default_rng(seed), 9, limits) for seed in range(200)])
+    assert (drawn <= limits).all()
+    assert (drawn.sum(1) == 9).all()
 
 
 def test_the_list_of_episodes_is_the_one_that_was_published() -> None:

@@ -143,6 +143,8 @@ class ClassificationDataModule(EpisodicDataModule):
         download: fetch missing files into `root`.
         way: classes of an episode, N.
         train_way: way in training; None means `way`.
+        unequal_shots: split the N*K support examples of an episode at random among its classes, at least 1 for each,
+            so that `shot` is the average; in all stages.
         **kwargs: arguments of `EpisodicDataModule`.
     """
 
@@ -154,9 +156,15 @@ class ClassificationDataModule(EpisodicDataModule):
         download: bool = False,
         way: int = 5,
         train_way: int | None = None,
+        unequal_shots: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if unequal_shots and min(self.shot, self.train_shot) < 2:
+            raise FewshotError(
+                "unequal_shots is on and an episode has 1 shot: there is nothing to split; set shot >= 2"
+            )
+        self.unequal_shots = unequal_shots
         if download and not self.can_download:
             raise FewshotError(f"{self.benchmark} has nothing to download; leave out download: true")
         self.root, self.download = data_root(root), download
@@ -184,6 +192,11 @@ class ClassificationDataModule(EpisodicDataModule):
                 way = self.train_way if train else self.way
                 split = datasets[stage]
                 check_split(stage, split.classes, split.counts, way, shot, queries, "train_" if train else "")
+                if self.unequal_shots and (fewest := int(split.counts.min())) <= shot + queries:
+                    raise FewshotError(
+                        f"unequal_shots has nothing to give in the {stage} split: a class of {fewest} examples has"
+                        f" {queries} queries and {shot} shots; lower queries or shot"
+                    )
             self._datasets = datasets
         return self._datasets
 
@@ -194,7 +207,8 @@ class ClassificationDataModule(EpisodicDataModule):
 
     def protocol(self) -> dict[str, Any]:
         """The facts that stand beside every result on this benchmark."""
-        return {**super().protocol(), "split": self.split_name, "way": self.way}
+        unequal = {"unequal_shots": True} if self.unequal_shots else {}
+        return {**super().protocol(), "split": self.split_name, "way": self.way, **unequal}
 
     def prepare_data(self) -> None:
         """Download and cache, once a machine."""
@@ -207,8 +221,10 @@ class ClassificationDataModule(EpisodicDataModule):
     def tasks(self, stage: Stage) -> ClassTasks:
         """N-way K-shot tasks over the stage's classes."""
         if stage == "train":
-            return ClassTasks(self.datasets[stage], self.train_way, self.train_shot, self.train_queries)
-        return ClassTasks(self.datasets[stage], self.way, self.shot, self.queries)
+            sizes = self.train_way, self.train_shot, self.train_queries
+        else:
+            sizes = self.way, self.shot, self.queries
+        return ClassTasks(self.datasets[stage], *sizes, self.unequal_shots)
 
 
 class ImageDataModule(ClassificationDataModule):

@@ -154,3 +154,34 @@ def test_episodes_that_the_data_cannot_fill_are_errors(
 def test_meta_batches_that_do_not_fit_are_errors(benchmark: type[ImageDataModule]) -> None:
     with pytest.raises(FewshotError, match="train_episodes 10 is not a positive multiple of meta_batch_size 4"):
         benchmark(queries=2, train_episodes=10, meta_batch_size=4).train_dataloader()
+
+
+def test_unequal_shots_share_out_the_support(benchmark: type[ImageDataModule]) -> None:
+    data = benchmark(way=3, shot=2, queries=2, unequal_shots=True, val_episodes=30, eval_batch_size=30)
+    (batch,) = data.val_dataloader()
+    assert targets(batch) == ((30, 6), (30, 6))
+    shots = [torch.bincount(labels, minlength=3).tolist() for labels in batch.support.targets]
+    assert len({tuple(one) for one in shots}) > 3
+    assert all(min(one) >= 1 for one in shots)
+    assert data.protocol()["unequal_shots"] is True
+    assert "unequal_shots" not in benchmark(way=3).protocol()
+    one = data.stream("val")[4]  # alone as in its meta-batch
+    assert torch.equal(one.support.targets, batch.support.targets[4])
+    assert isinstance(batch.support.inputs, Tensor)
+    assert isinstance(one.support.inputs, Tensor)
+    assert torch.equal(one.support.inputs, batch.support.inputs[4])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"shot": 1}, "an episode has 1 shot: there is nothing to split; set shot >= 2"),
+        ({"shot": 2, "train_shot": 1}, "an episode has 1 shot"),
+        ({"shot": 5, "queries": 3}, "nothing to give in the train split: a class of 8 examples has 3 queries and 5"),
+    ],
+)
+def test_unequal_shots_that_could_not_be_unequal(
+    benchmark: type[ImageDataModule], arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(FewshotError, match=message):
+        _ = benchmark(way=3, unequal_shots=True, **arguments).datasets
