@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.backbones import MLP, Conv4
-from fewshot.episodes import Episode, Examples, Inputs, episode
+from fewshot.episodes import Episode, Examples, Inputs, episode, map_tensors
 from fewshot.learners import PrototypicalNetwork
 from fewshot.learners.base import BatchNormPolicy, evaluation_mode
 
@@ -126,3 +126,20 @@ def test_evaluation_mode_ends_with_its_block() -> None:
     assert network.training
     assert network.layers[1].training
     assert not frozen.training
+
+
+def test_mixed_precision_is_for_the_network_alone(batch: Episode) -> None:
+    network = learner("inductive").float()
+    batch = map_tensors(lambda tensor: tensor.float() if tensor.is_floating_point() else tensor, batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = network.evaluate(batch)
+        features = network.embed(batch.support.inputs[0]).float(), network.embed(batch.query.inputs[0]).float()  # type: ignore[index]
+        support, query = episode(batch, 0)
+        alone = network.predict(network.adapt(support), query.inputs)
+    # logits of the rounded features without another rounding: in bfloat16 they would be off by 1 %
+    exact = network.compare(network.fit(features[0], support.targets, 3), features[1])
+    torch.testing.assert_close(mixed.outputs[0], exact, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(alone, exact, rtol=1e-5, atol=1e-5)
+    rough = network.evaluate(batch).outputs
+    assert mixed.outputs.dtype == torch.float32
+    assert (mixed.outputs - rough).abs().max() > 1e-5  # the network did run in bfloat16

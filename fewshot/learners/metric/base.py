@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -74,17 +75,27 @@ class MetricLearner(MetaLearner):
     def adapt(self, support: Examples) -> Any:
         """The predictor of one support set, of any way; batch normalisation by the running averages."""
         with evaluation_mode(self):
-            return self.fit(self.embed(support.inputs), support.targets, int(support.targets.max()) + 1)
+            features = at_least_float32(self.embed(support.inputs))
+            with full_precision(features):
+                return self.fit(features, support.targets, int(support.targets.max()) + 1)
 
     def predict(self, adapted: Any, inputs: Inputs) -> Tensor:
         """Logits (n, N) of inputs (n, ...)."""
         with evaluation_mode(self):
-            return self.compare(adapted, self.embed(inputs))
+            features = at_least_float32(self.embed(inputs))
+            with full_precision(features):
+                return self.compare(adapted, features)
 
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
         """Embed the meta-batch in one pass, then compare query with support features, for all episodes at once."""
-        way = int(meta_batch.support.targets.max()) + 1
         support, query = self._embed_meta_batch(meta_batch, training)
+        with full_precision(support):
+            outcome = self._compare_meta_batch(meta_batch, support, query, training)
+        yield outcome
+
+    def _compare_meta_batch(self, meta_batch: Episode, support: Tensor, query: Tensor, training: bool) -> Outcome:
+        """The outcome of episodes with support features (B, S, ...) and query features (B, N*Q, ...)."""
+        way = int(meta_batch.support.targets.max()) + 1
         embedded = Episode(Examples(support, meta_batch.support.targets), Examples(query, meta_batch.query.targets))
         if not training and self.batchnorm == "transductive":
             (outputs,) = map_episodes(partial(self._outputs, way=way), embedded, "loop", count(embedded))
@@ -93,7 +104,7 @@ class MetricLearner(MetaLearner):
         losses, metrics = zip(
             *(self._judge(outputs[i], episode(embedded, i)) for i in range(count(embedded))), strict=True
         )
-        yield Outcome(torch.stack(losses), stack(metrics), outputs)
+        return Outcome(torch.stack(losses), stack(metrics), outputs)
 
     def _outputs(self, embedded: Episode, norm: EpisodeNorm, way: int) -> Tensor:
         """Logits (N*Q, N) of one episode whose normalisation layers use its own statistics."""
@@ -114,8 +125,18 @@ class MetricLearner(MetaLearner):
             inputs = map_tensors(lambda tensor: tensor.flatten(0, 1), _joined(meta_batch, 1))
             flat = self.embed(inputs)
             features = flat.view(count(meta_batch), -1, *flat.shape[1:])
-        size = meta_batch.support.targets.shape[1]
+        features, size = at_least_float32(features), meta_batch.support.targets.shape[1]
         return features[:, :size], features[:, size:]
+
+
+def at_least_float32(features: Tensor) -> Tensor:
+    """Features of half precision as float32, others as they are."""
+    return features.to(torch.promote_types(features.dtype, torch.float32))
+
+
+def full_precision(features: Tensor) -> AbstractContextManager[None]:
+    """Inside, no mixed precision: the squared distance of two features is a small difference of large numbers."""
+    return torch.autocast(features.device.type, enabled=False)
 
 
 def _joined(episode: Episode, axis: int) -> Inputs:
