@@ -21,6 +21,7 @@ from fewshot.callbacks.pictures import EpisodePicture
 from fewshot.callbacks.predictions import PredictionWriter
 from fewshot.callbacks.progress import EpisodeProgressBar
 from fewshot.callbacks.results import ResultsWriter
+from fewshot.callbacks.throughput import Throughput
 from fewshot.catalogue import print_catalogue
 from fewshot.checkpoints import check_learner, read_checkpoint
 from fewshot.datamodules import EpisodicDataModule
@@ -108,7 +109,9 @@ class FewshotCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the callbacks that every run has, but for those that the Trainer's own flags turn off."""
         config = self.config[self.subcommand]["trainer"]
-        callbacks: list[Callback] = [EpisodePicture(), AdaptationCurve(), PredictionWriter(), ResultsWriter()]
+        callbacks: list[Callback] = [
+            *(EpisodePicture(), AdaptationCurve(), PredictionWriter(), ResultsWriter(), Throughput())
+        ]
         if config["enable_checkpointing"] is not False:
             callbacks += [BestCheckpoint(), LastCheckpoint()]
         if config["enable_progress_bar"] is not False:
