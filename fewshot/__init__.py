@@ -5,7 +5,18 @@ from importlib.metadata import version
 __version__ = version("fewshot")
 
 from fewshot.attacks import FGSM, PGD, Attack
-from fewshot.backbones import MLP, Backbone, BagOfWords, Conv4, Pixels, ResNet12, TextCNN, TfIdf, WeightedBag
+from fewshot.backbones import (
+    MLP,
+    WRN28_10,
+    Backbone,
+    BagOfWords,
+    Conv4,
+    Pixels,
+    ResNet12,
+    TextCNN,
+    TfIdf,
+    WeightedBag,
+)
 from fewshot.datamodules import (
     CLINC150DataModule,
     GlyphsDataModule,
@@ -44,6 +55,7 @@ __all__ = [
     "MAML",
     "MLP",
     "PGD",
+    "WRN28_10",
     "Attack",
     "Backbone",
     "BagOfWords",

@@ -8,5 +8,17 @@ from fewshot.backbones.resnet12 import ResNet12
 from fewshot.backbones.text import BagOfWords, TextCNN
 from fewshot.backbones.tf_idf import TfIdf
 from fewshot.backbones.weighted_bag import WeightedBag
+from fewshot.backbones.wrn import WRN28_10
 
-__all__ = ["MLP", "Backbone", "BagOfWords", "Conv4", "Pixels", "ResNet12", "TextCNN", "TfIdf", "WeightedBag"]
+__all__ = [
+    "MLP",
+    "WRN28_10",
+    "Backbone",
+    "BagOfWords",
+    "Conv4",
+    "Pixels",
+    "ResNet12",
+    "TextCNN",
+    "TfIdf",
+    "WeightedBag",
+]
