@@ -10,11 +10,14 @@ from fewshot.backbones import (
     WRN28_10,
     Backbone,
     BagOfWords,
+    BiLSTM,
     Conv4,
     Pixels,
     ResNet12,
     TextCNN,
+    TextTransformer,
     TfIdf,
+    TorchvisionBackbone,
     WeightedBag,
 )
 from fewshot.datamodules import (
@@ -59,6 +62,7 @@ __all__ = [
     "Attack",
     "Backbone",
     "BagOfWords",
+    "BiLSTM",
     "CLINC150DataModule",
     "Conv4",
     "Episode",
@@ -79,7 +83,9 @@ __all__ = [
     "SinusoidAndLineDataModule",
     "SinusoidDataModule",
     "TextCNN",
+    "TextTransformer",
     "TfIdf",
+    "TorchvisionBackbone",
     "WeightedBag",
     "__version__",
 ]
