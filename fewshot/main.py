@@ -36,6 +36,7 @@ LINKS = {
     "image_size": "model.init_args.backbone.init_args.image_size",
     "in_features": "model.init_args.backbone.init_args.in_features",
     "vocab_size": "model.init_args.backbone.init_args.vocab_size",
+    "tokenizer": "model.init_args.backbone.init_args.tokenizer",
     "document_frequencies": "model.init_args.backbone.init_args.document_frequencies",
     "documents": "model.init_args.backbone.init_args.documents",
 }

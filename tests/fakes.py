@@ -45,3 +45,17 @@ def fake_clinc150(root: Path) -> Path:
     (root / "data_full.json").write_text(json.dumps(parts | {"oos_train": [["nothing of this", "oos"]]}))
     (root / "domains.json").write_text(json.dumps({f"domain_{d}": intents[d::10] for d in range(10)}))
     return root
+
+
+def fake_language_model(folder: Path) -> Path:
+    """A tiny BERT with the tokenizer of its 40 word pieces, as the transformers library stores them."""
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    words = ["please", "intent", "_", *(f"##{i}" for i in range(10)), *string.ascii_lowercase[:22]]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
+    folder.mkdir(parents=True)
+    (folder / "vocab.txt").write_text("\n".join(pieces) + "\n")
+    sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 12}
+    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    BertModel(BertConfig(vocab_size=len(pieces), max_position_embeddings=24, **sizes)).save_pretrained(folder)
+    return folder

@@ -3,6 +3,7 @@
 from fewshot.backbones.base import Backbone
 from fewshot.backbones.bilstm import BiLSTM
 from fewshot.backbones.conv4 import Conv4
+from fewshot.backbones.hugging_face import HuggingFaceEncoder
 from fewshot.backbones.mlp import MLP
 from fewshot.backbones.pixels import Pixels
 from fewshot.backbones.resnet12 import ResNet12
@@ -20,6 +21,7 @@ __all__ = [
     "BagOfWords",
     "BiLSTM",
     "Conv4",
+    "HuggingFaceEncoder",
     "Pixels",
     "ResNet12",
     "TextCNN",
