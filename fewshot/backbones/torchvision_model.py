@@ -100,7 +100,7 @@ def find_weights(model: str, weights: str | None) -> models.WeightsEnum | None:
     if model not in names:
         raise FewshotError(f"torchvision has no classification network {model!r}{nearest(model, names)}")
     table = models.get_model_weights(model)
-    if weights is None:
+    if weights in (None, "None"):  # the text is what jsonargparse 4.53 makes of `--model.backbone.weights null`
         return None
     if weights not in table.__members__:
         raise FewshotError(f"{model} has no weights {weights!r}{nearest(weights, table.__members__)}")

@@ -80,9 +80,8 @@ def texts(lengths: tuple[int, ...] = (1, 4, 6), places: int = 6) -> dict[str, Te
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_the_features_are_those_of_each_text_alone(folder: Path, pooling: Any) -> None:
-    from transformers import AutoModel
-
-    network, model = HuggingFaceEncoder(IDS, str(folder), pooling=pooling), AutoModel.from_pretrained(folder)
+    model = require("transformers", "text").AutoModel.from_pretrained(folder)
+    network = HuggingFaceEncoder(IDS, str(folder), pooling=pooling)
     assert network.network.training, "a pre-trained model comes in evaluation mode; dropout is part of training it"
     network, model = network.double().eval(), model.double().eval()
     inputs = texts()
@@ -135,14 +134,13 @@ def test_it_adapts_by_second_order_maml(folder: Path) -> None:
 
 
 def test_the_benchmark_gives_the_ids_of_the_tokenizer(folder: Path, root: str) -> None:
-    from transformers import AutoTokenizer
-
     module = CLINC150DataModule(root=root, tokenizer=str(folder), max_length=10)
     assert module.vocab_size == IDS
     train = module.datasets["train"]
     assert isinstance(train.inputs, dict)
     name = train.classes[0]
-    expected = AutoTokenizer.from_pretrained(folder)(f"please a {name}")["input_ids"]
+    tokenizer = require("transformers", "text").AutoTokenizer.from_pretrained(folder)
+    expected = tokenizer(f"please a {name}")["input_ids"]
     assert train.inputs["tokens"][0][: train.inputs["lengths"][0]].tolist() == expected
     assert expected[0] == 2
     assert expected[-1] == 3

@@ -10,7 +10,7 @@ import lightning as L
 import pytest
 import torch
 import torch.nn.functional as F
-from commands import QUIET, fewshot, fit, results
+from commands import fewshot, fit, results
 from torch import Tensor, nn
 from torchvision import models
 
@@ -212,7 +212,7 @@ def test_the_command_line_fetches_weights_for_training_and_none_for_a_checkpoint
 ) -> None:
     backbone = ("--model.backbone=TorchvisionBackbone", "--model.backbone.model=shufflenet_v2_x0_5")
     options = ("--model=PrototypicalNetwork", *backbone, "--model.backbone.weights=DEFAULT", "--data=GlyphsDataModule")
-    few = ("--model.backbone.resize=28", "--data.queries=2", "--data.val_episodes=2", "--data.test_episodes=2", *QUIET)
+    few = ("--model.backbone.resize=28", "--data.queries=2")
     run = fit(tmp_path / "fit", *options, *few, "--trainer.max_steps=1", "--trainer.max_epochs=1")
     assert len(fetched) == 1
     checkpoint = run / "checkpoints/last.ckpt"
@@ -220,6 +220,15 @@ def test_the_command_line_fetches_weights_for_training_and_none_for_a_checkpoint
     assert len(fetched) == 1
     assert results(again)["metrics"] == results(run)["metrics"]
     assert "DEFAULT" in json.dumps(torch.load(checkpoint, weights_only=True)["hyper_parameters"])
+
+
+def test_null_on_the_command_line_means_no_weights(tmp_path: Path, fetched: list[str]) -> None:
+    config = tmp_path / "config.yaml"
+    backbone = "{class_path: TorchvisionBackbone, init_args: {model: shufflenet_v2_x0_5, weights: DEFAULT}}"
+    config.write_text(f"model: {{class_path: PrototypicalNetwork, init_args: {{backbone: {backbone}}}}}\n")
+    options = ("--model.backbone.weights=null", "--data=GlyphsDataModule", "--data.queries=2")
+    fewshot("test", tmp_path, f"--config={config}", *options)
+    assert not fetched
 
 
 # ---------------------------------------------------------------- second-order adaptation
