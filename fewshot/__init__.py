@@ -5,7 +5,22 @@ from importlib.metadata import version
 __version__ = version("fewshot")
 
 from fewshot.attacks import FGSM, PGD, Attack
-from fewshot.backbones import MLP, Backbone, BagOfWords, Conv4, Pixels, ResNet12, TextCNN, TfIdf, WeightedBag
+from fewshot.backbones import (
+    MLP,
+    WRN28_10,
+    Backbone,
+    BagOfWords,
+    BiLSTM,
+    Conv4,
+    HuggingFaceEncoder,
+    Pixels,
+    ResNet12,
+    TextCNN,
+    TextTransformer,
+    TfIdf,
+    TorchvisionBackbone,
+    WeightedBag,
+)
 from fewshot.datamodules import (
     CLINC150DataModule,
     GlyphsDataModule,
@@ -49,9 +64,11 @@ __all__ = [
     "MLP",
     "PGD",
     "R2D2",
+    "WRN28_10",
     "Attack",
     "Backbone",
     "BagOfWords",
+    "BiLSTM",
     "CLINC150DataModule",
     "Conv4",
     "Episode",
@@ -59,6 +76,7 @@ __all__ = [
     "FewshotError",
     "GlyphsDataModule",
     "HarmonicDataModule",
+    "HuggingFaceEncoder",
     "ImageFolderDataModule",
     "MAMLPlusPlus",
     "MatchingNetwork",
@@ -75,7 +93,9 @@ __all__ = [
     "SinusoidAndLineDataModule",
     "SinusoidDataModule",
     "TextCNN",
+    "TextTransformer",
     "TfIdf",
+    "TorchvisionBackbone",
     "WeightedBag",
     "__version__",
 ]

@@ -27,20 +27,30 @@ because the activations of a whole meta-batch leave the cache.
 def choose(network: nn.Module, meta_batch: Episode) -> How:
     """What `auto` stands for: vmap where kernel launches or Python bound the step, else the loop.
 
-    That is on every accelerator, and on a CPU for small networks (`SMALL_FLOP`). Recurrent networks take the loop
-    everywhere: their weights cannot be vmapped over.
+    That is on every accelerator, and on a CPU for small networks (`SMALL_FLOP`). Networks that cannot be vmapped over
+    take the loop everywhere (`loop_only`).
 
     Args:
         network: what the inner loop runs.
         meta_batch: the meta-batch to come, for its shapes and its device.
     """
-    if any(isinstance(module, nn.RNNBase) for module in network.modules()):
+    if loop_only(network) is not None:
         return "loop"
     if meta_batch.support.targets.device.type != "cpu":
         return "vmap"
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(episode(meta_batch, 0).support.inputs)
     return "vmap" if counter.get_total_flops() <= SMALL_FLOP else "loop"
+
+
+def loop_only(network: nn.Module) -> str | None:
+    """The class of the first module whose weights cannot be vmapped over; None where all can.
+
+    Those are recurrent ones, and modules that say so themselves by a true attribute `loop_only`.
+    """
+    kinds = (nn.RNNBase, nn.RNNCellBase)
+    modules = (m for m in network.modules() if isinstance(m, kinds) or getattr(m, "loop_only", False))
+    return next((type(module).__name__ for module in modules), None)
 
 
 def map_episodes(

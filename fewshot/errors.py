@@ -1,5 +1,8 @@
 """The one exception that says: the input is wrong, and here is the remedy."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class FewshotError(ValueError):
     """Wrong input from the user: a value, a file, a config or a checkpoint.
@@ -7,3 +10,11 @@ class FewshotError(ValueError):
     The message is one line that names the value and the remedy. The command line prints it without a
     traceback (set ``FEWSHOT_DEBUG=1`` to see one) and exits with status 2.
     """
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` for the most similar of `words`, or all of them where none is similar."""
+    words = sorted(set(words))
+    folded = {other.lower(): other for other in words}
+    close = difflib.get_close_matches(word.lower(), folded, 1, cutoff=0.5)
+    return f"; did you mean {folded[close[0]]!r}?" if close else f"; choose from {', '.join(words)}"

@@ -8,6 +8,8 @@ import functools
 import importlib
 import inspect
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from typing_extensions import Self
@@ -109,3 +111,24 @@ def build(value: Any, expected: type, argument: str) -> Any:
     if not (isinstance(target, type) and issubclass(target, expected)):
         raise FewshotError(f"{argument} {path} is not a {expected.__name__}; pass one that is")
     return target(**value["init_args"])
+
+
+_WEIGHTS_FOLLOW = ContextVar("_WEIGHTS_FOLLOW", default=False)
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Inside, networks are built without their pre-trained weights, because a checkpoint's take their place.
+
+    So a checkpoint of a pre-trained network is loaded without fetching again what it overwrites at once.
+    """
+    token = _WEIGHTS_FOLLOW.set(True)
+    try:
+        yield
+    finally:
+        _WEIGHTS_FOLLOW.reset(token)
+
+
+def weights_follow() -> bool:
+    """Whether a checkpoint's weights are about to take the place of a network's own; see `without_weights`."""
+    return _WEIGHTS_FOLLOW.get()

@@ -6,6 +6,7 @@ import os
 import pydoc
 import sys
 import warnings
+from contextlib import nullcontext
 from typing import Any
 
 from jsonargparse import ArgumentError, Namespace
@@ -26,6 +27,7 @@ from fewshot.catalogue import print_catalogue
 from fewshot.checkpoints import check_learner, read_checkpoint
 from fewshot.datamodules import EpisodicDataModule
 from fewshot.errors import FewshotError
+from fewshot.hyperparameters import without_weights
 from fewshot.learners import MetaLearner
 from fewshot.messages import check_configs, one_line
 
@@ -35,6 +37,7 @@ LINKS = {
     "image_size": "model.init_args.backbone.init_args.image_size",
     "in_features": "model.init_args.backbone.init_args.in_features",
     "vocab_size": "model.init_args.backbone.init_args.vocab_size",
+    "tokenizer": "model.init_args.backbone.init_args.tokenizer",
     "document_frequencies": "model.init_args.backbone.init_args.document_frequencies",
     "documents": "model.init_args.backbone.init_args.documents",
 }
@@ -95,6 +98,12 @@ class FewshotCLI(LightningCLI):
         checkpoint = config.get("ckpt_path")
         if checkpoint and checkpoint not in LIGHTNINGS_OWN and "://" not in str(checkpoint):
             check_learner(read_checkpoint(checkpoint), config["model.class_path"].rpartition(".")[2])
+
+    def instantiate_classes(self) -> None:
+        """Build the classes; without pre-trained weights, where those of a checkpoint file take their place."""
+        checkpoint = self.config[str(self.subcommand)].get("ckpt_path")
+        with nullcontext() if checkpoint in (None, *LIGHTNINGS_OWN) else without_weights():
+            super().instantiate_classes()
 
     def after_instantiate_classes(self) -> None:
         """Refuse a value by hand that contradicts the benchmark."""

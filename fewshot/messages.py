@@ -4,11 +4,10 @@ jsonargparse reports a wrong argument with every alternative that it has tried. 
 innermost complaint; the patterns below pick it out. What matches none of them is shown as it is, in one line.
 """
 
-import difflib
 import inspect
 import pydoc
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import lightning as L
@@ -16,7 +15,7 @@ import torch
 import yaml
 
 from fewshot.catalogue import benchmarks, find, learners, networks
-from fewshot.errors import FewshotError
+from fewshot.errors import FewshotError, nearest
 from fewshot.hyperparameters import parameter_names
 
 COMMANDS = ("fit", "validate", "test", "predict", "list")
@@ -71,14 +70,6 @@ def check_configs(args: Sequence[str]) -> None:
             ) from error
         if not isinstance(content, dict):
             raise FewshotError(f"{path} is no config: it must hold keys such as `model:`, `data:` and `trainer:`")
-
-
-def nearest(word: str, words: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` for the most similar of `words`, or all of them where none is similar."""
-    words = sorted(set(words))
-    folded = {other.lower(): other for other in words}
-    close = difflib.get_close_matches(word.lower(), folded, 1, cutoff=0.5)
-    return f"; did you mean {folded[close[0]]!r}?" if close else f"; choose from {', '.join(words)}"
 
 
 def _joined(text: str) -> str:

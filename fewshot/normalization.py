@@ -1,9 +1,10 @@
-"""Normalisation layers inside an episode: which statistics they use, and second derivatives that are right.
+"""Normalisation and recurrent layers inside an episode: their statistics, and second derivatives that are right.
 
-Two facts force the library to take normalisation into its own hands while a learner adapts:
+Three facts force the library to take these layers into its own hands while a learner adapts:
 
 - Adapting a network means batch normalisation by the statistics of the episode's own examples; running averages
   would be updated in place by every inner step, and mean nothing for weights that change.
+- cuDNN's recurrent networks have no second derivatives; torch's own operations have.
 - ``torch.vmap`` gives silently wrong second derivatives through the affine ``batch_norm``, ``layer_norm`` and
   ``instance_norm`` (pytorch/functorch#534). Normalising without affine and then scaling and shifting is exact.
 
@@ -19,6 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase  # what all batch and instance normalisations share
 from torch.overrides import TorchFunctionMode
+
+RECURRENT = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
 
 Statistics = list[tuple[Tensor, Tensor]]
 """Mean and biased variance (C,) of each batch normalisation, in the order of the forward pass."""
@@ -53,6 +56,8 @@ class EpisodeNorm(TorchFunctionMode):
             return _layer_norm(*args, **kwargs)
         if self.exact_vmap and func is F.instance_norm:
             return _instance_norm(*args, **kwargs)
+        if func in RECURRENT and torch.backends.cudnn.enabled:
+            return _without_cudnn(func, *args, **kwargs)
         return func(*args, **kwargs)
 
     @contextmanager
@@ -110,6 +115,15 @@ def forget_running_statistics(network: nn.Module) -> None:
         if isinstance(module, _NormBase):
             module.track_running_stats = False
             module.running_mean = module.running_var = module.num_batches_tracked = None
+
+
+def _without_cudnn(recurrence: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """The recurrence in torch's own operations: cuDNN's has no second derivative, and an error says so."""
+    torch.backends.cudnn.enabled = False
+    try:
+        return recurrence(*args, **kwargs)
+    finally:
+        torch.backends.cudnn.enabled = True
 
 
 def _affine(normal: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from fewshot.datasets.files import cached_arrays
 from fewshot.datasets.omniglot import CACHE_FILE
+from fewshot.extras import require
 
 
 def fake_omniglot(root: Path) -> None:
@@ -45,3 +46,23 @@ def fake_clinc150(root: Path) -> Path:
     (root / "data_full.json").write_text(json.dumps(parts | {"oos_train": [["nothing of this", "oos"]]}))
     (root / "domains.json").write_text(json.dumps({f"domain_{d}": intents[d::10] for d in range(10)}))
     return root
+
+
+def fake_language_model(folder: Path) -> Path:
+    """A tiny BERT with the tokenizer of its 40 word pieces, as the transformers library stores them."""
+    transformers = require("transformers", "text")
+    words = ["please", "intent", "_", *(f"##{i}" for i in range(10)), *string.ascii_lowercase[:22]]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
+    folder.mkdir(parents=True)
+    (folder / "vocab.txt").write_text("\n".join(pieces) + "\n")
+    config = transformers.BertConfig(
+        vocab_size=len(pieces),
+        hidden_size=8,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=12,
+        max_position_embeddings=24,
+    )
+    transformers.BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    transformers.BertModel(config).save_pretrained(folder)
+    return folder

@@ -54,6 +54,7 @@ def small(config: dict[str, object]) -> list[str]:
     options += ["--data.image_size=16"] if "image_size" in text else []
     options += ["--data.queries=2"] if "way: 20" in text else []
     options += ["--model.compile=false"] if "compile: true" in text else []  # takes minutes
+    options += ["--model.backbone.weights=null"] if "weights: DEFAULT" in text else []  # tests fetch nothing
     return options + (["--model.backbone.width=4"] if "Conv4" in text else [])
 
 

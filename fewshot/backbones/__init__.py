@@ -1,12 +1,32 @@
 """Networks from inputs to features, one file each. To add one: write the file, import its class here."""
 
 from fewshot.backbones.base import Backbone
+from fewshot.backbones.bilstm import BiLSTM
 from fewshot.backbones.conv4 import Conv4
+from fewshot.backbones.hugging_face import HuggingFaceEncoder
 from fewshot.backbones.mlp import MLP
 from fewshot.backbones.pixels import Pixels
 from fewshot.backbones.resnet12 import ResNet12
 from fewshot.backbones.text import BagOfWords, TextCNN
+from fewshot.backbones.text_transformer import TextTransformer
 from fewshot.backbones.tf_idf import TfIdf
+from fewshot.backbones.torchvision_model import TorchvisionBackbone
 from fewshot.backbones.weighted_bag import WeightedBag
+from fewshot.backbones.wrn import WRN28_10
 
-__all__ = ["MLP", "Backbone", "BagOfWords", "Conv4", "Pixels", "ResNet12", "TextCNN", "TfIdf", "WeightedBag"]
+__all__ = [
+    "MLP",
+    "WRN28_10",
+    "Backbone",
+    "BagOfWords",
+    "BiLSTM",
+    "Conv4",
+    "HuggingFaceEncoder",
+    "Pixels",
+    "ResNet12",
+    "TextCNN",
+    "TextTransformer",
+    "TfIdf",
+    "TorchvisionBackbone",
+    "WeightedBag",
+]

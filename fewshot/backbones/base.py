@@ -32,6 +32,22 @@ def map_shape(network: nn.Module) -> tuple[int, int, int] | None:
     return shape if isinstance(shape, tuple) and hasattr(network, "maps") else None
 
 
+def checked_images(inputs: Inputs, in_channels: int, image_size: int, network: str) -> Tensor:
+    """Inputs as they are, checked to be images (n, C, H, W).
+
+    Raises:
+        FewshotError: `network` was built for other images, or the inputs are a dict.
+    """
+    expected = (in_channels, image_size, image_size)
+    if not isinstance(inputs, Tensor) or tuple(inputs.shape[1:]) != expected:
+        shape = tuple(inputs.shape[1:]) if isinstance(inputs, Tensor) else "a dict"
+        raise FewshotError(
+            f"{network} was built for images {expected}, the benchmark gives {shape};"
+            " set in_channels and image_size of the backbone to the benchmark's"
+        )
+    return inputs
+
+
 def flattened(inputs: Inputs, in_features: int, network: str) -> Tensor:
     """Inputs (n, ...) as vectors (n, in_features).
 
@@ -45,3 +61,24 @@ def flattened(inputs: Inputs, in_features: int, network: str) -> Tensor:
             " set in_features of the backbone to the benchmark's"
         )
     return inputs.flatten(1)
+
+
+def check_at_least(least: int, **values: int) -> None:
+    """Check that each value is `least` or more.
+
+    Raises:
+        FewshotError: one is not; it is named.
+    """
+    for name, value in values.items():
+        if value < least:
+            raise FewshotError(f"{name} is {value}; it must be at least {least}")
+
+
+def check_dropout(rate: float) -> None:
+    """Check that `rate` is a share below 1.
+
+    Raises:
+        FewshotError: it is not.
+    """
+    if not 0 <= rate < 1:
+        raise FewshotError(f"dropout is {rate}; it must be in [0, 1)")

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot.backbones.base import Backbone
+from fewshot.backbones.base import Backbone, checked_images
 from fewshot.episodes import Inputs
 from fewshot.errors import FewshotError
 
@@ -57,14 +57,7 @@ class ResNet12(Backbone):
 
     def maps(self, inputs: Inputs) -> Tensor:
         """The last block's maps (n, *map_shape) of images (n, C, H, W)."""
-        expected = (self.in_channels, self.image_size, self.image_size)
-        if not isinstance(inputs, Tensor) or tuple(inputs.shape[1:]) != expected:
-            shape = tuple(inputs.shape[1:]) if isinstance(inputs, Tensor) else "a dict"
-            raise FewshotError(
-                f"ResNet12 was built for images {expected}, the benchmark gives {shape};"
-                " set in_channels and image_size of the backbone to the benchmark's"
-            )
-        maps: Tensor = self.blocks(inputs)
+        maps: Tensor = self.blocks(checked_images(inputs, self.in_channels, self.image_size, "ResNet12"))
         return maps
 
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from fewshot.backbones.base import Backbone
+from fewshot.backbones.base import Backbone, check_at_least, check_dropout
 from fewshot.episodes import Inputs
 from fewshot.errors import FewshotError
 
@@ -150,24 +150,3 @@ def _dropout(rate: float) -> nn.Module:
     check_dropout(rate)
     # not nn.Dropout(0.0), which torch.vmap refuses as if it were random
     return nn.Dropout(rate) if rate else nn.Identity()
-
-
-def check_at_least(least: int, **values: int) -> None:
-    """Check that each value is `least` or more.
-
-    Raises:
-        FewshotError: one is not; it is named.
-    """
-    for name, value in values.items():
-        if value < least:
-            raise FewshotError(f"{name} is {value}; it must be at least {least}")
-
-
-def check_dropout(rate: float) -> None:
-    """Check that `rate` is a share below 1.
-
-    Raises:
-        FewshotError: it is not.
-    """
-    if not 0 <= rate < 1:
-        raise FewshotError(f"dropout is {rate}; it must be in [0, 1)")

@@ -13,7 +13,8 @@ class CLINC150DataModule(ClassificationDataModule):
     """CLINC150: 150 intents of 10 domains, 150 short English utterances each. Paper: arXiv:1909.02027.
 
     Which classes train is drawn: results on two `split_seed` do not compare. The vocabulary comes from the training
-    classes alone. Facts for backbones: `vocab_size`, `document_frequencies`, `documents`; they read the data.
+    classes alone. Facts for backbones: `vocab_size`, `document_frequencies`, `documents`; they read the data; and
+    `tokenizer`.
 
     Args:
         split: ``seed`` draws 50/50/50 intents; ``domain`` draws 4/3/3 whole domains, 60/45/45 intents, so that the
@@ -24,11 +25,14 @@ class CLINC150DataModule(ClassificationDataModule):
         max_length: words kept of an utterance; the longest has 28.
         min_count: how often a term must occur in the training classes to get an id of its own.
         unknown_ids: ids that the unknown terms are spread over by their hash; 0: one id for all.
+        tokenizer: name or folder of a pre-trained language model, whose tokenizer's ids its network
+            (`HuggingFaceEncoder`) reads; `max_length` then counts its pieces. None: the ids of `terms`.
         queries: query examples a class.
         **kwargs: arguments of `ClassificationDataModule`.
     """
 
     benchmark: ClassVar[str] = "CLINC150"
+    tokenizer: str | None
 
     def __init__(
         self,
@@ -38,12 +42,14 @@ class CLINC150DataModule(ClassificationDataModule):
         max_length: int = 32,
         min_count: int = 1,
         unknown_ids: int = 0,
+        tokenizer: str | None = None,
         queries: int = 15,
         **kwargs: Any,
     ) -> None:
         super().__init__(queries=queries, **kwargs)
         self.split, self.split_seed, self.terms = split, split_seed, terms
         self.max_length, self.min_count, self.unknown_ids = max_length, min_count, unknown_ids
+        self.tokenizer = tokenizer
         self._texts: Clinc150 | None = None
 
     @property
@@ -59,12 +65,13 @@ class CLINC150DataModule(ClassificationDataModule):
                 self.max_length,
                 self.min_count,
                 self.unknown_ids,
+                self.tokenizer,
             )
         return self._texts
 
     @property
     def vocab_size(self) -> int:
-        """How many ids there are, padding (0) and unknown (1) included."""
+        """How many ids there are, padding (0) and unknown (1) or a tokenizer's own included."""
         return len(self.document_frequencies)
 
     @property
@@ -84,7 +91,7 @@ class CLINC150DataModule(ClassificationDataModule):
 
     def protocol(self) -> dict[str, Any]:
         """The facts that stand beside every result, what a text is turned into among them."""
-        facts = ("terms", "max_length", "min_count", "unknown_ids")
+        facts = ("terms", "max_length", "min_count", "unknown_ids", "tokenizer")
         return {**super().protocol(), **{name: getattr(self, name) for name in facts}}
 
     def load(self) -> dict[str, ClassDataset]:

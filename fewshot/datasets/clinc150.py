@@ -14,6 +14,7 @@ import numpy as np
 
 from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.files import download as fetch
+from fewshot.datasets.pretrained_tokenizer import PretrainedTokenizer
 from fewshot.datasets.words import Terms, build_vocabulary, document_frequencies, encode, split_terms, tokenize
 from fewshot.errors import FewshotError
 
@@ -33,8 +34,8 @@ Split: TypeAlias = Literal["seed", "domain"]
 class Clinc150(NamedTuple):
     """CLINC150 as tensors of ids: ``train``, ``val`` and ``test``, and what the ids mean.
 
-    `vocabulary` is the term of each id (0: padding, 1: unknown); `document_frequencies` in how many training texts
-    each id of the inputs occurs; `documents` how many training texts there are.
+    `vocabulary` is the term of each id (0: padding, 1: unknown; or a tokenizer's own); `document_frequencies` in how
+    many training texts each id of the inputs occurs; `documents` how many training texts there are.
     """
 
     datasets: dict[str, ClassDataset]
@@ -52,6 +53,7 @@ def load_clinc150(
     max_length: int = 32,
     min_count: int = 1,
     unknown_ids: int = 0,
+    tokenizer: str | None = None,
 ) -> Clinc150:
     """Read CLINC150 and split its intents into training, validation and test classes.
 
@@ -71,6 +73,8 @@ def load_clinc150(
         max_length: words kept of an utterance; the longest has 28.
         min_count: how often a term must occur in the training classes to get an id of its own.
         unknown_ids: ids that the unknown terms are spread over by their hash; 0: one id for all.
+        tokenizer: name or folder of a pre-trained language model: the ids are its tokenizer's, and `max_length` counts
+            its pieces. None: the ids of `terms`.
 
     Raises:
         FewshotError: an argument out of range, a missing file, or one that is not CLINC150's.
@@ -86,17 +90,26 @@ def load_clinc150(
     for name, choice, choices in (("split", split, get_args(Split)), ("terms", terms, get_args(Terms))):
         if choice not in choices:
             raise FewshotError(f"{name} is {choice!r}; it must be {' or '.join(map(repr, choices))}")
+    if tokenizer is not None and (terms, min_count, unknown_ids) != ("words", 1, 0):
+        raise FewshotError(
+            f"the tokenizer {tokenizer} has a vocabulary of its own; leave out terms, min_count and unknown_ids"
+        )
+    pretrained = None if tokenizer is None else PretrainedTokenizer(tokenizer)
     utterances = read_utterances(find_file(root, "data_full.json", download))
     if split == "seed":
         classes = split_groups([[intent] for intent in sorted(utterances)], INTENTS, split_seed)
     else:
         domains = read_domains(find_file(root, "domains.json", download), utterances)
         classes = split_groups([sorted(domains[name]) for name in sorted(domains)], DOMAINS, split_seed)
+
+    def split_text(text: str) -> list[str]:
+        return pretrained.split(text, max_length) if pretrained else split_terms(text, terms, max_length)
+
     texts = {
-        part: [split_terms(text, terms, max_length) for intent in intents for text in utterances[intent]]
+        part: [split_text(text) for intent in intents for text in utterances[intent]]
         for part, intents in classes.items()
     }
-    vocabulary = build_vocabulary(texts["train"], min_count)
+    vocabulary = pretrained.vocabulary if pretrained else build_vocabulary(texts["train"], min_count)
     datasets = {
         part: ClassDataset(
             encode(texts[part], vocabulary, unknown_ids),

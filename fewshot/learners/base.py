@@ -18,7 +18,7 @@ from fewshot.backbones.base import Backbone
 from fewshot.checkpoints import check_learner, check_shapes, read_checkpoint
 from fewshot.episodes import Episode, Examples, Inputs, count, map_tensors
 from fewshot.errors import FewshotError
-from fewshot.hyperparameters import RemembersArguments, build, describe
+from fewshot.hyperparameters import RemembersArguments, build, describe, without_weights
 from fewshot.metrics import EpisodeTable, Estimate, estimate
 from fewshot.tasks import make_task
 
@@ -259,7 +259,8 @@ class MetaLearner(RemembersArguments, L.LightningModule):
             FewshotError: the file is no checkpoint, or not this learner's.
         """
         check_learner(read_checkpoint(checkpoint_path), cls.__name__)
-        return super().load_from_checkpoint(checkpoint_path, map_location, weights_only=True, **kwargs)
+        with without_weights():
+            return super().load_from_checkpoint(checkpoint_path, map_location, weights_only=True, **kwargs)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from torch.func import functional_call
 from fewshot.attacks import Attack
 from fewshot.backbones.base import Backbone
 from fewshot.compilation import Compiler
-from fewshot.engine import How, Parallel, choose, map_episodes
+from fewshot.engine import How, Parallel, choose, loop_only, map_episodes
 from fewshot.episodes import Episode, Examples, Inputs, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import build
@@ -136,8 +136,7 @@ class OptimizationLearner(MetaLearner):
         forget_running_statistics(self.network)
         self.adapted_names = adapted_names(self.network, adapt)
         self.head_only = all(name.startswith("head.") for name in self.adapted_names)
-        kinds = (type(m).__name__ for m in self.network.modules() if isinstance(m, nn.RNNBase | nn.RNNCellBase))
-        self._recurrent = next(kinds, None)
+        self._recurrent = loop_only(self.network)
         self._done: set[str] = set()  # of what is said or checked once
 
     def _linear_head(self) -> nn.Linear:

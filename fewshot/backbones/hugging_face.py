@@ -1,0 +1,107 @@
+"""Pre-trained language models of the transformers library as text encoders.
+
+Shapes: n texts, L token places (padding included), D features.
+"""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from fewshot.backbones.base import Backbone
+from fewshot.backbones.text import mask_padding, read_inputs
+from fewshot.episodes import Inputs
+from fewshot.errors import FewshotError
+from fewshot.extras import require
+from fewshot.hyperparameters import weights_follow
+
+
+class HuggingFaceEncoder(Backbone):
+    """HuggingFaceEncoder: a pre-trained language model, BERT for one, by name or folder. Paper: arXiv:1810.04805.
+
+    Needs ``pip install 'fewshot[text]'``. It reads the ids of its own tokenizer, so set the benchmark's `tokenizer` to
+    the model; the backbone follows. Learners that adapt its weights run their episodes one by one. A checkpoint holds
+    the model's config and its trained weights: loading it needs neither a network nor the folder.
+
+    Args:
+        vocab_size: how many ids the benchmark's tokenizer has.
+        tokenizer: the benchmark's tokenizer; null is refused, because words' ids mean nothing to the model.
+        model: the name at https://huggingface.co/models or a folder; null takes that of `tokenizer`.
+        pooling: `mean` over the text's pieces (arXiv:1908.10084), or `cls`: the first piece.
+        config: builds an untrained network from these values of the model's config instead of loading it; what a
+            checkpoint holds.
+
+    Raises:
+        FewshotError: the model cannot be loaded, or it is not the tokenizer's.
+    """
+
+    loop_only = True
+    """Its weights cannot be vmapped over, because transformers looks into the attention mask."""
+
+    def __init__(
+        self,
+        vocab_size: int,
+        tokenizer: str | None,
+        model: str | None = None,
+        pooling: Literal["mean", "cls"] = "mean",
+        config: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if tokenizer is None:
+            raise FewshotError(
+                f"HuggingFaceEncoder reads the ids of its own tokenizer; set data.tokenizer to {model or 'the model'}"
+            )
+        self.network, values = load_network(model or tokenizer, config)
+        self.init_args["config"] = values
+        known: int = self.network.config.vocab_size
+        if vocab_size > known:
+            raise FewshotError(
+                f"the tokenizer {tokenizer} has {vocab_size} ids, the model {model or tokenizer} knows {known};"
+                " give both the same name"
+            )
+        if getattr(self.network, "pooler", None) is not None:
+            self.network.pooler = None  # unused here; a distributed run would wait for its gradients
+        self.pooling = pooling
+        self.out_features = int(self.network.config.hidden_size)
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Features (n, D) of `inputs`: ``tokens`` (n, L) and ``lengths`` (n,), int64."""
+        tokens, lengths = read_inputs(inputs)
+        most = getattr(self.network.config, "max_position_embeddings", tokens.shape[-1])
+        if tokens.shape[-1] > most:
+            raise FewshotError(f"a text has {tokens.shape[-1]} pieces, the model takes {most}; set data.max_length")
+        mask = torch.arange(tokens.shape[-1], device=tokens.device) < lengths.clamp(min=1).unsqueeze(-1)
+        states: Tensor = self.network(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
+        if self.pooling == "cls":
+            return states[..., 0, :]
+        return mask_padding(states, lengths).sum(-2) / lengths.clamp(min=1).unsqueeze(-1)
+
+
+def load_network(name: str, config: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
+    """The network in float32 and in training mode, and its config as plain values.
+
+    Args:
+        name: the model's name or folder.
+        config: None loads the model; else it is built from these values, untrained.
+
+    Raises:
+        FewshotError: it cannot be loaded, or it does not encode texts.
+    """
+    transformers = require("transformers", "text")
+    try:
+        if config is None:
+            settings = transformers.AutoConfig.from_pretrained(name)
+        else:
+            settings = transformers.AutoConfig.for_model(**config)
+        if config is None and not weights_follow():
+            network: nn.Module = transformers.AutoModel.from_pretrained(name)
+        else:
+            network = transformers.AutoModel.from_config(settings)
+    except (OSError, ValueError) as error:
+        raise FewshotError(
+            f"the model {name!r} cannot be loaded ({str(error).splitlines()[0]}); give a folder that holds one, or a"
+            " name of https://huggingface.co/models"
+        ) from error
+    if settings.is_encoder_decoder or not hasattr(settings, "hidden_size"):
+        raise FewshotError(f"the model {name!r} is no text encoder; choose one such as bert-base-uncased")
+    return network.float().train(), settings.to_dict()
