@@ -3,6 +3,7 @@
 from fewshot.learners.base import MetaLearner
 from fewshot.learners.metric.base import MetricLearner
 from fewshot.learners.metric.prototypical_network import PrototypicalNetwork
+from fewshot.learners.metric.simple_shot import SimpleShot
 from fewshot.learners.optimization.adml import ADML
 from fewshot.learners.optimization.anil import ANIL, BOIL
 from fewshot.learners.optimization.base import OptimizationLearner
@@ -13,6 +14,11 @@ from fewshot.learners.optimization.maml_plus_plus import MAMLPlusPlus
 from fewshot.learners.optimization.meta_sgd import MetaSGD
 from fewshot.learners.optimization.proto_maml import ProtoMAML
 from fewshot.learners.optimization.reptile import Reptile
+from fewshot.learners.transfer.base import TransferLearner
+from fewshot.learners.transfer.baseline import Baseline
+from fewshot.learners.transfer.baseline_plus_plus import BaselinePlusPlus
+from fewshot.learners.transfer.fine_tune import FineTune
+from fewshot.learners.transfer.rfs import RFS
 
 __all__ = [
     "ADML",
@@ -22,6 +28,10 @@ __all__ = [
     "FOMAML",
     "IMAML",
     "MAML",
+    "RFS",
+    "Baseline",
+    "BaselinePlusPlus",
+    "FineTune",
     "MAMLPlusPlus",
     "MetaLearner",
     "MetaSGD",
@@ -30,4 +40,6 @@ __all__ = [
     "ProtoMAML",
     "PrototypicalNetwork",
     "Reptile",
+    "SimpleShot",
+    "TransferLearner",
 ]
