@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
+from fewshot.errors import FewshotError
 from fewshot.inner_loop import Weights
 from fewshot.learners.transfer.baseline import Baseline
 from fewshot.learners.transfer.heads import cosine_gradient, cosine_logits, descend, unit
@@ -59,12 +60,14 @@ class BaselinePlusPlus(Baseline):
     """
 
     def __init__(self, backbone: Backbone | nn.Module, scale: float | None = None, **kwargs: Any) -> None:
-        self.scale = scale
+        if scale is not None and scale <= 0:
+            raise FewshotError(f"scale is {scale}; set scale > 0, or leave it out")
+        self._given_scale = scale  # `make_classifier`, which the base calls, reads it
         super().__init__(backbone, **kwargs)
 
     def make_classifier(self, classes: int) -> nn.Module:
         """Cosines to the training classes' vectors."""
-        return CosineClassifier(self.features, classes, self.scale)
+        return CosineClassifier(self.features, classes, self._given_scale)
 
     def fit(self, features: Tensor, targets: Tensor, way: int) -> Weights:
         """The classifiers `direction` (..., N, D) and `length` (..., N, 1) of support features (..., S, D)."""
@@ -77,4 +80,4 @@ class BaselinePlusPlus(Baseline):
         return cosine_logits(predictor, unit(features), self._scale(predictor["length"].shape[-2]))
 
     def _scale(self, way: int) -> float:
-        return default_scale(way) if self.scale is None else self.scale
+        return default_scale(way) if self._given_scale is None else self._given_scale
