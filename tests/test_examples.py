@@ -222,13 +222,17 @@ def test_processes_that_do_not_share_a_batch_are_an_error(
 ) -> None:
     data = benchmark(batch_size=9)
     monkeypatch.setattr(data, "_ranks", lambda: (0, 2))
-    with pytest.raises(FewshotError, match="batch_size 9 does not fit 33 training examples and 2 processes; .* of 2 up"):
+    with pytest.raises(
+        FewshotError, match=r"batch_size 9 does not fit 33 training examples and 2 processes; .* of 2 up"
+    ):
         train(baseline(benchmark()), data, Recorder())
 
 
 def test_a_benchmark_without_classes_is_an_error(benchmark: Callable[..., Images]) -> None:
     data = SinusoidDataModule()
-    with pytest.raises(FewshotError, match="SinusoidDataModule has no classes, but the learner needs labelled examples"):
+    with pytest.raises(
+        FewshotError, match="SinusoidDataModule has no classes, but the learner needs labelled examples"
+    ):
         train(baseline(benchmark()), data, Recorder(), num_sanity_val_steps=0)
 
 
@@ -240,5 +244,5 @@ def test_another_number_of_classes_is_an_error(benchmark: Callable[..., Images])
 
 def test_episodes_are_no_examples(benchmark: Callable[..., Images]) -> None:
     data = benchmark()
-    with pytest.raises(FewshotError, match="Baseline trains on Examples .*, but the loader gives Episode"):
+    with pytest.raises(FewshotError, match=r"Baseline trains on Examples .*, but the loader gives Episode"):
         next(baseline(data).training_outcomes(next(iter(data.val_dataloader()))))

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +58,7 @@ def by_optimizer(head: nn.Module, features: Tensor, labels: Tensor, **sgd: Any) 
     for order in orders(len(labels), 10):
         for rows in order.split(4):
             optimizer.zero_grad()
-            F.cross_entropy(head(features[rows]), labels[rows]).backward()
+            F.cross_entropy(head(features[rows]), labels[rows]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     return head
 
@@ -207,7 +206,7 @@ def test_fine_tuning_is_gradient_descent_on_the_support(adapt: str, batch: Episo
         first = head(body(query.inputs)).detach()
         for _ in range(4):
             optimizer.zero_grad()
-            F.cross_entropy(head(body(support.inputs)), support.targets).backward()
+            F.cross_entropy(head(body(support.inputs)), support.targets).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         expected = head(body(query.inputs))
         torch.testing.assert_close(outcome.outputs[i], expected, rtol=1e-10, atol=1e-12)
@@ -447,7 +446,7 @@ def test_a_gradient_that_is_not_finite_stops_training() -> None:
     images = data()
     learner = Baseline(Conv4(1, 16, width=4), task=images.task, train_classes=6)
     with torch.no_grad():
-        learner.classifier.weight[0, 0] = torch.nan  # type: ignore[operator,index]  # of a linear layer
+        learner.classifier.weight[0, 0] = torch.nan  # type: ignore[operator]  # of a linear layer
     with pytest.raises(FewshotError, match="the gradient of step 0 is not finite; lower the optimizer's lr, set grad"):
         trainer(max_epochs=1, num_sanity_val_steps=0).fit(learner, images)
 
@@ -470,7 +469,7 @@ def test_the_backbone_may_come_from_any_learners_checkpoint(cls: type[TransferLe
     with pytest.raises(FewshotError, match=r"proto.ckpt do not fit the backbone: blocks.0.0.weight is \(4, 1, 3, 3\)"):
         cls(Conv4(1, 16, width=8), task=TASK, train_classes=5, weights=str(tmp_path / "proto.ckpt"))
     torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
-    with pytest.raises(FewshotError, match="foreign.ckpt was not written by fewshot; give a .ckpt file of `fewshot"):
+    with pytest.raises(FewshotError, match=r"foreign.ckpt was not written by fewshot; give a .ckpt file of `fewshot"):
         cls(Conv4(1, 16, width=4), task=TASK, train_classes=5, weights=str(tmp_path / "foreign.ckpt"))
 
 
