@@ -9,6 +9,9 @@ from torch import Tensor
 
 from fewshot.errors import FewshotError
 
+RUNNING = ("running_mean", "running_var", "num_batches_tracked")
+"""What batch normalisation calls its running averages."""
+
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The content of a checkpoint, on the CPU; only plain values and tensors are loaded.
@@ -43,6 +46,45 @@ def check_shapes(held: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> 
         if held[name].shape != expected[name].shape:
             shapes = f"{tuple(held[name].shape)} in the checkpoint, {tuple(expected[name].shape)} in this learner"
             raise FewshotError(f"the parameter {name} is {shapes}{remedy}")
+
+
+def backbone_weights(
+    checkpoint: Mapping[str, Any],
+    path: str | os.PathLike[str],
+    expected: Mapping[str, Tensor],
+    running_averages: bool = True,
+) -> dict[str, Tensor]:
+    """The tensors of the backbone alone in any learner's checkpoint.
+
+    Args:
+        checkpoint: what `read_checkpoint` gave.
+        path: its file, for the messages.
+        expected: the `state_dict` of the backbone that shall take them.
+        running_averages: whether batch normalisation needs them; a learner that adapts its body (MAML) keeps none.
+
+    Raises:
+        FewshotError: no learner of this library wrote it, or the backbones differ.
+    """
+    if checkpoint.get("fewshot", {}).get("learner") is None:
+        raise FewshotError(f"weights {path} was not written by fewshot; give a .ckpt file of `fewshot fit`")
+    prefix = "backbone."
+    held = {n.removeprefix(prefix): v for n, v in checkpoint["state_dict"].items() if n.startswith(prefix)}
+    missing = [name for name in expected if name not in held]
+    if missing and all(name.rpartition(".")[2] in RUNNING for name in missing):
+        if running_averages:
+            raise FewshotError(
+                f"weights {path} hold no running averages of batch normalisation, because the learner that wrote them"
+                " keeps none; set batchnorm: transductive, which needs none, or give another learner's"
+            )
+        held |= {name: expected[name] for name in missing}
+    for name in [*expected, *held]:
+        shapes = [tuple(side[name].shape) if name in side else "missing" for side in (held, expected)]
+        if shapes[0] != shapes[1]:
+            raise FewshotError(
+                f"weights {path} do not fit the backbone: {name} is {shapes[0]} in the file, {shapes[1]} in the"
+                " backbone; build the backbone as the file's was"
+            )
+    return held
 
 
 def check_learner(checkpoint: dict[str, Any], name: str) -> None:

@@ -34,6 +34,15 @@ class Episode(NamedTuple):
     query: Examples
 
 
+Batch = TypeVar("Batch", Episode, Examples)
+"""What a learner trains on: a meta-batch of episodes, or plain labelled examples."""
+
+
+def map_examples(function: Callable[[Examples], Examples], batch: Batch) -> Batch:
+    """Apply `function` to the support and the query of episodes, or to plain examples themselves."""
+    return function(batch) if isinstance(batch, Examples) else Episode(*(function(part) for part in batch))
+
+
 def map_tensors(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
     """Apply `function` to every tensor of inputs, examples, an episode or a meta-batch."""
     return cast(Tree, pytree.tree_map(function, tree))
@@ -49,6 +58,6 @@ def episode(meta_batch: Episode, index: int) -> Episode:
     return map_tensors(lambda tensor: tensor[index], meta_batch)
 
 
-def count(meta_batch: Episode) -> int:
-    """B, the number of episodes in a meta-batch."""
-    return meta_batch.query.targets.shape[0]
+def count(batch: Episode | Examples) -> int:
+    """B, the number of episodes in a meta-batch; of plain examples, how many they are."""
+    return (batch if isinstance(batch, Examples) else batch.query).targets.shape[0]

@@ -1,15 +1,17 @@
 """Seeded streams of episodes: the same list whatever the workers, the ranks and the interruptions.
 
 Episode number i of a stage is drawn with a generator seeded by (seed, stage, i) alone. A loader hands out
-consecutive numbers in meta-batches; of each meta-batch, rank r of R takes every R-th episode from r on.
+consecutive numbers in meta-batches; of each meta-batch, rank r of R takes every R-th episode from r on. Plain
+labelled examples, for learners that train without episodes, come from a list of the same kind.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Generic, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
+from typing_extensions import TypeVar
 
 from fewshot.datasets.base import ClassDataset
 from fewshot.episodes import Episode, Examples, Inputs, stack
@@ -18,6 +20,8 @@ from fewshot.sampling import draw_episode, draw_unequal_episode
 
 Stage: TypeAlias = Literal["train", "val", "test"]
 STAGES: tuple[Stage, ...] = ("train", "val", "test")
+Item = TypeVar("Item", default=Episode)
+"""What a loader hands out: meta-batches, or plain examples."""
 
 
 class TaskDistribution(Protocol):
@@ -119,15 +123,59 @@ class EpisodeStream(Dataset[Episode]):
         return np.random.default_rng([self.seed, self.stage, number])
 
 
-class EpisodeLoader:
+class ExampleStream(Dataset[Examples]):
+    """The endless list of a dataset's labelled examples, addressed by number: pass after pass over all of them.
+
+    Every pass has a random order of its own, a function of the seed and the pass alone. Labels are the places of the
+    classes in the dataset.
+
+    Args:
+        dataset: the examples by class.
+        seed: the benchmark's seed.
+    """
+
+    def __init__(self, dataset: ClassDataset, seed: int) -> None:
+        self.dataset, self.seed = dataset, seed
+        self.labels = np.repeat(np.arange(len(dataset.counts)), dataset.counts)
+        self._pass, self._order = -1, self.labels  # the order of the pass that was asked for last
+
+    def __len__(self) -> int:
+        """The examples of a pass."""
+        return len(self.labels)
+
+    def __getitem__(self, number: int) -> Examples:
+        """Example `number`, as a batch of one."""
+        return self.__getitems__([number])
+
+    def __getitems__(self, numbers: Sequence[int]) -> Examples:
+        """Inputs (n, ...) as they are stored, and labels (n,); what a DataLoader calls."""
+        passes, places = np.divmod(np.asarray(numbers, np.int64), len(self))
+        rows = np.empty_like(places)
+        for number in np.unique(passes):
+            rows[passes == number] = self._order_of(int(number))[places[passes == number]]
+        return self.at(rows)
+
+    def at(self, rows: np.ndarray) -> Examples:
+        """The examples at these rows (n,) of the dataset."""
+        return Examples(gather(self.dataset.inputs, torch.from_numpy(rows)), torch.from_numpy(self.labels[rows]))
+
+    def _order_of(self, number: int) -> np.ndarray:
+        if number != self._pass:
+            # STAGES has no such place: the orders have nothing in common with any episode
+            rng = np.random.default_rng([self.seed, len(STAGES), number])
+            self._pass, self._order = number, rng.permutation(len(self))
+        return self._order
+
+
+class EpisodeLoader(Generic[Item]):
     """Hands a stream's episodes out in meta-batches: this rank's share, in order, resumable.
 
     Lightning takes it as a dataloader (it is an iterable with a length) and, because it is no `DataLoader`,
     leaves the sharding to it. With `repeat`, every pass goes on where the last one ended (training); without, every
-    pass is the same list (validation, test).
+    pass is the same list (validation, test). For an `ExampleStream`, read "examples" for "episodes" below.
 
     Args:
-        stream: the episodes.
+        stream: the episodes, or plain examples.
         episodes: episodes of a pass, over all ranks.
         meta_batch_size: episodes of a meta-batch, over all ranks.
         repeat: go on in the list with every pass.
@@ -144,7 +192,7 @@ class EpisodeLoader:
 
     def __init__(
         self,
-        stream: EpisodeStream,
+        stream: Dataset[Item],
         episodes: int,
         meta_batch_size: int,
         repeat: bool = False,
@@ -179,7 +227,7 @@ class EpisodeLoader:
         self._left = 0  # meta-batches that the pass under way still has to give
         self._resumed = False  # the next pass is the rest of one that a checkpoint interrupted
         self._batches = _Batches()
-        self._loader: DataLoader[Episode] = DataLoader(
+        self._loader: DataLoader[Item] = DataLoader(
             stream,
             batch_sampler=self._batches,
             collate_fn=_as_is,
@@ -208,7 +256,7 @@ class EpisodeLoader:
         for start in starts[:length]:
             yield list(range(start + self.rank, min(start + self.meta_batch_size, end), self.world_size))
 
-    def __iter__(self) -> Iterator[Episode]:
+    def __iter__(self) -> Iterator[Item]:
         """One pass. The position counts what was handed out, not what workers have drawn ahead."""
         numbers = list(self.numbers())
         self._resumed, self._left = False, len(numbers)

@@ -33,6 +33,7 @@ from fewshot.messages import check_configs, one_line
 
 LINKS = {
     "task": "model.init_args.task",
+    "train_classes": "model.init_args.train_classes",
     "in_channels": "model.init_args.backbone.init_args.in_channels",
     "image_size": "model.init_args.backbone.init_args.image_size",
     "in_features": "model.init_args.backbone.init_args.in_features",
@@ -75,7 +76,15 @@ class FewshotCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Link the benchmark's facts."""
         for fact, target in LINKS.items():
-            parser.link_arguments(f"data.{fact}", target, apply_on="instantiate")
+            if fact == "train_classes":
+                parser.link_arguments("data", target, self._train_classes, apply_on="instantiate")
+            else:
+                parser.link_arguments(f"data.{fact}", target, apply_on="instantiate")
+
+    def _train_classes(self, data: EpisodicDataModule) -> int | None:
+        """The fact of that name, for learners that ask for it: to know it, the data must be read."""
+        asked = LINKS["train_classes"] in self.config[str(self.subcommand)]
+        return getattr(data, "train_classes", None) if asked else None
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; and once more without defaults, which tells what the user wrote by hand."""
@@ -90,11 +99,10 @@ class FewshotCLI(LightningCLI):
         assert isinstance(benchmark, type)
         for fact, key in LINKS.items():
             if key in config and config[key] is None and not _states(benchmark, fact):
-                network = config[key.partition(".init_args." + fact)[0] + ".class_path"].rpartition(".")[2]
-                raise FewshotError(
-                    f"{network} needs {fact}, which {benchmark.__name__} does not have;"
-                    " choose a backbone that fits the benchmark's inputs"
-                )
+                owner = key.partition(".init_args." + fact)[0]
+                needy = config[owner + ".class_path"].rpartition(".")[2]
+                remedy = "another learner, or a benchmark with classes" if owner == "model" else "a backbone that fits"
+                raise FewshotError(f"{needy} needs {fact}, which {benchmark.__name__} does not have; choose {remedy}")
         checkpoint = config.get("ckpt_path")
         if checkpoint and checkpoint not in LIGHTNINGS_OWN and "://" not in str(checkpoint):
             check_learner(read_checkpoint(checkpoint), config["model.class_path"].rpartition(".")[2])

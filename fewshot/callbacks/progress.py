@@ -6,11 +6,11 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import RichProgressBar
 
-from fewshot.episodes import count
+from fewshot.episodes import Examples, count
 
 
 class EpisodeProgressBar(RichProgressBar):
-    """Lightning's Rich progress bar, with the training episodes a second over all ranks.
+    """Lightning's Rich progress bar, with the training episodes (or plain examples) a second over all ranks.
 
     Args:
         refresh_rate: steps between two refreshes of the bar.
@@ -19,7 +19,7 @@ class EpisodeProgressBar(RichProgressBar):
     def __init__(self, refresh_rate: int = 10) -> None:
         super().__init__(refresh_rate=refresh_rate, leave=False)
         self._since = time.perf_counter()
-        self._episodes = 0
+        self._episodes, self._name = 0, "episodes"
 
     def on_train_epoch_start(self, trainer: L.Trainer, *args: Any) -> None:
         """Start the clock anew, so that validation is not counted."""
@@ -29,13 +29,14 @@ class EpisodeProgressBar(RichProgressBar):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the episodes of the step."""
+        """Count the episodes, or the plain examples, of the step."""
         self._episodes += count(batch) * trainer.world_size
+        self._name = "examples" if isinstance(batch, Examples) else "episodes"
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         """The logged metrics and the episodes a second."""
         metrics: dict[str, Any] = {k: v for k, v in super().get_metrics(trainer, pl_module).items() if k != "v_num"}
         if self._episodes:
-            metrics["episodes/s"] = f"{self._episodes / (time.perf_counter() - self._since):.1f}"
+            metrics[f"{self._name}/s"] = f"{self._episodes / (time.perf_counter() - self._since):.1f}"
         return metrics

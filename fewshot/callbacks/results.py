@@ -38,7 +38,7 @@ def results(trainer: L.Trainer, learner: MetaLearner) -> dict[str, Any]:
         "backbone": type(learner.backbone).__name__,
         "episodes": len(learner.columns["test"]["episode"]),
         "batchnorm": learner.batchnorm,
-        "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
+        "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else learner.weights_file,
         "global_step": _trained_steps(trainer, learner),
         "precision": str(trainer.precision),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},

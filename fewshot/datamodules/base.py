@@ -1,22 +1,38 @@
 """What all benchmarks share: task distributions a stage, seeded loaders, the facts that learners are built from."""
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import lightning as L
+import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.files import data_root
-from fewshot.episodes import Episode, Examples, Inputs
+from fewshot.episodes import Batch, Examples, Inputs, map_examples
 from fewshot.errors import FewshotError
-from fewshot.loading import STAGES, ClassTasks, EpisodeLoader, EpisodeStream, Stage, TaskDistribution
+from fewshot.loading import (
+    STAGES,
+    ClassTasks,
+    EpisodeLoader,
+    EpisodeStream,
+    ExampleStream,
+    Item,
+    Stage,
+    TaskDistribution,
+)
 from fewshot.sampling import check_split
 
 
 class EpisodicDataModule(L.LightningDataModule):
     """A benchmark: a distribution over tasks for training, validation and test.
+
+    Learners without meta-learning (`Baseline`, ...) train on plain batches of the training classes' labelled examples
+    instead of episodes: `batch_size` a step, and an epoch is one pass over them; `train_episodes`, `meta_batch_size`
+    and the training way, shot and queries are not used. Validation and test are the same episodes for all learners.
 
     Args:
         shot: support examples (a class, in classification), K.
@@ -30,6 +46,7 @@ class EpisodicDataModule(L.LightningDataModule):
         test_episodes: test episodes, the same list every time.
         num_workers: processes that draw episodes ahead; 0 draws them in the training process.
         seed: of the episodes; episode i of a stage is a function of it, the stage and i alone.
+        batch_size: training examples a step, over all ranks, for learners that train without episodes.
     """
 
     benchmark: ClassVar[str]
@@ -48,9 +65,10 @@ class EpisodicDataModule(L.LightningDataModule):
         test_episodes: int = 600,
         num_workers: int = 0,
         seed: int = 0,
+        batch_size: int = 64,
     ) -> None:
         super().__init__()
-        for argument in ("val_episodes", "test_episodes", "eval_batch_size"):
+        for argument in ("val_episodes", "test_episodes", "eval_batch_size", "batch_size"):
             if (value := locals()[argument]) < 1:
                 raise FewshotError(f"{argument} is {value}; set {argument} >= 1")
         if seed < 0 or num_workers < 0:
@@ -60,8 +78,8 @@ class EpisodicDataModule(L.LightningDataModule):
         self.train_queries = queries if train_queries is None else train_queries
         self.meta_batch_size, self.eval_batch_size = meta_batch_size, eval_batch_size
         self.episodes = {"train": train_episodes, "val": val_episodes, "test": test_episodes}
-        self.num_workers, self.seed = num_workers, seed
-        self._train_loader: EpisodeLoader | None = None
+        self.num_workers, self.seed, self.batch_size = num_workers, seed, batch_size
+        self._train_loader: EpisodeLoader[Any] | None = None
         self._position: dict[str, Any] | None = None  # where a resumed run's training episodes go on
 
     @property
@@ -84,9 +102,33 @@ class EpisodicDataModule(L.LightningDataModule):
         """The endless list of a stage's episodes."""
         return EpisodeStream(self.tasks(stage), self.seed, stage)
 
-    def train_dataloader(self) -> EpisodeLoader:
-        """Meta-batches without end, an epoch at a time; a resumed run goes on where its checkpoint was written."""
-        loader = self._loader("train", self.meta_batch_size, repeat=True)
+    def examples(self) -> ClassDataset:
+        """The labelled examples of the training classes, for learners that train on them.
+
+        Raises:
+            FewshotError: the benchmark has no classes.
+        """
+        raise FewshotError(
+            f"{type(self).__name__} has no classes, but the learner needs labelled examples of training classes;"
+            " choose a classification benchmark, or a learner that trains on episodes"
+        )
+
+    def training_examples(self) -> Iterator[Examples]:
+        """Each example of the training classes once, in batches of `batch_size`, in the order of the dataset."""
+        stream = ExampleStream(self.examples(), self.seed)
+        for start in range(0, len(stream), self.batch_size):
+            yield stream.at(np.arange(start, min(start + self.batch_size, len(stream))))
+
+    def train_dataloader(self) -> EpisodeLoader[Any]:
+        """What the learner trains on, meta-batches or plain examples, without end, an epoch at a time.
+
+        A resumed run goes on where its checkpoint was written.
+        """
+        learner = self.trainer.lightning_module if self.trainer else None
+        plain = getattr(learner, "trains_on", "episodes") == "examples"
+        loader: EpisodeLoader[Any] = (
+            self._example_loader() if plain else self._loader("train", self.meta_batch_size, repeat=True)
+        )
         if self._position is not None:
             loader.load_state_dict(self._position)
         elif self._train_loader is not None and self.trainer and self.trainer.current_epoch > 0:
@@ -117,12 +159,26 @@ class EpisodicDataModule(L.LightningDataModule):
         """The test episodes."""
         return self.test_dataloader()
 
+    def _example_loader(self) -> EpisodeLoader[Examples]:
+        stream, (_, world_size) = ExampleStream(self.examples(), self.seed), self._ranks()
+        if self.batch_size > len(stream) or self.batch_size % world_size:
+            raise FewshotError(
+                f"batch_size {self.batch_size} does not fit {len(stream)} training examples and {world_size} processes;"
+                f" set it to a multiple of {world_size} up to {len(stream)}"
+            )
+        # All batches are whole: what is left of a pass begins the next epoch.
+        epoch = len(stream) // self.batch_size * self.batch_size
+        return self._numbered(stream, epoch, self.batch_size, repeat=True)
+
     def _loader(self, stage: Stage, meta_batch_size: int, repeat: bool = False) -> EpisodeLoader:
+        return self._numbered(self.stream(stage), self.episodes[stage], meta_batch_size, repeat)
+
+    def _numbered(self, stream: Dataset[Item], number: int, size: int, repeat: bool) -> EpisodeLoader[Item]:
         rank, world_size = self._ranks()
         return EpisodeLoader(
-            self.stream(stage),
-            self.episodes[stage],
-            meta_batch_size,
+            stream,
+            number,
+            size,
             repeat=repeat,
             limit=self.trainer.limit_train_batches if self.trainer and repeat else None,
             rank=rank,
@@ -201,6 +257,15 @@ class ClassificationDataModule(EpisodicDataModule):
         return self._datasets
 
     @property
+    def train_classes(self) -> int:
+        """How many classes training has, for learners that learn to tell them all apart; reads the data."""
+        return len(self.datasets["train"].classes)
+
+    def examples(self) -> ClassDataset:
+        """The training classes."""
+        return self.datasets["train"]
+
+    @property
     def task(self) -> dict[str, Any]:
         """Classification with this benchmark's ways."""
         return {"kind": "classification", "way": self.way, "train_way": self.train_way}
@@ -241,9 +306,9 @@ class ImageDataModule(ClassificationDataModule):
         """Values of an image, for backbones that flatten it."""
         return self.in_channels * self.image_size**2
 
-    def on_after_batch_transfer(self, batch: Episode, dataloader_idx: int) -> Episode:
-        """Convert the images (uint8) of a meta-batch to float in [0, 1]."""
-        return Episode(*(Examples(as_float(part.inputs), part.targets) for part in batch))
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Convert the images (uint8) of a meta-batch, or of plain examples, to float in [0, 1]."""
+        return map_examples(lambda part: part._replace(inputs=as_float(part.inputs)), batch)
 
 
 def as_float(images: Inputs) -> Tensor:

@@ -6,7 +6,7 @@ from fewshot.datamodules.base import ClassificationDataModule
 from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.clinc150 import Clinc150, Split, load_clinc150
 from fewshot.datasets.words import Terms
-from fewshot.episodes import Episode, Examples
+from fewshot.episodes import Batch, Examples, map_examples
 
 
 class CLINC150DataModule(ClassificationDataModule):
@@ -98,10 +98,11 @@ class CLINC150DataModule(ClassificationDataModule):
         """The utterances of train, val and test."""
         return self.texts.datasets
 
-    def on_before_batch_transfer(self, batch: Episode, dataloader_idx: int) -> Episode:
-        """Cut the padding down to the longest text of the meta-batch; here, where no device is waited for."""
-        longest = max(int(part.inputs["lengths"].max()) for part in batch if isinstance(part.inputs, dict))
-        return Episode(*(Examples(_cut(part, longest), part.targets) for part in batch))
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Cut the padding down to the longest text of the batch; here, where no device is waited for."""
+        parts = (batch,) if isinstance(batch, Examples) else batch
+        longest = max(int(part.inputs["lengths"].max()) for part in parts if isinstance(part.inputs, dict))
+        return map_examples(lambda part: part._replace(inputs=_cut(part, longest)), batch)
 
 
 def _cut(part: Examples, places: int) -> dict[str, Any]:

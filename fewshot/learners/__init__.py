@@ -7,6 +7,7 @@ from fewshot.learners.metric.prototypical_network import PrototypicalNetwork
 from fewshot.learners.metric.r2d2 import R2D2
 from fewshot.learners.metric.relation_network import RelationNetwork
 from fewshot.learners.metric.siamese_network import SiameseNetwork
+from fewshot.learners.metric.simple_shot import SimpleShot
 from fewshot.learners.optimization.adml import ADML
 from fewshot.learners.optimization.anil import ANIL, BOIL
 from fewshot.learners.optimization.base import OptimizationLearner
@@ -17,6 +18,11 @@ from fewshot.learners.optimization.maml_plus_plus import MAMLPlusPlus
 from fewshot.learners.optimization.meta_sgd import MetaSGD
 from fewshot.learners.optimization.proto_maml import ProtoMAML
 from fewshot.learners.optimization.reptile import Reptile
+from fewshot.learners.transfer.base import TransferLearner
+from fewshot.learners.transfer.baseline import Baseline
+from fewshot.learners.transfer.baseline_plus_plus import BaselinePlusPlus
+from fewshot.learners.transfer.fine_tune import FineTune
+from fewshot.learners.transfer.rfs import RFS
 
 __all__ = [
     "ADML",
@@ -27,6 +33,10 @@ __all__ = [
     "IMAML",
     "MAML",
     "R2D2",
+    "RFS",
+    "Baseline",
+    "BaselinePlusPlus",
+    "FineTune",
     "MAMLPlusPlus",
     "MatchingNetwork",
     "MetaLearner",
@@ -38,4 +48,6 @@ __all__ = [
     "RelationNetwork",
     "Reptile",
     "SiameseNetwork",
+    "SimpleShot",
+    "TransferLearner",
 ]

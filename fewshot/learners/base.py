@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import lightning as L
 import torch
@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from typing_extensions import Self
 
 from fewshot.backbones.base import Backbone
-from fewshot.checkpoints import check_learner, check_shapes, read_checkpoint
+from fewshot.checkpoints import backbone_weights, check_learner, check_shapes, read_checkpoint
 from fewshot.episodes import Episode, Examples, Inputs, count, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import RemembersArguments, build, describe, without_weights
@@ -52,6 +52,9 @@ class MetaLearner(RemembersArguments, L.LightningModule):
             queries see each other. `inductive`: none of the query's own (each family says which instead).
     """
 
+    trains_on: ClassVar[Literal["episodes", "examples"]] = "episodes"
+    """What a training batch is: a meta-batch, or plain `Examples` of the training classes; benchmarks read it."""
+
     def __init__(
         self,
         backbone: Backbone | nn.Module,  # Backbone first: the command line's short names mean ours
@@ -74,6 +77,7 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         self.optimizer, self.lr_scheduler, self.gradient_clip = optimizer, lr_scheduler, gradient_clip
         self.batchnorm: BatchNormPolicy = batchnorm
         self.nonfinite, self.skipped = nonfinite, 0
+        self.weights_file: str | None = None  # the checkpoint that the backbone was taken from
         plain = {name: describe(value) for name, value in self.init_args.items() if name not in _NOT_HELD}
         self.save_hyperparameters(plain)
         self.tables = nn.ModuleDict({stage: EpisodeTable() for stage in ("val", "test")})
@@ -100,7 +104,11 @@ class MetaLearner(RemembersArguments, L.LightningModule):
 
     # ------------------------------------------------------------------ training
 
-    def training_step(self, batch: Episode, batch_idx: int) -> None:
+    def training_outcomes(self, batch: Any) -> Iterator[Outcome]:
+        """The outcome of successive chunks of a training batch: of its episodes, unless a family trains otherwise."""
+        return self.run(batch, training=True)
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
         """One meta-step: the mean loss of the episodes, backward chunk by chunk, one optimizer step."""
         optimizer = self.optimizers()
         assert isinstance(optimizer, Optimizer)  # one optimizer, always; narrows Lightning's union
@@ -108,8 +116,7 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         total, done = count(batch), 0
         losses: list[Tensor] = []
         metrics: list[dict[str, Tensor]] = []
-        outcomes = self.run(batch, training=True)
-        for outcome in outcomes:
+        for outcome in self.training_outcomes(batch):
             done += len(outcome.loss)
             # Ranks are synchronised once a step: by the last chunk's backward.
             with self._no_sync() if done < total else nullcontext():
@@ -137,7 +144,7 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         return bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients)))
 
-    def _diverged(self, batch: Episode) -> str:
+    def _diverged(self, batch: Any) -> str:
         """The first episode of the meta-batch, and its first inner step, that is not finite; in a sentence."""
         place = f"the meta-gradient of meta-step {self.trainer.global_step} is not finite"
         remedy = "lower inner_lr or the optimizer's lr, set gradient_clip, or nonfinite: skip"
@@ -232,6 +239,20 @@ class MetaLearner(RemembersArguments, L.LightningModule):
 
     # ------------------------------------------------------------------ checkpoints
 
+    def take_backbone(self, path: str) -> None:
+        """Give the backbone the weights of the one in a checkpoint, whichever learner's.
+
+        Args:
+            path: a .ckpt file that `fewshot fit` wrote.
+
+        Raises:
+            FewshotError: it is no such file, or holds another network.
+        """
+        checkpoint = read_checkpoint(path)
+        inductive = self.batchnorm == "inductive"
+        self.backbone.load_state_dict(backbone_weights(checkpoint, path, self.backbone.state_dict(), inductive))
+        self.weights_file, self.loaded_step = path, checkpoint.get("global_step", 0)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record which library and learner wrote the checkpoint."""
         from fewshot import __version__  # here, because the package imports its learners first
@@ -275,5 +296,6 @@ def evaluation_mode(network: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-_NOT_HELD = ("optimizer", "lr_scheduler")
-"""Arguments that training needs and an adapted prediction does not; a run's config.yaml holds them."""
+_NOT_HELD = ("optimizer", "lr_scheduler", "weights")
+"""Arguments that training needs and an adapted prediction does not; a run's config.yaml holds them. `weights` names a
+file whose content is in the checkpoint."""

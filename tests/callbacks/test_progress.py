@@ -40,3 +40,17 @@ def test_the_bar_shows_metrics_and_episodes_a_second(monkeypatch: pytest.MonkeyP
     now[0] += 1.0
     bar.on_train_batch_end(trainer, learner, None, meta_batch(4), 0)
     assert bar.get_metrics(trainer, learner)["episodes/s"] == "8.0", "the clock starts anew with every epoch"
+
+
+def test_plain_examples_are_counted_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer, learner = cast(L.Trainer, SimpleNamespace(world_size=2)), cast(L.LightningModule, None)
+    monkeypatch.setattr(RichProgressBar, "get_metrics", lambda *_: {})
+    for hook in ("on_train_epoch_start", "on_train_batch_end"):
+        monkeypatch.setattr(RichProgressBar, hook, lambda *_: None)
+    now = [100.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    bar = EpisodeProgressBar()
+    bar.on_train_epoch_start(trainer)
+    now[0] += 4.0
+    bar.on_train_batch_end(trainer, learner, None, Examples(torch.zeros(10, 1), torch.zeros(10)), 0)
+    assert bar.get_metrics(trainer, learner) == {"examples/s": "5.0"}

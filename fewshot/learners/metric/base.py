@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -11,9 +10,10 @@ from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
 from fewshot.engine import map_episodes
-from fewshot.episodes import Episode, Examples, Inputs, count, episode, map_tensors, stack
+from fewshot.episodes import Episode, Examples, Inputs, count, episode, stack
 from fewshot.errors import FewshotError
 from fewshot.learners.base import MetaLearner, Outcome, evaluation_mode
+from fewshot.learners.embedding import at_least_float32, embed_meta_batch, full_precision
 from fewshot.normalization import EpisodeNorm
 from fewshot.tasks import Classification
 
@@ -88,7 +88,8 @@ class MetricLearner(MetaLearner):
 
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
         """Embed the meta-batch in one pass, then compare query with support features, for all episodes at once."""
-        support, query = self._embed_meta_batch(meta_batch, training)
+        by_episode = not training and self.batchnorm == "transductive"
+        support, query = embed_meta_batch(self.embed, meta_batch, by_episode)
         with full_precision(support):
             outcome = self._compare_meta_batch(meta_batch, support, query, training)
         yield outcome
@@ -114,36 +115,3 @@ class MetricLearner(MetaLearner):
 
     def _judge(self, outputs: Tensor, embedded: Episode) -> tuple[Tensor, dict[str, Tensor]]:
         return self.loss(outputs, embedded), self.metrics(outputs, embedded)
-
-    def _embed_meta_batch(self, meta_batch: Episode, training: bool) -> tuple[Tensor, Tensor]:
-        """Support features (B, S, ...) and query features (B, N*Q, ...)."""
-        if not training and self.batchnorm == "transductive":
-            (features,) = map_episodes(
-                lambda one, norm: self.embed(_joined(one, 0)), meta_batch, "loop", count(meta_batch)
-            )
-        else:
-            inputs = map_tensors(lambda tensor: tensor.flatten(0, 1), _joined(meta_batch, 1))
-            flat = self.embed(inputs)
-            features = flat.view(count(meta_batch), -1, *flat.shape[1:])
-        features, size = at_least_float32(features), meta_batch.support.targets.shape[1]
-        return features[:, :size], features[:, size:]
-
-
-def at_least_float32(features: Tensor) -> Tensor:
-    """Features of half precision as float32, others as they are."""
-    return features.to(torch.promote_types(features.dtype, torch.float32))
-
-
-def full_precision(features: Tensor) -> AbstractContextManager[None]:
-    """Inside, no mixed precision: the squared distance of two features is a small difference of large numbers."""
-    return torch.autocast(features.device.type, enabled=False)
-
-
-def _joined(episode: Episode, axis: int) -> Inputs:
-    """Support and query inputs one after the other along `axis`."""
-    support, query = episode.support.inputs, episode.query.inputs
-    if isinstance(support, dict) and isinstance(query, dict):
-        return {name: torch.cat([support[name], query[name]], axis) for name in support}
-    assert isinstance(support, Tensor)
-    assert isinstance(query, Tensor)
-    return torch.cat([support, query], axis)

@@ -1,0 +1,50 @@
+"""Features of a whole meta-batch by one network that is the same for all episodes."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+
+from fewshot.engine import map_episodes
+from fewshot.episodes import Episode, Inputs, count, map_tensors
+
+
+def embed_meta_batch(
+    embed: Callable[[Inputs], Tensor], meta_batch: Episode, by_episode: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Support features (B, S, ...) and query features (B, N*Q, ...), those of half precision as float32.
+
+    Args:
+        embed: from inputs (n, ...) to features (n, ...).
+        meta_batch: B episodes.
+        by_episode: embed each episode by itself, its batch normalisation by the statistics of its support and query
+            together; otherwise the meta-batch takes one forward pass, in the network's own mode.
+    """
+    if by_episode:
+        (features,) = map_episodes(lambda one, norm: embed(_joined(one, 0)), meta_batch, "loop", count(meta_batch))
+    else:
+        flat = embed(map_tensors(lambda tensor: tensor.flatten(0, 1), _joined(meta_batch, 1)))
+        features = flat.view(count(meta_batch), -1, *flat.shape[1:])
+    features, size = at_least_float32(features), meta_batch.support.targets.shape[1]
+    return features[:, :size], features[:, size:]
+
+
+def at_least_float32(features: Tensor) -> Tensor:
+    """Features of half precision as float32, others as they are."""
+    return features.to(torch.promote_types(features.dtype, torch.float32))
+
+
+def full_precision(features: Tensor) -> AbstractContextManager[None]:
+    """Inside, no mixed precision: a squared distance is a small difference of large numbers, a fit a long sum."""
+    return torch.autocast(features.device.type, enabled=False)
+
+
+def _joined(episode: Episode, axis: int) -> Inputs:
+    """Support and query inputs one after the other along `axis`."""
+    support, query = episode.support.inputs, episode.query.inputs
+    if isinstance(support, dict) and isinstance(query, dict):
+        return {name: torch.cat([support[name], query[name]], axis) for name in support}
+    assert isinstance(support, Tensor)
+    assert isinstance(query, Tensor)
+    return torch.cat([support, query], axis)

@@ -1,0 +1,53 @@
+"""Baseline (Chen et al., arXiv:1904.04232)."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from fewshot.backbones.base import Backbone
+from fewshot.inner_loop import Weights
+from fewshot.learners.transfer.base import TransferLearner
+from fewshot.learners.transfer.heads import SGD, check_head, descend, linear_gradient, linear_logits, with_ones
+
+
+class Baseline(TransferLearner):
+    """Baseline: pre-training by cross-entropy, then a linear classifier of the frozen features for each episode.
+
+    The classifier is trained by SGD with momentum on mini-batches of the support. It starts at zero, where the paper's
+    code starts at random: so the classes' names do not matter. Paper: arXiv:1904.04232.
+
+    Args:
+        backbone: the network from inputs to features.
+        head_lr: learning rate of an episode's classifier.
+        head_momentum: momentum of its SGD.
+        head_dampening: dampening of its momentum.
+        head_weight_decay: weight decay of its SGD.
+        head_epochs: passes over the support.
+        head_batch: support examples of a mini-batch.
+        **kwargs: arguments of `TransferLearner`.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone | nn.Module,
+        head_lr: float = 0.01,
+        head_momentum: float = 0.9,
+        head_dampening: float = 0.9,
+        head_weight_decay: float = 1e-3,
+        head_epochs: int = 100,
+        head_batch: int = 4,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(backbone, **kwargs)
+        self.sgd = SGD(head_lr, head_momentum, head_dampening, head_weight_decay, head_epochs, head_batch)
+        check_head(self.sgd)
+
+    def fit(self, features: Tensor, targets: Tensor, way: int) -> Weights:
+        """The classifiers (..., N, D + 1) of support features (..., S, D); the last column is the bias."""
+        x = with_ones(features)
+        start = {"weight": x.new_zeros(*x.shape[:-2], way, x.shape[-1])}
+        return descend(linear_gradient, start, x, targets, way, self.sgd)
+
+    def compare(self, predictor: Weights, features: Tensor) -> Tensor:
+        """Logits (..., n, N) of query features (..., n, D)."""
+        return linear_logits(predictor, with_ones(features))

@@ -1,0 +1,131 @@
+"""Fine-tuning of a pre-trained network on each episode (Dhillon et al., arXiv:1909.02729)."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from fewshot.backbones.base import Backbone
+from fewshot.episodes import Episode, Examples, Inputs, count, episode, map_tensors
+from fewshot.errors import FewshotError
+from fewshot.inner_loop import Weights, gradient_steps
+from fewshot.learners.base import Outcome, evaluation_mode
+from fewshot.learners.transfer.base import TransferLearner
+from fewshot.learners.transfer.heads import SGD, descend, linear_gradient, linear_logits, with_ones
+from fewshot.normalization import EpisodeNorm
+
+HEAD = "head"  # no parameter of a backbone has a name without a dot before it: they begin with `backbone.`
+
+
+class FineTune(TransferLearner):
+    """FineTune: pre-training by cross-entropy, then gradient descent of the whole network on each episode's support.
+
+    The network starts at its pre-trained weights, which come from `fewshot fit`, from `weights`, or with the backbone.
+    An episode's linear head starts at the normalised class means of the support's features. The paper takes 25 steps of
+    Adam at 5e-5 on large networks; here they are plain gradient descent on the mean support loss. The outcome depends
+    on neither the order of the support nor the classes' names. Paper: arXiv:1909.02729.
+
+    While the network adapts, `inductive` batch normalisation uses the running averages of training, `transductive`
+    the batch at hand: the support in adaptation, the queries in prediction.
+
+    Args:
+        backbone: the network from inputs to features.
+        adapt: what adapts: `all`, or the `head` alone, which is much faster.
+        steps: gradient steps on the support; 0 leaves the class means.
+        lr: learning rate of the backbone.
+        head_lr: learning rate of the head.
+        **kwargs: arguments of `TransferLearner`.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone | nn.Module,
+        adapt: Literal["all", "head"] = "all",
+        steps: int = 25,
+        lr: float = 0.01,
+        head_lr: float = 0.01,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(backbone, **kwargs)
+        for name, value in (("steps", steps), ("lr", lr), ("head_lr", head_lr)):
+            if value < 0:
+                raise FewshotError(f"{name} is {value}; set {name} >= 0")
+        if adapt not in ("all", "head"):
+            raise FewshotError(f"adapt is {adapt!r}; set it to all or head")
+        self.adapts, self.steps, self.lr, self.head_lr = adapt, steps, lr, head_lr
+
+    # ------------------------------------------------------------------ the head alone
+
+    def fit(self, features: Tensor, targets: Tensor, way: int) -> Weights:
+        """The heads (..., N, D + 1) of support features (..., S, D), the backbone left alone."""
+        x = with_ones(features)
+        sgd = SGD(self.head_lr, 0.0, 0.0, 0.0, self.steps, targets.shape[-1])
+        return {
+            HEAD: descend(linear_gradient, {"weight": start_of(features, targets, way)}, x, targets, way, sgd)["weight"]
+        }
+
+    def compare(self, predictor: Weights, features: Tensor) -> Tensor:
+        """Logits (..., n, N) of query features (..., n, D)."""
+        return linear_logits({"weight": predictor[HEAD]}, with_ones(features))
+
+    # ------------------------------------------------------------------ the whole network, one episode
+
+    def adapt(self, support: Examples) -> Weights:
+        """The adapted weights of one support set: the head's, and where it adapts the backbone's."""
+        if self.adapts == "head":
+            adapted: Weights = super().adapt(support)
+            return adapted
+        with torch.inference_mode(False), evaluation_mode(self.backbone), self._norm():
+            return self._fine_tuned(map_tensors(torch.clone, support))
+
+    def predict(self, adapted: Weights, inputs: Inputs) -> Tensor:
+        """Logits (n, N) of inputs (n, ...)."""
+        if self.adapts == "head":
+            return super().predict(adapted, inputs)
+        with evaluation_mode(self.backbone), self._norm():
+            return self._logits(adapted, inputs)
+
+    def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
+        """Fine-tune and judge episode by episode; where the head alone adapts, all at once."""
+        if self.adapts == "head":
+            yield from super().run(meta_batch, training)
+            return
+        outputs = []
+        for i in range(count(meta_batch)):
+            one = episode(meta_batch, i)
+            outputs.append(self.predict(self.adapt(one.support), one.query.inputs))
+        yield self.judged(torch.stack(outputs), meta_batch.query.targets)
+
+    def _fine_tuned(self, support: Examples) -> Weights:
+        """The weights after gradient descent on the mean support loss."""
+        way = int(support.targets.max()) + 1
+        start = {f"backbone.{n}": p.detach() for n, p in self.backbone.named_parameters() if p.requires_grad}
+        with torch.no_grad():
+            start[HEAD] = start_of(self.embed(support.inputs), support.targets, way)
+
+        def loss(weights: Weights) -> Tensor:
+            return self.task.loss(self._logits(weights, support.inputs), support.targets)
+
+        def rate(step: int, name: str) -> float:
+            return self.head_lr if name == HEAD else self.lr
+
+        for weights in gradient_steps(loss, start, rate, self.steps, first_order=True):
+            adapted = weights  # no others are kept
+        return adapted
+
+    def _logits(self, weights: Weights, inputs: Inputs) -> Tensor:
+        body = {name.removeprefix("backbone."): weight for name, weight in weights.items() if name != HEAD}
+        return self.compare(weights, functional_call(self.backbone, body, (inputs,)))
+
+    def _norm(self) -> AbstractContextManager[Any]:
+        return EpisodeNorm(exact_vmap=False) if self.batchnorm == "transductive" else nullcontext()
+
+
+def start_of(features: Tensor, labels: Tensor, way: int) -> Tensor:
+    """The first head (..., N, D + 1): the class means of (..., S, D) at unit length, and a bias of zero."""
+    member = F.one_hot(labels, way).to(features.dtype)  # (..., S, N)
+    return F.pad(F.normalize(member.mT @ features, dim=-1), (0, 1))
