@@ -36,6 +36,10 @@ LINKS = {
     "vocab_size": "model.init_args.backbone.init_args.vocab_size",
     "document_frequencies": "model.init_args.backbone.init_args.document_frequencies",
     "documents": "model.init_args.backbone.init_args.documents",
+    "shot": "model.init_args.shot",
+    "length_scale": "model.init_args.length_scale",
+    "variance": "model.init_args.variance",
+    "noise": "model.init_args.noise",
 }
 """Facts of the benchmark and the arguments that they fill, where the benchmark and the class have them."""
 

@@ -3,6 +3,12 @@
 from fewshot.learners.base import MetaLearner
 from fewshot.learners.metric.base import MetricLearner
 from fewshot.learners.metric.prototypical_network import PrototypicalNetwork
+from fewshot.learners.model_based.anp import ANP
+from fewshot.learners.model_based.base import ModelBasedLearner
+from fewshot.learners.model_based.cnp import CNP
+from fewshot.learners.model_based.gaussian_process import GaussianProcess
+from fewshot.learners.model_based.mann import MANN
+from fewshot.learners.model_based.snail import SNAIL
 from fewshot.learners.optimization.adml import ADML
 from fewshot.learners.optimization.anil import ANIL, BOIL
 from fewshot.learners.optimization.base import OptimizationLearner
@@ -17,15 +23,21 @@ from fewshot.learners.optimization.reptile import Reptile
 __all__ = [
     "ADML",
     "ANIL",
+    "ANP",
     "BOIL",
     "CAVIA",
+    "CNP",
     "FOMAML",
     "IMAML",
     "MAML",
+    "MANN",
+    "SNAIL",
+    "GaussianProcess",
     "MAMLPlusPlus",
     "MetaLearner",
     "MetaSGD",
     "MetricLearner",
+    "ModelBasedLearner",
     "OptimizationLearner",
     "ProtoMAML",
     "PrototypicalNetwork",

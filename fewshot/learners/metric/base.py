@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewshot.engine import map_episodes
-from fewshot.episodes import Episode, Examples, Inputs, count, map_tensors
+from fewshot.episodes import Episode, Examples, Inputs
 from fewshot.learners.base import MetaLearner, Outcome, evaluation_mode
+from fewshot.learners.embedding import embed_meta_batch
 
 
 class MetricLearner(MetaLearner):
@@ -54,29 +54,7 @@ class MetricLearner(MetaLearner):
             outputs = self.compare(self.fit(support, labels, way), query)
             return Outcome(self.task.loss(outputs, targets), self.task.metrics(outputs, targets), outputs)
 
-        support, query = self._embed_meta_batch(meta_batch, training)
+        apart = not training and self.batchnorm == "transductive"
+        support, query = embed_meta_batch(self.embed, meta_batch, apart)
         labels, targets = meta_batch.support.targets, meta_batch.query.targets
         yield torch.func.vmap(outcome)(support, labels, query, targets)
-
-    def _embed_meta_batch(self, meta_batch: Episode, training: bool) -> tuple[Tensor, Tensor]:
-        """Support features (B, S, ...) and query features (B, N*Q, ...)."""
-        if not training and self.batchnorm == "transductive":
-            (features,) = map_episodes(
-                lambda one, norm: self.embed(_joined(one, 0)), meta_batch, "loop", count(meta_batch)
-            )
-        else:
-            inputs = map_tensors(lambda tensor: tensor.flatten(0, 1), _joined(meta_batch, 1))
-            flat = self.embed(inputs)
-            features = flat.view(count(meta_batch), -1, *flat.shape[1:])
-        size = meta_batch.support.targets.shape[1]
-        return features[:, :size], features[:, size:]
-
-
-def _joined(episode: Episode, axis: int) -> Inputs:
-    """Support and query inputs one after the other along `axis`."""
-    support, query = episode.support.inputs, episode.query.inputs
-    if isinstance(support, dict) and isinstance(query, dict):
-        return {name: torch.cat([support[name], query[name]], axis) for name in support}
-    assert isinstance(support, Tensor)
-    assert isinstance(query, Tensor)
-    return torch.cat([support, query], axis)
