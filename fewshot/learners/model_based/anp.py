@@ -108,5 +108,5 @@ class ANP(ProcessLearner):
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
     """Multi-head attention of queries (B, n, D) to keys (B, S, D) with values (B, S, D), shape (B, n, D)."""
-    split = [part.view(*part.shape[:2], heads, -1).transpose(1, 2) for part in (queries, keys, values)]
-    return F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)
+    q, k, v = (part.view(*part.shape[:2], heads, -1).transpose(1, 2) for part in (queries, keys, values))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
