@@ -89,9 +89,8 @@ class EpisodePicture(Callback):
         if isinstance(learner.task, Classification) and inputs.dim() == 5:
             return draw_images(drawn, outputs.argmax(-1), self.queries, self.classes)
         if isinstance(learner.task, Regression) and inputs.shape[2:] == (1,):
-            return draw_function(
-                drawn, predictions_by_step(learner, episode, outputs), bands(trainer, learner, drawn, outputs)
-            )
+            predictions = predictions_by_step(learner, episode, outputs)
+            return draw_function(drawn, predictions, bands(trainer, learner, drawn, outputs))
         return None
 
 

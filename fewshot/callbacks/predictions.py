@@ -49,8 +49,8 @@ class PredictionWriter(Callback):
                 columns = [targets.tolist(), predicted.tolist(), probability.tolist()]
             else:
                 density = isinstance(pl_module.task, GaussianRegression)
-                outputs = one.chunk(2, -1) if density else (one,)
-                columns = [torch.squeeze(part, -1).tolist() for part in (targets, *outputs)]
+                parts = [targets, *(one.chunk(2, -1) if density else [one])]
+                columns = [torch.squeeze(part, -1).tolist() for part in parts]
             self.rows += [(number, query, *row) for query, row in enumerate(zip(*columns, strict=True))]
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -61,8 +61,8 @@ class PredictionWriter(Callback):
         path = run_folder(trainer) / f"predictions{suffix}.csv"
         with written_whole(path) as file:
             writer = csv.writer(file)
-            names = ("label", "predicted", "probability") if classification else ("target", "predicted")
-            names += ("deviation",) if isinstance(pl_module.task, GaussianRegression) else ()
+            names = ["label", "predicted", "probability"] if classification else ["target", "predicted"]
+            names += ["deviation"] if isinstance(pl_module.task, GaussianRegression) else []
             writer.writerow(("episode", "query", *names))
             writer.writerows(self.rows)
         print(f"predictions: {path}")
