@@ -1,6 +1,7 @@
 """The exact posterior against scikit-learn's Gaussian process regressor and against the joint normal distribution."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,10 +38,9 @@ def test_the_log_likelihood_is_that_of_the_conditioned_joint_distribution() -> N
     found = gaussian_log_likelihood(y[5:], mean, deviation)
 
     def joint(points: int) -> torch.Tensor:
-        covariance = rbf_kernel(x[:points], x[:points], 0.4, 1.0) + (0.04 + JITTER) * torch.eye(
-            points, dtype=torch.float64
-        )
-        normal = MultivariateNormal(torch.zeros(points, dtype=torch.float64), covariance)
+        diagonal = (0.04 + JITTER) * torch.eye(points, dtype=torch.float64)
+        covariance = rbf_kernel(x[:points], x[:points], 0.4, 1.0) + diagonal
+        normal: Any = MultivariateNormal(torch.zeros(points, dtype=torch.float64), covariance)
         return torch.as_tensor(normal.log_prob(y[:points, 0]))
 
     torch.testing.assert_close(found[0], joint(6) - joint(5), rtol=1e-10, atol=1e-10)
