@@ -1,5 +1,7 @@
 """MANN: the memory's access and both protocols against loops over heads, slots and items."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -49,7 +51,7 @@ def written_out_access(
 ) -> tuple[list[Tensor], list[Tensor], list[list[Tensor]], list[Tensor]]:
     """One episode's access, slot by slot: content M x (W,), usage M x (), last read weights R x M x ()."""
     heads, slots = len(keys), len(content)
-    least = sorted(range(slots), key=lambda i: float(usage[i]))[:heads]
+    least = sorted(range(slots), key=lambda i: usage[i].item())[:heads]
     write = [
         [gates[j] * last[j][i] + (1 - gates[j]) * (1.0 if least[j] == i else 0.0) for i in range(slots)]
         for j in range(heads)
@@ -126,7 +128,8 @@ def test_the_episode_protocol_reads_the_support_and_each_query_by_itself(batch: 
     losses = []
     for i in range(EPISODES):
         support, query = episode(batch, i)
-        order = orders(support.inputs[None])[0]  # type: ignore[call-overload]
+        assert isinstance(support.inputs, Tensor)
+        order = orders(support.inputs[None])[0]
         features = learner.backbone(support.inputs)[order]
         labels: list[int | None] = support.targets[order].tolist()
         for j, q in enumerate(learner.backbone(query.inputs)):
@@ -172,7 +175,7 @@ def test_a_meta_batch_is_its_episodes(protocol: str, batch: Episode) -> None:
     learner = mann(protocol)
     (outcome,) = learner.run(batch, training=False)
     for i in range(EPISODES):
-        (one,) = learner.run(Episode(*(Examples(*(t[i : i + 1] for t in part)) for part in batch)), training=False)  # type: ignore[index,misc]
+        (one,) = learner.run(Episode(*(Examples(*(t[i : i + 1] for t in part)) for part in batch)), training=False)  # type: ignore[index]
         torch.testing.assert_close(one.outputs[0], outcome.outputs[i])
         torch.testing.assert_close(one.loss[0], outcome.loss[i])
 
@@ -197,6 +200,6 @@ def test_adapt_and_predict_are_the_episode_protocol(batch: Episode) -> None:
     ("arguments", "message"),
     [({"hidden": 0}, "hidden is 0; set hidden >= 1"), ({"heads": 7, "slots": 6}, "heads is 7, more than the 6 slots")],
 )
-def test_sizes_out_of_range_are_refused(arguments: dict[str, int], message: str) -> None:
+def test_sizes_out_of_range_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(FewshotError, match=message):
         MANN(MLP(4, (D,)), task=TASK, **arguments)

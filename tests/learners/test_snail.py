@@ -53,7 +53,8 @@ def test_the_shared_support_gives_the_naive_losses_and_gradients(batch: Episode)
     losses = []
     for i in range(EPISODES):
         support, query = episode(batch, i)
-        order = orders(support.inputs[None])[0]  # type: ignore[call-overload]
+        assert isinstance(support.inputs, Tensor)
+        order = orders(support.inputs[None])[0]
         features = learner.backbone(support.inputs)[order]
         for j, q in enumerate(learner.backbone(query.inputs)):
             logits = naive(learner, features, support.targets[order], q)
