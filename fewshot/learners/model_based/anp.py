@@ -73,7 +73,7 @@ class ANP(ProcessLearner):
 
     def read(self, support: Examples) -> Seen:
         """Keys and values of the support points, and the mean of the latent."""
-        z = self.latent_distribution(support).mean if self.latent else None
+        z = self.latent_distribution(pairs(self.latent_encoder, support)).mean if self.latent else None
         return self.seen(support, z)
 
     def seen(self, support: Examples, z: Tensor | None) -> Seen:
@@ -81,9 +81,12 @@ class ANP(ProcessLearner):
         values = pairs(self.encoder, support)
         return Seen(self.position(support.inputs), values, values.new_zeros(len(values), 0) if z is None else z)
 
-    def latent_distribution(self, points: Examples) -> Normal:
-        """q(z | points), independent normal values (B, latent); the deviation lies between 0.1 and 1."""
-        mean, raw = self.latent_head(pairs(self.latent_encoder, points).mean(-2)).chunk(2, -1)
+    def latent_distribution(self, encoded: Tensor) -> Normal:
+        """q(z | points), independent normal values (B, latent), of encoded points (B, n, width).
+
+        The deviation lies between 0.1 and 1, as in the paper.
+        """
+        mean, raw = self.latent_head(encoded.mean(-2)).chunk(2, -1)
         return Normal(mean, 0.1 + 0.9 * raw.sigmoid(), validate_args=False)
 
     def answer(self, kept: Seen, queries: Tensor) -> Tensor:
@@ -99,7 +102,9 @@ class ANP(ProcessLearner):
         support, query = embedded
         assert isinstance(query.inputs, Tensor)
         everything = Examples(*(torch.cat([a, b], 1) for a, b in zip(support, query, strict=True)))  # type: ignore[list-item]
-        prior, guess = self.latent_distribution(support), self.latent_distribution(everything)
+        encoded = pairs(self.latent_encoder, everything)
+        prior = self.latent_distribution(encoded[:, : support.targets.shape[1]])
+        guess = self.latent_distribution(encoded)
         outputs = self.answer(self.seen(support, guess.rsample()), query.inputs)
         judged = self.judged(outputs, query.targets)
         divergence = kl_divergence(guess, prior).sum(-1) / query.targets.shape[1]
