@@ -22,6 +22,7 @@ class GaussianProcessDataModule(FunctionDataModule):
         noise: standard deviation of the observation noise; 0 for none.
         train_queries: query points of a training task.
         meta_batch_size: tasks a step, over all ranks.
+        train_episodes: tasks an epoch, over all ranks.
         **kwargs: arguments of `FunctionDataModule`.
     """
 
@@ -37,10 +38,13 @@ class GaussianProcessDataModule(FunctionDataModule):
         noise: float = 0.1,
         train_queries: int = 50,
         meta_batch_size: int = 16,
+        train_episodes: int = 32000,
         **kwargs: Any,
     ) -> None:
         self.length_scale, self.variance, self.noise = length_scale, variance, noise
-        super().__init__(train_queries=train_queries, meta_batch_size=meta_batch_size, **kwargs)
+        super().__init__(
+            train_queries=train_queries, meta_batch_size=meta_batch_size, train_episodes=train_episodes, **kwargs
+        )
 
     def family(self, shot: int, queries: int) -> GaussianProcessTasks:
         """Functions of this kernel seen at so many points."""

@@ -138,7 +138,13 @@ class Drawings(ImageDataModule):
 def test_a_checkpoint_rebuilds_its_learner(
     make: Any, tmp_path: Path, class_dataset: Callable[..., ClassDataset]
 ) -> None:
-    sizes = {"queries": 2, "meta_batch_size": 2, "train_episodes": 4, "val_episodes": 2, "test_episodes": 2}
+    sizes: dict[str, Any] = {
+        "queries": 2,
+        "meta_batch_size": 2,
+        "train_episodes": 4,
+        "val_episodes": 2,
+        "test_episodes": 2,
+    }
     if make in MAKERS:
         data: Any = Drawings(way=3, **sizes)
         data.dataset = class_dataset(size=16)
@@ -186,7 +192,7 @@ def test_the_prototypical_networks_config_says_what_another_learner_needs(
 
 
 def test_snail_takes_its_shot_from_the_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    args = ("--model=SNAIL", "--model.filters=4", "--model.backbone=Conv4", "--model.backbone.width=4")
+    args: tuple[str, ...] = ("--model=SNAIL", "--model.filters=4", "--model.backbone=Conv4", "--model.backbone.width=4")
     args += ("--data=GlyphsDataModule", "--data.queries=2", "--data.shot=2", "--data.meta_batch_size=4")
     run = fit(tmp_path, *args)
     assert results(run)["shot"] == 2
@@ -202,7 +208,12 @@ def test_snail_takes_its_shot_from_the_benchmark(tmp_path: Path, capsys: pytest.
 @pytest.mark.parametrize("learner", ["SNAIL", "MANN"])
 def test_intents_are_learned_from_texts(learner: str, tmp_path: Path) -> None:
     root = fake_clinc150(tmp_path / "clinc")
-    args = (f"--model={learner}", "--model.backbone=WeightedBag", "--data=CLINC150DataModule", f"--data.root={root}")
+    args: tuple[str, ...] = (
+        f"--model={learner}",
+        "--model.backbone=WeightedBag",
+        "--data=CLINC150DataModule",
+        f"--data.root={root}",
+    )
     args += SMALL if learner == "MANN" else ()
     run = fit(tmp_path, *args, "--data.queries=2", "--data.meta_batch_size=4")
     assert results(run)["learner"] == learner
