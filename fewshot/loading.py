@@ -167,6 +167,37 @@ class ExampleStream(Dataset[Examples]):
         return self._order
 
 
+class VaryingStream(EpisodeStream):
+    """A stream whose meta-batches are drawn from one of several distributions each: tasks of other sizes.
+
+    Which one is a function of the seed, the stage and the number of the meta-batch, so that the tensors of a meta-batch
+    stack, on all ranks alike.
+
+    Args:
+        choices: distributions, each as likely as the others.
+        seed: the benchmark's seed.
+        stage: train, val or test.
+        meta_batch_size: episodes of a meta-batch, over all ranks.
+    """
+
+    def __init__(self, choices: Sequence[TaskDistribution], seed: int, stage: Stage, meta_batch_size: int) -> None:
+        super().__init__(choices[0], seed, stage)
+        self.choices, self.meta_batch_size = choices, meta_batch_size
+
+    def __getitem__(self, number: int) -> Episode:
+        """Episode `number`, without the axis B."""
+        return self._chosen(number).draw(self._rng(number))
+
+    def __getitems__(self, numbers: Sequence[int]) -> Episode:
+        """The meta-batch of these episodes, which belong to one."""
+        return self._chosen(numbers[0]).draw_many([self._rng(number) for number in numbers])
+
+    def _chosen(self, number: int) -> TaskDistribution:
+        # a fourth number in the seed, so that no episode has this generator
+        rng = np.random.default_rng([self.seed, self.stage, number // self.meta_batch_size, 1])
+        return self.choices[int(rng.integers(len(self.choices)))]
+
+
 class EpisodeLoader(Generic[Item]):
     """Hands a stream's episodes out in meta-batches: this rank's share, in order, resumable.
 

@@ -41,6 +41,10 @@ LINKS = {
     "tokenizer": "model.init_args.backbone.init_args.tokenizer",
     "document_frequencies": "model.init_args.backbone.init_args.document_frequencies",
     "documents": "model.init_args.backbone.init_args.documents",
+    "shot": "model.init_args.shot",
+    "length_scale": "model.init_args.length_scale",
+    "variance": "model.init_args.variance",
+    "noise": "model.init_args.noise",
 }
 """Facts of the benchmark and the arguments that they fill, where the benchmark and the class have them."""
 

@@ -4,6 +4,7 @@ A benchmark states its task as a dict of plain values (`DataModule.task`), which
 learner and a checkpoint can hold; `make_task` builds the task kind from it.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -97,6 +98,42 @@ class Regression(Task):
         return {"mse": F.mse_loss(outputs, targets)}
 
 
+@dataclass(frozen=True)
+class GaussianRegression(Regression):
+    """Regression judged as a density: outputs (n, 2 * targets) are the means, then the standard deviations.
+
+    A benchmark states `Regression`; a learner that predicts how sure it is judges itself by this. The loss is the
+    negative log-likelihood a query; beside it stand the mean squared error of the means and `coverage95`, the share of
+    target values within 1.96 deviations of the mean, which is 0.95 for a calibrated learner.
+    """
+
+    monitor: ClassVar[tuple[str, Literal["min", "max"]]] = ("log_likelihood", "max")
+
+    @property
+    def output_size(self) -> int:
+        """A mean and a standard deviation a target value."""
+        return 2 * self.targets
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean negative log-likelihood."""
+        return -gaussian_log_likelihood(targets, *outputs.chunk(2, -1)).mean()
+
+    def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Log-likelihood a query, mean squared error, coverage of the 95 % band."""
+        mean, deviation = outputs.chunk(2, -1)
+        return {
+            "log_likelihood": gaussian_log_likelihood(targets, mean, deviation).mean(),
+            "mse": F.mse_loss(mean, targets),
+            "coverage95": ((targets - mean).abs() <= 1.96 * deviation).float().mean(),
+        }
+
+
+def gaussian_log_likelihood(targets: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+    """Log N(targets; mean, deviation^2) of values (n, targets), which are independent, summed to (n,)."""
+    standard = (targets - mean) / deviation
+    return -(0.5 * standard.square() + deviation.log() + 0.5 * math.log(2 * math.pi)).sum(-1)
+
+
 KINDS: dict[str, type[Task]] = {cls.kind: cls for cls in (Classification, Regression)}
 
 
@@ -114,3 +151,16 @@ def make_task(facts: Mapping[str, Any]) -> Task:
         return KINDS[kind](**arguments)
     except TypeError as error:
         raise FewshotError(f"task {dict(facts)} does not fit the kind {kind!r} ({error})") from error
+
+
+def check_one_way(task: Task, learner: str) -> None:
+    """Check that training and test have the same way, for a `learner` whose outputs are for one way alone.
+
+    Raises:
+        FewshotError: they differ.
+    """
+    if isinstance(task, Classification) and task.train_way not in (None, task.way):
+        raise FewshotError(
+            f"{learner} has one head for all episodes, but train_way is {task.train_way} and way is {task.way};"
+            f" set train_way to {task.way} or choose a learner of any way"
+        )

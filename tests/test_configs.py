@@ -17,6 +17,7 @@ ROOTS: dict[str, Callable[[Path], Path] | None] = {
     "OmniglotDataModule": None,  # `fake_omniglot` fills the cache
     "SinusoidDataModule": None,
     "HarmonicDataModule": None,
+    "GaussianProcessDataModule": None,
     "SinusoidAndLineDataModule": None,
     "ImageFolderDataModule": lambda folder: fake_image_folder(folder),
     "CLINC150DataModule": lambda folder: fake_clinc150(folder),

@@ -25,7 +25,7 @@ from fewshot.datasets.functions import Sinusoid
 from fewshot.episodes import Episode, count, episode, stack
 from fewshot.errors import FewshotError
 from fewshot.learners import MAML
-from fewshot.loading import STAGES, ClassTasks, EpisodeLoader, EpisodeStream, Stacked, gather
+from fewshot.loading import STAGES, ClassTasks, EpisodeLoader, EpisodeStream, Stacked, VaryingStream, gather
 
 
 def keys(meta_batch: Episode) -> list[bytes]:
@@ -465,3 +465,35 @@ def test_two_processes_evaluate_each_episode_once(
 def test_sizes_that_do_not_fit_are_errors(stream: EpisodeStream, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(FewshotError, match=message):
         EpisodeLoader(stream, **({"episodes": 8, "meta_batch_size": 4} | arguments))
+
+
+# ---------------------------------------------------------------- meta-batches of other sizes
+
+
+def varying(seed: int = 3) -> VaryingStream:
+    return VaryingStream([Sinusoid(shot, 4) for shot in (2, 3, 5)], seed, "train", meta_batch_size=4)
+
+
+def test_a_meta_batch_is_drawn_from_one_of_the_distributions() -> None:
+    stream = varying()
+    shots = [stream[number].support.targets.shape[0] for number in range(400)]
+    assert all(len(set(shots[start : start + 4])) == 1 for start in range(0, 400, 4))
+    counts = [shots[::4].count(shot) for shot in (2, 3, 5)]
+    assert sum(counts) == 100
+    assert min(counts) > 20
+    fixed = EpisodeStream(Sinusoid(shots[9], 4), 3, "train")
+    assert expected(stream, 9) == expected(fixed, 9)  # the episode of that number, only of this size
+
+
+def test_its_ranks_share_the_sizes_and_its_episodes() -> None:
+    whole = list(EpisodeLoader(varying(), 24, 4, repeat=True))
+    ranks = [list(EpisodeLoader(varying(), 24, 4, repeat=True, rank=rank, world_size=2)) for rank in range(2)]
+    for number, meta_batch in enumerate(whole):
+        parts = [keys(ranks[rank][number]) for rank in range(2)]
+        assert keys(meta_batch) == [parts[0][0], parts[1][0], parts[0][1], parts[1][1]]
+        assert keys(meta_batch) == expected(varying(), *range(4 * number, 4 * number + 4))
+
+
+def test_another_seed_gives_other_sizes() -> None:
+    sizes = [[varying(seed)[4 * m].support.targets.shape[0] for m in range(30)] for seed in (3, 4)]
+    assert sizes[0] != sizes[1]

@@ -109,6 +109,23 @@ def test_predict_writes_each_query(trained: Path, tmp_path: Path) -> None:
         assert sum(errors) / 100 == pytest.approx(expected[episode], rel=1e-5)
 
 
+def test_predict_gives_the_deviations_of_who_predicts_them(tmp_path: Path) -> None:
+    args = ("--model=GaussianProcess", "--data=GaussianProcessDataModule", "--data.queries=4")
+    predicted = fewshot("predict", tmp_path / "predict", *args)
+    tested = fewshot("test", tmp_path / "test", *args)
+    with (predicted / "predictions.csv").open() as file:
+        rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    assert list(rows[0]) == ["episode", "query", "target", "predicted", "deviation"]
+    densities = [
+        -0.5 * ((row["target"] - row["predicted"]) / row["deviation"]) ** 2
+        - math.log(row["deviation"] * math.sqrt(2 * math.pi))
+        for row in rows
+    ]
+    with (tested / "episodes.csv").open() as file:
+        expected = [float(row["log_likelihood"]) for row in csv.DictReader(file)]
+    assert [sum(densities[i : i + 4]) / 4 for i in (0, 4, 8)] == pytest.approx(expected, rel=1e-4)
+
+
 def test_predict_gives_labels_and_probabilities(tmp_path: Path) -> None:
     args = ("--model=PrototypicalNetwork", "--model.backbone=MLP", "--data=GlyphsDataModule", "--data.queries=2")
     predicted = fewshot("predict", tmp_path / "predict", *args)

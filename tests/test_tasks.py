@@ -1,11 +1,19 @@
 import math
 import re
+from typing import Any
 
 import pytest
 import torch
 
 from fewshot.errors import FewshotError
-from fewshot.tasks import Classification, Regression, make_task
+from fewshot.tasks import (
+    Classification,
+    GaussianRegression,
+    Regression,
+    check_one_way,
+    gaussian_log_likelihood,
+    make_task,
+)
 
 
 def test_classification_is_judged_by_cross_entropy_and_accuracy() -> None:
@@ -50,3 +58,28 @@ def test_the_facts_are_not_changed() -> None:
     facts = {"kind": "classification", "way": 5, "train_way": None}
     make_task(facts)
     assert facts == {"kind": "classification", "way": 5, "train_way": None}
+
+
+def test_densities_are_judged_by_their_log_likelihood() -> None:
+    task = GaussianRegression(2)
+    assert task.output_size == 4
+    assert task.monitor == ("log_likelihood", "max")
+    mean, deviation = torch.randn(7, 2).double(), torch.rand(7, 2).double() + 0.1
+    targets = mean + deviation * torch.tensor([[1.95, 1.97]] * 7)
+    normal: Any = torch.distributions.Normal(mean, deviation)
+    expected = normal.log_prob(targets).sum(1)
+    torch.testing.assert_close(gaussian_log_likelihood(targets, mean, deviation), expected)
+    outputs = torch.cat([mean, deviation], 1)
+    metrics = task.metrics(outputs, targets)
+    torch.testing.assert_close(task.loss(outputs, targets), -expected.mean())
+    torch.testing.assert_close(metrics["log_likelihood"], expected.mean())
+    torch.testing.assert_close(metrics["mse"], ((mean - targets) ** 2).mean())
+    assert metrics["coverage95"].item() == 0.5  # the first value of each is inside, the second outside
+
+
+def test_one_way_is_asked_of_classification_alone() -> None:
+    for task in (Classification(5), Classification(5, 5), Regression()):
+        check_one_way(task, "Learner")
+    message = r"^Learner has one head .* train_way is 20 and way is 5; set train_way to 5 or"
+    with pytest.raises(FewshotError, match=message):
+        check_one_way(Classification(5, 20), "Learner")

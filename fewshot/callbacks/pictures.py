@@ -1,6 +1,6 @@
 """Pictures of an episode with the program's predictions: in TensorBoard at validation, as a file after a test."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import lightning as L
 import torch
@@ -14,13 +14,16 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from fewshot.callbacks.results import run_folder
+from fewshot.datamodules.gaussian_process import GaussianProcessDataModule
 from fewshot.episodes import Episode, map_tensors
 from fewshot.learners.base import MetaLearner
 from fewshot.learners.optimization.base import OptimizationLearner
-from fewshot.tasks import Classification, Regression
+from fewshot.tasks import Classification, GaussianRegression, Regression
 
 RIGHT, WRONG = "#1a7f37", "#cf222e"
 TRUE, PREDICTED, POINT = "#d0d7de", "#0969da", "#1f2328"
+Band: TypeAlias = tuple[Tensor, Tensor]
+"""Means and standard deviations (Q, 1)."""
 SIDE, ROW = 0.9, 1.15  # of an image and of a row of images, in inches
 
 
@@ -29,8 +32,9 @@ class EpisodePicture(Callback):
 
     Images: the support above, queries below in the column of their class, each marked with the class it was given;
     green is right, red is wrong. Functions of one variable: the support points, the true and the predicted values,
-    for optimization-based learners before and after adaptation. Other inputs have no picture. Validation pictures go
-    to TensorBoard, the test's to `episode.png` in the run's folder.
+    for optimization-based learners before and after adaptation; a band of 2 standard deviations where the learner
+    predicts them, and that of the exact posterior where the benchmark has one. Other inputs have no picture. Validation
+    pictures go to TensorBoard, the test's to `episode.png` in the run's folder.
 
     Args:
         queries: queries drawn of each class.
@@ -62,18 +66,18 @@ class EpisodePicture(Callback):
         """Send the picture to TensorBoard."""
         if trainer.sanity_checking or not isinstance(trainer.logger, TensorBoardLogger):
             return
-        if (figure := self._figure(pl_module)) is not None:
+        if (figure := self._figure(trainer, pl_module)) is not None:
             trainer.logger.experiment.add_figure("val/episode", figure, trainer.global_step, close=False)
 
     @rank_zero_only
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the picture."""
-        if (figure := self._figure(pl_module)) is not None:
+        if (figure := self._figure(trainer, pl_module)) is not None:
             folder = run_folder(trainer)
             folder.mkdir(parents=True, exist_ok=True)
             figure.savefig(folder / "episode.png", dpi=100)
 
-    def _figure(self, learner: L.LightningModule) -> Figure | None:
+    def _figure(self, trainer: L.Trainer, learner: L.LightningModule) -> Figure | None:
         if self.first is None or not isinstance(learner, MetaLearner):
             return None
         inputs = self.first.query.inputs
@@ -85,8 +89,29 @@ class EpisodePicture(Callback):
         if isinstance(learner.task, Classification) and inputs.dim() == 5:
             return draw_images(drawn, outputs.argmax(-1), self.queries, self.classes)
         if isinstance(learner.task, Regression) and inputs.shape[2:] == (1,):
-            return draw_function(drawn, predictions_by_step(learner, episode, outputs))
+            predictions = predictions_by_step(learner, episode, outputs)
+            return draw_function(drawn, predictions, bands(trainer, learner, drawn, outputs))
         return None
+
+
+def bands(trainer: L.Trainer, learner: MetaLearner, episode: Episode, outputs: Tensor) -> dict[str, Band]:
+    """What is known of the query values' spread: by the learner, and by the benchmark's exact posterior.
+
+    Args:
+        trainer: knows the benchmark.
+        learner: the learner.
+        episode: the episode, on the CPU.
+        outputs: what the learner gave for its queries.
+    """
+    found: dict[str, Band] = {}
+    benchmark = getattr(trainer, "datamodule", None)
+    if isinstance(benchmark, GaussianProcessDataModule):
+        assert isinstance(episode.query.inputs, Tensor)
+        found["exact posterior"] = benchmark.posterior(episode.support, episode.query.inputs)
+    if isinstance(learner.task, GaussianRegression):
+        mean, deviation = outputs.chunk(2, -1)
+        found["predicted"] = mean, deviation
+    return found
 
 
 def predictions_by_step(learner: MetaLearner, episode: Episode, outputs: Tensor) -> dict[str, Tensor]:
@@ -95,8 +120,9 @@ def predictions_by_step(learner: MetaLearner, episode: Episode, outputs: Tensor)
     Args:
         learner: the learner.
         episode: the episode, on the learner's device.
-        outputs: what the learner gave for its queries, (Q, 1).
+        outputs: what the learner gave for its queries, (Q, 1), or (Q, 2) with the standard deviations.
     """
+    outputs = outputs[:, :1]
     if not isinstance(learner, OptimizationLearner):
         return {"predicted": outputs}
     last = learner.eval_inner_steps
@@ -159,12 +185,14 @@ def _show(axis: Axes, image: Tensor, row: int, column: int, colour: str | None =
         axis.add_patch(Rectangle((left, top), SIDE, SIDE, fill=False, edgecolor=colour, linewidth=2))
 
 
-def draw_function(episode: Episode, predictions: dict[str, Tensor]) -> Figure:
+def draw_function(episode: Episode, predictions: dict[str, Tensor], spread: dict[str, Band] | None = None) -> Figure:
     """The support points of a function, its true values at the queries and the predicted ones.
 
     Args:
         episode: inputs (K, 1) and (Q, 1), targets of the same shapes.
         predictions: values (Q, 1) by what they are, the last one the strongest.
+        spread: means and standard deviations (Q, 1) by whose they are, drawn as bands of 2 deviations: `predicted` is
+            filled, others are outlined.
     """
     (x_support, y_support), (x_query, y_query) = episode.support, episode.query
     assert isinstance(x_support, Tensor)
@@ -175,6 +203,13 @@ def draw_function(episode: Episode, predictions: dict[str, Tensor]) -> Figure:
     axis = figure.add_subplot()
     x = x_query.flatten()[order].tolist()
     axis.plot(x, y_query.flatten()[order].tolist(), color=TRUE, linewidth=5, solid_capstyle="round", label="true")
+    for name, (mean, deviation) in (spread or {}).items():
+        low, high = ((mean + side * deviation).flatten()[order].tolist() for side in (-2, 2))
+        if name == "predicted":
+            axis.fill_between(x, low, high, color=PREDICTED, alpha=0.15, linewidth=0, label="± 2 deviations")
+        else:
+            axis.plot(x, low, ":", color=POINT, linewidth=1, label=f"{name} ± 2")
+            axis.plot(x, high, ":", color=POINT, linewidth=1)
     for i, (name, values) in enumerate(predictions.items(), start=1):
         strength = i / len(predictions)
         axis.plot(

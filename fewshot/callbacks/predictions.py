@@ -11,13 +11,14 @@ from fewshot.callbacks.results import run_folder
 from fewshot.datasets.files import written_whole
 from fewshot.episodes import Episode
 from fewshot.learners.base import MetaLearner, Outcome
-from fewshot.tasks import Classification
+from fewshot.tasks import Classification, GaussianRegression
 
 
 class PredictionWriter(Callback):
     """Write `predictions.csv` after a prediction run: the episode, the query, its target and what was predicted.
 
-    Classification: the label, the predicted label and its probability. Regression: the target and the output.
+    Classification: the label, the predicted label and its probability. Regression: the target and the output, and its
+    standard deviation where the learner predicts one.
     Each rank of several writes its own file, ``predictions_rank1.csv`` and so on.
     """
 
@@ -47,7 +48,9 @@ class PredictionWriter(Callback):
                 probability, predicted = one.softmax(-1).max(-1)
                 columns = [targets.tolist(), predicted.tolist(), probability.tolist()]
             else:
-                columns = [torch.squeeze(targets, -1).tolist(), torch.squeeze(one, -1).tolist()]
+                density = isinstance(pl_module.task, GaussianRegression)
+                parts = [targets, *(one.chunk(2, -1) if density else [one])]
+                columns = [torch.squeeze(part, -1).tolist() for part in parts]
             self.rows += [(number, query, *row) for query, row in enumerate(zip(*columns, strict=True))]
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -58,7 +61,8 @@ class PredictionWriter(Callback):
         path = run_folder(trainer) / f"predictions{suffix}.csv"
         with written_whole(path) as file:
             writer = csv.writer(file)
-            names = ("label", "predicted", "probability") if classification else ("target", "predicted")
+            names = ["label", "predicted", "probability"] if classification else ["target", "predicted"]
+            names += ["deviation"] if isinstance(pl_module.task, GaussianRegression) else []
             writer.writerow(("episode", "query", *names))
             writer.writerows(self.rows)
         print(f"predictions: {path}")

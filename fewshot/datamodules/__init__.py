@@ -7,6 +7,7 @@ from fewshot.datamodules.functions import (
     SinusoidAndLineDataModule,
     SinusoidDataModule,
 )
+from fewshot.datamodules.gaussian_process import GaussianProcessDataModule
 from fewshot.datamodules.glyphs import GlyphsDataModule
 from fewshot.datamodules.image_folder import ImageFolderDataModule
 from fewshot.datamodules.omniglot import OmniglotDataModule
@@ -15,6 +16,7 @@ __all__ = [
     "CLINC150DataModule",
     "ClassificationDataModule",
     "EpisodicDataModule",
+    "GaussianProcessDataModule",
     "GlyphsDataModule",
     "HarmonicDataModule",
     "ImageDataModule",

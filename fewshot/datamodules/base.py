@@ -51,6 +51,7 @@ class EpisodicDataModule(L.LightningDataModule):
 
     benchmark: ClassVar[str]
     """What results call the benchmark."""
+    shot: int
 
     def __init__(
         self,

@@ -4,7 +4,8 @@ from typing import Any, ClassVar
 
 from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datasets.functions import FunctionTasks, Harmonic, Sinusoid, SinusoidAndLine
-from fewshot.loading import Stage
+from fewshot.errors import FewshotError
+from fewshot.loading import EpisodeStream, Stage, VaryingStream
 
 
 class FunctionDataModule(EpisodicDataModule):
@@ -16,6 +17,8 @@ class FunctionDataModule(EpisodicDataModule):
         shot: support points of a task, K.
         queries: query points of a validation or test task.
         train_queries: query points of a training task.
+        train_shots: smallest and largest number of support points of a training task, such as ``[3, 20]``; each
+            meta-batch draws its own, uniformly. None means `train_shot` always.
         meta_batch_size: tasks a step, over all ranks.
         eval_batch_size: tasks evaluated at once by each rank.
         train_episodes: tasks an epoch, over all ranks.
@@ -30,6 +33,7 @@ class FunctionDataModule(EpisodicDataModule):
         shot: int = 10,
         queries: int = 100,
         train_queries: int = 10,
+        train_shots: tuple[int, int] | None = None,
         meta_batch_size: int = 25,
         eval_batch_size: int = 100,
         train_episodes: int = 25000,
@@ -44,7 +48,15 @@ class FunctionDataModule(EpisodicDataModule):
             train_episodes=train_episodes,
             **kwargs,
         )
+        self.train_shots = train_shots
         _ = self.tasks("train"), self.tasks("test")  # bad shots and queries are found here
+        if train_shots is not None:
+            low, high = train_shots
+            if not 1 <= low <= high or kwargs.get("train_shot") is not None:
+                raise FewshotError(
+                    f"train_shots is [{low}, {high}]; give the smallest and the largest number of support points, in"
+                    " this order, at least 1, and leave out train_shot"
+                )
 
     @property
     def task(self) -> dict[str, Any]:
@@ -54,8 +66,20 @@ class FunctionDataModule(EpisodicDataModule):
     def tasks(self, stage: Stage) -> FunctionTasks:
         """The family of functions with the stage's shot and queries."""
         if stage == "train":
-            return self.functions(self.train_shot, self.train_queries)
-        return self.functions(self.shot, self.queries)
+            return self.family(self.train_shot, self.train_queries)
+        return self.family(self.shot, self.queries)
+
+    def family(self, shot: int, queries: int) -> FunctionTasks:
+        """The family of functions seen at so many points."""
+        return self.functions(shot, queries)
+
+    def stream(self, stage: Stage) -> EpisodeStream:
+        """The endless list of a stage's episodes; in training with supports of several sizes, where asked for."""
+        if stage != "train" or self.train_shots is None:
+            return super().stream(stage)
+        low, high = self.train_shots
+        choices = [self.family(shot, self.train_queries) for shot in range(low, high + 1)]
+        return VaryingStream(choices, self.seed, stage, self.meta_batch_size)
 
 
 class SinusoidDataModule(FunctionDataModule):

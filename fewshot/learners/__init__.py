@@ -8,6 +8,12 @@ from fewshot.learners.metric.r2d2 import R2D2
 from fewshot.learners.metric.relation_network import RelationNetwork
 from fewshot.learners.metric.siamese_network import SiameseNetwork
 from fewshot.learners.metric.simple_shot import SimpleShot
+from fewshot.learners.model_based.anp import ANP
+from fewshot.learners.model_based.base import ModelBasedLearner
+from fewshot.learners.model_based.cnp import CNP
+from fewshot.learners.model_based.gaussian_process import GaussianProcess
+from fewshot.learners.model_based.mann import MANN
+from fewshot.learners.model_based.snail import SNAIL
 from fewshot.learners.optimization.adml import ADML
 from fewshot.learners.optimization.anil import ANIL, BOIL
 from fewshot.learners.optimization.base import OptimizationLearner
@@ -27,21 +33,27 @@ from fewshot.learners.transfer.rfs import RFS
 __all__ = [
     "ADML",
     "ANIL",
+    "ANP",
     "BOIL",
     "CAVIA",
+    "CNP",
     "FOMAML",
     "IMAML",
     "MAML",
+    "MANN",
     "R2D2",
     "RFS",
+    "SNAIL",
     "Baseline",
     "BaselinePlusPlus",
     "FineTune",
+    "GaussianProcess",
     "MAMLPlusPlus",
     "MatchingNetwork",
     "MetaLearner",
     "MetaSGD",
     "MetricLearner",
+    "ModelBasedLearner",
     "OptimizationLearner",
     "ProtoMAML",
     "PrototypicalNetwork",

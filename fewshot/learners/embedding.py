@@ -22,9 +22,9 @@ def embed_meta_batch(
             together; otherwise the meta-batch takes one forward pass, in the network's own mode.
     """
     if by_episode:
-        (features,) = map_episodes(lambda one, norm: embed(_joined(one, 0)), meta_batch, "loop", count(meta_batch))
+        (features,) = map_episodes(lambda one, norm: embed(joined(one, 0)), meta_batch, "loop", count(meta_batch))
     else:
-        flat = embed(map_tensors(lambda tensor: tensor.flatten(0, 1), _joined(meta_batch, 1)))
+        flat = embed(map_tensors(lambda tensor: tensor.flatten(0, 1), joined(meta_batch, 1)))
         features = flat.view(count(meta_batch), -1, *flat.shape[1:])
     features, size = at_least_float32(features), meta_batch.support.targets.shape[1]
     return features[:, :size], features[:, size:]
@@ -40,7 +40,7 @@ def full_precision(features: Tensor) -> AbstractContextManager[None]:
     return torch.autocast(features.device.type, enabled=False)
 
 
-def _joined(episode: Episode, axis: int) -> Inputs:
+def joined(episode: Episode, axis: int) -> Inputs:
     """Support and query inputs one after the other along `axis`."""
     support, query = episode.support.inputs, episode.query.inputs
     if isinstance(support, dict) and isinstance(query, dict):

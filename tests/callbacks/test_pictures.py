@@ -1,6 +1,7 @@
 """Pictures of episodes: what is right is green, what is wrong is red."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ from matplotlib.colors import to_hex
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
-from fewshot.backbones import MLP
-from fewshot.callbacks.pictures import RIGHT, WRONG, draw_function, draw_images, predictions_by_step
+from fewshot.backbones import MLP, Pixels
+from fewshot.callbacks.pictures import RIGHT, WRONG, bands, draw_function, draw_images, predictions_by_step
+from fewshot.datamodules import GaussianProcessDataModule
 from fewshot.episodes import Episode, Examples, map_tensors
-from fewshot.learners import MAML, PrototypicalNetwork
+from fewshot.gaussian_process import posterior
+from fewshot.learners import CNP, MAML, PrototypicalNetwork
 
 
 def episode(way: int, queries: int, channels: int = 1) -> Episode:
@@ -58,6 +61,39 @@ def test_a_function_is_drawn_in_order() -> None:
     assert (np.ravel(support.get_xdata()).tolist(), np.ravel(support.get_ydata()).tolist()) == ([2], [2])
     (legend,) = figure.legends
     assert [t.get_text() for t in legend.get_texts()] == ["true", "before adaptation", "after 1 step", "support"]
+
+
+def test_what_is_known_of_the_spread_is_drawn_as_bands() -> None:
+    torch.manual_seed(0)
+    data = GaussianProcessDataModule(shot=4, queries=9)
+    one = data.stream("test")[0]
+    assert isinstance(one.query.inputs, torch.Tensor)
+    trainer: Any = SimpleNamespace(datamodule=data)
+    learner = CNP(Pixels(1), task=data.task, width=4)
+    outputs = learner.predict(learner.adapt(one.support), one.query.inputs).detach()
+    spread = bands(trainer, learner, one, outputs)
+    assert list(spread) == ["exact posterior", "predicted"]
+    mean, deviation = posterior(one.support.inputs, one.support.targets, one.query.inputs, 0.4, 1.0, 0.1)  # type: ignore[arg-type]
+    torch.testing.assert_close(spread["exact posterior"], (mean, deviation))
+    assert torch.equal(torch.cat(spread["predicted"], 1), outputs)
+    predictions = predictions_by_step(learner, one, outputs)
+    assert torch.equal(predictions["predicted"], outputs[:, :1])
+    (axis,) = draw_function(one, predictions, spread).axes
+    order = one.query.inputs.flatten().argsort()
+    low, high = axis.lines[1:3]
+    np.testing.assert_allclose(np.ravel(low.get_ydata()), (mean - 2 * deviation).flatten()[order], rtol=1e-6)
+    np.testing.assert_allclose(np.ravel(high.get_ydata()), (mean + 2 * deviation).flatten()[order], rtol=1e-6)
+    (filled,) = axis.collections
+    corners = filled.get_paths()[0].vertices
+    expected = torch.cat([outputs[:, 0] - 2 * outputs[:, 1], outputs[:, 0] + 2 * outputs[:, 1]])
+    assert np.isin(expected.numpy().round(4), np.asarray(corners)[:, 1].astype(np.float32).round(4)).all()
+
+
+def test_other_learners_and_benchmarks_have_no_bands() -> None:
+    trainer: Any = SimpleNamespace(datamodule=None)
+    learner = MAML(MLP(1, (6, 5)), task={"kind": "regression"})
+    x = torch.randn(3, 1)
+    assert bands(trainer, learner, Episode(Examples(x, x), Examples(x, x)), x) == {}
 
 
 @pytest.mark.parametrize("batchnorm", ["transductive", "inductive"])

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -47,8 +49,22 @@ def test_the_papers_sizes_are_the_defaults() -> None:
         ({"queries": 0}, "queries is 0; it must be at least 1"),
         ({"train_queries": -1}, "queries is -1; it must be at least 1"),
         ({"val_episodes": 0}, "val_episodes is 0; set val_episodes >= 1"),
+        ({"train_shots": (5, 3)}, r"train_shots is \[5, 3\]; give the smallest and the largest"),
+        ({"train_shots": (0, 3)}, r"train_shots is \[0, 3\]; .*, at least 1"),
+        ({"train_shots": (1, 3), "train_shot": 2}, r"train_shots is \[1, 3\]; .*, and leave out train_shot"),
     ],
 )
-def test_bad_sizes_are_errors(arguments: dict[str, int], message: str) -> None:
+def test_bad_sizes_are_errors(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(FewshotError, match=message):
         SinusoidDataModule(**arguments)
+
+
+def test_the_supports_of_training_differ_from_meta_batch_to_meta_batch() -> None:
+    data = SinusoidDataModule(
+        shot=3, queries=7, train_queries=4, train_shots=(2, 4), meta_batch_size=5, train_episodes=50
+    )
+    sizes = [batch.support.targets.shape for batch in data.train_dataloader()]
+    assert {size[1] for size in sizes} == {2, 3, 4}
+    assert {size[0] for size in sizes} == {5}
+    assert {batch.query.targets.shape[1] for batch in data.train_dataloader()} == {4}
+    assert {batch.support.targets.shape[1] for batch in data.test_dataloader()} == {3}

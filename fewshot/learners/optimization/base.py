@@ -20,7 +20,7 @@ from fewshot.hyperparameters import build
 from fewshot.inner_loop import Rate, Weights, gradient_steps
 from fewshot.learners.base import BatchNormPolicy, MetaLearner, Outcome, evaluation_mode
 from fewshot.normalization import EpisodeNorm, Statistics, forget_running_statistics
-from fewshot.tasks import Classification
+from fewshot.tasks import check_one_way
 
 Adapt: TypeAlias = Literal["all", "head", "body"] | Sequence[str]
 
@@ -107,15 +107,8 @@ class OptimizationLearner(MetaLearner):
                 raise FewshotError(f"{name} is {value}; set {name} >= 1")
         if inner_gradient_clip is not None and inner_gradient_clip <= 0:
             raise FewshotError(f"inner_gradient_clip is {inner_gradient_clip}; set it > 0 or leave it out")
-        if (
-            self.fixed_way
-            and isinstance(self.task, Classification)
-            and self.task.train_way not in (None, self.task.way)
-        ):
-            raise FewshotError(
-                f"{type(self).__name__} has one head for all episodes, but train_way is {self.task.train_way} and way"
-                f" is {self.task.way}; set train_way to {self.task.way} or choose a learner of any way"
-            )
+        if self.fixed_way:
+            check_one_way(self.task, type(self).__name__)
         if checkpoint_inner_steps and (compile or episode_parallel == "vmap"):
             raise FewshotError(
                 f"checkpoint_inner_steps runs each episode by itself, uncompiled, but episode_parallel is"

@@ -1,0 +1,61 @@
+"""Few-shot regression on functions drawn from a Gaussian process, where the best possible prediction is known."""
+
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from fewshot.datamodules.functions import FunctionDataModule
+from fewshot.datasets.gaussian_process import GaussianProcessTasks
+from fewshot.episodes import Examples
+from fewshot.gaussian_process import posterior
+
+
+class GaussianProcessDataModule(FunctionDataModule):
+    """Gaussian process: smooth random functions on [-2, 2], seen with a little noise. Paper: arXiv:1807.01613.
+
+    The noise is in the queries' values too: it bounds the log-likelihood that any learner can reach, which without it
+    grows without limit where points lie close. Facts for learners: `length_scale`, `variance`, `noise`.
+
+    Args:
+        length_scale: of the squared exponential kernel, in the unit of x.
+        variance: of the functions' values.
+        noise: standard deviation of the observation noise; 0 for none.
+        train_queries: query points of a training task.
+        meta_batch_size: tasks a step, over all ranks.
+        train_episodes: tasks an epoch, over all ranks.
+        **kwargs: arguments of `FunctionDataModule`.
+    """
+
+    benchmark: ClassVar[str] = "Gaussian process"
+    length_scale: float
+    variance: float
+    noise: float
+
+    def __init__(
+        self,
+        length_scale: float = 0.4,
+        variance: float = 1.0,
+        noise: float = 0.1,
+        train_queries: int = 50,
+        meta_batch_size: int = 16,
+        train_episodes: int = 32000,
+        **kwargs: Any,
+    ) -> None:
+        self.length_scale, self.variance, self.noise = length_scale, variance, noise
+        super().__init__(
+            train_queries=train_queries, meta_batch_size=meta_batch_size, train_episodes=train_episodes, **kwargs
+        )
+
+    def family(self, shot: int, queries: int) -> GaussianProcessTasks:
+        """Functions of this kernel seen at so many points."""
+        return GaussianProcessTasks(shot, queries, self.length_scale, self.variance, self.noise)
+
+    def protocol(self) -> dict[str, Any]:
+        """The facts that stand beside every result on this benchmark."""
+        kernel = {"length_scale": self.length_scale, "variance": self.variance, "noise": self.noise}
+        return {**super().protocol(), **kernel}
+
+    def posterior(self, support: Examples, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """The best possible prediction: mean and standard deviation (n, 1) at `inputs` (n, 1), exactly."""
+        assert isinstance(support.inputs, Tensor)
+        return posterior(support.inputs, support.targets, inputs, self.length_scale, self.variance, self.noise)

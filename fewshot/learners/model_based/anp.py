@@ -1,0 +1,117 @@
+"""Attentive Neural Processes (Kim et al., arXiv:1901.05761)."""
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributions import Normal, kl_divergence
+
+from fewshot.backbones.base import Backbone
+from fewshot.episodes import Episode, Examples
+from fewshot.errors import FewshotError
+from fewshot.learners.base import Outcome
+from fewshot.learners.model_based.cnp import check_sizes, pairs
+from fewshot.learners.model_based.process import ProcessLearner, gaussian, perceptron
+
+
+class Seen(NamedTuple):
+    """What an ANP keeps of B supports: keys (B, S, width), values (B, S, width), the latent's value (B, latent)."""
+
+    keys: Tensor
+    values: Tensor
+    latent: Tensor
+
+
+class ANP(ProcessLearner):
+    """ANP: each query attends to the support points near it, beside a latent for the whole. Paper: arXiv:1901.05761.
+
+    Trained on log p(query | z) with z ~ q(z | support and query), minus KL(q(z | support and query) || q(z | support))
+    a query point. Evaluation sets z to the mean of q(z | support): each episode has one number, which is the
+    likelihood of a normal distribution and no bound; the spread of z is not in the band.
+
+    Args:
+        backbone: what becomes of the inputs first; `Pixels` leaves them as they are.
+        width: units of each hidden layer, of the keys and of the values (the paper: 128).
+        encoder_layers: layers of the two encoders of support points.
+        decoder_layers: layers of the decoder.
+        heads: heads of the cross-attention (the paper: 8); they divide `width`.
+        latent: values of z; 0 leaves the latent path out.
+        min_deviation: smallest standard deviation that can be predicted, as for `CNP`.
+        **kwargs: arguments of `MetaLearner`.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone | nn.Module,
+        width: int = 128,
+        encoder_layers: int = 4,
+        decoder_layers: int = 4,
+        heads: int = 8,
+        latent: int = 128,
+        min_deviation: float = 0.1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(backbone, **kwargs)
+        check_sizes(
+            min_deviation, width=width, encoder_layers=encoder_layers, decoder_layers=decoder_layers, heads=heads
+        )
+        if width % heads or latent < 0:
+            raise FewshotError(
+                f"heads is {heads}, width is {width} and latent is {latent}; heads must divide width, latent be >= 0"
+            )
+        self.heads, self.latent, self.min_deviation = heads, latent, min_deviation
+        point = self.features + self.task.targets
+        self.encoder = perceptron([point, *[width] * encoder_layers])
+        self.position = perceptron([self.features, width, width])  # keys and queries, by one network
+        self.attended = nn.Linear(width, width)
+        if latent:
+            self.latent_encoder = perceptron([point, *[width] * encoder_layers])
+            self.latent_head = perceptron([width, width, 2 * latent])
+        inside = [width] * (decoder_layers - 1)
+        self.decoder = perceptron([width + latent + self.features, *inside, self.task.output_size])
+
+    def read(self, support: Examples) -> Seen:
+        """Keys and values of the support points, and the mean of the latent."""
+        z = self.latent_distribution(pairs(self.latent_encoder, support)).mean if self.latent else None
+        return self.seen(support, z)
+
+    def seen(self, support: Examples, z: Tensor | None) -> Seen:
+        """Keys and values of the support points beside a latent `z` (B, latent)."""
+        values = pairs(self.encoder, support)
+        return Seen(self.position(support.inputs), values, values.new_zeros(len(values), 0) if z is None else z)
+
+    def latent_distribution(self, encoded: Tensor) -> Normal:
+        """q(z | points), independent normal values (B, latent), of encoded points (B, n, width).
+
+        The deviation lies between 0.1 and 1, as in the paper.
+        """
+        mean, raw = self.latent_head(encoded.mean(-2)).chunk(2, -1)
+        return Normal(mean, 0.1 + 0.9 * raw.sigmoid(), validate_args=False)
+
+    def answer(self, kept: Seen, queries: Tensor) -> Tensor:
+        """Means and standard deviations at the queries."""
+        read = self.attended(attend(self.position(queries), kept.keys, kept.values, self.heads))
+        z = kept.latent[:, None].expand(-1, queries.shape[1], -1)
+        return gaussian(self.decoder(torch.cat([read, z, queries], -1)), self.min_deviation)
+
+    def outcome(self, embedded: Episode, meta_batch: Episode, training: bool) -> Outcome:
+        """In training, with a z that has seen the queries too, at the price of the divergence."""
+        if not training or not self.latent:
+            return super().outcome(embedded, meta_batch, training)
+        support, query = embedded
+        assert isinstance(query.inputs, Tensor)
+        everything = Examples(*(torch.cat([a, b], 1) for a, b in zip(support, query, strict=True)))  # type: ignore[list-item]
+        encoded = pairs(self.latent_encoder, everything)
+        prior = self.latent_distribution(encoded[:, : support.targets.shape[1]])
+        guess = self.latent_distribution(encoded)
+        outputs = self.answer(self.seen(support, guess.rsample()), query.inputs)
+        judged = self.judged(outputs, query.targets)
+        divergence = kl_divergence(guess, prior).sum(-1) / query.targets.shape[1]
+        return judged._replace(loss=judged.loss + divergence)
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
+    """Multi-head attention of queries (B, n, D) to keys (B, S, D) with values (B, S, D), shape (B, n, D)."""
+    q, k, v = (part.view(*part.shape[:2], heads, -1).transpose(1, 2) for part in (queries, keys, values))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)

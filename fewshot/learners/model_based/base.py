@@ -1,0 +1,107 @@
+"""The model-based family: a network that reads the support set, and answers queries by what it has kept of it."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from fewshot.backbones.base import Backbone
+from fewshot.episodes import Episode, Examples, Inputs
+from fewshot.errors import FewshotError
+from fewshot.learners.base import MetaLearner, Outcome, evaluation_mode
+from fewshot.learners.embedding import embed_meta_batch
+from fewshot.tasks import Task
+
+
+class ModelBasedLearner(MetaLearner):
+    """Model-based few-shot learning: one forward pass reads the support, another answers the queries.
+
+    The weights are the same for all episodes, so that a meta-batch is embedded in one pass and read at once. A
+    subclass says what is kept of a support set (`read`) and how that answers (`answer`), with the axis B.
+
+    Batch normalisation in the backbone trains on the statistics of the whole meta-batch; at evaluation `inductive`
+    uses the running averages of training, `transductive` those of each episode's support and query together.
+
+    Args:
+        backbone: the network from inputs to features.
+        **kwargs: arguments of `MetaLearner`.
+    """
+
+    takes: ClassVar[type[Task]]
+    """The kind of task that the algorithm is made for."""
+
+    def __init__(self, backbone: Backbone | nn.Module, **kwargs: Any) -> None:
+        super().__init__(backbone, **kwargs)
+        if not isinstance(self.task, self.takes):
+            raise FewshotError(
+                f"{type(self).__name__} is made for {self.takes.kind}, but the benchmark's task is {self.task.kind};"
+                f" choose another learner, or a benchmark of {self.takes.kind}"
+            )
+
+    @property
+    def features(self) -> int:
+        """D, the length of the backbone's features."""
+        size = self.backbone.out_features
+        assert isinstance(size, int)
+        return size
+
+    @abstractmethod
+    def read(self, support: Examples) -> Any:
+        """What is kept of B support sets: features (B, S, D) with their targets (B, S, ...)."""
+
+    @abstractmethod
+    def answer(self, kept: Any, queries: Tensor) -> Tensor:
+        """Outputs (B, n, output_size) for query features (B, n, D), each query by itself."""
+
+    def ordered(self, support: Examples, inputs: Inputs) -> Examples:
+        """Embedded support sets in the order in which they are read; `inputs` are what was embedded."""
+        return support
+
+    def embed(self, inputs: Inputs) -> Tensor:
+        """Features (n, D) of inputs (n, ...)."""
+        features = self.backbone(inputs)
+        assert isinstance(features, Tensor)
+        return features
+
+    def adapt(self, support: Examples) -> Any:
+        """What is kept of one support set; batch normalisation by the running averages."""
+        with evaluation_mode(self):
+            embedded = Examples(self.embed(support.inputs)[None], support.targets[None])
+            return self.read(self.ordered(embedded, _with_axis(support.inputs)))
+
+    def predict(self, adapted: Any, inputs: Inputs) -> Tensor:
+        """Outputs (n, output_size) of inputs (n, ...)."""
+        with evaluation_mode(self):
+            return self.answer(adapted, self.embed(inputs)[None])[0]
+
+    def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
+        """Embed the meta-batch in one pass, read all supports at once, answer all queries at once."""
+        apart = not training and self.batchnorm == "transductive"
+        support, query = embed_meta_batch(self.embed, meta_batch, apart)
+        yield self.outcome(
+            Episode(Examples(support, meta_batch.support.targets), Examples(query, meta_batch.query.targets)),
+            meta_batch,
+            training,
+        )
+
+    def outcome(self, embedded: Episode, meta_batch: Episode, training: bool) -> Outcome:
+        """The outcome of a meta-batch whose inputs have become features."""
+        assert isinstance(embedded.query.inputs, Tensor)
+        kept = self.read(self.ordered(embedded.support, meta_batch.support.inputs))
+        return self.judged(self.answer(kept, embedded.query.inputs), embedded.query.targets)
+
+    def judged(self, outputs: Tensor, targets: Tensor) -> Outcome:
+        """Loss and metrics of outputs (B, n, output_size), episode by episode."""
+
+        def one(outputs: Tensor, targets: Tensor) -> Outcome:
+            return Outcome(self.task.loss(outputs, targets), self.task.metrics(outputs, targets), outputs)
+
+        judged: Outcome = torch.func.vmap(one)(outputs, targets)
+        return judged
+
+
+def _with_axis(inputs: Inputs) -> Inputs:
+    """Inputs of one episode as those of a meta-batch."""
+    return {name: value[None] for name, value in inputs.items()} if isinstance(inputs, dict) else inputs[None]

@@ -1,0 +1,51 @@
+"""The exact Gaussian process, which neural processes are measured by."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewshot.backbones.pixels import Pixels
+from fewshot.episodes import Examples
+from fewshot.errors import FewshotError
+from fewshot.gaussian_process import posterior
+from fewshot.learners.model_based.process import ProcessLearner
+
+
+class GaussianProcess(ProcessLearner):
+    """GaussianProcess: exact inference with a squared exponential kernel; nothing is trained. Paper: none.
+
+    On Gaussian process tasks, whose kernel it is given by the command line, nothing predicts better: use `fewshot test`
+    for the log-likelihood that learners approach. Computes in float64.
+
+    Args:
+        length_scale: of the kernel, in the unit of x.
+        variance: of the function's values.
+        noise: standard deviation of the observation noise.
+        in_features: coordinates of a point.
+        **kwargs: arguments of `MetaLearner`.
+    """
+
+    settles = ("backbone",)
+
+    def __init__(
+        self, length_scale: float = 0.4, variance: float = 1.0, noise: float = 0.1, in_features: int = 1, **kwargs: Any
+    ) -> None:
+        super().__init__(Pixels(in_features), **kwargs)
+        for name, value in (("length_scale", length_scale), ("variance", variance)):
+            if value <= 0:
+                raise FewshotError(f"{name} is {value}; set it > 0")
+        if noise < 0:
+            raise FewshotError(f"noise is {noise}; set it >= 0")
+        self.length_scale, self.variance, self.noise = length_scale, variance, noise
+
+    def read(self, support: Examples) -> Examples:
+        """The support points themselves."""
+        return support
+
+    def answer(self, kept: Examples, queries: Tensor) -> Tensor:
+        """Posterior means and standard deviations of noisy observations at the queries."""
+        x, y = kept
+        assert isinstance(x, Tensor)
+        found = posterior(x, y, queries, self.length_scale, self.variance, self.noise)
+        return torch.cat(found, -1).to(queries.dtype)

@@ -1,0 +1,183 @@
+"""Memory-augmented neural networks (Santoro et al., arXiv:1605.06065).
+
+Shapes: R heads, M slots of memory, W values a slot, T items of a sequence.
+"""
+
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fewshot.backbones.base import Backbone
+from fewshot.episodes import Episode, Examples
+from fewshot.errors import FewshotError
+from fewshot.learners.base import Outcome
+from fewshot.learners.embedding import joined
+from fewshot.learners.model_based.sequence import SequenceLearner, orders, reordered
+
+EPSILON = 1e-6
+"""Added to squared norms, so that the cosine with an empty slot is 0 with a moderate gradient."""
+
+
+class Memory(NamedTuple):
+    """The memory's content (B, M, W), how much each slot was used (B, M), and the last read weights (B, R, M)."""
+
+    content: Tensor
+    usage: Tensor
+    weights: Tensor
+
+
+class State(NamedTuple):
+    """A sequence so far: the memory, what was read last (B, R*W), the LSTM's state (B, H), the last label (B, N)."""
+
+    memory: Memory
+    reads: Tensor
+    hidden: Tensor
+    cell: Tensor
+    label: Tensor
+
+
+class MANN(SequenceLearner):
+    """MANN: an LSTM that writes what it sees into a memory, over what it used least. Paper: arXiv:1605.06065.
+
+    Each item comes with the label of the one before it. The protocol `episode` reads the support, then each query by
+    itself. `sequence` is the paper's: support and query are one sequence in random order, the loss is that of every
+    item, and `accuracy_instance1`, `accuracy_instance2`, ... are the accuracies at the first, second, ... item of a
+    class; `accuracy` is that of the first item after `shot` others of its class (1-shot: the second).
+
+    Args:
+        backbone: the network from inputs to features; the paper flattens the image (`Pixels`).
+        hidden: units of the LSTM (the paper: 200).
+        slots: slots of the memory (the paper: 128).
+        slot_size: values of a slot (the paper: 40).
+        heads: read heads, each of which also writes (the paper: 4).
+        usage_decay: what is left of a slot's usage a step later (the paper: 0.95).
+        sharpness: the cosine is multiplied by it before the softmax. The paper's 1 reads little more than the mean of
+            all slots, at most 2 % of one; 10 reads the slot that matches.
+        protocol: `episode` or `sequence`, in training and evaluation.
+        **kwargs: arguments of `MetaLearner`.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone | nn.Module,
+        hidden: int = 200,
+        slots: int = 128,
+        slot_size: int = 40,
+        heads: int = 4,
+        usage_decay: float = 0.95,
+        sharpness: float = 1.0,
+        protocol: Literal["episode", "sequence"] = "episode",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(backbone, **kwargs)
+        for name, size in (("hidden", hidden), ("slots", slots), ("slot_size", slot_size), ("heads", heads)):
+            if size < 1:
+                raise FewshotError(f"{name} is {size}; set {name} >= 1")
+        if heads > slots:
+            raise FewshotError(f"heads is {heads}, more than the {slots} slots they write to; set heads <= slots")
+        self.slots, self.slot_size, self.heads = slots, slot_size, heads
+        self.usage_decay, self.sharpness, self.protocol = usage_decay, sharpness, protocol
+        self.controller = nn.LSTMCell(self.features + self.task.way + heads * slot_size, hidden)
+        self.interface = nn.Linear(hidden, heads * (slot_size + 1))
+        self.output = nn.Linear(hidden + heads * slot_size, self.task.way)
+
+    def start(self, like: Tensor) -> State:
+        """An empty memory for each of B sequences (B, ...)."""
+        b, hidden = len(like), self.controller.hidden_size
+        memory = Memory(
+            like.new_zeros(b, self.slots, self.slot_size),
+            like.new_zeros(b, self.slots),
+            like.new_zeros(b, self.heads, self.slots),
+        )
+        sizes = (self.heads * self.slot_size, hidden, hidden, self.task.way)
+        return State(memory, *(like.new_zeros(b, size) for size in sizes))
+
+    def step(self, state: State, features: Tensor) -> tuple[State, Tensor]:
+        """The state after an item with `features` (B, D), its label unknown, and the logits (B, N) for it."""
+        inputs = torch.cat([features, state.label, state.reads], -1)
+        hidden, cell = self.controller(inputs, (state.hidden, state.cell))
+        raw = self.interface(hidden).view(len(hidden), self.heads, -1)
+        keys, gates = raw[..., :-1].tanh(), raw[..., -1].sigmoid()
+        memory, reads = access(state.memory, keys, gates, self.usage_decay, self.sharpness)
+        logits = self.output(torch.cat([hidden, reads.flatten(1)], -1))
+        return State(memory, reads.flatten(1), hidden, cell, state.label), logits
+
+    def follow(self, items: Tensor, labels: Tensor) -> tuple[State, Tensor]:
+        """The state after items (B, T, D) with labels (B, T), and the logits (B, T, N) for each before its label."""
+        state, found = self.start(items[:, 0]), []
+        for item, label in zip(items.unbind(1), self.one_hot(labels, items.dtype).unbind(1), strict=True):
+            state, logits = self.step(state, item)
+            state = state._replace(label=label)
+            found.append(logits)
+        return state, torch.stack(found, 1)
+
+    def read(self, support: Examples) -> State:
+        """The state after the support."""
+        assert isinstance(support.inputs, Tensor)
+        return self.follow(support.inputs, support.targets)[0]
+
+    def answer(self, kept: State, queries: Tensor) -> Tensor:
+        """Logits of each query as the one item after the support."""
+        n = queries.shape[1]
+        memory = Memory(*(part.repeat_interleave(n, 0) for part in kept.memory))
+        others = (part.repeat_interleave(n, 0) for part in kept[1:])
+        logits = self.step(State(memory, *others), queries.flatten(0, 1))[1]
+        return logits.view(-1, n, self.task.way)
+
+    def outcome(self, embedded: Episode, meta_batch: Episode, training: bool) -> Outcome:
+        """By the protocol."""
+        if self.protocol == "episode":
+            return super().outcome(embedded, meta_batch, training)
+        items, labels = joined(embedded, 1), torch.cat([part.targets for part in embedded], 1)
+        assert isinstance(items, Tensor)
+        order = orders(joined(meta_batch, 1))
+        in_turn = reordered(labels, order)
+        _, logits = self.follow(reordered(items, order), in_turn)
+        size = embedded.support.targets.shape[1]
+        loss = F.cross_entropy(logits.flatten(0, 1), in_turn.flatten(), reduction="none").view(order.shape).mean(1)
+        by_instance = instance_accuracies(logits.argmax(-1) == in_turn, in_turn, self.task.way)
+        metrics = {f"accuracy_instance{i + 1}": value for i, value in enumerate(by_instance)}
+        metrics = {"accuracy": by_instance[size // self.task.way], **metrics}
+        return Outcome(loss, metrics, reordered(logits, order.argsort(1))[:, size:])
+
+
+def access(memory: Memory, keys: Tensor, gates: Tensor, decay: float, sharpness: float = 1.0) -> tuple[Memory, Tensor]:
+    """Write to the memory and read from it: least recently used access.
+
+    Head j writes its key to the slots that it last read and, by 1 - gate, to the j-th least used slot, which is emptied
+    first; it then reads the mean of the slots, weighted by the softmax of their cosine with the key. With one head this
+    is the paper's rule; for several it leaves open which head has which slot.
+
+    Args:
+        memory: before.
+        keys: (B, R, W).
+        gates: (B, R) in 0..1.
+        decay: what is left of the usage.
+        sharpness: of the softmax.
+
+    Returns:
+        the memory after, and what each head read (B, R, W).
+    """
+    slots = memory.usage.shape[1]
+    least_used = memory.usage.argsort(dim=1, stable=True)[:, : keys.shape[1]]  # (B, R)
+    least = F.one_hot(least_used, slots).to(keys.dtype)  # (B, R, M)
+    write = gates[..., None] * memory.weights + (1 - gates[..., None]) * least
+    content = memory.content * (1 - least.sum(1))[..., None] + write.mT @ keys
+    weights = (sharpness * cosine(keys, content)).softmax(-1)
+    usage = decay * memory.usage + (weights + write).sum(1)
+    return Memory(content, usage, weights), weights @ content
+
+
+def cosine(keys: Tensor, content: Tensor) -> Tensor:
+    """Cosine (B, R, M) of keys (B, R, W) and slots (B, M, W); 0 for an empty slot."""
+    norms = [(vectors.square().sum(-1) + EPSILON).sqrt() for vectors in (keys, content)]
+    return keys @ content.mT / (norms[0][..., None] * norms[1][:, None])
+
+
+def instance_accuracies(right: Tensor, labels: Tensor, way: int) -> list[Tensor]:
+    """The share (B,) of right predictions (B, T) at the first item of each class, at the second, and so on."""
+    seen = F.one_hot(labels, way).cumsum(1).gather(2, labels[..., None])[..., 0]  # (B, T): its number in its class
+    masks = [(seen == i + 1).float() for i in range(labels.shape[1] // way)]
+    return [(right * mask).sum(1) / mask.sum(1) for mask in masks]

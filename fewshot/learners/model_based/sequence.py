@@ -1,0 +1,70 @@
+"""What learners that read a support set item by item share: labels among the inputs, and the order of the items."""
+
+import zlib
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fewshot.backbones.base import Backbone
+from fewshot.episodes import Examples, Inputs
+from fewshot.errors import FewshotError
+from fewshot.learners.model_based.base import ModelBasedLearner
+from fewshot.tasks import Classification, Task, check_one_way
+
+
+class SequenceLearner(ModelBasedLearner):
+    """A classifier of one way that reads an episode as a sequence of features and one-hot labels.
+
+    Labels are random in every episode. So is the order in which a support set is read, or else a network would learn
+    that the first item always has the label 0: it is a function of the inputs alone, so that an episode has one result.
+
+    Args:
+        backbone: the network from inputs to features.
+        **kwargs: arguments of `MetaLearner`.
+    """
+
+    takes: ClassVar[type[Task]] = Classification
+    task: Classification
+
+    def __init__(self, backbone: Backbone | nn.Module, **kwargs: Any) -> None:
+        super().__init__(backbone, **kwargs)
+        check_one_way(self.task, type(self).__name__)
+
+    def ordered(self, support: Examples, inputs: Inputs) -> Examples:
+        """The support sets in random order."""
+        order = orders(inputs)
+        assert isinstance(support.inputs, Tensor)
+        return Examples(reordered(support.inputs, order), reordered(support.targets, order))
+
+    def one_hot(self, labels: Tensor, dtype: torch.dtype) -> Tensor:
+        """Labels (B, T) as (B, T, N).
+
+        Raises:
+            FewshotError: a label is none of the N that the learner was built for.
+        """
+        if labels.max() >= self.task.way:
+            raise FewshotError(
+                f"an episode has the label {int(labels.max())}, but this {type(self).__name__} was built for way"
+                f" {self.task.way}, labels from 0; give it episodes of that way"
+            )
+        return F.one_hot(labels, self.task.way).to(dtype)
+
+
+def orders(inputs: Inputs) -> Tensor:
+    """A random order (B, T) of the items of each episode, a function of the episode's inputs (B, T, ...) alone."""
+    parts = [inputs[name] for name in sorted(inputs)] if isinstance(inputs, dict) else [inputs]
+    content = [part.detach().cpu().contiguous().flatten(1).view(torch.uint8).numpy() for part in parts]
+    rows = []
+    for items in zip(*content, strict=True):
+        seed = 0
+        for item in items:
+            seed = zlib.crc32(item.tobytes(), seed)
+        rows.append(torch.randperm(parts[0].shape[1], generator=torch.Generator().manual_seed(seed)))
+    return torch.stack(rows).to(parts[0].device)
+
+
+def reordered(items: Tensor, order: Tensor) -> Tensor:
+    """Items (B, T, ...) in the `order` (B, T): the one at place t is number ``order[:, t]``."""
+    return items[torch.arange(len(items), device=items.device)[:, None], order]
