@@ -39,6 +39,7 @@ bench: install  ## print the speed measurements
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python benchmarks/loading.py
 	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/learners.py --benchmark glyphs
 	$(BIN)/python benchmarks/peers.py
 
 clean:  ## remove what was built, but for .venv and lightning_logs

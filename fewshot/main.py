@@ -168,16 +168,20 @@ def _is_no_advertisement(record: logging.LogRecord) -> bool:
     return "Tip: " not in record.getMessage()  # lightning recommends a product of its makers at every start
 
 
-def run(args: list[str] | None = None) -> None:
-    """Run the command line `args` (None: the process's own); errors are raised."""
+def run(args: list[str] | None = None) -> FewshotCLI | None:
+    """Run the command line `args` (None: the process's own); errors are raised.
+
+    Returns:
+        The learner, the benchmark and the trainer that have run (`model`, `datamodule`, `trainer`); None for ``list``.
+    """
     if (sys.argv[1:] if args is None else args)[:1] == ["list"]:
         print_catalogue()
-        return
+        return None
     for message in NOT_THE_USERS:
         warnings.filterwarnings("ignore", message=message)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
     check_configs(sys.argv[1:] if args is None else args)
-    FewshotCLI(
+    return FewshotCLI(
         MetaLearner,
         EpisodicDataModule,
         subclass_mode_model=True,
