@@ -37,6 +37,7 @@ LEARNERS: dict[str, tuple[type[MetricLearner], dict[str, Any]]] = {
     "siamese": (SiameseNetwork, {}),
     "siamese, mean": (SiameseNetwork, {"objective": "contrastive", "decide": "mean"}),
     "siamese, triplet": (SiameseNetwork, {"objective": "triplet", "mining": "semi_hard"}),
+    "siamese, normalised": (SiameseNetwork, {"objective": "triplet", "normalise": True, "margin": 0.2}),
 }
 ORDERED = ("full context",)  # reads the support with an LSTM: the paper promises no invariance
 

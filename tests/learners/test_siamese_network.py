@@ -127,6 +127,14 @@ def test_the_class_is_that_of_the_nearest_example_or_mean(decide: str, batch: Ep
             torch.testing.assert_close(outputs[i, label], expected, rtol=1e-9, atol=1e-9)
 
 
+def test_normalised_features_have_unit_length(batch: Episode) -> None:
+    plain = SiameseNetwork(MLP(4, (FEATURES,)), task=TASK).double()
+    unit = SiameseNetwork(plain.backbone, task=TASK, normalise=True).double()
+    support, _ = episode(batch, 0)
+    features = plain.embed(support.inputs)
+    torch.testing.assert_close(unit.embed(support.inputs), features / (features**2).sum(1, keepdim=True).sqrt())
+
+
 @pytest.mark.parametrize("ties", [False, True])
 def test_verification_agrees_with_scikit_learn(ties: bool) -> None:
     rng = np.random.default_rng(0)

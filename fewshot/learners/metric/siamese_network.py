@@ -3,10 +3,11 @@
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
-from fewshot.episodes import Episode
+from fewshot.episodes import Episode, Inputs
 from fewshot.errors import FewshotError
 from fewshot.learners.metric.base import MetricLearner
 from fewshot.learners.metric.classes import class_means, membership
@@ -38,6 +39,7 @@ class SiameseNetwork(MetricLearner):
             negative; `semi_hard`: for each pair of anchor and positive, the nearest negative that is farther than the
             positive, or where none is, the farthest.
         margin: of `contrastive` and `triplet`.
+        normalise: bring the features to unit length, as arXiv:1503.03832 does; its margin is then 0.2.
         decide: a query is compared with the `nearest` support example of each class, or with the class's `mean`.
         **kwargs: arguments of `MetaLearner`.
 
@@ -51,16 +53,23 @@ class SiameseNetwork(MetricLearner):
         objective: Literal["cross_entropy", "contrastive", "triplet"] = "cross_entropy",
         mining: Mining = "all",
         margin: float = 1.0,
+        normalise: bool = False,
         decide: Literal["nearest", "mean"] = "nearest",
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
         if not margin > 0:
             raise FewshotError(f"margin is {margin}; set it above 0, such as 1.0")
-        self.objective, self.mining, self.margin, self.decide = objective, mining, margin, decide
+        self.objective, self.mining, self.margin = objective, mining, margin
+        self.normalise, self.decide = normalise, decide
         features = self.backbone.out_features
         assert isinstance(features, int)
         self.weights = nn.Linear(features, 1) if objective == "cross_entropy" else None
+
+    def embed(self, inputs: Inputs) -> Tensor:
+        """Features (n, D) of inputs (n, ...)."""
+        features = super().embed(inputs)
+        return F.normalize(features, dim=-1) if self.normalise else features
 
     def similarity(self, one: Tensor, two: Tensor) -> Tensor:
         """How much alike features (n, D) and (m, D) are, (n, m): the logit that they are of one class, or -distance."""
