@@ -47,7 +47,13 @@ def batch() -> Episode:
 
 
 def written_out_access(
-    content: list[Tensor], usage: list[Tensor], last: list[list[Tensor]], keys: Tensor, gates: Tensor, decay: float
+    content: list[Tensor],
+    usage: list[Tensor],
+    last: list[list[Tensor]],
+    keys: Tensor,
+    gates: Tensor,
+    decay: float,
+    sharpness: float = 1.0,
 ) -> tuple[list[Tensor], list[Tensor], list[list[Tensor]], list[Tensor]]:
     """One episode's access, slot by slot: content M x (W,), usage M x (), last read weights R x M x ()."""
     heads, slots = len(keys), len(content)
@@ -63,7 +69,8 @@ def written_out_access(
     weights, reads = [], []
     for j in range(heads):
         norm = ((keys[j] ** 2).sum() + EPSILON).sqrt()
-        scores = [((keys[j] * slot).sum() / norm / ((slot**2).sum() + EPSILON).sqrt()).exp() for slot in new]
+        cosines = [(keys[j] * slot).sum() / norm / ((slot**2).sum() + EPSILON).sqrt() for slot in new]
+        scores = [(sharpness * cosine).exp() for cosine in cosines]
         total = torch.stack(scores).sum()
         weights.append([score / total for score in scores])
         reads.append(torch.stack([w * slot for w, slot in zip(weights[j], new, strict=True)]).sum(0))
@@ -73,16 +80,17 @@ def written_out_access(
     return new, used, weights, reads
 
 
-def test_the_access_is_that_of_the_equations() -> None:
+@pytest.mark.parametrize("sharpness", [1.0, 4.0])
+def test_the_access_is_that_of_the_equations(sharpness: float) -> None:
     content = torch.randn(EPISODES, SLOTS, SIZE, dtype=torch.float64)
     usage = torch.rand(EPISODES, SLOTS, dtype=torch.float64)
     last = torch.rand(EPISODES, HEADS, SLOTS, dtype=torch.float64).softmax(-1)
     keys = torch.randn(EPISODES, HEADS, SIZE, dtype=torch.float64)
     gates = torch.rand(EPISODES, HEADS, dtype=torch.float64)
-    memory, reads = access(Memory(content, usage, last), keys, gates, 0.9)
+    memory, reads = access(Memory(content, usage, last), keys, gates, 0.9, sharpness)
     for b in range(EPISODES):
         found = written_out_access(
-            list(content[b]), list(usage[b]), [list(row) for row in last[b]], keys[b], gates[b], 0.9
+            list(content[b]), list(usage[b]), [list(row) for row in last[b]], keys[b], gates[b], 0.9, sharpness
         )
         expected = (
             torch.stack(found[0]),
@@ -162,6 +170,19 @@ def test_the_sequence_protocol_predicts_every_item_before_its_label(batch: Episo
     assert len(outcome.metrics) == 1 + SHOT + QUERIES
     assert torch.equal(outcome.metrics["accuracy"], outcome.metrics["accuracy_instance2"])  # 1-shot
     assert_same_gradients(learner, outcome.loss.mean(), torch.stack(losses).mean())
+
+
+def test_the_warm_up_is_by_episodes_in_training_alone(batch: Episode, monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = mann("sequence")
+    learner.warmup_steps = 5
+    by_episode = mann()
+    by_episode.load_state_dict(learner.state_dict())
+    for step, is_episode in ((0, True), (4, True), (5, False)):
+        monkeypatch.setattr(MANN, "global_step", step)
+        (outcome,) = learner.run(batch, training=True)
+        assert torch.equal(outcome.loss, next(by_episode.run(batch, training=True)).loss) == is_episode
+        assert ("accuracy_instance1" in outcome.metrics) != is_episode
+        assert "accuracy_instance1" in next(learner.run(batch, training=False)).metrics
 
 
 def test_instances_are_counted_class_by_class() -> None:

@@ -56,6 +56,8 @@ class MANN(SequenceLearner):
         sharpness: the cosine is multiplied by it before the softmax. The paper's 1 reads little more than the mean of
             all slots, at most 2 % of one; 10 reads the slot that matches.
         protocol: `episode` or `sequence`, in training and evaluation.
+        warmup_steps: meta-steps of training that are by the protocol `episode` first, where `sequence` is set. A network
+            that begins with sequences is long content with counting which labels have not come yet.
         **kwargs: arguments of `MetaLearner`.
     """
 
@@ -69,6 +71,7 @@ class MANN(SequenceLearner):
         usage_decay: float = 0.95,
         sharpness: float = 1.0,
         protocol: Literal["episode", "sequence"] = "episode",
+        warmup_steps: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
@@ -78,7 +81,8 @@ class MANN(SequenceLearner):
         if heads > slots:
             raise FewshotError(f"heads is {heads}, more than the {slots} slots they write to; set heads <= slots")
         self.slots, self.slot_size, self.heads = slots, slot_size, heads
-        self.usage_decay, self.sharpness, self.protocol = usage_decay, sharpness, protocol
+        self.usage_decay, self.sharpness = usage_decay, sharpness
+        self.protocol, self.warmup_steps = protocol, warmup_steps
         self.controller = nn.LSTMCell(self.features + self.task.way + heads * slot_size, hidden)
         self.interface = nn.Linear(hidden, heads * (slot_size + 1))
         self.output = nn.Linear(hidden + heads * slot_size, self.task.way)
@@ -128,7 +132,7 @@ class MANN(SequenceLearner):
 
     def outcome(self, embedded: Episode, meta_batch: Episode, training: bool) -> Outcome:
         """By the protocol."""
-        if self.protocol == "episode":
+        if self.protocol == "episode" or (training and self.global_step < self.warmup_steps):
             return super().outcome(embedded, meta_batch, training)
         items, labels = joined(embedded, 1), torch.cat([part.targets for part in embedded], 1)
         assert isinstance(items, Tensor)
