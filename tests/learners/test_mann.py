@@ -11,7 +11,8 @@ from fewshot.backbones import MLP
 from fewshot.episodes import Episode, Examples, episode
 from fewshot.errors import FewshotError
 from fewshot.learners import MANN
-from fewshot.learners.model_based.mann import EPSILON, Memory, access, instance_accuracies
+from fewshot.learners.model_based.mann import instance_accuracies
+from fewshot.learners.model_based.memory import EPSILON, Memory, access
 from fewshot.learners.model_based.sequence import orders
 
 WAY, SHOT, QUERIES, EPISODES, D = 3, 1, 2, 2, 5
@@ -219,7 +220,13 @@ def test_adapt_and_predict_are_the_episode_protocol(batch: Episode) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"hidden": 0}, "hidden is 0; set hidden >= 1"), ({"heads": 7, "slots": 6}, "heads is 7, more than the 6 slots")],
+    [
+        ({"hidden": 0}, "hidden is 0; set hidden >= 1"),
+        ({"heads": 7, "slots": 6}, "heads is 7, more than the 6 slots"),
+        ({"usage_decay": 1.0}, r"usage_decay is 1\.0, .*; set the first in \[0, 1\)"),
+        ({"sharpness": 0.0}, r"sharpness 0\.0 .*, the second > 0"),
+        ({"warmup_steps": -1}, r"warmup_steps -1; .* the third >= 0"),
+    ],
 )
 def test_sizes_out_of_range_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(FewshotError, match=message):
