@@ -11,7 +11,8 @@ from fewshot.backbones import MLP
 from fewshot.episodes import Episode, Examples, episode
 from fewshot.errors import FewshotError
 from fewshot.learners import MANN
-from fewshot.learners.model_based.mann import EPSILON, Memory, access, instance_accuracies
+from fewshot.learners.model_based.mann import instance_accuracies
+from fewshot.learners.model_based.memory import EPSILON, Memory, access
 from fewshot.learners.model_based.sequence import orders
 
 WAY, SHOT, QUERIES, EPISODES, D = 3, 1, 2, 2, 5
@@ -47,7 +48,13 @@ def batch() -> Episode:
 
 
 def written_out_access(
-    content: list[Tensor], usage: list[Tensor], last: list[list[Tensor]], keys: Tensor, gates: Tensor, decay: float
+    content: list[Tensor],
+    usage: list[Tensor],
+    last: list[list[Tensor]],
+    keys: Tensor,
+    gates: Tensor,
+    decay: float,
+    sharpness: float = 1.0,
 ) -> tuple[list[Tensor], list[Tensor], list[list[Tensor]], list[Tensor]]:
     """One episode's access, slot by slot: content M x (W,), usage M x (), last read weights R x M x ()."""
     heads, slots = len(keys), len(content)
@@ -63,7 +70,8 @@ def written_out_access(
     weights, reads = [], []
     for j in range(heads):
         norm = ((keys[j] ** 2).sum() + EPSILON).sqrt()
-        scores = [((keys[j] * slot).sum() / norm / ((slot**2).sum() + EPSILON).sqrt()).exp() for slot in new]
+        cosines = [(keys[j] * slot).sum() / norm / ((slot**2).sum() + EPSILON).sqrt() for slot in new]
+        scores = [(sharpness * cosine).exp() for cosine in cosines]
         total = torch.stack(scores).sum()
         weights.append([score / total for score in scores])
         reads.append(torch.stack([w * slot for w, slot in zip(weights[j], new, strict=True)]).sum(0))
@@ -73,16 +81,17 @@ def written_out_access(
     return new, used, weights, reads
 
 
-def test_the_access_is_that_of_the_equations() -> None:
+@pytest.mark.parametrize("sharpness", [1.0, 4.0])
+def test_the_access_is_that_of_the_equations(sharpness: float) -> None:
     content = torch.randn(EPISODES, SLOTS, SIZE, dtype=torch.float64)
     usage = torch.rand(EPISODES, SLOTS, dtype=torch.float64)
     last = torch.rand(EPISODES, HEADS, SLOTS, dtype=torch.float64).softmax(-1)
     keys = torch.randn(EPISODES, HEADS, SIZE, dtype=torch.float64)
     gates = torch.rand(EPISODES, HEADS, dtype=torch.float64)
-    memory, reads = access(Memory(content, usage, last), keys, gates, 0.9)
+    memory, reads = access(Memory(content, usage, last), keys, gates, 0.9, sharpness)
     for b in range(EPISODES):
         found = written_out_access(
-            list(content[b]), list(usage[b]), [list(row) for row in last[b]], keys[b], gates[b], 0.9
+            list(content[b]), list(usage[b]), [list(row) for row in last[b]], keys[b], gates[b], 0.9, sharpness
         )
         expected = (
             torch.stack(found[0]),
@@ -164,6 +173,19 @@ def test_the_sequence_protocol_predicts_every_item_before_its_label(batch: Episo
     assert_same_gradients(learner, outcome.loss.mean(), torch.stack(losses).mean())
 
 
+def test_the_warm_up_is_by_episodes_in_training_alone(batch: Episode, monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = mann("sequence")
+    learner.warmup_steps = 5
+    by_episode = mann()
+    by_episode.load_state_dict(learner.state_dict())
+    for step, is_episode in ((0, True), (4, True), (5, False)):
+        monkeypatch.setattr(MANN, "global_step", step)
+        (outcome,) = learner.run(batch, training=True)
+        assert torch.equal(outcome.loss, next(by_episode.run(batch, training=True)).loss) == is_episode
+        assert ("accuracy_instance1" in outcome.metrics) != is_episode
+        assert "accuracy_instance1" in next(learner.run(batch, training=False)).metrics
+
+
 def test_instances_are_counted_class_by_class() -> None:
     labels = torch.tensor([[0, 1, 0, 1, 1, 0]])
     right = torch.tensor([[True, False, True, True, False, True]])
@@ -198,7 +220,13 @@ def test_adapt_and_predict_are_the_episode_protocol(batch: Episode) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"hidden": 0}, "hidden is 0; set hidden >= 1"), ({"heads": 7, "slots": 6}, "heads is 7, more than the 6 slots")],
+    [
+        ({"hidden": 0}, "hidden is 0; set hidden >= 1"),
+        ({"heads": 7, "slots": 6}, "heads is 7, more than the 6 slots"),
+        ({"usage_decay": 1.0}, r"usage_decay is 1\.0, .*; set the first in \[0, 1\)"),
+        ({"sharpness": 0.0}, r"sharpness 0\.0 .*, the second > 0"),
+        ({"warmup_steps": -1}, r"warmup_steps -1; .* the third >= 0"),
+    ],
 )
 def test_sizes_out_of_range_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(FewshotError, match=message):

@@ -10,8 +10,8 @@ from fewshot.backbones import MLP, Pixels
 from fewshot.episodes import Episode, Examples, episode
 from fewshot.errors import FewshotError
 from fewshot.learners import SNAIL
+from fewshot.learners.model_based.causal import CausalAttention, CausalLayer, DenseBlock
 from fewshot.learners.model_based.sequence import orders, reordered
-from fewshot.learners.model_based.snail import CausalAttention, CausalLayer, DenseBlock
 
 WAY, SHOT, QUERIES, EPISODES, D = 3, 2, 4, 2, 5
 TASK = {"kind": "classification", "way": WAY}

@@ -1,6 +1,6 @@
 """Memory-augmented neural networks (Santoro et al., arXiv:1605.06065).
 
-Shapes: R heads, M slots of memory, W values a slot, T items of a sequence.
+Shapes: R heads, W values a slot of the memory, H units of the LSTM, T items of a sequence.
 """
 
 from typing import Any, Literal, NamedTuple
@@ -14,18 +14,8 @@ from fewshot.episodes import Episode, Examples
 from fewshot.errors import FewshotError
 from fewshot.learners.base import Outcome
 from fewshot.learners.embedding import joined
+from fewshot.learners.model_based.memory import Memory, access
 from fewshot.learners.model_based.sequence import SequenceLearner, orders, reordered
-
-EPSILON = 1e-6
-"""Added to squared norms, so that the cosine with an empty slot is 0 with a moderate gradient."""
-
-
-class Memory(NamedTuple):
-    """The memory's content (B, M, W), how much each slot was used (B, M), and the last read weights (B, R, M)."""
-
-    content: Tensor
-    usage: Tensor
-    weights: Tensor
 
 
 class State(NamedTuple):
@@ -56,6 +46,8 @@ class MANN(SequenceLearner):
         sharpness: the cosine is multiplied by it before the softmax. The paper's 1 reads little more than the mean of
             all slots, at most 2 % of one; 10 reads the slot that matches.
         protocol: `episode` or `sequence`, in training and evaluation.
+        warmup_steps: meta-steps of training by the protocol `episode`, before those of `sequence`. A network that
+            begins with sequences is long content with counting which labels have not come yet.
         **kwargs: arguments of `MetaLearner`.
     """
 
@@ -69,16 +61,23 @@ class MANN(SequenceLearner):
         usage_decay: float = 0.95,
         sharpness: float = 1.0,
         protocol: Literal["episode", "sequence"] = "episode",
+        warmup_steps: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
         for name, size in (("hidden", hidden), ("slots", slots), ("slot_size", slot_size), ("heads", heads)):
             if size < 1:
                 raise FewshotError(f"{name} is {size}; set {name} >= 1")
+        if not 0 <= usage_decay < 1 or sharpness <= 0 or warmup_steps < 0:
+            raise FewshotError(
+                f"usage_decay is {usage_decay}, sharpness {sharpness} and warmup_steps {warmup_steps}; set the first in"
+                " [0, 1), the second > 0 and the third >= 0"
+            )
         if heads > slots:
             raise FewshotError(f"heads is {heads}, more than the {slots} slots they write to; set heads <= slots")
         self.slots, self.slot_size, self.heads = slots, slot_size, heads
-        self.usage_decay, self.sharpness, self.protocol = usage_decay, sharpness, protocol
+        self.usage_decay, self.sharpness = usage_decay, sharpness
+        self.protocol, self.warmup_steps = protocol, warmup_steps
         self.controller = nn.LSTMCell(self.features + self.task.way + heads * slot_size, hidden)
         self.interface = nn.Linear(hidden, heads * (slot_size + 1))
         self.output = nn.Linear(hidden + heads * slot_size, self.task.way)
@@ -128,7 +127,7 @@ class MANN(SequenceLearner):
 
     def outcome(self, embedded: Episode, meta_batch: Episode, training: bool) -> Outcome:
         """By the protocol."""
-        if self.protocol == "episode":
+        if self.protocol == "episode" or (training and self.global_step < self.warmup_steps):
             return super().outcome(embedded, meta_batch, training)
         items, labels = joined(embedded, 1), torch.cat([part.targets for part in embedded], 1)
         assert isinstance(items, Tensor)
@@ -141,39 +140,6 @@ class MANN(SequenceLearner):
         metrics = {f"accuracy_instance{i + 1}": value for i, value in enumerate(by_instance)}
         metrics = {"accuracy": by_instance[size // self.task.way], **metrics}
         return Outcome(loss, metrics, reordered(logits, order.argsort(1))[:, size:])
-
-
-def access(memory: Memory, keys: Tensor, gates: Tensor, decay: float, sharpness: float = 1.0) -> tuple[Memory, Tensor]:
-    """Write to the memory and read from it: least recently used access.
-
-    Head j writes its key to the slots that it last read and, by 1 - gate, to the j-th least used slot, which is emptied
-    first; it then reads the mean of the slots, weighted by the softmax of their cosine with the key. With one head this
-    is the paper's rule; for several it leaves open which head has which slot.
-
-    Args:
-        memory: before.
-        keys: (B, R, W).
-        gates: (B, R) in 0..1.
-        decay: what is left of the usage.
-        sharpness: of the softmax.
-
-    Returns:
-        the memory after, and what each head read (B, R, W).
-    """
-    slots = memory.usage.shape[1]
-    least_used = memory.usage.argsort(dim=1, stable=True)[:, : keys.shape[1]]  # (B, R)
-    least = F.one_hot(least_used, slots).to(keys.dtype)  # (B, R, M)
-    write = gates[..., None] * memory.weights + (1 - gates[..., None]) * least
-    content = memory.content * (1 - least.sum(1))[..., None] + write.mT @ keys
-    weights = (sharpness * cosine(keys, content)).softmax(-1)
-    usage = decay * memory.usage + (weights + write).sum(1)
-    return Memory(content, usage, weights), weights @ content
-
-
-def cosine(keys: Tensor, content: Tensor) -> Tensor:
-    """Cosine (B, R, M) of keys (B, R, W) and slots (B, M, W); 0 for an empty slot."""
-    norms = [(vectors.square().sum(-1) + EPSILON).sqrt() for vectors in (keys, content)]
-    return keys @ content.mT / (norms[0][..., None] * norms[1][:, None])
 
 
 def instance_accuracies(right: Tensor, labels: Tensor, way: int) -> list[Tensor]:
