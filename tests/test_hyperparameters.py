@@ -50,6 +50,7 @@ def test_an_object_remembers_positional_arguments_and_defaults() -> None:
         "downsample": "pool",
         "output": "flatten",
         "norm": "batch",
+        "pooled_blocks": 4,
     }
 
 
