@@ -309,7 +309,10 @@ class ImageDataModule(ClassificationDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Convert the images (uint8) of a meta-batch, or of plain examples, to float in [0, 1]."""
-        return map_examples(lambda part: part._replace(inputs=as_float(part.inputs)), batch)
+        batch = map_examples(lambda part: part._replace(inputs=as_float(part.inputs)), batch)
+        # The Trainer has converted the batch to its precision before this; what was uint8 then has yet to be.
+        converted: Batch = self.trainer.precision_plugin.convert_input(batch) if self.trainer else batch
+        return converted
 
 
 def as_float(images: Inputs) -> Tensor:

@@ -2,6 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 from torch import Tensor
@@ -185,3 +186,16 @@ def test_unequal_shots_that_could_not_be_unequal(
 ) -> None:
     with pytest.raises(FewshotError, match=message):
         _ = benchmark(way=3, unequal_shots=True, **arguments).datasets
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected"), [("32-true", torch.float32), ("64-true", torch.float64), ("bf16-true", torch.bfloat16)]
+)
+def test_images_have_the_precision_of_the_trainer(
+    benchmark: type[ImageDataModule], precision: Any, expected: torch.dtype
+) -> None:
+    data = benchmark(way=3, queries=2)
+    data.trainer = L.Trainer(accelerator="cpu", precision=precision, logger=False, enable_checkpointing=False)
+    batch = data.on_after_batch_transfer(data.stream("val").__getitems__([0, 1]), 0)
+    assert batch.support.inputs.dtype == batch.query.inputs.dtype == expected  # type: ignore[union-attr]
+    assert batch.support.targets.dtype == torch.int64
