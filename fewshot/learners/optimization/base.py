@@ -1,9 +1,9 @@
 """The optimization-based family: a predictor is the network after some steps of gradient descent on the support."""
 
 from abc import abstractmethod
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator
 from contextlib import nullcontext
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -19,10 +19,9 @@ from fewshot.errors import FewshotError
 from fewshot.hyperparameters import build
 from fewshot.inner_loop import Rate, Weights, gradient_steps
 from fewshot.learners.base import BatchNormPolicy, MetaLearner, Outcome, evaluation_mode
+from fewshot.learners.optimization.parameters import Adapt, adapted_names, refuse_unused
 from fewshot.normalization import EpisodeNorm, Statistics, forget_running_statistics
 from fewshot.tasks import check_one_way
-
-Adapt: TypeAlias = Literal["all", "head", "body"] | Sequence[str]
 
 
 class Adapted(NamedTuple):
@@ -334,46 +333,6 @@ class OptimizationLearner(MetaLearner):
         with norm.record() as statistics:
             self.forward_with(weights, self.embedded(support.inputs))
         return statistics
-
-
-def adapted_names(network: nn.Module, adapt: Adapt) -> tuple[str, ...]:
-    """The names of the parameters of `network` that `adapt` means.
-
-    Raises:
-        FewshotError: a name is no parameter's, or a parameter that should adapt is frozen.
-    """
-    prefixes = {"all": ["backbone", "head"], "head": ["head"], "body": ["backbone"]}.get(str(adapt)) or list(adapt)
-    parameters = dict(network.named_parameters())
-    chosen: set[str] = set()
-    for prefix in prefixes:
-        found = {name for name in parameters if name == prefix or name.startswith(prefix + ".")}
-        if not found and adapt != "all":
-            raise FewshotError(
-                f"adapt names {prefix!r}, but the parameters are {', '.join(parameters)}; name one of them"
-            )
-        chosen |= found
-    for name in sorted(chosen):
-        if not parameters[name].requires_grad:
-            raise FewshotError(f"parameter {name} is frozen but should adapt; unfreeze it or leave it out of `adapt`")
-    return tuple(name for name in parameters if name in chosen)
-
-
-def as_key(name: str) -> str:
-    """A parameter's name as the key of a ParameterDict, which takes no dots."""
-    return name.replace(".", "/")
-
-
-def refuse_unused(names: Sequence[str]) -> None:
-    """Raise an error if there are parameters that the network does not use.
-
-    Raises:
-        FewshotError: there are `names`.
-    """
-    if names:
-        raise FewshotError(
-            f"{', '.join(names)} get no gradient: the network does not use them; remove the layer, or freeze it and"
-            " leave it out of `adapt`"
-        )
 
 
 def _replayed(norm: EpisodeNorm, statistics: Statistics | None) -> Any:

@@ -13,7 +13,8 @@ from fewshot.episodes import Episode, Examples
 from fewshot.errors import FewshotError
 from fewshot.inner_loop import Weights
 from fewshot.learners.base import Outcome
-from fewshot.learners.optimization.base import OptimizationLearner, as_key
+from fewshot.learners.optimization.base import OptimizationLearner
+from fewshot.learners.optimization.parameters import as_key
 from fewshot.normalization import EpisodeNorm
 
 

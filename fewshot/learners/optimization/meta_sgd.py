@@ -10,7 +10,8 @@ from fewshot.backbones.base import Backbone
 from fewshot.episodes import Examples
 from fewshot.errors import FewshotError
 from fewshot.inner_loop import Weights
-from fewshot.learners.optimization.base import OptimizationLearner, as_key
+from fewshot.learners.optimization.base import OptimizationLearner
+from fewshot.learners.optimization.parameters import as_key
 
 
 class MetaSGD(OptimizationLearner):
