@@ -9,9 +9,16 @@ from torch import Tensor
 from fewshot.engine import map_episodes
 from fewshot.episodes import Episode, Inputs, count, map_tensors
 
+CHUNK_PIXELS = 56_448
+"""Pixels of the images that a CPU embeds at once, so that their maps stay in its caches.
+
+The forward pass of Conv4 is 2.6 times as fast with 64 images of 28x28 as with 640 at once, 2.8 times with 8 of 84x84 as
+with 160; that of ResNet-12 1.25 times with 8 as with 48 (2 cores of an Intel Xeon).
+"""
+
 
 def embed_meta_batch(
-    embed: Callable[[Inputs], Tensor], meta_batch: Episode, by_episode: bool = False
+    embed: Callable[[Inputs], Tensor], meta_batch: Episode, by_episode: bool = False, in_chunks: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Support features (B, S, ...) and query features (B, N*Q, ...), those of half precision as float32.
 
@@ -20,14 +27,25 @@ def embed_meta_batch(
         meta_batch: B episodes.
         by_episode: embed each episode by itself, its batch normalisation by the statistics of its support and query
             together; otherwise the meta-batch takes one forward pass, in the network's own mode.
+        in_chunks: let a CPU embed a few images at a time, which is faster; for networks that treat each image by
+            itself, as in evaluation mode.
     """
     if by_episode:
         (features,) = map_episodes(lambda one, norm: embed(joined(one, 0)), meta_batch, "loop", count(meta_batch))
     else:
-        flat = embed(map_tensors(lambda tensor: tensor.flatten(0, 1), joined(meta_batch, 1)))
+        inputs = map_tensors(lambda tensor: tensor.flatten(0, 1), joined(meta_batch, 1))
+        flat = _chunked(embed, inputs) if in_chunks else embed(inputs)
         features = flat.view(count(meta_batch), -1, *flat.shape[1:])
     features, size = at_least_float32(features), meta_batch.support.targets.shape[1]
     return features[:, :size], features[:, size:]
+
+
+def _chunked(embed: Callable[[Inputs], Tensor], inputs: Inputs) -> Tensor:
+    """Features (n, ...) of inputs (n, ...), images on a CPU chunk by chunk."""
+    if not isinstance(inputs, Tensor) or inputs.dim() < 4 or inputs.device.type != "cpu":
+        return embed(inputs)
+    size = max(1, CHUNK_PIXELS // (inputs.shape[-2] * inputs.shape[-1]))
+    return torch.cat([embed(part) for part in torch.split(inputs, size)])
 
 
 def at_least_float32(features: Tensor) -> Tensor:

@@ -143,3 +143,18 @@ def test_mixed_precision_is_for_the_network_alone(batch: Episode) -> None:
     rough = network.evaluate(batch).outputs
     assert mixed.outputs.dtype == torch.float32
     assert (mixed.outputs - rough).abs().max() > 1e-5  # the network did run in bfloat16
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_cpu_embeds_chunks_in_evaluation_alone(
+    training: bool, monkeypatch: pytest.MonkeyPatch, batch: Episode
+) -> None:
+    network = learner("inductive").train(training)
+    sizes: list[int] = []
+    network.backbone.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
+    whole = network.evaluate(batch).outputs
+    monkeypatch.setattr("fewshot.learners.embedding.CHUNK_PIXELS", 7 * 16 * 16)
+    chunked = network.evaluate(batch).outputs
+    # 60 images; in training mode their statistics are those of all together
+    assert sizes == ([60, 60] if training else [60, *[7] * 8, 4])
+    torch.testing.assert_close(chunked, whole, rtol=1e-11, atol=1e-11)

@@ -89,7 +89,9 @@ class MetricLearner(MetaLearner):
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
         """Embed the meta-batch in one pass, then compare query with support features, for all episodes at once."""
         by_episode = not training and self.batchnorm == "transductive"
-        support, query = embed_meta_batch(self.embed, meta_batch, by_episode)
+        support, query = embed_meta_batch(
+            self.embed, meta_batch, by_episode, in_chunks=not training and not self.backbone.training
+        )
         with full_precision(support):
             outcome = self._compare_meta_batch(meta_batch, support, query, training)
         yield outcome

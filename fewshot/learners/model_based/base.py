@@ -79,7 +79,9 @@ class ModelBasedLearner(MetaLearner):
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
         """Embed the meta-batch in one pass, read all supports at once, answer all queries at once."""
         apart = not training and self.batchnorm == "transductive"
-        support, query = embed_meta_batch(self.embed, meta_batch, apart)
+        support, query = embed_meta_batch(
+            self.embed, meta_batch, apart, in_chunks=not training and not self.backbone.training
+        )
         yield self.outcome(
             Episode(Examples(support, meta_batch.support.targets), Examples(query, meta_batch.query.targets)),
             meta_batch,

@@ -127,7 +127,9 @@ class TransferLearner(MetaLearner):
 
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
         """Embed the meta-batch in one pass, fit all its predictors at once, and judge its queries."""
-        support, query = embed_meta_batch(self.embed, meta_batch, self.batchnorm == "transductive")
+        support, query = embed_meta_batch(
+            self.embed, meta_batch, self.batchnorm == "transductive", in_chunks=not self.backbone.training
+        )
         labels = meta_batch.support.targets
         with full_precision(support):
             predictors = self.fit(support, labels, int(labels.max()) + 1)
