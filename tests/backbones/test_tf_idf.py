@@ -153,3 +153,12 @@ def test_other_arguments_out_of_range_are_refused() -> None:
 def test_inputs_that_are_no_text_are_refused(kind: type[Backbone]) -> None:
     with pytest.raises(FewshotError, match=r"reads a dict of 'tokens' and 'lengths', got a tensor"):
         kind(5, FREQUENCIES, 4)(torch.zeros(2, 3))
+
+
+def test_a_normalised_bag_has_unit_length() -> None:
+    plain = WeightedBag(5, FREQUENCIES, 4, out_features=3).double().eval()
+    unit = WeightedBag(5, FREQUENCIES, 4, out_features=3, normalise=True).double().eval()
+    unit.load_state_dict(plain.state_dict())
+    features = plain(INPUTS)
+    torch.testing.assert_close(unit(INPUTS)[:2], features[:2] / (features[:2] ** 2).sum(1, keepdim=True).sqrt())
+    assert not unit(INPUTS)[2].any()  # unknown terms alone: no direction, and no division by zero
