@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import io
 import logging
+import tempfile
 from pathlib import Path
 
 import torch
@@ -35,8 +36,9 @@ QUIET = (
 def measure(config: Path, options: list[str], steps: int, episodes: int) -> tuple[str, float, float]:
     """The learner's name, and its episodes a second in training and in evaluation."""
     arguments = [f"--config={config}", *options, *QUIET, f"--data.test_episodes={episodes}"]
-    with contextlib.redirect_stdout(io.StringIO()):
-        cli = run(["fit", *arguments, f"--trainer.limit_train_batches={steps}"])
+    with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as folder:
+        # what a run leaves behind would land in the working directory
+        cli = run(["fit", *arguments, f"--trainer.limit_train_batches={steps}", f"--trainer.default_root_dir={folder}"])
         assert isinstance(cli, FewshotCLI)
         training = float(cli.trainer.callback_metrics.get("train/episodes_per_second", torch.nan))
         cli.trainer.test(cli.model, datamodule=cli.datamodule, verbose=False)
