@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone, check_at_least, check_dropout
-from fewshot.backbones.text import EMBEDDING_RANGE, mask_padding, read_inputs
+from fewshot.backbones.text import mask_padding, read_inputs, word_vectors
 from fewshot.episodes import Inputs
 
 
@@ -41,11 +41,9 @@ class BiLSTM(Backbone):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        check_at_least(2, vocab_size=vocab_size)  # padding and unknown
-        check_at_least(1, embedding_dim=embedding_dim, hidden=hidden, layers=layers)
+        check_at_least(1, hidden=hidden, layers=layers)
         check_dropout(dropout)
-        self.embedding = nn.Embedding(vocab_size, embedding_dim)
-        nn.init.uniform_(self.embedding.weight, -EMBEDDING_RANGE, EMBEDDING_RANGE)
+        self.embedding = word_vectors(vocab_size, embedding_dim)
         self.dropout = nn.Dropout(dropout)
         self.forwards, self.backwards = (
             nn.ModuleList(nn.LSTM(2 * hidden if i else embedding_dim, hidden, batch_first=True) for i in range(layers))

@@ -49,7 +49,7 @@ class TextCNN(Backbone):
         check_at_least(1, filters=filters, **{f"widths[{i}]": width for i, width in enumerate(widths)})
         if not widths:
             raise FewshotError("widths is empty; name at least one kernel width, such as [3, 4, 5]")
-        self.embedding = _embedding(vocab_size, embedding_dim)
+        self.embedding = word_vectors(vocab_size, embedding_dim)
         self.convolutions = nn.ModuleList(
             nn.Conv1d(embedding_dim, filters, width, padding=width - 1) for width in widths
         )
@@ -95,7 +95,7 @@ class BagOfWords(Backbone):
     ) -> None:
         super().__init__()
         check_at_least(1, **{f"hidden_features[{i}]": size for i, size in enumerate(hidden_features)})
-        self.embedding = _embedding(vocab_size, embedding_dim)
+        self.embedding = word_vectors(vocab_size, embedding_dim)
         sizes = [embedding_dim, *hidden_features]
         self.layers = nn.Sequential()
         for size, next_size in pairwise(sizes):
@@ -138,7 +138,12 @@ def read_inputs(inputs: Inputs) -> tuple[Tensor, Tensor]:
     )
 
 
-def _embedding(vocab_size: int, embedding_dim: int) -> nn.Embedding:
+def word_vectors(vocab_size: int, embedding_dim: int) -> nn.Embedding:
+    """A vector for each word id, padding (0) and unknown (1) included, to be learned.
+
+    Raises:
+        FewshotError: an argument out of range.
+    """
     check_at_least(2, vocab_size=vocab_size)  # padding and unknown
     check_at_least(1, embedding_dim=embedding_dim)
     embedding = nn.Embedding(vocab_size, embedding_dim)
