@@ -12,13 +12,13 @@ from fewshot.backbones.base import Backbone
 from fewshot.engine import map_episodes
 from fewshot.episodes import Episode, Examples, Inputs, count, episode, stack
 from fewshot.errors import FewshotError
-from fewshot.learners.base import MetaLearner, Outcome, evaluation_mode
-from fewshot.learners.embedding import at_least_float32, embed_meta_batch, full_precision
+from fewshot.learners.base import Outcome, evaluation_mode
+from fewshot.learners.embedding import EmbeddingLearner, at_least_float32, full_precision
 from fewshot.normalization import EpisodeNorm
 from fewshot.tasks import Classification
 
 
-class MetricLearner(MetaLearner):
+class MetricLearner(EmbeddingLearner):
     """Metric-based few-shot learning: embed, then compare.
 
     The network is the same for all episodes, so that a meta-batch is embedded in one forward pass. A subclass says
@@ -66,12 +66,6 @@ class MetricLearner(MetaLearner):
         """Scalars of one episode by name, from its logits (N*Q, N) and its features and labels."""
         return self.task.metrics(outputs, embedded.query.targets)
 
-    def embed(self, inputs: Inputs) -> Tensor:
-        """Features (n, ...) of inputs (n, ...)."""
-        features = self.backbone(inputs)
-        assert isinstance(features, Tensor)
-        return features
-
     def adapt(self, support: Examples) -> Any:
         """The predictor of one support set, of any way; batch normalisation by the running averages."""
         with evaluation_mode(self):
@@ -88,10 +82,7 @@ class MetricLearner(MetaLearner):
 
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
         """Embed the meta-batch in one pass, then compare query with support features, for all episodes at once."""
-        by_episode = not training and self.batchnorm == "transductive"
-        support, query = embed_meta_batch(
-            self.embed, meta_batch, by_episode, in_chunks=not training and not self.backbone.training
-        )
+        support, query = self.embed_meta_batch(meta_batch, training)
         with full_precision(support):
             outcome = self._compare_meta_batch(meta_batch, support, query, training)
         yield outcome

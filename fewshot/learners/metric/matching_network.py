@@ -57,13 +57,6 @@ class MatchingNetwork(MetricLearner):
         self.scale = (10.0 if distance == "cosine" else 1.0) if scale is None else scale
         self.full_context = FullContext(self.features, read_steps) if full_context else None
 
-    @property
-    def features(self) -> int:
-        """D, the length of a feature."""
-        length = self.backbone.out_features
-        assert isinstance(length, int)
-        return length
-
     def fit(self, features: Tensor, targets: Tensor, way: int) -> Memory:
         """The memory of support features (S, D)."""
         keys = features if self.full_context is None else self.full_context.support(features[None])[0]

@@ -41,9 +41,7 @@ class RelationNetwork(MetricLearner):
         self.combine, self.objective = combine, objective
         shape = map_shape(self.backbone)
         self.on_maps = shape is not None and min(shape[1:]) >= SMALLEST_MAP
-        features = self.backbone.out_features
-        assert isinstance(features, int)
-        self.relation = Relation(shape if shape and self.on_maps else (features,), hidden)
+        self.relation = Relation(shape if shape and self.on_maps else (self.features,), hidden)
 
     def embed(self, inputs: Inputs) -> Tensor:
         """Feature maps (n, C, H, W), or features (n, D), of inputs (n, ...)."""

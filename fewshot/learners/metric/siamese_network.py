@@ -62,9 +62,7 @@ class SiameseNetwork(MetricLearner):
             raise FewshotError(f"margin is {margin}; set it above 0, such as 1.0")
         self.objective, self.mining, self.margin = objective, mining, margin
         self.normalise, self.decide = normalise, decide
-        features = self.backbone.out_features
-        assert isinstance(features, int)
-        self.weights = nn.Linear(features, 1) if objective == "cross_entropy" else None
+        self.weights = nn.Linear(self.features, 1) if objective == "cross_entropy" else None
 
     def embed(self, inputs: Inputs) -> Tensor:
         """Features (n, D) of inputs (n, ...)."""

@@ -44,10 +44,8 @@ class SimpleShot(MetricLearner):
         if transform not in ("none", "l2", "cl2n"):
             raise FewshotError(f"transform is {transform!r}; set it to none, l2 or cl2n")
         self.transform = transform
-        features = self.backbone.out_features
-        assert isinstance(features, int)  # `MetaLearner` has seen to it
         self.center: Tensor
-        self.register_buffer("center", torch.full((features,), math.nan))  # not yet known
+        self.register_buffer("center", torch.full((self.features,), math.nan))  # not yet known
         if weights is not None:
             self.take_backbone(weights)
 

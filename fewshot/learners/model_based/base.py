@@ -4,18 +4,17 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
 from fewshot.episodes import Episode, Examples, Inputs
 from fewshot.errors import FewshotError
-from fewshot.learners.base import MetaLearner, Outcome, evaluation_mode
-from fewshot.learners.embedding import embed_meta_batch
+from fewshot.learners.base import Outcome, evaluation_mode
+from fewshot.learners.embedding import EmbeddingLearner
 from fewshot.tasks import Task
 
 
-class ModelBasedLearner(MetaLearner):
+class ModelBasedLearner(EmbeddingLearner):
     """Model-based few-shot learning: one forward pass reads the support, another answers the queries.
 
     The weights are the same for all episodes, so that a meta-batch is embedded in one pass and read at once. A
@@ -40,13 +39,6 @@ class ModelBasedLearner(MetaLearner):
                 f" choose another learner, or a benchmark of {self.takes.kind}"
             )
 
-    @property
-    def features(self) -> int:
-        """D, the length of the backbone's features."""
-        size = self.backbone.out_features
-        assert isinstance(size, int)
-        return size
-
     @abstractmethod
     def read(self, support: Examples) -> Any:
         """What is kept of B support sets: features (B, S, D) with their targets (B, S, ...)."""
@@ -58,12 +50,6 @@ class ModelBasedLearner(MetaLearner):
     def ordered(self, support: Examples, inputs: Inputs) -> Examples:
         """Embedded support sets in the order in which they are read; `inputs` are what was embedded."""
         return support
-
-    def embed(self, inputs: Inputs) -> Tensor:
-        """Features (n, D) of inputs (n, ...)."""
-        features = self.backbone(inputs)
-        assert isinstance(features, Tensor)
-        return features
 
     def adapt(self, support: Examples) -> Any:
         """What is kept of one support set; batch normalisation by the running averages."""
@@ -78,10 +64,7 @@ class ModelBasedLearner(MetaLearner):
 
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
         """Embed the meta-batch in one pass, read all supports at once, answer all queries at once."""
-        apart = not training and self.batchnorm == "transductive"
-        support, query = embed_meta_batch(
-            self.embed, meta_batch, apart, in_chunks=not training and not self.backbone.training
-        )
+        support, query = self.embed_meta_batch(meta_batch, training)
         yield self.outcome(
             Episode(Examples(support, meta_batch.support.targets), Examples(query, meta_batch.query.targets)),
             meta_batch,
@@ -93,15 +76,6 @@ class ModelBasedLearner(MetaLearner):
         assert isinstance(embedded.query.inputs, Tensor)
         kept = self.read(self.ordered(embedded.support, meta_batch.support.inputs))
         return self.judged(self.answer(kept, embedded.query.inputs), embedded.query.targets)
-
-    def judged(self, outputs: Tensor, targets: Tensor) -> Outcome:
-        """Loss and metrics of outputs (B, n, output_size), episode by episode."""
-
-        def one(outputs: Tensor, targets: Tensor) -> Outcome:
-            return Outcome(self.task.loss(outputs, targets), self.task.metrics(outputs, targets), outputs)
-
-        judged: Outcome = torch.func.vmap(one)(outputs, targets)
-        return judged
 
 
 def _with_axis(inputs: Inputs) -> Inputs:

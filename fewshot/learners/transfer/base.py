@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from fewshot.backbones.base import Backbone
 from fewshot.episodes import Episode, Examples, Inputs
 from fewshot.errors import FewshotError
-from fewshot.learners.base import MetaLearner, Outcome, evaluation_mode
-from fewshot.learners.embedding import at_least_float32, embed_meta_batch, full_precision
+from fewshot.learners.base import Outcome, evaluation_mode
+from fewshot.learners.embedding import EmbeddingLearner, at_least_float32, full_precision
 from fewshot.tasks import Classification
 
 
-class TransferLearner(MetaLearner):
+class TransferLearner(EmbeddingLearner):
     """Transfer learning: train to tell all training classes apart, then classify each episode by the features.
 
     Training takes plain batches of the training classes' examples (the benchmark's `batch_size`; an epoch is one pass
@@ -54,13 +54,6 @@ class TransferLearner(MetaLearner):
         self.classifier = self.make_classifier(train_classes)
         if weights is not None:
             self.take_backbone(weights)
-
-    @property
-    def features(self) -> int:
-        """D, the length of the backbone's features."""
-        features = self.backbone.out_features
-        assert isinstance(features, int)  # `MetaLearner` has seen to it
-        return features
 
     def make_classifier(self, classes: int) -> nn.Module:
         """The module from features (n, D) to logits (n, classes) that training uses; a linear layer, bias zero."""
@@ -105,12 +98,6 @@ class TransferLearner(MetaLearner):
 
     # ------------------------------------------------------------------ the two verbs, and the meta-batch
 
-    def embed(self, inputs: Inputs) -> Tensor:
-        """Features (n, D) of inputs (n, ...)."""
-        features = self.backbone(inputs)
-        assert isinstance(features, Tensor)
-        return features
-
     def adapt(self, support: Examples) -> Any:
         """The predictor of one support set, of any way; batch normalisation by the running averages."""
         with evaluation_mode(self.backbone), torch.no_grad():
@@ -127,22 +114,12 @@ class TransferLearner(MetaLearner):
 
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
         """Embed the meta-batch in one pass, fit all its predictors at once, and judge its queries."""
-        support, query = embed_meta_batch(
-            self.embed, meta_batch, self.batchnorm == "transductive", in_chunks=not self.backbone.training
-        )
+        support, query = self.embed_meta_batch(meta_batch, training=False)
         labels = meta_batch.support.targets
         with full_precision(support):
             predictors = self.fit(support, labels, int(labels.max()) + 1)
             outputs = self.compare(predictors, query)
         yield self.judged(outputs, meta_batch.query.targets)
-
-    def judged(self, outputs: Tensor, targets: Tensor) -> Outcome:
-        """The outcome of query logits (B, N*Q, N) against labels (B, N*Q)."""
-        return Outcome(
-            torch.func.vmap(self.task.loss)(outputs, targets),
-            torch.func.vmap(self.task.metrics)(outputs, targets),
-            outputs,
-        )
 
     # ------------------------------------------------------------------ checkpoints
 
