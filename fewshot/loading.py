@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import TypeVar
 
-from fewshot.datasets.base import ClassDataset
+from fewshot.datasets.base import ClassDataset, LazyInputs
 from fewshot.episodes import Episode, Examples, Inputs, stack
 from fewshot.errors import FewshotError
 from fewshot.sampling import draw_episode, draw_unequal_episode
@@ -43,7 +43,7 @@ class Stacked:
 
 
 class ClassTasks:
-    """N-way K-shot classification tasks over the classes of a dataset in memory.
+    """N-way K-shot classification tasks over the classes of a dataset.
 
     Inputs come out as they are stored (images uint8): conversion happens once a meta-batch, on the device.
 
@@ -85,8 +85,11 @@ class ClassTasks:
         return Examples(gather(self.dataset.inputs, torch.from_numpy(rows)), labels)
 
 
-def gather(inputs: Inputs, rows: torch.Tensor) -> Inputs:
+def gather(inputs: Inputs | LazyInputs, rows: torch.Tensor) -> Inputs:
     """The rows (B, S) of inputs (n, ...), shape (B, S, ...)."""
+    if isinstance(inputs, LazyInputs):
+        taken = inputs.take(rows.flatten().numpy())
+        return taken.view(*rows.shape, *taken.shape[1:])
     if isinstance(inputs, dict):
         return {name: gather(value, rows) for name, value in inputs.items()}  # type: ignore[misc]  # values are tensors
     flat = inputs.view(len(inputs), -1)
