@@ -11,7 +11,14 @@ Index = NDArray[np.int64]
 
 
 def check_split(
-    name: str, classes: Sequence[str], counts: Index, way: int, shot: int, queries: int, prefix: str = ""
+    name: str,
+    classes: Sequence[str],
+    counts: Index,
+    way: int,
+    shot: int,
+    queries: int,
+    way_prefix: str = "",
+    prefix: str = "",
 ) -> None:
     """Check that a split can fill every episode: enough classes, enough examples in each.
 
@@ -22,18 +29,23 @@ def check_split(
         way: N.
         shot: K.
         queries: Q.
-        prefix: what the arguments' names start with in the message (``train_``).
+        way_prefix: what the way's argument starts with in the message (``train_``, ``val_``).
+        prefix: the same of the other arguments.
 
     Raises:
         FewshotError: naming the split and the value, or the first class that has too few examples.
     """
-    for argument, value, least in (("way", way, 2), ("shot", shot, 1), ("queries", queries, 1)):
+    for argument, value, least in (
+        (f"{way_prefix}way", way, 2),
+        (f"{prefix}shot", shot, 1),
+        (f"{prefix}queries", queries, 1),
+    ):
         if value < least:
-            raise FewshotError(f"{prefix}{argument} is {value}; set {prefix}{argument} >= {least}")
+            raise FewshotError(f"{argument} is {value}; set {argument} >= {least}")
     if len(classes) < way:
         raise FewshotError(
-            f"the {name} split has {len(classes)} classes, too few for {prefix}way {way};"
-            f" set {prefix}way <= {len(classes)} or add classes"
+            f"the {name} split has {len(classes)} classes, too few for {way_prefix}way {way};"
+            f" set {way_prefix}way <= {len(classes)} or add classes"
         )
     short = np.flatnonzero(counts < shot + queries)
     if len(short):

@@ -200,6 +200,8 @@ class ClassificationDataModule(EpisodicDataModule):
         download: fetch missing files into `root`.
         way: classes of an episode, N.
         train_way: way in training; None means `way`.
+        val_way: way in validation; None means `way`. Splits whose validation classes are fewer than `way` (16 of Double
+            MNIST, mini-ImageNet and CIFAR-FS, for 20-way tests) need it.
         unequal_shots: split the N*K support examples of an episode at random among its classes, at least 1 for each,
             so that `shot` is the average; in all stages.
         **kwargs: arguments of `EpisodicDataModule`.
@@ -213,6 +215,7 @@ class ClassificationDataModule(EpisodicDataModule):
         download: bool = False,
         way: int = 5,
         train_way: int | None = None,
+        val_way: int | None = None,
         unequal_shots: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -226,6 +229,7 @@ class ClassificationDataModule(EpisodicDataModule):
             raise FewshotError(f"{self.benchmark} has nothing to download; leave out download: true")
         self.root, self.download = data_root(root), download
         self.way, self.train_way = way, way if train_way is None else train_way
+        self.val_way = way if val_way is None else val_way
         self._datasets: dict[str, ClassDataset] | None = None
 
     @abstractmethod
@@ -243,12 +247,9 @@ class ClassificationDataModule(EpisodicDataModule):
         if self._datasets is None:
             datasets = self.load()
             for stage in STAGES:
-                train = stage == "train"
-                shot = self.train_shot if train else self.shot
-                queries = self.train_queries if train else self.queries
-                way = self.train_way if train else self.way
-                split = datasets[stage]
-                check_split(stage, split.classes, split.counts, way, shot, queries, "train_" if train else "")
+                split, (way, shot, queries) = datasets[stage], self._sizes(stage)
+                prefixes = ("train_", "train_") if stage == "train" else ("val_" if stage == "val" else "", "")
+                check_split(stage, split.classes, split.counts, way, shot, queries, *prefixes)
                 if self.unequal_shots and (fewest := int(split.counts.min())) <= shot + queries:
                     raise FewshotError(
                         f"unequal_shots has nothing to give in the {stage} split: a class of {fewest} examples has"
@@ -274,7 +275,8 @@ class ClassificationDataModule(EpisodicDataModule):
     def protocol(self) -> dict[str, Any]:
         """The facts that stand beside every result on this benchmark."""
         unequal = {"unequal_shots": True} if self.unequal_shots else {}
-        return {**super().protocol(), "split": self.split_name, "way": self.way, **unequal}
+        val_way = {"val_way": self.val_way} if self.val_way != self.way else {}
+        return {**super().protocol(), "split": self.split_name, "way": self.way, **val_way, **unequal}
 
     def prepare_data(self) -> None:
         """Download and cache, once a machine."""
@@ -286,11 +288,13 @@ class ClassificationDataModule(EpisodicDataModule):
 
     def tasks(self, stage: Stage) -> ClassTasks:
         """N-way K-shot tasks over the stage's classes."""
+        return ClassTasks(self.datasets[stage], *self._sizes(stage), self.unequal_shots)
+
+    def _sizes(self, stage: Stage) -> tuple[int, int, int]:
+        """The way, shot and queries of a stage's episodes."""
         if stage == "train":
-            sizes = self.train_way, self.train_shot, self.train_queries
-        else:
-            sizes = self.way, self.shot, self.queries
-        return ClassTasks(self.datasets[stage], *sizes, self.unequal_shots)
+            return self.train_way, self.train_shot, self.train_queries
+        return self.val_way if stage == "val" else self.way, self.shot, self.queries
 
 
 class ImageDataModule(ClassificationDataModule):

@@ -12,6 +12,7 @@ from fewshot.datamodules.base import as_float
 from fewshot.datasets.base import ClassDataset
 from fewshot.episodes import Episode
 from fewshot.errors import FewshotError
+from fewshot.loading import STAGES
 
 
 @pytest.fixture
@@ -199,3 +200,16 @@ def test_images_have_the_precision_of_the_trainer(
     batch = data.on_after_batch_transfer(data.stream("val").__getitems__([0, 1]), 0)
     assert batch.support.inputs.dtype == batch.query.inputs.dtype == expected  # type: ignore[union-attr]
     assert batch.support.targets.dtype == torch.int64
+
+
+def test_validation_may_have_a_way_of_its_own(benchmark: type[ImageDataModule]) -> None:
+    data = benchmark(way=3, val_way=2, queries=2)
+    assert [data.stream(stage)[0].support.targets.unique().tolist() for stage in STAGES] == [
+        [0, 1, 2],
+        [0, 1],
+        [0, 1, 2],
+    ]
+    assert data.protocol()["val_way"] == 2
+    assert "val_way" not in benchmark(way=3, queries=2).protocol()
+    with pytest.raises(FewshotError, match="the val split has . classes, too few for val_way 50; set val_way <= "):
+        benchmark(way=3, val_way=50, queries=2).setup("fit")
