@@ -23,6 +23,7 @@ from fewshot.backbones import (
 )
 from fewshot.datamodules import (
     CLINC150DataModule,
+    DoubleMNISTDataModule,
     GaussianProcessDataModule,
     GlyphsDataModule,
     HarmonicDataModule,
@@ -30,6 +31,7 @@ from fewshot.datamodules import (
     OmniglotDataModule,
     SinusoidAndLineDataModule,
     SinusoidDataModule,
+    TripleMNISTDataModule,
 )
 from fewshot.episodes import Episode, Examples
 from fewshot.errors import FewshotError
@@ -89,6 +91,7 @@ __all__ = [
     "BiLSTM",
     "CLINC150DataModule",
     "Conv4",
+    "DoubleMNISTDataModule",
     "Episode",
     "Examples",
     "FewshotError",
@@ -118,6 +121,7 @@ __all__ = [
     "TextTransformer",
     "TfIdf",
     "TorchvisionBackbone",
+    "TripleMNISTDataModule",
     "WeightedBag",
     "__version__",
 ]

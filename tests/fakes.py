@@ -1,5 +1,6 @@
 """Generated stand-ins for the benchmarks' data, as small as their readers accept."""
 
+import gzip
 import json
 import string
 from pathlib import Path
@@ -32,6 +33,20 @@ def fake_image_folder(root: Path, classes: int = 5, images: int = 16) -> Path:
             for i in range(images):
                 pixels = (colour + rng.integers(0, 20, (8, 8, 3))).astype(np.uint8)
                 Image.fromarray(pixels).save(folder / f"{i}.png")
+    return root
+
+
+def fake_mnist(root: Path) -> Path:
+    """MNIST's four files with 12 drawings a digit, whose corners are bright and whose middle pixel is the digit."""
+    folder = root / "MNIST/raw"
+    folder.mkdir(parents=True)
+    for part, number in (("train", 100), ("t10k", 20)):
+        labels = np.arange(number, dtype=np.uint8) % 10
+        drawings = np.random.default_rng(number).integers(1, 255, (number, 28, 28), np.uint8)
+        drawings[:, [[0], [-1]], [0, -1]], drawings[:, 14, 14] = 255, labels
+        for kind, array in (("images-idx3", drawings), ("labels-idx1", labels)):
+            header = bytes((0, 0, 8, array.ndim)) + np.array(array.shape, ">i4").tobytes()
+            (folder / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(header + array.tobytes()))
     return root
 
 

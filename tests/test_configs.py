@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 from commands import fewshot, fit, results
-from fakes import fake_clinc150, fake_image_folder, fake_omniglot
+from fakes import fake_clinc150, fake_image_folder, fake_mnist, fake_omniglot
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 EXPERIMENTS = sorted(path for path in CONFIGS.glob("**/*.yaml") if path.parent.name != "trainer")
@@ -21,8 +21,12 @@ ROOTS: dict[str, Callable[[Path], Path] | None] = {
     "SinusoidAndLineDataModule": None,
     "ImageFolderDataModule": lambda folder: fake_image_folder(folder),
     "CLINC150DataModule": lambda folder: fake_clinc150(folder),
+    "DoubleMNISTDataModule": lambda folder: fake_mnist(folder),
+    "TripleMNISTDataModule": lambda folder: fake_mnist(folder),
 }
 """What makes each benchmark's data for `--data.root`; None: nothing is needed."""
+VERIFIED = ("DoubleMNISTDataModule", "TripleMNISTDataModule")
+"""Benchmarks that accept the original files alone, unless told otherwise."""
 
 
 def identity(path: Path) -> str:
@@ -43,7 +47,7 @@ def data_root(own_data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> 
             return []
         if benchmark not in made:
             made[benchmark] = make(tmp_path_factory.mktemp(benchmark) / "root")
-        return [f"--data.root={made[benchmark]}"]
+        return [f"--data.root={made[benchmark]}", *(["--data.verify=false"] if benchmark in VERIFIED else [])]
 
     return options
 

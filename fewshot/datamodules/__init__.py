@@ -10,11 +10,13 @@ from fewshot.datamodules.functions import (
 from fewshot.datamodules.gaussian_process import GaussianProcessDataModule
 from fewshot.datamodules.glyphs import GlyphsDataModule
 from fewshot.datamodules.image_folder import ImageFolderDataModule
+from fewshot.datamodules.multi_digit import DoubleMNISTDataModule, TripleMNISTDataModule
 from fewshot.datamodules.omniglot import OmniglotDataModule
 
 __all__ = [
     "CLINC150DataModule",
     "ClassificationDataModule",
+    "DoubleMNISTDataModule",
     "EpisodicDataModule",
     "GaussianProcessDataModule",
     "GlyphsDataModule",
@@ -24,4 +26,5 @@ __all__ = [
     "OmniglotDataModule",
     "SinusoidAndLineDataModule",
     "SinusoidDataModule",
+    "TripleMNISTDataModule",
 ]
