@@ -211,5 +211,5 @@ def test_validation_may_have_a_way_of_its_own(benchmark: type[ImageDataModule]) 
     ]
     assert data.protocol()["val_way"] == 2
     assert "val_way" not in benchmark(way=3, queries=2).protocol()
-    with pytest.raises(FewshotError, match="the val split has . classes, too few for val_way 50; set val_way <= "):
+    with pytest.raises(FewshotError, match="the val split has 6 classes, too few for val_way 50; set val_way <= 6"):
         benchmark(way=3, val_way=50, queries=2).setup("fit")
