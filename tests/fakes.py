@@ -2,12 +2,14 @@
 
 import gzip
 import json
+import pickle
 import string
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from fewshot.datasets.cifar100 import CIFAR_FS_TEST, CIFAR_FS_VAL
 from fewshot.datasets.files import cached_arrays
 from fewshot.datasets.omniglot import CACHE_FILE
 from fewshot.extras import require
@@ -47,6 +49,24 @@ def fake_mnist(root: Path) -> Path:
         for kind, array in (("images-idx3", drawings), ("labels-idx1", labels)):
             header = bytes((0, 0, 8, array.ndim)) + np.array(array.shape, ">i4").tobytes()
             (folder / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(header + array.tobytes()))
+    return root
+
+
+def fake_cifar100(root: Path, images: int = 20) -> Path:
+    """CIFAR-100's three files, in which a class has its colour; the names are the real ones as far as splits tell."""
+    folder = root / "cifar-100-python"
+    folder.mkdir(parents=True)
+    coarse = np.arange(100) % 20  # any superclasses: FC100 splits by their numbers
+    rng = np.random.default_rng(0)
+    for part, number in (("train", images * 4 // 5), ("test", images // 5)):
+        fine = np.repeat(np.arange(100), number)
+        pixels = (fine[:, None] + 40 * np.arange(3)).repeat(1024, 1) + rng.integers(0, 9, (len(fine), 3072))
+        arrays = {"data": pixels.astype(np.uint8), "fine_labels": fine.tolist(), "coarse_labels": coarse[fine].tolist()}
+        (folder / part).write_bytes(pickle.dumps(arrays, 2))
+    names = sorted({*CIFAR_FS_VAL.split(), *CIFAR_FS_TEST.split()})
+    names += [f"zz_{i}" for i in range(100 - len(names))]
+    meta = {"fine_label_names": names, "coarse_label_names": [f"group_{i}" for i in range(20)]}
+    (folder / "meta").write_bytes(pickle.dumps(meta, 2))
     return root
 
 

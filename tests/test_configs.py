@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 from commands import fewshot, fit, results
-from fakes import fake_clinc150, fake_image_folder, fake_mnist, fake_omniglot
+from fakes import fake_cifar100, fake_clinc150, fake_image_folder, fake_mnist, fake_omniglot
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 EXPERIMENTS = sorted(path for path in CONFIGS.glob("**/*.yaml") if path.parent.name != "trainer")
@@ -21,11 +21,13 @@ ROOTS: dict[str, Callable[[Path], Path] | None] = {
     "SinusoidAndLineDataModule": None,
     "ImageFolderDataModule": lambda folder: fake_image_folder(folder),
     "CLINC150DataModule": lambda folder: fake_clinc150(folder),
+    "CIFARFSDataModule": lambda folder: fake_cifar100(folder),
+    "FC100DataModule": lambda folder: fake_cifar100(folder),
     "DoubleMNISTDataModule": lambda folder: fake_mnist(folder),
     "TripleMNISTDataModule": lambda folder: fake_mnist(folder),
 }
 """What makes each benchmark's data for `--data.root`; None: nothing is needed."""
-VERIFIED = ("DoubleMNISTDataModule", "TripleMNISTDataModule")
+VERIFIED = ("CIFARFSDataModule", "FC100DataModule", "DoubleMNISTDataModule", "TripleMNISTDataModule")
 """Benchmarks that accept the original files alone, unless told otherwise."""
 
 

@@ -1,6 +1,7 @@
 """Benchmarks, one LightningDataModule each. To add one: write the file, import its class here."""
 
 from fewshot.datamodules.base import ClassificationDataModule, EpisodicDataModule, ImageDataModule
+from fewshot.datamodules.cifar100 import CIFARFSDataModule, FC100DataModule
 from fewshot.datamodules.clinc150 import CLINC150DataModule
 from fewshot.datamodules.functions import (
     HarmonicDataModule,
@@ -14,10 +15,12 @@ from fewshot.datamodules.multi_digit import DoubleMNISTDataModule, TripleMNISTDa
 from fewshot.datamodules.omniglot import OmniglotDataModule
 
 __all__ = [
+    "CIFARFSDataModule",
     "CLINC150DataModule",
     "ClassificationDataModule",
     "DoubleMNISTDataModule",
     "EpisodicDataModule",
+    "FC100DataModule",
     "GaussianProcessDataModule",
     "GlyphsDataModule",
     "HarmonicDataModule",

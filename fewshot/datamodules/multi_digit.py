@@ -2,27 +2,25 @@
 
 from typing import Any, ClassVar
 
-from fewshot.datamodules.base import ImageDataModule
+from fewshot.datamodules.published import PublishedImageDataModule
 from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.multi_digit import SPLIT_SEED, load_multi_digit
 
 
-class MultiDigitDataModule(ImageDataModule):
+class MultiDigitDataModule(PublishedImageDataModule):
     """Numbers of `digits` digits, composed from MNIST when an episode asks for them.
 
     Args:
         images_per_class: images of each number; an image does not depend on it.
-        verify: accept MNIST's original files only; without it, results say so.
-        queries: query examples a class.
-        **kwargs: arguments of `ClassificationDataModule`.
+        **kwargs: arguments of `PublishedImageDataModule`.
     """
 
     digits: ClassVar[int]
     in_channels = 1
 
-    def __init__(self, images_per_class: int = 1000, verify: bool = True, queries: int = 15, **kwargs: Any) -> None:
-        super().__init__(queries=queries, **kwargs)
-        self.images_per_class, self.verify = images_per_class, verify
+    def __init__(self, images_per_class: int = 1000, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.images_per_class = images_per_class
 
     @property
     def split_name(self) -> str:
@@ -30,9 +28,8 @@ class MultiDigitDataModule(ImageDataModule):
         return f"published (shuffle {SPLIT_SEED})"
 
     def protocol(self) -> dict[str, Any]:
-        """The facts that stand beside every result; unverified data among them."""
-        verified = {} if self.verify else {"verified": False}
-        return {**super().protocol(), "images_per_class": self.images_per_class, **verified}
+        """The facts that stand beside every result."""
+        return {**super().protocol(), "images_per_class": self.images_per_class}
 
     def load(self) -> dict[str, ClassDataset]:
         """The numbers of train, val and test."""

@@ -205,4 +205,4 @@ def test_the_real_digits(shared_data: Path) -> None:
 )
 def test_arguments_out_of_range_are_refused(tmp_path: Path, arguments: dict[str, int], message: str) -> None:
     with pytest.raises(FewshotError, match=message):
-        load_multi_digit(tmp_path, **({"digits": 2, "size": 64} | arguments))
+        load_multi_digit(tmp_path, **({"digits": 2, "size": 64} | arguments))  # type: ignore[arg-type]  # mypy sees a bool
