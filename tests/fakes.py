@@ -1,6 +1,7 @@
 """Generated stand-ins for the benchmarks' data, as small as their readers accept."""
 
 import gzip
+import io
 import json
 import pickle
 import string
@@ -11,6 +12,7 @@ from PIL import Image
 
 from fewshot.datasets.cifar100 import CIFAR_FS_TEST, CIFAR_FS_VAL
 from fewshot.datasets.files import cached_arrays
+from fewshot.datasets.imagenet_classes import MINI, TIERED, classes
 from fewshot.datasets.omniglot import CACHE_FILE
 from fewshot.extras import require
 
@@ -67,6 +69,90 @@ def fake_cifar100(root: Path, images: int = 20) -> Path:
     names += [f"zz_{i}" for i in range(100 - len(names))]
     meta = {"fine_label_names": names, "coarse_label_names": [f"group_{i}" for i in range(20)]}
     (folder / "meta").write_bytes(pickle.dumps(meta, 2))
+    return root
+
+
+def fake_mini_imagenet(root: Path, form: str = "folders", images: int = 18) -> Path:
+    """mini-ImageNet's classes in one of the four forms; image i of class c of a split has the colour `colour(c, i)`."""
+    for split, names in classes(MINI).items():
+        pixels = np.stack(
+            [np.full((12, 10, 3), colour(c, i), np.uint8) for c in range(len(names)) for i in range(images)]
+        )
+        labels = [name for name in names for _ in range(images)]
+        if form in ("folders", "csv"):
+            for number, (name, image) in enumerate(zip(labels, pixels, strict=True)):
+                below = f"{split}/{name}" if form == "folders" else "images"
+                (root / below).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(image).save(root / below / f"{name}{number:04d}.png")
+            if form == "csv":
+                rows = [f"{name}{number:04d}.png,{name}" for number, name in enumerate(labels)]
+                (root / f"{split}.csv").write_text("\n".join(["filename,label", *rows]) + "\n")
+            continue
+        root.mkdir(parents=True, exist_ok=True)
+        if form == "cache_pkl":
+            rows_of = {name: [i for i, label in enumerate(labels) if label == name] for name in reversed(names)}
+            content = pickle.dumps({"image_data": pixels, "class_dict": rows_of})
+            (root / f"mini-imagenet-cache-{split}.pkl").write_bytes(content)
+        else:
+            part = "train_phase_train" if split == "train" else split
+            numbers = [names.index(label) for label in labels]
+            content = pickle.dumps({"data": pixels, "labels": numbers}, 2)
+            (root / f"miniImageNet_category_split_{part}.pickle").write_bytes(content)
+    return root
+
+
+def fake_tiered_imagenet(root: Path, form: str = "folders", images: int = 3, compressed: bool = False) -> Path:
+    """tiered-ImageNet's classes in one of the three forms; image i of class c of a split is of one colour."""
+    root.mkdir(parents=True, exist_ok=True)
+    for split, names in classes(TIERED).items():
+        numbers = np.tile(np.arange(len(names)), images)  # not side by side
+        pixels = [np.full((8, 8, 3), colour(c, i // len(names)), np.uint8) for i, c in enumerate(numbers.tolist())]
+        files = []
+        for image in pixels:
+            file = io.BytesIO()
+            Image.fromarray(image).save(file, "PNG")
+            files.append(file.getvalue())
+        if form == "folders":
+            for i, (number, content) in enumerate(zip(numbers, files, strict=True)):
+                (root / split / names[number]).mkdir(parents=True, exist_ok=True)
+                (root / split / names[number] / f"{i:05d}.png").write_bytes(content)
+            continue
+        (root / f"{split}_labels.pkl").write_bytes(
+            pickle.dumps({"label_specific": numbers, "label_general": numbers}, 2)
+        )
+        if form == "png_pkl":
+            arrays = [np.frombuffer(content, np.uint8)[:, None] for content in files]  # as OpenCV's imencode gives them
+            (root / f"{split}_images_png.pkl").write_bytes(pickle.dumps(arrays, 2))
+        else:  # OpenCV's order of channels
+            (np.savez_compressed if compressed else np.savez)(
+                root / f"{split}_images.npz", images=np.stack(pixels)[..., ::-1]
+            )
+    return root
+
+
+def colour(number: int, image: int) -> tuple[int, int, int]:
+    """What the fake ImageNets paint image `image` of class `number` in."""
+    return number % 256, number // 256, image
+
+
+def fake_cub(root: Path, images: int = 18) -> Path:
+    """CUB-200-2011's tables and photographs: 24x16 pixels, black but for the box, which is as bright as its kind."""
+    folder = root / "CUB_200_2011"
+    rng = np.random.default_rng(0)
+    lines: list[str] = []
+    boxes: list[str] = []
+    for kind in range(1, 201):
+        name = f"{kind:03d}.Bird_{kind}"
+        (folder / "images" / name).mkdir(parents=True)
+        for i in range(images):
+            left, top = int(rng.integers(0, 14)), int(rng.integers(0, 6))
+            pixels = np.zeros((16, 24, 3), np.uint8)
+            pixels[top : top + 9, left : left + 10] = kind
+            Image.fromarray(pixels).save(folder / "images" / name / f"Bird_{kind}_{i:04d}.png")
+            lines.append(f"{len(lines) + 1} {name}/Bird_{kind}_{i:04d}.png")
+            boxes.append(f"{len(lines)} {left}.0 {top}.0 10.0 9.0")
+    (folder / "images.txt").write_text("\n".join(lines) + "\n")
+    (folder / "bounding_boxes.txt").write_text("\n".join(boxes) + "\n")
     return root
 
 

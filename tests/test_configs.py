@@ -8,7 +8,16 @@ import pytest
 import torch
 import yaml
 from commands import fewshot, fit, results
-from fakes import fake_cifar100, fake_clinc150, fake_image_folder, fake_mnist, fake_omniglot
+from fakes import (
+    fake_cifar100,
+    fake_clinc150,
+    fake_cub,
+    fake_image_folder,
+    fake_mini_imagenet,
+    fake_mnist,
+    fake_omniglot,
+    fake_tiered_imagenet,
+)
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 EXPERIMENTS = sorted(path for path in CONFIGS.glob("**/*.yaml") if path.parent.name != "trainer")
@@ -23,11 +32,17 @@ ROOTS: dict[str, Callable[[Path], Path] | None] = {
     "CLINC150DataModule": lambda folder: fake_clinc150(folder),
     "CIFARFSDataModule": lambda folder: fake_cifar100(folder),
     "FC100DataModule": lambda folder: fake_cifar100(folder),
+    "MiniImageNetDataModule": lambda folder: fake_mini_imagenet(folder, "cache_pkl", images=18),
+    "TieredImageNetDataModule": lambda folder: fake_tiered_imagenet(folder, "npz", images=18),
+    "CUBDataModule": lambda folder: fake_cub(folder, images=18),
     "DoubleMNISTDataModule": lambda folder: fake_mnist(folder),
     "TripleMNISTDataModule": lambda folder: fake_mnist(folder),
 }
 """What makes each benchmark's data for `--data.root`; None: nothing is needed."""
-VERIFIED = ("CIFARFSDataModule", "FC100DataModule", "DoubleMNISTDataModule", "TripleMNISTDataModule")
+VERIFIED = (
+    *("CIFARFSDataModule", "FC100DataModule", "DoubleMNISTDataModule", "TripleMNISTDataModule"),
+    *("MiniImageNetDataModule", "TieredImageNetDataModule", "CUBDataModule"),
+)
 """Benchmarks that accept the original files alone, unless told otherwise."""
 
 

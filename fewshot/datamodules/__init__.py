@@ -3,6 +3,7 @@
 from fewshot.datamodules.base import ClassificationDataModule, EpisodicDataModule, ImageDataModule
 from fewshot.datamodules.cifar100 import CIFARFSDataModule, FC100DataModule
 from fewshot.datamodules.clinc150 import CLINC150DataModule
+from fewshot.datamodules.cub import CUBDataModule
 from fewshot.datamodules.functions import (
     HarmonicDataModule,
     SinusoidAndLineDataModule,
@@ -11,12 +12,14 @@ from fewshot.datamodules.functions import (
 from fewshot.datamodules.gaussian_process import GaussianProcessDataModule
 from fewshot.datamodules.glyphs import GlyphsDataModule
 from fewshot.datamodules.image_folder import ImageFolderDataModule
+from fewshot.datamodules.imagenet import MiniImageNetDataModule, TieredImageNetDataModule
 from fewshot.datamodules.multi_digit import DoubleMNISTDataModule, TripleMNISTDataModule
 from fewshot.datamodules.omniglot import OmniglotDataModule
 
 __all__ = [
     "CIFARFSDataModule",
     "CLINC150DataModule",
+    "CUBDataModule",
     "ClassificationDataModule",
     "DoubleMNISTDataModule",
     "EpisodicDataModule",
@@ -26,8 +29,10 @@ __all__ = [
     "HarmonicDataModule",
     "ImageDataModule",
     "ImageFolderDataModule",
+    "MiniImageNetDataModule",
     "OmniglotDataModule",
     "SinusoidAndLineDataModule",
     "SinusoidDataModule",
+    "TieredImageNetDataModule",
     "TripleMNISTDataModule",
 ]

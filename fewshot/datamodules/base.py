@@ -99,6 +99,10 @@ class EpisodicDataModule(L.LightningDataModule):
     def __str__(self) -> str:  # Lightning's would draw episodes to describe the loaders
         return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in self.protocol().items())})"
 
+    def prepare(self) -> None:
+        """Do once what takes long, for `fewshot prepare`: download, decode, cache; check what is there already."""
+        self.prepare_data()
+
     def stream(self, stage: Stage) -> EpisodeStream:
         """The endless list of a stage's episodes."""
         return EpisodeStream(self.tasks(stage), self.seed, stage)

@@ -21,7 +21,7 @@ class Encoded(NamedTuple):
 
 
 class Cropped(NamedTuple):
-    """A part of an image file, its box (left, top, right, bottom) in pixels, and nothing else of it."""
+    """What of an image file is in the box (left, top, right, bottom), in pixels."""
 
     path: Path
     box: tuple[int, int, int, int]
@@ -45,23 +45,26 @@ def read_image(source: ImageSource, image_size: int, channels: Channels) -> NDAr
     if isinstance(source, np.ndarray):
         flat = Image.fromarray(source).convert("RGB" if channels == 3 else "L")
         return _bytes(flat if flat.size == size else ImageOps.fit(flat, size, Image.Resampling.BILINEAR), channels)
-    box = source.box if isinstance(source, Cropped) else None
-    file = source.path if isinstance(source, Cropped) else source
+    file, box = source if isinstance(source, Cropped) else (source, None)
     try:
         if not (len(file.content) if isinstance(file, Encoded) else file.stat().st_size):
             raise ValueError("it has 0 bytes")
         with Image.open(io.BytesIO(file.content) if isinstance(file, Encoded) else file) as image:
             if box is None:
                 image.draft(None, (2 * image_size, 2 * image_size))  # large JPEGs decode faster at 1/2, 1/4 or 1/8
-            elif not (0 <= box[0] < box[2] <= image.width and 0 <= box[1] < box[3] <= image.height):
-                raise ValueError(f"its box {box} is not inside its {image.width}x{image.height} pixels")
+            else:
+                left, top, right, bottom = box
+                box = max(left, 0), max(top, 0), min(right, image.width), min(bottom, image.height)
+                if box[0] >= box[2] or box[1] >= box[3]:
+                    raise ValueError(f"the box {left, top, right, bottom} holds none of its pixels")
             ImageOps.exif_transpose(image, in_place=True)
             flat = _eight_bits(image).convert("RGB" if channels == 3 else "L")
     except Exception as error:  # Pillow passes on whatever the format's parser raises
         name = file.name if isinstance(file, Encoded) else file
         raise FewshotError(f"{name} cannot be decoded ({error}); replace or delete it") from error
     if box is not None:
-        return _bytes(flat.resize(size, Image.Resampling.BILINEAR, box), channels)
+        # `resize` with a box would let the filter look past its edge
+        return _bytes(flat.crop(box).resize(size, Image.Resampling.BILINEAR), channels)
     return _bytes(ImageOps.fit(flat, size, Image.Resampling.BILINEAR), channels)
 
 
