@@ -30,6 +30,7 @@ from fewshot.errors import FewshotError
 from fewshot.hyperparameters import without_weights
 from fewshot.learners import MetaLearner
 from fewshot.messages import check_configs, one_line
+from fewshot.preparation import prepare
 
 LINKS = {
     "task": "model.init_args.task",
@@ -172,15 +173,20 @@ def run(args: list[str] | None = None) -> FewshotCLI | None:
     """Run the command line `args` (None: the process's own); errors are raised.
 
     Returns:
-        The learner, the benchmark and the trainer that have run (`model`, `datamodule`, `trainer`); None for ``list``.
+        The learner, the benchmark and the trainer that have run (`model`, `datamodule`, `trainer`); None for ``list``
+        and ``prepare``.
     """
-    if (sys.argv[1:] if args is None else args)[:1] == ["list"]:
+    given = sys.argv[1:] if args is None else args
+    if given[:1] == ["list"]:
         print_catalogue()
         return None
     for message in NOT_THE_USERS:
         warnings.filterwarnings("ignore", message=message)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
-    check_configs(sys.argv[1:] if args is None else args)
+    check_configs(given)
+    if given[:1] == ["prepare"]:
+        prepare(given[1:])
+        return None
     return FewshotCLI(
         MetaLearner,
         EpisodicDataModule,
@@ -194,7 +200,8 @@ def run(args: list[str] | None = None) -> FewshotCLI | None:
             "exit_on_error": False,
             "prog": "fewshot",
             "description": f"fewshot {fewshot.__version__}."
-            " `fewshot list` prints every benchmark, learner and backbone.",
+            " `fewshot list` prints every benchmark, learner and backbone;"
+            " `fewshot prepare --data NAME` makes its data ready.",
         },
         auto_configure_optimizers=False,  # the learner's own arguments `optimizer` and `lr_scheduler` do that
         load_from_checkpoint_support=False,  # a learner holds its arguments as plain values itself
