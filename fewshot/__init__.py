@@ -5,6 +5,7 @@ from importlib.metadata import version
 __version__ = version("fewshot")
 
 from fewshot.attacks import FGSM, PGD, Attack
+from fewshot.augmentation import Augmentation
 from fewshot.backbones import (
     MLP,
     WRN28_10,
@@ -89,6 +90,7 @@ __all__ = [
     "SNAIL",
     "WRN28_10",
     "Attack",
+    "Augmentation",
     "Backbone",
     "BagOfWords",
     "Baseline",

@@ -261,6 +261,8 @@ class EpisodeLoader(Generic[Item]):
         self._left = 0  # meta-batches that the pass under way still has to give
         self._resumed = False  # the next pass is the rest of one that a checkpoint interrupted
         self._batches = _Batches()
+        self.numbers_at_hand: Sequence[int] = ()
+        """The episodes of the meta-batch that was handed out last."""
         self._loader: DataLoader[Item] = DataLoader(
             stream,
             batch_sampler=self._batches,
@@ -295,7 +297,7 @@ class EpisodeLoader(Generic[Item]):
         numbers = list(self.numbers())
         self._resumed, self._left = False, len(numbers)
         self._batches.numbers = numbers
-        for batch in self._loader:
+        for batch, self.numbers_at_hand in zip(self._loader, numbers, strict=True):  # noqa: B020  # no loop over self
             if self.repeat:
                 self._next_batch += 1
                 self._left -= 1

@@ -21,6 +21,8 @@ class CUBDataModule(PackedImageDataModule):
     """
 
     benchmark: ClassVar[str] = "CUB"
+    mean = (0.485, 0.456, 0.406)  # ImageNet's, which the literature takes here
+    std = (0.229, 0.224, 0.225)
 
     def __init__(self, split: CubSplit = "closer_look", crop: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -15,7 +15,7 @@ class GlyphsDataModule(ImageDataModule):
 
     Args:
         queries: query examples a class.
-        **kwargs: arguments of `ClassificationDataModule`.
+        **kwargs: arguments of `ImageDataModule`.
     """
 
     benchmark: ClassVar[str] = "Glyphs"

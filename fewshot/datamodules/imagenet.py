@@ -18,6 +18,8 @@ class ImageNetPartDataModule(PackedImageDataModule):
     """
 
     form: str | None = None
+    mean = (0.4721, 0.4533, 0.4100)  # of mini-ImageNet's training images, as MetaOptNet's code has them
+    std = (0.2772, 0.2677, 0.2845)
 
     @abstractmethod
     def read(self) -> tuple[str, dict[str, ClassDataset]]:

@@ -20,7 +20,7 @@ class OmniglotDataModule(ImageDataModule):
             (background and evaluation alphabets) or ``meta_dataset`` (alphabets).
         split_seed: seeds the shuffle of ``maml``; the other splits are fixed.
         queries: query examples a class; 15 and 5 shots use all 20 drawings.
-        **kwargs: arguments of `ClassificationDataModule`.
+        **kwargs: arguments of `ImageDataModule`.
     """
 
     benchmark: ClassVar[str] = "Omniglot"

@@ -12,7 +12,7 @@ class PublishedImageDataModule(ImageDataModule):
         verify: accept the original's files (or numbers of images) only. Without it a part of them will do, and the
             results say so.
         queries: query examples a class.
-        **kwargs: arguments of `ClassificationDataModule`.
+        **kwargs: arguments of `ImageDataModule`.
     """
 
     def __init__(self, verify: bool = True, queries: int = 15, **kwargs: Any) -> None:
