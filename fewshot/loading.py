@@ -5,7 +5,7 @@ consecutive numbers in meta-batches; of each meta-batch, rank r of R takes every
 labelled examples, for learners that train without episodes, come from a list of the same kind.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from typing_extensions import TypeVar
 
 from fewshot.datasets.base import ClassDataset, LazyInputs
-from fewshot.episodes import Episode, Examples, Inputs, stack
+from fewshot.episodes import Episode, Examples, Inputs, MetaBatch, map_tensors, stack
 from fewshot.errors import FewshotError
 from fewshot.sampling import draw_episode, draw_unequal_episode
 
@@ -30,8 +30,8 @@ class TaskDistribution(Protocol):
     def draw(self, rng: np.random.Generator) -> Episode:
         """One episode, without the axis B; a function of the generator alone."""
 
-    def draw_many(self, rngs: Sequence[np.random.Generator]) -> Episode:
-        """The meta-batch of one episode a generator, equal to stacking `draw` of each."""
+    def draw_many(self, rngs: Sequence[np.random.Generator]) -> MetaBatch:
+        """The meta-batch of one episode a generator: `draw` of each stacked, or a list where they differ in size."""
 
 
 class Stacked:
@@ -85,6 +85,45 @@ class ClassTasks:
         return Examples(gather(self.dataset.inputs, torch.from_numpy(rows)), labels)
 
 
+class VaryingTasks:
+    """Classification tasks whose ways and shots differ from episode to episode, so that a meta-batch is a list.
+
+    Args:
+        dataset: the split's examples by class.
+        draw_rows: from an episode's generator to the rows of its support (S,), their labels (S,) and the rows of its
+            queries (N, Q).
+    """
+
+    def __init__(
+        self,
+        dataset: ClassDataset,
+        draw_rows: Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray, np.ndarray]],
+    ) -> None:
+        self.dataset, self.draw_rows = dataset, draw_rows
+
+    def draw(self, rng: np.random.Generator) -> Episode:
+        """One episode: support inputs (S, ...), query inputs (N*Q, ...), labels 0..N-1 in blocks."""
+        return map_tensors(lambda tensor: tensor[0], self._single(rng))
+
+    def draw_many(self, rngs: Sequence[np.random.Generator]) -> list[Episode]:
+        """One episode a generator, each with B = 1."""
+        return [self._single(rng) for rng in rngs]
+
+    def _single(self, rng: np.random.Generator) -> Episode:
+        support, labels, query = self.draw_rows(rng)
+        queried = np.arange(len(query)).repeat(query.shape[1])
+        rows = torch.from_numpy(np.concatenate([support, query.flatten()]))[None]
+        inputs = gather(self.dataset.inputs, rows)  # in one go, which for images on disk is faster
+        support_inputs, query_inputs = (
+            map_tensors(lambda tensor: tensor[:, part], inputs)  # noqa: B023  # used at once
+            for part in (slice(len(support)), slice(len(support), None))
+        )
+        return Episode(
+            Examples(support_inputs, torch.from_numpy(labels)[None]),
+            Examples(query_inputs, torch.from_numpy(queried)[None]),
+        )
+
+
 def gather(inputs: Inputs | LazyInputs, rows: torch.Tensor) -> Inputs:
     """The rows (B, S) of inputs (n, ...), shape (B, S, ...)."""
     if isinstance(inputs, LazyInputs):
@@ -118,7 +157,7 @@ class EpisodeStream(Dataset[Episode]):
         """Episode `number`, without the axis B."""
         return self.tasks.draw(self._rng(number))
 
-    def __getitems__(self, numbers: Sequence[int]) -> Episode:
+    def __getitems__(self, numbers: Sequence[int]) -> MetaBatch:
         """The meta-batch of these episodes; what a DataLoader calls."""
         return self.tasks.draw_many([self._rng(number) for number in numbers])
 
@@ -191,7 +230,7 @@ class VaryingStream(EpisodeStream):
         """Episode `number`, without the axis B."""
         return self._chosen(number).draw(self._rng(number))
 
-    def __getitems__(self, numbers: Sequence[int]) -> Episode:
+    def __getitems__(self, numbers: Sequence[int]) -> MetaBatch:
         """The meta-batch of these episodes, which belong to one."""
         return self._chosen(numbers[0]).draw_many([self._rng(number) for number in numbers])
 

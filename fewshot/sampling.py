@@ -118,6 +118,32 @@ def draw_shots(rng: np.random.Generator, total: int, limits: Index) -> Index:
     return shots.astype(np.int64)
 
 
+def draw_varying_episode(
+    rng: np.random.Generator,
+    starts: Index,
+    counts: Index,
+    ways: tuple[int, int],
+    shots: tuple[int, int],
+    queries: int,
+) -> tuple[Index, Index, Index]:
+    """Rows of an episode whose way and shot are drawn first, each uniformly, the shot for all its classes.
+
+    Args:
+        rng: the episode's generator.
+        starts: first row of each class, shape (classes,).
+        counts: rows of each class, shape (classes,).
+        ways: smallest and largest N.
+        shots: smallest and largest K.
+        queries: Q.
+
+    Returns:
+        As `draw_unequal_episode`.
+    """
+    way, shot = (int(rng.integers(low, high + 1)) for low, high in (ways, shots))
+    support, query = draw_episode(rng, starts, counts, way, shot, queries)
+    return support.flatten(), np.repeat(np.arange(way), shot), query
+
+
 def draw_unequal_episode(
     rng: np.random.Generator, starts: Index, counts: Index, way: int, shot: int, queries: int
 ) -> tuple[Index, Index, Index]:

@@ -42,14 +42,15 @@ class Classification(Task):
     """N-way classification: logits (n, N) against labels (n,) int64; mean cross-entropy, accuracy.
 
     Args:
-        way: classes of an episode at validation and test.
+        way: classes of an episode at validation and test; None means that it differs from episode to episode, in
+            training too.
         train_way: classes of a training episode; None means `way`.
     """
 
     kind: ClassVar[str] = "classification"
     monitor: ClassVar[tuple[str, Literal["min", "max"]]] = ("accuracy", "max")
 
-    way: int
+    way: int | None
     train_way: int | None = None
 
     def __post_init__(self) -> None:
@@ -60,6 +61,17 @@ class Classification(Task):
     @property
     def output_size(self) -> int:
         """N logits, for learners whose head has a fixed way."""
+        return self.one_way
+
+    @property
+    def one_way(self) -> int:
+        """N, where all episodes have the same.
+
+        Raises:
+            FewshotError: the way differs from episode to episode.
+        """
+        if self.way is None:
+            raise FewshotError(ANY_WAY.format(learner="this learner"))
         return self.way
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -153,12 +165,20 @@ def make_task(facts: Mapping[str, Any]) -> Task:
         raise FewshotError(f"task {dict(facts)} does not fit the kind {kind!r} ({error})") from error
 
 
+ANY_WAY = (
+    "{learner} has outputs for one way, but the benchmark's way differs from episode to episode; choose a learner of"
+    " any way, such as PrototypicalNetwork or ProtoMAML"
+)
+
+
 def check_one_way(task: Task, learner: str) -> None:
-    """Check that training and test have the same way, for a `learner` whose outputs are for one way alone.
+    """Check that all episodes have the same way, for a `learner` whose outputs are for one way alone.
 
     Raises:
-        FewshotError: they differ.
+        FewshotError: they differ, between training and test or from episode to episode.
     """
+    if isinstance(task, Classification) and task.way is None:
+        raise FewshotError(ANY_WAY.format(learner=learner))
     if isinstance(task, Classification) and task.train_way not in (None, task.way):
         raise FewshotError(
             f"{learner} has one head for all episodes, but train_way is {task.train_way} and way is {task.way};"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fewshot.callbacks.results import run_folder
 from fewshot.datamodules.gaussian_process import GaussianProcessDataModule
-from fewshot.episodes import Episode, map_tensors
+from fewshot.episodes import Episode, MetaBatch, map_tensors, singles
 from fewshot.learners.base import MetaLearner
 from fewshot.learners.optimization.base import OptimizationLearner
 from fewshot.tasks import Classification, GaussianRegression, Regression
@@ -46,20 +46,20 @@ class EpisodePicture(Callback):
         self.first: Episode | None = None
 
     def on_validation_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Episode, batch_idx: int, *args: Any
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: MetaBatch, batch_idx: int, *args: Any
     ) -> None:
         """Keep the first episode."""
         self._keep(batch, batch_idx)
 
     def on_test_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Episode, batch_idx: int, *args: Any
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: MetaBatch, batch_idx: int, *args: Any
     ) -> None:
         """Keep the first episode."""
         self._keep(batch, batch_idx)
 
-    def _keep(self, batch: Episode, batch_idx: int) -> None:
+    def _keep(self, batch: MetaBatch, batch_idx: int) -> None:
         if batch_idx == 0:
-            self.first = map_tensors(lambda tensor: tensor[:1], batch)
+            self.first = next(singles(batch))
 
     @rank_zero_only
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import Callback
 
 from fewshot.callbacks.results import run_folder
 from fewshot.datasets.files import written_whole
-from fewshot.episodes import Episode
+from fewshot.episodes import MetaBatch, stacked
 from fewshot.learners.base import MetaLearner, Outcome
 from fewshot.tasks import Classification, GaussianRegression
 
@@ -34,14 +34,16 @@ class PredictionWriter(Callback):
         self,
         trainer: L.Trainer,
         pl_module: L.LightningModule,
-        outputs: Outcome,
-        batch: Episode,
+        outputs: list[Outcome],
+        batch: MetaBatch,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         """Collect the rows of a meta-batch."""
         assert isinstance(pl_module, MetaLearner)
-        for one, targets in zip(outputs.outputs.float().cpu(), batch.query.targets.cpu(), strict=True):
+        predictions = [one for outcome in outputs for one in outcome.outputs.float().cpu()]
+        labels = [targets for part in stacked(batch) for targets in part.query.targets.cpu()]
+        for one, targets in zip(predictions, labels, strict=True):
             number = trainer.global_rank + trainer.world_size * self.episodes
             self.episodes += 1
             if isinstance(pl_module.task, Classification):

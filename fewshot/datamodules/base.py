@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import lightning as L
@@ -24,8 +25,9 @@ from fewshot.loading import (
     Item,
     Stage,
     TaskDistribution,
+    VaryingTasks,
 )
-from fewshot.sampling import check_split
+from fewshot.sampling import check_split, draw_varying_episode
 
 
 class EpisodicDataModule(L.LightningDataModule):
@@ -209,6 +211,9 @@ class ClassificationDataModule(EpisodicDataModule):
             MNIST, mini-ImageNet and CIFAR-FS, for 20-way tests) need it.
         unequal_shots: split the N*K support examples of an episode at random among its classes, at least 1 for each,
             so that `shot` is the average; in all stages.
+        ways: smallest and largest way, such as ``[5, 20]``: each episode of all stages draws its own, uniformly. None
+            means `way` and `train_way` always.
+        shots: smallest and largest shot, likewise. Episodes that differ in size are run one by one.
         **kwargs: arguments of `EpisodicDataModule`.
     """
 
@@ -222,9 +227,19 @@ class ClassificationDataModule(EpisodicDataModule):
         train_way: int | None = None,
         val_way: int | None = None,
         unequal_shots: bool = False,
+        ways: tuple[int, int] | None = None,
+        shots: tuple[int, int] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        for name, sizes, least in (("ways", ways, 2), ("shots", shots, 1)):
+            if sizes is not None and not least <= sizes[0] <= sizes[1]:
+                raise FewshotError(
+                    f"{name} is {list(sizes)}; give the smallest and the largest, in this order, at least {least}"
+                )
+            if sizes is not None and unequal_shots:
+                raise FewshotError(f"unequal_shots does not go with {name}; leave one of them out")
+        self.ways, self.shots = ways, shots
         if unequal_shots and min(self.shot, self.train_shot) < 2:
             raise FewshotError(
                 "unequal_shots is on and an episode has 1 shot: there is nothing to split; set shot >= 2"
@@ -253,6 +268,7 @@ class ClassificationDataModule(EpisodicDataModule):
             datasets = self.load()
             for stage in STAGES:
                 split, (way, shot, queries) = datasets[stage], self._sizes(stage)
+                way, shot = self.ways[1] if self.ways else way, self.shots[1] if self.shots else shot
                 prefixes = ("train_", "train_") if stage == "train" else ("val_" if stage == "val" else "", "")
                 check_split(stage, split.classes, split.counts, way, shot, queries, *prefixes)
                 if self.unequal_shots and (fewest := int(split.counts.min())) <= shot + queries:
@@ -275,13 +291,18 @@ class ClassificationDataModule(EpisodicDataModule):
     @property
     def task(self) -> dict[str, Any]:
         """Classification with this benchmark's ways."""
+        if self.ways is not None:
+            return {"kind": "classification", "way": None}
         return {"kind": "classification", "way": self.way, "train_way": self.train_way}
 
     def protocol(self) -> dict[str, Any]:
         """The facts that stand beside every result on this benchmark."""
         unequal = {"unequal_shots": True} if self.unequal_shots else {}
         val_way = {"val_way": self.val_way} if self.val_way != self.way else {}
-        return {**super().protocol(), "split": self.split_name, "way": self.way, **val_way, **unequal}
+        varying = {
+            name: f"{sizes[0]} to {sizes[1]}" for name, sizes in (("way", self.ways), ("shot", self.shots)) if sizes
+        }
+        return {**super().protocol(), "split": self.split_name, "way": self.way, **val_way, **unequal, **varying}
 
     def prepare_data(self) -> None:
         """Download and cache, once a machine."""
@@ -291,9 +312,22 @@ class ClassificationDataModule(EpisodicDataModule):
         """Read the data on every rank."""
         _ = self.datasets
 
-    def tasks(self, stage: Stage) -> ClassTasks:
+    def tasks(self, stage: Stage) -> TaskDistribution:
         """N-way K-shot tasks over the stage's classes."""
-        return ClassTasks(self.datasets[stage], *self._sizes(stage), self.unequal_shots)
+        dataset, (way, shot, queries) = self.datasets[stage], self._sizes(stage)
+        if not self.ways and not self.shots:
+            return ClassTasks(dataset, way, shot, queries, self.unequal_shots)
+        return VaryingTasks(
+            dataset,
+            partial(
+                draw_varying_episode,
+                starts=dataset.starts,
+                counts=dataset.counts,
+                ways=self.ways or (way, way),
+                shots=self.shots or (shot, shot),
+                queries=queries,
+            ),
+        )
 
     def _sizes(self, stage: Stage) -> tuple[int, int, int]:
         """The way, shot and queries of a stage's episodes."""
@@ -360,6 +394,8 @@ class ImageDataModule(ClassificationDataModule):
         """Augment the float images of these episodes, or of these plain examples."""
         if self.augment is None and self.augment_query is None:
             return batch
+        if isinstance(batch, list):
+            return [self._augmented(one, [number]) for one, number in zip(batch, numbers, strict=True)]
         # a fourth number in the seed, so that no episode is drawn with these generators
         stage = len(STAGES) if isinstance(batch, Examples) else 0
         rngs = [np.random.default_rng([self.seed, stage, number, 2]) for number in numbers]

@@ -100,6 +100,8 @@ class CLINC150DataModule(ClassificationDataModule):
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Cut the padding down to the longest text of the batch; here, where no device is waited for."""
+        if isinstance(batch, list):
+            return [self.on_before_batch_transfer(one, dataloader_idx) for one in batch]
         parts = (batch,) if isinstance(batch, Examples) else batch
         longest = max(int(part.inputs["lengths"].max()) for part in parts if isinstance(part.inputs, dict))
         return map_examples(lambda part: part._replace(inputs=_cut(part, longest)), batch)

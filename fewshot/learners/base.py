@@ -16,7 +16,7 @@ from typing_extensions import Self
 
 from fewshot.backbones.base import Backbone
 from fewshot.checkpoints import backbone_weights, check_learner, check_shapes, read_checkpoint
-from fewshot.episodes import Episode, Examples, Inputs, count, map_tensors
+from fewshot.episodes import Episode, Examples, Inputs, MetaBatch, count, map_tensors, singles, stacked
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import RemembersArguments, build, describe, without_weights
 from fewshot.metrics import EpisodeTable, Estimate, estimate
@@ -97,7 +97,7 @@ class MetaLearner(RemembersArguments, L.LightningModule):
 
     @abstractmethod
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
-        """Adapt to and predict each episode of a meta-batch; yields the outcome of successive chunks.
+        """Adapt to and predict each episode of a stacked meta-batch; yields the outcome of successive chunks.
 
         In training every `Outcome.loss` carries the graph of its meta-gradient.
         """
@@ -105,8 +105,13 @@ class MetaLearner(RemembersArguments, L.LightningModule):
     # ------------------------------------------------------------------ training
 
     def training_outcomes(self, batch: Any) -> Iterator[Outcome]:
-        """The outcome of successive chunks of a training batch: of its episodes, unless a family trains otherwise."""
-        return self.run(batch, training=True)
+        """The outcome of successive chunks of a training batch: of its episodes, unless a family trains otherwise.
+
+        Episodes that differ in size are run one by one, rather than padded and stacked: batch normalisation then has
+        the statistics of each episode's own examples, and an episode's outcome does not depend on the others.
+        """
+        for part in stacked(batch):
+            yield from self.run(part, training=True)
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """One meta-step: the mean loss of the episodes, backward chunk by chunk, one optimizer step."""
@@ -148,8 +153,8 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         """The first episode of the meta-batch, and its first inner step, that is not finite; in a sentence."""
         place = f"the meta-gradient of meta-step {self.trainer.global_step} is not finite"
         remedy = "lower inner_lr or the optimizer's lr, set gradient_clip, or nonfinite: skip"
-        for i in range(count(batch)):
-            outcome = self.evaluate(map_tensors(lambda tensor: tensor[i : i + 1], batch))  # noqa: B023  # used at once
+        for i, one in enumerate(singles(batch)):
+            outcome = self.evaluate(one)
             steps = sorted(int(name[9:]) for name in outcome.metrics if name.startswith("loss_step"))
             first = next((k for k in steps if not outcome.metrics[f"loss_step{k}"].isfinite().all()), None)
             if first is not None or not outcome.loss.isfinite().all():
@@ -173,7 +178,7 @@ class MetaLearner(RemembersArguments, L.LightningModule):
     # ------------------------------------------------------------------ evaluation
 
     def evaluate(self, meta_batch: Episode) -> Outcome:
-        """Adapt to and predict every episode, outside of any inference mode and without an outer graph."""
+        """Adapt to and predict every stacked episode, outside of any inference mode and without an outer graph."""
         with torch.inference_mode(False), torch.no_grad():
             # Tensors made in inference mode can take no part in the inner loop's autograd; clones can.
             outcomes = list(self.run(map_tensors(torch.clone, meta_batch), training=False))
@@ -183,26 +188,27 @@ class MetaLearner(RemembersArguments, L.LightningModule):
                 torch.cat([outcome.outputs for outcome in outcomes]),
             )
 
-    def validation_step(self, batch: Episode, batch_idx: int) -> None:
+    def validation_step(self, batch: MetaBatch, batch_idx: int) -> None:
         """Evaluate a meta-batch of validation episodes."""
         self._evaluation_step("val", batch)
 
-    def test_step(self, batch: Episode, batch_idx: int) -> None:
+    def test_step(self, batch: MetaBatch, batch_idx: int) -> None:
         """Evaluate a meta-batch of test episodes."""
         self._evaluation_step("test", batch)
 
-    def predict_step(self, batch: Episode, batch_idx: int) -> Outcome:
-        """The outcome of a meta-batch of test episodes."""
-        return self.evaluate(batch)
+    def predict_step(self, batch: MetaBatch, batch_idx: int) -> list[Outcome]:
+        """The outcomes of a meta-batch of test episodes: one, or where they differ in size one for each."""
+        return [self.evaluate(part) for part in stacked(batch)]
 
-    def _evaluation_step(self, stage: str, batch: Episode) -> None:
+    def _evaluation_step(self, stage: str, batch: MetaBatch) -> None:
         table = self._table(stage)
-        outcome = self.evaluate(batch)
-        # Of the fixed list of episodes, rank r has the numbers r, r + R, r + 2R, ...
-        seen = sum(len(numbers) for numbers in table.numbers)
-        local = torch.arange(seen, seen + len(outcome.loss), device=self.device)
-        numbers = self.trainer.global_rank + self.trainer.world_size * local
-        table.update(numbers, {"loss": outcome.loss, **outcome.metrics})
+        for part in stacked(batch):
+            outcome = self.evaluate(part)
+            # Of the fixed list of episodes, rank r has the numbers r, r + R, r + 2R, ...
+            seen = sum(len(numbers) for numbers in table.numbers)
+            local = torch.arange(seen, seen + len(outcome.loss), device=self.device)
+            numbers = self.trainer.global_rank + self.trainer.world_size * local
+            table.update(numbers, {"loss": outcome.loss, **outcome.metrics})
 
     def _table(self, stage: str) -> EpisodeTable:
         table = self.tables[stage]

@@ -197,7 +197,9 @@ def test_images_have_the_precision_of_the_trainer(
 ) -> None:
     data = benchmark(way=3, queries=2)
     data.trainer = L.Trainer(accelerator="cpu", precision=precision, logger=False, enable_checkpointing=False)
-    batch = data.on_after_batch_transfer(data.stream("val").__getitems__([0, 1]), 0)
+    drawn = data.stream("val").__getitems__([0, 1])
+    assert not isinstance(drawn, list)
+    batch = data.on_after_batch_transfer(drawn, 0)
     assert batch.support.inputs.dtype == batch.query.inputs.dtype == expected  # type: ignore[union-attr]
     assert batch.support.targets.dtype == torch.int64
 

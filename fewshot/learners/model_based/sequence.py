@@ -44,12 +44,12 @@ class SequenceLearner(ModelBasedLearner):
         Raises:
             FewshotError: a label is none of the N that the learner was built for.
         """
-        if labels.max() >= self.task.way:
+        if labels.max() >= self.task.one_way:
             raise FewshotError(
                 f"an episode has the label {int(labels.max())}, but this {type(self).__name__} was built for way"
-                f" {self.task.way}, labels from 0; give it episodes of that way"
+                f" {self.task.one_way}, labels from 0; give it episodes of that way"
             )
-        return F.one_hot(labels, self.task.way).to(dtype)
+        return F.one_hot(labels, self.task.one_way).to(dtype)
 
 
 def orders(inputs: Inputs) -> Tensor:

@@ -21,7 +21,7 @@ from fewshot.inner_loop import Rate, Weights, gradient_steps
 from fewshot.learners.base import BatchNormPolicy, MetaLearner, Outcome, evaluation_mode
 from fewshot.learners.optimization.parameters import Adapt, adapted_names, refuse_unused
 from fewshot.normalization import EpisodeNorm, Statistics, forget_running_statistics
-from fewshot.tasks import check_one_way
+from fewshot.tasks import Classification, check_one_way
 
 
 class Adapted(NamedTuple):
@@ -108,6 +108,11 @@ class OptimizationLearner(MetaLearner):
             raise FewshotError(f"inner_gradient_clip is {inner_gradient_clip}; set it > 0 or leave it out")
         if self.fixed_way:
             check_one_way(self.task, type(self).__name__)
+        if compile and isinstance(self.task, Classification) and self.task.way is None:
+            raise FewshotError(
+                "compile is on, which takes minutes for each size of an episode, but the benchmark's way differs from"
+                " episode to episode; set compile: false"
+            )
         if checkpoint_inner_steps and (compile or episode_parallel == "vmap"):
             raise FewshotError(
                 f"checkpoint_inner_steps runs each episode by itself, uncompiled, but episode_parallel is"
