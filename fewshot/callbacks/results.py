@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ from rich.console import Console
 from rich.table import Table
 
 from fewshot.datamodules.base import EpisodicDataModule
+from fewshot.datamodules.sources import SourcesDataModule
 from fewshot.datasets.files import written_whole
 from fewshot.learners.base import MetaLearner
+from fewshot.loading import Stage
+from fewshot.metrics import Estimate, estimate
 
 LIBRARIES = ("fewshot", "torch", "torchvision", "lightning", "torchmetrics", "numpy")
 
@@ -42,10 +46,29 @@ def results(trainer: L.Trainer, learner: MetaLearner) -> dict[str, Any]:
         "global_step": _trained_steps(trainer, learner),
         "precision": str(trainer.precision),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
-        "metrics": {
-            name: {"mean": mean, "ci95": None if math.isnan(ci95) else ci95}
-            for name, (mean, ci95) in learner.estimates["test"].items()
-        },
+        "metrics": _plain(learner.estimates["test"]),
+        **(
+            {"sources": {name: _plain(of) for name, of in source_estimates(datamodule, learner, "test").items()}}
+            if isinstance(datamodule, SourcesDataModule)
+            else {}
+        ),
+    }
+
+
+def source_estimates(
+    datamodule: SourcesDataModule, learner: MetaLearner, stage: Stage
+) -> dict[str, dict[str, Estimate]]:
+    """The mean of every metric over the episodes of each source that were evaluated last."""
+    columns = learner.columns[stage]
+    owners = datamodule.source_of(stage, columns["episode"])
+    rows = {name: [i for i, owner in enumerate(owners) if owner == name] for name in dict.fromkeys(owners)}
+    metrics = {name: values for name, values in columns.items() if name != "episode"}
+    return {name: {m: estimate(values[of]) for m, values in metrics.items()} for name, of in rows.items()}
+
+
+def _plain(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float | None]]:
+    return {
+        name: {"mean": mean, "ci95": None if math.isnan(ci95) else ci95} for name, (mean, ci95) in estimates.items()
     }
 
 
@@ -64,12 +87,20 @@ def results_table(result: dict[str, Any]) -> Table:
     )
     table.add_column("metric")
     table.add_column("mean ± 95 % CI", justify="right")
-    for name, estimate in result["metrics"].items():
-        percent = name.startswith("accuracy")
-        scale, unit = (100.0, " %") if percent else (1.0, "")
-        ci95 = "?" if estimate["ci95"] is None else f"{scale * estimate['ci95']:.2f}"
-        table.add_row(name, f"{scale * estimate['mean']:.2f} ± {ci95}{unit}")
+    for name, value in result["metrics"].items():
+        table.add_row(name, _written(name, value))
+    for source, metrics in result.get("sources", {}).items():
+        table.add_section()
+        for name, value in metrics.items():
+            table.add_row(f"{name} on {source}", _written(name, value))
     return table
+
+
+def _written(name: str, value: Mapping[str, Any]) -> str:
+    """An estimate as a mean with its interval; accuracies in per cent."""
+    scale, unit = (100.0, " %") if name.startswith("accuracy") else (1.0, "")
+    ci95 = "?" if value["ci95"] is None else f"{scale * value['ci95']:.2f}"
+    return f"{scale * value['mean']:.2f} ± {ci95}{unit}"
 
 
 class ResultsWriter(Callback):

@@ -12,6 +12,7 @@ from fewshot.datamodules.functions import (
 from fewshot.datamodules.gaussian_process import GaussianProcessDataModule
 from fewshot.datamodules.glyphs import GlyphsDataModule
 from fewshot.datamodules.image_folder import ImageFolderDataModule
+from fewshot.datamodules.meta_dataset import MetaDatasetDataModule
 from fewshot.datamodules.imagenet import MiniImageNetDataModule, TieredImageNetDataModule
 from fewshot.datamodules.multi_digit import DoubleMNISTDataModule, TripleMNISTDataModule
 from fewshot.datamodules.omniglot import OmniglotDataModule
@@ -29,6 +30,7 @@ __all__ = [
     "HarmonicDataModule",
     "ImageDataModule",
     "ImageFolderDataModule",
+    "MetaDatasetDataModule",
     "MiniImageNetDataModule",
     "OmniglotDataModule",
     "SinusoidAndLineDataModule",

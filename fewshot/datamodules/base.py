@@ -336,8 +336,8 @@ class ClassificationDataModule(EpisodicDataModule):
         return self.val_way if stage == "val" else self.way, self.shot, self.queries
 
 
-class ImageDataModule(ClassificationDataModule):
-    """A benchmark of images: stored as uint8, converted to float in [0, 1] once a meta-batch, on the device.
+class ImageBatches(L.LightningDataModule):
+    """Images are stored as uint8 and converted to float in [0, 1] once a meta-batch, on the device.
 
     Facts for backbones: `in_channels`, `image_size`, `in_features`. Training images are augmented on the device too:
     what is drawn for an episode is a function of the seed and its number, whatever the ranks and the interruptions.
@@ -416,6 +416,10 @@ class ImageDataModule(ClassificationDataModule):
 def _normalized(images: Inputs, mean: Tensor, std: Tensor) -> Tensor:
     assert isinstance(images, Tensor)
     return (images - mean.to(images)) / std.to(images)
+
+
+class ImageDataModule(ImageBatches, ClassificationDataModule):
+    """A benchmark of N-way K-shot classification of images."""
 
 
 def as_float(images: Inputs) -> Tensor:
