@@ -22,6 +22,7 @@ from fewshot.callbacks.pictures import EpisodePicture
 from fewshot.callbacks.predictions import PredictionWriter
 from fewshot.callbacks.progress import EpisodeProgressBar
 from fewshot.callbacks.results import ResultsWriter
+from fewshot.callbacks.sources import SourceCurves
 from fewshot.callbacks.throughput import Throughput
 from fewshot.catalogue import print_catalogue
 from fewshot.checkpoints import check_learner, read_checkpoint
@@ -31,6 +32,7 @@ from fewshot.hyperparameters import without_weights
 from fewshot.learners import MetaLearner
 from fewshot.messages import check_configs, one_line
 from fewshot.preparation import prepare
+from fewshot.ranking import print_ranks
 
 LINKS = {
     "task": "model.init_args.task",
@@ -132,7 +134,7 @@ class FewshotCLI(LightningCLI):
         """Add the callbacks that every run has, but for those that the Trainer's own flags turn off."""
         config = self.config[self.subcommand]["trainer"]
         callbacks: list[Callback] = [
-            *(EpisodePicture(), AdaptationCurve(), PredictionWriter(), ResultsWriter(), Throughput())
+            *(EpisodePicture(), AdaptationCurve(), PredictionWriter(), ResultsWriter(), SourceCurves(), Throughput())
         ]
         if config["enable_checkpointing"] is not False:
             callbacks += [BestCheckpoint(), LastCheckpoint()]
@@ -173,12 +175,15 @@ def run(args: list[str] | None = None) -> FewshotCLI | None:
     """Run the command line `args` (None: the process's own); errors are raised.
 
     Returns:
-        The learner, the benchmark and the trainer that have run (`model`, `datamodule`, `trainer`); None for ``list``
-        and ``prepare``.
+        The learner, the benchmark and the trainer that have run (`model`, `datamodule`, `trainer`); None for ``list``,
+        ``prepare`` and ``rank``.
     """
     given = sys.argv[1:] if args is None else args
     if given[:1] == ["list"]:
         print_catalogue()
+        return None
+    if given[:1] == ["rank"]:
+        print_ranks(given[1:])
         return None
     for message in NOT_THE_USERS:
         warnings.filterwarnings("ignore", message=message)
@@ -201,7 +206,8 @@ def run(args: list[str] | None = None) -> FewshotCLI | None:
             "prog": "fewshot",
             "description": f"fewshot {fewshot.__version__}."
             " `fewshot list` prints every benchmark, learner and backbone;"
-            " `fewshot prepare --data NAME` makes its data ready.",
+            " `fewshot prepare --data NAME` makes its data ready;"
+            " `fewshot rank RUN RUN ...` compares runs on several sources.",
         },
         auto_configure_optimizers=False,  # the learner's own arguments `optimizer` and `lr_scheduler` do that
         load_from_checkpoint_support=False,  # a learner holds its arguments as plain values itself

@@ -98,7 +98,8 @@ def fake_ilsvrc_2012(folder: Path, rng: np.random.Generator) -> None:
 
 
 def fake_aircraft(folder: Path, rng: np.random.Generator) -> None:
-    names, boxes = [], []
+    names: list[str] = []
+    boxes: list[str] = []
     for variant, number in counts("aircraft").items():
         for _ in range(number):
             name = f"{len(names):07d}"

@@ -130,13 +130,14 @@ def test_the_distribution_is_that_of_the_rules(source: str, shared_data: Path) -
     chooser = choose(json.loads(path.read_text()), split)
     expected = [transcribed(chooser) for _ in range(EPISODES)]
     rng = random.Random(1)
-    for name, value in {
+    described: dict[str, Callable[[Facts], float]] = {
         "way": lambda facts: facts.way,
         "support": lambda facts: facts.support,
         "queries": lambda facts: facts.queries,
         "a class's shots": lambda facts: rng.choice(facts.shots),
         "imbalance": lambda facts: facts.imbalance,
-    }.items():
+    }
+    for name, value in described.items():
         test = stats.ks_2samp([value(facts) for facts in found], [value(facts) for facts in expected])
         assert test.pvalue > 0.01, f"{name} of {source}: p = {test.pvalue}"
 

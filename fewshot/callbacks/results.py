@@ -80,9 +80,10 @@ def _trained_steps(trainer: L.Trainer, learner: MetaLearner) -> int:
 def results_table(result: dict[str, Any]) -> Table:
     """The main metrics of a test with their 95 % confidence intervals; accuracies in per cent."""
     way = f"{result['way']}-way " if result["way"] else ""
+    shot = f"{result['shot']}-shot" if result["shot"] else "any shot"
     split = f" ({result['split']})" if result["split"] else ""
     table = Table(
-        title=f"{result['learner']} on {result['benchmark'] or 'own data'}{split}, {way}{result['shot']}-shot",
+        title=f"{result['learner']} on {result['benchmark'] or 'own data'}{split}, {way}{shot}",
         caption=f"{result['episodes']} test episodes, seed {result['seed']}, {result['batchnorm']} batch norm",
     )
     table.add_column("metric")

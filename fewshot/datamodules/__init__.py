@@ -15,6 +15,7 @@ from fewshot.datamodules.image_folder import ImageFolderDataModule
 from fewshot.datamodules.meta_dataset import MetaDatasetDataModule
 from fewshot.datamodules.imagenet import MiniImageNetDataModule, TieredImageNetDataModule
 from fewshot.datamodules.multi_digit import DoubleMNISTDataModule, TripleMNISTDataModule
+from fewshot.datamodules.multi_source import MultiSourceDataModule
 from fewshot.datamodules.omniglot import OmniglotDataModule
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "ImageDataModule",
     "ImageFolderDataModule",
     "MetaDatasetDataModule",
+    "MultiSourceDataModule",
     "MiniImageNetDataModule",
     "OmniglotDataModule",
     "SinusoidAndLineDataModule",

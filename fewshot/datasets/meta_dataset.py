@@ -95,9 +95,8 @@ def found_sources(root: Path, names: Sequence[str] | None = None) -> dict[str, P
     found = {name: folder for name, folder in folders.items() if folder is not None}
     if missing := [name for name in names or (() if found else SOURCES) if name not in found]:
         wanted = "; ".join(f"{root / name}: {SOURCES[name].files}, from {SOURCES[name].origin}" for name in missing)
-        raise FewshotError(
-            f"{root} holds no {' and no '.join(names) if names else 'source of Meta-Dataset'}; expected {wanted}"
-        )
+        absent = " and no ".join(missing) if names else "source of Meta-Dataset"
+        raise FewshotError(f"{root} holds no {absent}; expected {wanted}")
     return found
 
 
