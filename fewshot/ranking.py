@@ -1,6 +1,7 @@
 """`fewshot rank`: which of several runs is the best over many sources, by the average of their ranks."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def ranks(estimates: Sequence[Estimate], sign: int = 1) -> list[float]:
 
 
 def _alike(one: Estimate, other: Estimate) -> bool:
-    return abs(one.mean - other.mean) <= (one.ci95**2 + other.ci95**2) ** 0.5
+    return abs(one.mean - other.mean) <= math.hypot(one.ci95, other.ci95)
 
 
 def print_ranks(paths: Sequence[str]) -> None:

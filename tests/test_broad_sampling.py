@@ -190,7 +190,7 @@ def test_examples_are_drawn_from_all_of_a_class() -> None:
 
 
 def test_too_few_classes() -> None:
-    with pytest.raises(FewshotError, match="the val split of dtd has a set of 4 classes .* needs 5"):
+    with pytest.raises(FewshotError, match=r"the val split of dtd has a set of 4 classes .* needs 5"):
         check_groups("the val split of dtd", Groups([np.arange(7), np.arange(4)]))
 
 

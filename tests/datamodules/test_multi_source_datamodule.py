@@ -35,7 +35,7 @@ def drawn(data: MultiSourceDataModule, stage: Any, numbers: list[int]) -> Any:
 def test_sources_take_turns_in_the_test() -> None:
     data = MultiSourceDataModule({"one": glyphs(way=3), "two": glyphs(way=4, shot=2)}, test_episodes=3)
     batches = list(data.test_dataloader())
-    names = [name for batch in batches for name, _ in batch]  # type: ignore[attr-defined]  # sourced episodes
+    names = [name for batch in batches for name, _ in batch]
     assert names == ["one", "two"] * 3
     assert data.source_of("test", torch.arange(6)) == names
     converted = data.on_after_batch_transfer(batches[0], 0)

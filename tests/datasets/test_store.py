@@ -226,6 +226,8 @@ def test_episodes_of_a_store_are_those_of_the_same_images_in_memory(tmp_path: Pa
     stored = packed(tmp_path / "store", "1", lambda: splits, SIZE)["train"]
     in_memory = ClassDataset(everything(stored), stored.counts, stored.classes)
     lazy, eager = (EpisodeStream(ClassTasks(d, 2, 1, 3), 0, "train").__getitems__([4, 7]) for d in (stored, in_memory))
+    assert not isinstance(lazy, list)
+    assert not isinstance(eager, list)
     for one, other in zip(lazy, eager, strict=True):
         assert isinstance(one.inputs, torch.Tensor)
         assert torch.equal(one.inputs, other.inputs)  # type: ignore[arg-type]
