@@ -59,6 +59,7 @@ from fewshot.learners import (
     SNAIL,
     Baseline,
     BaselinePlusPlus,
+    CNAPs,
     FineTune,
     GaussianProcess,
     MAMLPlusPlus,
@@ -70,6 +71,7 @@ from fewshot.learners import (
     RelationNetwork,
     Reptile,
     SiameseNetwork,
+    SimpleCNAPs,
     SimpleShot,
 )
 
@@ -100,6 +102,7 @@ __all__ = [
     "BiLSTM",
     "CIFARFSDataModule",
     "CLINC150DataModule",
+    "CNAPs",
     "CUBDataModule",
     "Conv4",
     "DoubleMNISTDataModule",
@@ -129,6 +132,7 @@ __all__ = [
     "Reptile",
     "ResNet12",
     "SiameseNetwork",
+    "SimpleCNAPs",
     "SimpleShot",
     "SinusoidAndLineDataModule",
     "SinusoidDataModule",

@@ -110,9 +110,7 @@ def transcribed(choose: Callable[[], list[int]]) -> Facts:
 
 
 CASES = {
-    "aircraft": ("TRAIN", choose_flat),
     "fungi": ("TEST", choose_flat),
-    "quickdraw": ("VALID", choose_flat),
     "omniglot": ("TEST", choose_alphabet),
     "ilsvrc_2012": ("TRAIN", choose_node),
 }

@@ -18,6 +18,8 @@ from fakes import (
     fake_omniglot,
     fake_tiered_imagenet,
 )
+from fake_meta_dataset import fake_meta_dataset, few_characters
+from fakes import fake_clinc150, fake_image_folder, fake_mnist, fake_omniglot
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 EXPERIMENTS = sorted(path for path in CONFIGS.glob("**/*.yaml") if path.parent.name != "trainer")
@@ -37,6 +39,8 @@ ROOTS: dict[str, Callable[[Path], Path] | None] = {
     "CUBDataModule": lambda folder: fake_cub(folder, images=18),
     "DoubleMNISTDataModule": lambda folder: fake_mnist(folder),
     "TripleMNISTDataModule": lambda folder: fake_mnist(folder),
+    "MetaDatasetDataModule": lambda folder: fake_meta_dataset(folder),
+    "MultiSourceDataModule": None,  # of benchmarks that need nothing
 }
 """What makes each benchmark's data for `--data.root`; None: nothing is needed."""
 VERIFIED = (
@@ -90,7 +94,10 @@ def command(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=identity)
-def test_config(path: Path, tmp_path: Path, data_root: Callable[[str], list[str]]) -> None:
+def test_config(
+    path: Path, tmp_path: Path, data_root: Callable[[str], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few_characters(monkeypatch)
     config = yaml.safe_load(path.read_text())
     options = [*data_root(config["data"]["class_path"].rpartition(".")[2]), *small(config)]
     training = command(path) == "fit"

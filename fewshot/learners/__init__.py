@@ -10,9 +10,11 @@ from fewshot.learners.metric.siamese_network import SiameseNetwork
 from fewshot.learners.metric.simple_shot import SimpleShot
 from fewshot.learners.model_based.anp import ANP
 from fewshot.learners.model_based.base import ModelBasedLearner
+from fewshot.learners.model_based.cnaps import CNAPs
 from fewshot.learners.model_based.cnp import CNP
 from fewshot.learners.model_based.gaussian_process import GaussianProcess
 from fewshot.learners.model_based.mann import MANN
+from fewshot.learners.model_based.simple_cnaps import SimpleCNAPs
 from fewshot.learners.model_based.snail import SNAIL
 from fewshot.learners.optimization.adml import ADML
 from fewshot.learners.optimization.anil import ANIL, BOIL
@@ -46,6 +48,7 @@ __all__ = [
     "SNAIL",
     "Baseline",
     "BaselinePlusPlus",
+    "CNAPs",
     "FineTune",
     "GaussianProcess",
     "MAMLPlusPlus",
@@ -60,6 +63,7 @@ __all__ = [
     "RelationNetwork",
     "Reptile",
     "SiameseNetwork",
+    "SimpleCNAPs",
     "SimpleShot",
     "TransferLearner",
 ]

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import torch
 from commands import FEW, QUIET, fewshot, fit, results
-from fake_meta_dataset import IMAGES, WORDNET, class_names, counts, fake_meta_dataset, fake_sources
+from fake_meta_dataset import IMAGES, WORDNET, class_names, counts, fake_meta_dataset, fake_sources, few_characters
 from PIL import Image
 
 from fewshot.datamodules import MetaDatasetDataModule
 from fewshot.datasets.meta_dataset import DecodedImages, found_sources, load_source, omniglot_spec
 from fewshot.datasets.meta_dataset_sources import SOURCES, find_images, scaled_box
 from fewshot.datasets.meta_dataset_specs import read_spec, spanned
-from fewshot.datasets.omniglot import HALVES
 from fewshot.errors import FewshotError
 from fewshot.main import main
 
@@ -134,8 +133,7 @@ def test_omniglots_rule_is_the_published_specification(shared_data: Path) -> Non
 def test_fit_and_test_on_all_ten(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(HALVES, "images_background", (6, 36))
-    monkeypatch.setitem(HALVES, "images_evaluation", (1, 6))
+    few_characters(monkeypatch)
     root = fake_meta_dataset(tmp_path / "root")
     run = fit(tmp_path, *MODEL, *SMALL, f"--data.root={root}", "--data.meta_batch_size=4")
     result = results(run)
