@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from commands import fewshot, fit, results
+from fake_meta_dataset import fake_meta_dataset, few_characters
 from fakes import (
     fake_cifar100,
     fake_clinc150,
@@ -18,8 +19,6 @@ from fakes import (
     fake_omniglot,
     fake_tiered_imagenet,
 )
-from fake_meta_dataset import fake_meta_dataset, few_characters
-from fakes import fake_clinc150, fake_image_folder, fake_mnist, fake_omniglot
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 EXPERIMENTS = sorted(path for path in CONFIGS.glob("**/*.yaml") if path.parent.name != "trainer")

@@ -12,8 +12,8 @@ from fewshot.datamodules.functions import (
 from fewshot.datamodules.gaussian_process import GaussianProcessDataModule
 from fewshot.datamodules.glyphs import GlyphsDataModule
 from fewshot.datamodules.image_folder import ImageFolderDataModule
-from fewshot.datamodules.meta_dataset import MetaDatasetDataModule
 from fewshot.datamodules.imagenet import MiniImageNetDataModule, TieredImageNetDataModule
+from fewshot.datamodules.meta_dataset import MetaDatasetDataModule
 from fewshot.datamodules.multi_digit import DoubleMNISTDataModule, TripleMNISTDataModule
 from fewshot.datamodules.multi_source import MultiSourceDataModule
 from fewshot.datamodules.omniglot import OmniglotDataModule
@@ -32,8 +32,8 @@ __all__ = [
     "ImageDataModule",
     "ImageFolderDataModule",
     "MetaDatasetDataModule",
-    "MultiSourceDataModule",
     "MiniImageNetDataModule",
+    "MultiSourceDataModule",
     "OmniglotDataModule",
     "SinusoidAndLineDataModule",
     "SinusoidDataModule",
