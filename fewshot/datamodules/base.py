@@ -237,8 +237,11 @@ class ClassificationDataModule(EpisodicDataModule):
                 raise FewshotError(
                     f"{name} is {list(sizes)}; give the smallest and the largest, in this order, at least {least}"
                 )
-            if sizes is not None and unequal_shots:
-                raise FewshotError(f"unequal_shots does not go with {name}; leave one of them out")
+        fixed = {"train_way": train_way, "val_way": val_way} if ways else {}
+        fixed |= {"train_shot": kwargs.get("train_shot")} if shots else {}
+        fixed |= {"unequal_shots": unequal_shots or None} if ways or shots else {}
+        if given := [name for name, value in fixed.items() if value is not None]:
+            raise FewshotError(f"{given[0]} does not go with {'ways' if ways else 'shots'}; leave one of them out")
         self.ways, self.shots = ways, shots
         if unequal_shots and min(self.shot, self.train_shot) < 2:
             raise FewshotError(

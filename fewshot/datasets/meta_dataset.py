@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from fewshot.broad_sampling import Groups, check_groups, draw_broad_episode
 from fewshot.datasets.base import ClassDataset, LazyInputs
-from fewshot.datasets.decoding import Channels, ImageSource, read_image
+from fewshot.datasets.decoding import Channels, Cropped, Encoded, ImageSource, read_image
 from fewshot.datasets.meta_dataset_sources import SOURCES, ClassImages, find_images, spec_class
 from fewshot.datasets.meta_dataset_specs import Spec, read_spec
 from fewshot.datasets.omniglot import DRAWINGS, HALVES, split_characters
@@ -182,15 +182,19 @@ def _checked(name: str, folder: Path, spec: Spec, found: ClassImages, verify: bo
 
 
 def _fingerprint(images: Mapping[str, ClassImages]) -> str:
-    """A digest of the classes and how many images each has, and of the names of its first and its last."""
+    """A digest of the classes, how many images each has, and which are its first and its last.
+
+    Not of all of them: a million names would be read at every start, and an image of another size is no other image.
+    """
     digest = hashlib.sha256()
     for split, classes in images.items():
         for label, of in classes.items():
-            digest.update(f"{split} {label} {len(of)} {_name(of[0])} {_name(of[len(of) - 1])}\n".encode())
+            digest.update(f"{split} {label} {len(of)} {_named(of[0])} {_named(of[-1])}\n".encode())
     return digest.hexdigest()
 
 
-def _name(image: Any) -> str:
-    if isinstance(image, Path):
-        return image.name
-    return f"{image.path.name} {image.box}" if hasattr(image, "box") else Path(image.name).name
+def _named(image: ImageSource) -> str:
+    """What tells an image from others, wherever its source lies."""
+    if isinstance(image, Cropped):
+        return f"{image.path.name} {image.box}"
+    return Path(str(image.name if isinstance(image, Encoded) else image)).name

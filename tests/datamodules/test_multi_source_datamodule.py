@@ -18,6 +18,7 @@ from fewshot.datamodules import (
 from fewshot.datamodules.multi_source import resized
 from fewshot.datamodules.sources import SourceStream
 from fewshot.errors import FewshotError
+from fewshot.loading import EpisodeLoader
 
 MODEL = ("--model=PrototypicalNetwork", "--model.backbone=Conv4", "--model.backbone.width=4")
 
@@ -43,6 +44,15 @@ def test_sources_take_turns_in_the_test() -> None:
     assert converted[0].support.inputs.dtype == torch.float32
     assert data.task == {"kind": "classification", "way": None}
     assert MultiSourceDataModule({"one": glyphs(), "two": glyphs()}).task["way"] == 5
+
+
+def test_ranks_share_the_episodes() -> None:
+    data = MultiSourceDataModule({"one": glyphs(), "two": glyphs(), "three": glyphs()})
+    found: dict[int, str] = {}
+    for rank in (0, 1):
+        loader = EpisodeLoader(data.stream("test"), 6, 4, rank=rank, world_size=2)
+        found.update(zip(range(rank, 6, 2), (name for batch in loader for name, _ in batch), strict=True))
+    assert [found[number] for number in range(6)] == data.source_of("test", torch.arange(6))
 
 
 def test_an_episode_does_not_depend_on_the_other_sources() -> None:

@@ -141,11 +141,13 @@ def test_from_the_command_line(name: str, tmp_path: Path) -> None:
         ("--data.ways=[1,5]", "ways is .* at least 2"),
         ("--data.ways=[2,5000]", "classes, too few for .*way 5000"),
         ("--data.shots=[1,30]", "too few for .*shot 30"),
+        ("--data.ways=[2,5] --data.train_way=4", "train_way does not go with ways; leave one of them out"),
+        ("--data.shots=[2,5] --data.unequal_shots=true --data.shot=2", "unequal_shots does not go with shots"),
     ],
 )
 def test_bad_ranges(option: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = ("--model=PrototypicalNetwork", "--model.backbone=Conv4", "--data=GlyphsDataModule")
-    assert main(["test", *model, option, *FEW, *QUIET, f"--trainer.default_root_dir={tmp_path}"]) == 2
+    assert main(["test", *model, *option.split(), *FEW, *QUIET, f"--trainer.default_root_dir={tmp_path}"]) == 2
     errors = capsys.readouterr().err
     assert len(errors.splitlines()) == 1
     assert re.search(message, errors)
