@@ -50,7 +50,7 @@ def test_ranks_share_the_episodes() -> None:
     data = MultiSourceDataModule({"one": glyphs(), "two": glyphs(), "three": glyphs()})
     found: dict[int, str] = {}
     for rank in (0, 1):
-        loader = EpisodeLoader(data.stream("test"), 6, 4, rank=rank, world_size=2)
+        loader: EpisodeLoader[Any] = EpisodeLoader(data.stream("test"), 6, 4, rank=rank, world_size=2)
         found.update(zip(range(rank, 6, 2), (name for batch in loader for name, _ in batch), strict=True))
     assert [found[number] for number in range(6)] == data.source_of("test", torch.arange(6))
 

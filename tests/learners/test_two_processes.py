@@ -34,13 +34,15 @@ ARGUMENTS = {
     "Baseline": {"train_classes": 6, "head_epochs": 3},
     "SNAIL": {"shot": 2, "filters": 4, "keys": (4, 4, 4), "values": (4, 4, 4)},
     "CNP": {"width": 8},
+    "R2D2": {},
 }
 
 def data(name):
     sizes = {"meta_batch_size": 4, "train_episodes": 8, "val_episodes": 3, "eval_batch_size": 1, "queries": 3}
     if name == "CNP":
         return SinusoidDataModule(shot=5, **sizes)
-    return Images(way=3, shot=2, batch_size=12, **sizes)
+    ways = (2, 4) if name == "R2D2" else None  # episodes of several sizes
+    return Images(way=3, shot=2, batch_size=12, ways=ways, **sizes)
 
 for name, arguments in ARGUMENTS.items():
     for devices in (2, 1):
@@ -73,7 +75,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-@pytest.mark.parametrize("name", ["PrototypicalNetwork", "RelationNetwork", "Baseline", "SNAIL", "CNP"])
+@pytest.mark.parametrize("name", ["PrototypicalNetwork", "RelationNetwork", "Baseline", "SNAIL", "CNP", "R2D2"])
 def test_two_processes_train_the_same_weights_as_one(name: str, folder: Path) -> None:
     def saved(ranks: int, rank: int) -> Any:
         return torch.load(folder / f"{name}-{ranks}-{rank}.pt", weights_only=False)
