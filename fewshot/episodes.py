@@ -28,6 +28,27 @@ class Examples(NamedTuple):
     targets: Tensor
 
 
+class Marked(NamedTuple):
+    """Query examples with marks by which results are told apart, and which no learner reads; see `marked`.
+
+    Segmentation: the place among the benchmark's classes of each label 1..N, (N,). Videos: the video of each query.
+    """
+
+    inputs: Inputs
+    targets: Tensor
+    marks: Tensor
+
+
+def marked(inputs: Inputs, targets: Tensor, marks: Tensor) -> Examples:
+    """Query examples with marks. Whoever reads `inputs` and `targets` by name takes them for what they stand for."""
+    return cast(Examples, Marked(inputs, targets, marks))
+
+
+def marks_of(query: Examples) -> Tensor | None:
+    """The marks of query examples; None where they have none."""
+    return query.marks if isinstance(query, Marked) else None
+
+
 class Episode(NamedTuple):
     """A support set to learn from and a query set to be judged on."""
 

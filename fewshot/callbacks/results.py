@@ -20,7 +20,7 @@ from fewshot.datamodules.sources import SourcesDataModule
 from fewshot.datasets.files import written_whole
 from fewshot.learners.base import MetaLearner
 from fewshot.loading import Stage
-from fewshot.metrics import Estimate, estimate
+from fewshot.metrics import Estimate, estimate, is_share
 
 LIBRARIES = ("fewshot", "torch", "torchvision", "lightning", "torchmetrics", "numpy")
 

@@ -19,7 +19,7 @@ from fewshot.checkpoints import backbone_weights, check_learner, check_shapes, r
 from fewshot.episodes import Episode, Examples, Inputs, MetaBatch, count, map_tensors, singles, stacked
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import RemembersArguments, build, describe, without_weights
-from fewshot.metrics import EpisodeTable, Estimate, estimate
+from fewshot.metrics import EpisodeTable, Estimate
 from fewshot.tasks import make_task
 
 BatchNormPolicy: TypeAlias = Literal["transductive", "inductive"]
@@ -141,9 +141,9 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         if isinstance(scheduler, LRScheduler) and not isinstance(scheduler, ReduceLROnPlateau):
             scheduler.step()
         self.log("train/loss", torch.cat(losses).mean(), prog_bar=True)
-        for name in metrics[0]:
-            values = torch.cat([chunk[name] for chunk in metrics])
-            self.log(f"train/{name}", values.mean(), prog_bar=name == self.task.monitor[0])
+        columns = {name: torch.cat([chunk[name] for chunk in metrics]) for name in metrics[0]}
+        for name, score in self.task.scores(columns).items():
+            self.log(f"train/{name}", score, prog_bar=name == self.task.monitor[0])
 
     def _gradient_is_finite(self) -> bool:
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
@@ -208,7 +208,7 @@ class MetaLearner(RemembersArguments, L.LightningModule):
             seen = sum(len(numbers) for numbers in table.numbers)
             local = torch.arange(seen, seen + len(outcome.loss), device=self.device)
             numbers = self.trainer.global_rank + self.trainer.world_size * local
-            table.update(numbers, {"loss": outcome.loss, **outcome.metrics})
+            table.update(numbers, {"loss": outcome.loss, **outcome.metrics, **self.task.marks(part.query)})
 
     def _table(self, stage: str) -> EpisodeTable:
         table = self.tables[stage]
@@ -236,7 +236,8 @@ class MetaLearner(RemembersArguments, L.LightningModule):
 
     def _log_estimates(self, stage: str) -> None:
         self.columns[stage] = self._table(stage).columns()
-        self.estimates[stage] = {n: estimate(v) for n, v in self.columns[stage].items() if n != "episode"}
+        values = {name: column for name, column in self.columns[stage].items() if name != "episode"}
+        self.estimates[stage] = self.task.estimates(values)
         main = self.task.monitor[0]
         for name, (mean, ci95) in self.estimates[stage].items():
             # equal on every rank already; sync_dist keeps Lightning from warning that it might not be
