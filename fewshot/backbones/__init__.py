@@ -2,7 +2,9 @@
 
 from fewshot.backbones.base import Backbone
 from fewshot.backbones.bilstm import BiLSTM
+from fewshot.backbones.colours import Colours
 from fewshot.backbones.conv4 import Conv4
+from fewshot.backbones.dilated import DilatedNetwork
 from fewshot.backbones.hugging_face import HuggingFaceEncoder
 from fewshot.backbones.mlp import MLP
 from fewshot.backbones.pixels import Pixels
@@ -20,7 +22,9 @@ __all__ = [
     "Backbone",
     "BagOfWords",
     "BiLSTM",
+    "Colours",
     "Conv4",
+    "DilatedNetwork",
     "HuggingFaceEncoder",
     "Pixels",
     "ResNet12",
