@@ -3,6 +3,7 @@
 from fewshot.learners.base import MetaLearner
 from fewshot.learners.metric.base import MetricLearner
 from fewshot.learners.metric.matching_network import MatchingNetwork
+from fewshot.learners.metric.panet import PANet
 from fewshot.learners.metric.prototypical_network import PrototypicalNetwork
 from fewshot.learners.metric.r2d2 import R2D2
 from fewshot.learners.metric.relation_network import RelationNetwork
@@ -58,6 +59,7 @@ __all__ = [
     "MetricLearner",
     "ModelBasedLearner",
     "OptimizationLearner",
+    "PANet",
     "ProtoMAML",
     "PrototypicalNetwork",
     "RelationNetwork",
