@@ -187,3 +187,50 @@ def fake_language_model(folder: Path) -> Path:
     transformers.BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
     transformers.BertModel(config).save_pretrained(folder)
     return folder
+
+
+def save_pair(image: Path, mask: Path, values: np.ndarray) -> None:
+    """An image whose colours are those of its mask's values, and the mask (H, W) uint8."""
+    for path in (image, mask):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    colours = np.random.default_rng(0).integers(0, 256, (256, 3)).astype(np.uint8)
+    Image.fromarray(colours[values]).save(image)
+    Image.fromarray(values).save(mask)
+
+
+def fake_voc(root: Path, images: int = 2) -> Path:
+    """VOC2012 with SegmentationClassAug, and the published form of PASCAL-5i's lists: a class an image, half of it."""
+    for part, year in (("trn", 2007), ("val", 2008)):
+        names = []
+        for number, value in enumerate(np.repeat(np.arange(1, 21), images)):
+            names.append(name := f"{year}_{number:06d}")
+            values = np.zeros((64, 64), np.uint8)
+            values[:, :32], values[0, 32:] = value, 255
+            save_pair(root / f"JPEGImages/{name}.jpg", root / f"SegmentationClassAug/{name}.png", values)
+        for fold in range(4):
+            path = root / f"lists/{part}/fold{fold}.txt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            chosen = range(5 * fold * images, 5 * (fold + 1) * images)
+            path.write_text("".join(f"{names[i]}__{i // images + 1:02d}\n" for i in chosen))
+    (root / "ImageSets/Segmentation").mkdir(parents=True)
+    (root / "ImageSets/Segmentation/val.txt").write_text("\n".join(names) + "\n")
+    return root
+
+
+def fake_camvid(root: Path, images: int = 2) -> Path:
+    """CamVid's folders; every image has all classes, in stripes."""
+    values = np.repeat(np.arange(12, dtype=np.uint8), 8)[None].repeat(72, 0)
+    for split in ("train", "val", "test"):
+        for i in range(images):
+            save_pair(root / f"{split}/{split}_{i}.png", root / f"{split}annot/{split}_{i}.png", np.roll(values, i, 1))
+    return root
+
+
+def fake_masks(root: Path, images: int = 6) -> Path:
+    """``root/{images,masks}/{train,val,test}``: a class an image, half of it, values 1 to 6."""
+    for split in ("train", "val", "test"):
+        for i in range(6 * images):
+            values = np.zeros((64, 80), np.uint8)
+            values[:, 40:] = i % 6 + 1
+            save_pair(root / f"images/{split}/{i}.jpg", root / f"masks/{split}/{i}.png", values)
+    return root

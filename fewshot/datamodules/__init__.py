@@ -1,6 +1,7 @@
 """Benchmarks, one LightningDataModule each. To add one: write the file, import its class here."""
 
 from fewshot.datamodules.base import ClassificationDataModule, EpisodicDataModule, ImageDataModule
+from fewshot.datamodules.camvid import CamVidDataModule
 from fewshot.datamodules.cifar100 import CIFARFSDataModule, FC100DataModule
 from fewshot.datamodules.clinc150 import CLINC150DataModule
 from fewshot.datamodules.cub import CUBDataModule
@@ -17,11 +18,14 @@ from fewshot.datamodules.meta_dataset import MetaDatasetDataModule
 from fewshot.datamodules.multi_digit import DoubleMNISTDataModule, TripleMNISTDataModule
 from fewshot.datamodules.multi_source import MultiSourceDataModule
 from fewshot.datamodules.omniglot import OmniglotDataModule
+from fewshot.datamodules.pascal5i import Pascal5iDataModule
+from fewshot.datamodules.segmentation import SegmentationDataModule, SegmentationFolderDataModule
 
 __all__ = [
     "CIFARFSDataModule",
     "CLINC150DataModule",
     "CUBDataModule",
+    "CamVidDataModule",
     "ClassificationDataModule",
     "DoubleMNISTDataModule",
     "EpisodicDataModule",
@@ -35,6 +39,9 @@ __all__ = [
     "MiniImageNetDataModule",
     "MultiSourceDataModule",
     "OmniglotDataModule",
+    "Pascal5iDataModule",
+    "SegmentationDataModule",
+    "SegmentationFolderDataModule",
     "SinusoidAndLineDataModule",
     "SinusoidDataModule",
     "TieredImageNetDataModule",

@@ -46,26 +46,39 @@ def read_image(source: ImageSource, image_size: int, channels: Channels) -> NDAr
         flat = Image.fromarray(source).convert("RGB" if channels == 3 else "L")
         return _bytes(flat if flat.size == size else ImageOps.fit(flat, size, Image.Resampling.BILINEAR), channels)
     file, box = source if isinstance(source, Cropped) else (source, None)
+    flat = decoded(file, channels, 2 * image_size if box is None else None)
+    if box is None:
+        return _bytes(ImageOps.fit(flat, size, Image.Resampling.BILINEAR), channels)
+    left, top, right, bottom = box
+    inside = max(left, 0), max(top, 0), min(right, flat.width), min(bottom, flat.height)
+    if inside[0] >= inside[2] or inside[1] >= inside[3]:
+        raise FewshotError(f"{file} cannot be decoded (the box {box} holds none of its pixels); replace or delete it")
+    # `resize` with a box would let the filter look past its edge
+    return _bytes(flat.crop(inside).resize(size, Image.Resampling.BILINEAR), channels)
+
+
+def decoded(file: Path | Encoded, channels: Channels, enough: int | None = None) -> Image.Image:
+    """An image file upright, opaque, of 8 bits, in colour or grey; see `read_image`.
+
+    Args:
+        file: the file, or its content.
+        channels: 3 for RGB, 1 for grey.
+        enough: pixels of a side that are enough: large JPEGs then decode faster at 1/2, 1/4 or 1/8.
+
+    Raises:
+        FewshotError: naming the file that cannot be decoded.
+    """
     try:
         if not (len(file.content) if isinstance(file, Encoded) else file.stat().st_size):
             raise ValueError("it has 0 bytes")
         with Image.open(io.BytesIO(file.content) if isinstance(file, Encoded) else file) as image:
-            if box is None:
-                image.draft(None, (2 * image_size, 2 * image_size))  # large JPEGs decode faster at 1/2, 1/4 or 1/8
-            else:
-                left, top, right, bottom = box
-                box = max(left, 0), max(top, 0), min(right, image.width), min(bottom, image.height)
-                if box[0] >= box[2] or box[1] >= box[3]:
-                    raise ValueError(f"the box {left, top, right, bottom} holds none of its pixels")
+            if enough is not None:
+                image.draft(None, (enough, enough))
             ImageOps.exif_transpose(image, in_place=True)
-            flat = _eight_bits(image).convert("RGB" if channels == 3 else "L")
+            return _eight_bits(image).convert("RGB" if channels == 3 else "L")
     except Exception as error:  # Pillow passes on whatever the format's parser raises
         name = file.name if isinstance(file, Encoded) else file
         raise FewshotError(f"{name} cannot be decoded ({error}); replace or delete it") from error
-    if box is not None:
-        # `resize` with a box would let the filter look past its edge
-        return _bytes(flat.crop(box).resize(size, Image.Resampling.BILINEAR), channels)
-    return _bytes(ImageOps.fit(flat, size, Image.Resampling.BILINEAR), channels)
 
 
 def _bytes(image: Image.Image, channels: Channels) -> NDArray[np.uint8]:
