@@ -13,12 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from fewshot.callbacks.masks import draw_masks
 from fewshot.callbacks.results import run_folder
 from fewshot.datamodules.gaussian_process import GaussianProcessDataModule
 from fewshot.episodes import Episode, MetaBatch, map_tensors, singles
 from fewshot.learners.base import MetaLearner
 from fewshot.learners.optimization.base import OptimizationLearner
-from fewshot.tasks import Classification, GaussianRegression, Regression
+from fewshot.segmentation import at_size
+from fewshot.tasks import Classification, GaussianRegression, Regression, Segmentation
 
 RIGHT, WRONG = "#1a7f37", "#cf222e"
 TRUE, PREDICTED, POINT = "#d0d7de", "#0969da", "#1f2328"
@@ -33,11 +35,12 @@ class EpisodePicture(Callback):
     Images: the support above, queries below in the column of their class, each marked with the class it was given;
     green is right, red is wrong. Functions of one variable: the support points, the true and the predicted values,
     for optimization-based learners before and after adaptation; a band of 2 standard deviations where the learner
-    predicts them, and that of the exact posterior where the benchmark has one. Other inputs have no picture. Validation
+    predicts them, and that of the exact posterior where the benchmark has one. Masks: the support with its masks, then
+    queries with the predicted and the true one. Other inputs have no picture. Validation
     pictures go to TensorBoard, the test's to `episode.png` in the run's folder.
 
     Args:
-        queries: queries drawn of each class.
+        queries: queries drawn of each class; of masks, rows drawn of support and of queries.
         classes: classes drawn at most.
     """
 
@@ -88,6 +91,9 @@ class EpisodePicture(Callback):
         drawn = map_tensors(torch.Tensor.cpu, episode)
         if isinstance(learner.task, Classification) and inputs.dim() == 5:
             return draw_images(drawn, outputs.argmax(-1), self.queries, self.classes)
+        if isinstance(learner.task, Segmentation):
+            predicted = at_size(outputs, drawn.query.targets).argmax(1)
+            return draw_masks(drawn, predicted, self.queries)
         if isinstance(learner.task, Regression) and inputs.shape[2:] == (1,):
             predictions = predictions_by_step(learner, episode, outputs)
             return draw_function(drawn, predictions, bands(trainer, learner, drawn, outputs))
@@ -147,7 +153,7 @@ def draw_images(episode: Episode, predicted: Tensor, queries: int = 5, classes: 
         queries: rows of queries at most.
         classes: columns at most.
     """
-    (support, labels), (images, targets) = episode.support, episode.query
+    (support, labels), images, targets = episode.support, episode.query.inputs, episode.query.targets
     assert isinstance(support, Tensor)
     assert isinstance(images, Tensor)
     way = min(int(labels.max()) + 1, classes)
@@ -194,7 +200,7 @@ def draw_function(episode: Episode, predictions: dict[str, Tensor], spread: dict
         spread: means and standard deviations (Q, 1) by whose they are, drawn as bands of 2 deviations: `predicted` is
             filled, others are outlined.
     """
-    (x_support, y_support), (x_query, y_query) = episode.support, episode.query
+    (x_support, y_support), x_query, y_query = episode.support, episode.query.inputs, episode.query.targets
     assert isinstance(x_support, Tensor)
     assert isinstance(x_query, Tensor)
     order = x_query.flatten().argsort()
