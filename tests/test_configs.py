@@ -10,14 +10,17 @@ import yaml
 from commands import fewshot, fit, results
 from fake_meta_dataset import fake_meta_dataset, few_characters
 from fakes import (
+    fake_camvid,
     fake_cifar100,
     fake_clinc150,
     fake_cub,
     fake_image_folder,
+    fake_masks,
     fake_mini_imagenet,
     fake_mnist,
     fake_omniglot,
     fake_tiered_imagenet,
+    fake_voc,
 )
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -40,6 +43,9 @@ ROOTS: dict[str, Callable[[Path], Path] | None] = {
     "TripleMNISTDataModule": lambda folder: fake_mnist(folder),
     "MetaDatasetDataModule": lambda folder: fake_meta_dataset(folder),
     "MultiSourceDataModule": None,  # of benchmarks that need nothing
+    "CamVidDataModule": lambda folder: fake_camvid(folder),
+    "Pascal5iDataModule": lambda folder: fake_voc(folder, images=6),
+    "SegmentationFolderDataModule": lambda folder: fake_masks(folder),
 }
 """What makes each benchmark's data for `--data.root`; None: nothing is needed."""
 VERIFIED = (
@@ -77,6 +83,7 @@ def small(config: dict[str, object]) -> list[str]:
     text = yaml.safe_dump(config)
     options = ["--data.meta_batch_size=2", "--data.eval_batch_size=5"]
     options += ["--data.image_size=16"] if "image_size" in text else []
+    options += ["--data.num_workers=0"] if "num_workers" in text else []
     options += ["--data.queries=2"] if "way: 20" in text else []
     options += ["--model.compile=false"] if "compile: true" in text else []  # takes minutes
     options += ["--model.backbone.weights=null"] if "weights: DEFAULT" in text else []  # tests fetch nothing
