@@ -16,7 +16,7 @@ class DilatedNetwork(Backbone):
     """DilatedNetwork: a ResNet (from 50 layers on) or VGG whose last stages dilate instead of halving.
 
     The maps have an eighth of the images' size, the weights are the classification network's: pre-trained on ImageNet
-    they are what few-shot segmentation starts from (PANet: ``vgg16``; since then ``resnet50``). As in PANet, the VGG has
+    they are what few-shot segmentation starts from (PANet: ``vgg16``; later ``resnet50``). As in PANet, the VGG has
     no last ReLU, so that features have both signs. Batch normalisation is the network's own. Paper: arXiv:1706.05587.
 
     Args:
