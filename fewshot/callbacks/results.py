@@ -20,7 +20,7 @@ from fewshot.datamodules.sources import SourcesDataModule
 from fewshot.datasets.files import written_whole
 from fewshot.learners.base import MetaLearner
 from fewshot.loading import Stage
-from fewshot.metrics import Estimate, estimate, is_share
+from fewshot.metrics import Estimate, is_share
 
 LIBRARIES = ("fewshot", "torch", "torchvision", "lightning", "torchmetrics", "numpy")
 
@@ -63,7 +63,7 @@ def source_estimates(
     owners = datamodule.source_of(stage, columns["episode"])
     rows = {name: [i for i, owner in enumerate(owners) if owner == name] for name in dict.fromkeys(owners)}
     metrics = {name: values for name, values in columns.items() if name != "episode"}
-    return {name: {m: estimate(values[of]) for m, values in metrics.items()} for name, of in rows.items()}
+    return {name: learner.task.estimates({m: values[of] for m, values in metrics.items()}) for name, of in rows.items()}
 
 
 def _plain(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float | None]]:
@@ -99,7 +99,7 @@ def results_table(result: dict[str, Any]) -> Table:
 
 def _written(name: str, value: Mapping[str, Any]) -> str:
     """An estimate as a mean with its interval; accuracies in per cent."""
-    scale, unit = (100.0, " %") if name.startswith("accuracy") else (1.0, "")
+    scale, unit = (100.0, " %") if is_share(name) else (1.0, "")
     ci95 = "?" if value["ci95"] is None else f"{scale * value['ci95']:.2f}"
     return f"{scale * value['mean']:.2f} ± {ci95}{unit}"
 
