@@ -47,8 +47,13 @@ class Task(ABC):
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Scalars of one episode by name."""
 
-    def marks(self, query: Examples) -> dict[str, Tensor]:
-        """What else a table of results keeps of each episode, (B,) by name, from the queries of a meta-batch."""
+    def marks(self, query: Examples, outputs: Tensor) -> dict[str, Tensor]:
+        """What else a table of results keeps of each episode, (B,) by name.
+
+        Args:
+            query: the queries of a meta-batch, which may be `fewshot.episodes.marked`.
+            outputs: what the learner gave for them, (B, n, ...).
+        """
         return {}
 
     def scores(self, columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -104,6 +109,44 @@ class Classification(Task):
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """The share of queries whose largest logit is the label's."""
         return {"accuracy": (outputs.argmax(-1) == targets).float().mean()}
+
+
+@dataclass(frozen=True)
+class VideoClassification(Classification):
+    """Classification of frames, judged by video: `accuracy_video` is the mean over all videos of all episodes.
+
+    A video's accuracy is that over its frames; `Marked.marks` says which frame is of which video. The interval is
+    1.96 s / sqrt(videos). The table of episodes keeps the number of videos, and the sums of their accuracies and of the
+    squares. `accuracy` beside it is over the frames of an episode, averaged over episodes.
+    """
+
+    kind: ClassVar[str] = "video_classification"
+    monitor: ClassVar[tuple[str, Literal["min", "max"]]] = ("accuracy_video", "max")
+
+    def marks(self, query: Examples, outputs: Tensor) -> dict[str, Tensor]:
+        """``videos``, ``video_sum`` and ``video_squares``; where nothing is marked an episode is one video."""
+        right = (outputs.argmax(-1) == query.targets).float()
+        videos = marks_of(query)
+        if videos is None:
+            videos = torch.zeros_like(query.targets)
+        rows = [
+            torch.stack([one[of == video].mean() for video in of.unique()])
+            for one, of in zip(right, videos, strict=True)
+        ]
+        return {
+            "videos": torch.tensor([float(len(row)) for row in rows]),
+            "video_sum": torch.stack([row.sum() for row in rows]),
+            "video_squares": torch.stack([row.square().sum() for row in rows]),
+        }
+
+    def estimates(self, columns: Mapping[str, Tensor]) -> dict[str, Estimate]:
+        """The means over episodes, and ``accuracy_video`` over videos."""
+        number, total, squares = (columns[name].double().sum() for name in ("videos", "video_sum", "video_squares"))
+        mean = total / number
+        variance = (squares - number * mean.square()).clamp(min=0) / (number - 1)
+        interval = 1.96 * (variance / number).sqrt() if number > 1 else torch.tensor(torch.nan)
+        others = {name: values for name, values in columns.items() if not name.startswith("video")}
+        return {**super().estimates(others), "accuracy_video": Estimate(mean.item(), interval.item())}
 
 
 @dataclass(frozen=True)
@@ -206,7 +249,7 @@ class Segmentation(Task):
         """The pixels of intersections and unions, `fewshot.segmentation.overlaps`."""
         return overlaps(outputs, targets)
 
-    def marks(self, query: Examples) -> dict[str, Tensor]:
+    def marks(self, query: Examples, outputs: Tensor) -> dict[str, Tensor]:
         """``class_1``..``class_N``: which of the benchmark's classes each label stands for.
 
         Where the queries are not `fewshot.episodes.marked`, label n is class n - 1 in all episodes.
@@ -247,7 +290,9 @@ class Segmentation(Task):
         }
 
 
-KINDS: dict[str, type[Task]] = {cls.kind: cls for cls in (Classification, Regression, Segmentation)}
+KINDS: dict[str, type[Task]] = {
+    cls.kind: cls for cls in (Classification, VideoClassification, Regression, Segmentation)
+}
 
 
 def make_task(facts: Mapping[str, Any]) -> Task:

@@ -234,3 +234,26 @@ def fake_masks(root: Path, images: int = 6) -> Path:
             values[:, 40:] = i % 6 + 1
             save_pair(root / f"images/{split}/{i}.jpg", root / f"masks/{split}/{i}.png", values)
     return root
+
+
+def fake_orbit(root: Path, users: int = 2, things: int = 2, clean: int = 3, clutter: int = 1, frames: int = 50) -> Path:
+    """ORBIT's folders with annotations; only what is judged has many frames. A thing has its colour."""
+    rng = np.random.default_rng(0)
+    for split, start in (("train", 0), ("validation", users), ("test", 2 * users)):
+        (root / "annotations" / split).mkdir(parents=True)
+        for user in range(start, start + users):
+            for thing in range(things):
+                colour = rng.integers(0, 200, 3)
+                for kind, videos in (("clean", clean), ("clutter", clutter)):
+                    for video in range(videos):
+                        name = f"P{user:03d}--thing{thing}--{kind}--{video}"
+                        folder = root / split / f"P{user:03d}" / f"thing{thing}" / kind / name
+                        folder.mkdir(parents=True)
+                        notes = {}
+                        for i in range(frames if kind == "clutter" and split != "train" else 4):
+                            file = f"{name}-{i + 1:05d}.jpg"
+                            pixels = (colour + rng.integers(0, 50, (8, 8, 3))).astype(np.uint8)
+                            Image.fromarray(pixels).save(folder / file)
+                            notes[file] = {"object_not_present_issue": False, "object_bounding_box": None}
+                        (root / "annotations" / split / f"{name}.json").write_text(json.dumps(notes))
+    return root

@@ -19,6 +19,7 @@ from fakes import (
     fake_mini_imagenet,
     fake_mnist,
     fake_omniglot,
+    fake_orbit,
     fake_tiered_imagenet,
     fake_voc,
 )
@@ -44,6 +45,7 @@ ROOTS: dict[str, Callable[[Path], Path] | None] = {
     "MetaDatasetDataModule": lambda folder: fake_meta_dataset(folder),
     "MultiSourceDataModule": None,  # of benchmarks that need nothing
     "CamVidDataModule": lambda folder: fake_camvid(folder),
+    "ORBITDataModule": lambda folder: fake_orbit(folder),
     "Pascal5iDataModule": lambda folder: fake_voc(folder, images=6),
     "SegmentationFolderDataModule": lambda folder: fake_masks(folder),
 }

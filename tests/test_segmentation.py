@@ -34,7 +34,7 @@ def table(task: Segmentation, logits: list[Tensor], masks: list[Tensor], marks: 
     rows = [task.metrics(one, mask) for one, mask in zip(logits, masks, strict=True)]
     columns = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
     images = torch.zeros(len(masks), 1)
-    return columns | task.marks(marked(images, torch.stack(masks), marks))
+    return columns | task.marks(marked(images, torch.stack(masks), marks), torch.stack(logits))
 
 
 def written_out(
@@ -159,7 +159,7 @@ def test_intersections_lie_in_unions_and_foreground_and_background_share_the_ima
 
 def test_labels_of_episodes_that_do_not_say_their_classes_stand_for_themselves() -> None:
     task = Segmentation(2)
-    marks = task.marks(Examples(torch.zeros(3, 1), torch.zeros(3, 4, 5, 5)))
+    marks = task.marks(Examples(torch.zeros(3, 1), torch.zeros(3, 4, 5, 5)), torch.zeros(3, 4, 3, 5, 5))
     assert {name: values.tolist() for name, values in marks.items()} == {"class_1": [0, 0, 0], "class_2": [1, 1, 1]}
 
 

@@ -185,6 +185,7 @@ def _show(axis: Axes, image: Tensor, row: int, column: int, colour: str | None =
     """An image (C, H, W) at its place in the grid, framed in `colour`."""
     left, top = column + 0.35, ROW * row + 0.24
     extent = (left, left + SIDE, top + SIDE, top)
+    image = image[-3:] if len(image) > 3 else image  # of a clip, the latest frame
     pixels = image.permute(1, 2, 0).clamp(0, 1).numpy()
     axis.imshow(pixels, cmap="gray", vmin=0, vmax=1, extent=extent, aspect="auto")
     if colour:

@@ -18,6 +18,7 @@ from fewshot.datamodules.meta_dataset import MetaDatasetDataModule
 from fewshot.datamodules.multi_digit import DoubleMNISTDataModule, TripleMNISTDataModule
 from fewshot.datamodules.multi_source import MultiSourceDataModule
 from fewshot.datamodules.omniglot import OmniglotDataModule
+from fewshot.datamodules.orbit import ORBITDataModule
 from fewshot.datamodules.pascal5i import Pascal5iDataModule
 from fewshot.datamodules.segmentation import SegmentationDataModule, SegmentationFolderDataModule
 
@@ -38,6 +39,7 @@ __all__ = [
     "MetaDatasetDataModule",
     "MiniImageNetDataModule",
     "MultiSourceDataModule",
+    "ORBITDataModule",
     "OmniglotDataModule",
     "Pascal5iDataModule",
     "SegmentationDataModule",

@@ -208,7 +208,9 @@ class MetaLearner(RemembersArguments, L.LightningModule):
             seen = sum(len(numbers) for numbers in table.numbers)
             local = torch.arange(seen, seen + len(outcome.loss), device=self.device)
             numbers = self.trainer.global_rank + self.trainer.world_size * local
-            table.update(numbers, {"loss": outcome.loss, **outcome.metrics, **self.task.marks(part.query)})
+            table.update(
+                numbers, {"loss": outcome.loss, **outcome.metrics, **self.task.marks(part.query, outcome.outputs)}
+            )
 
     def _table(self, stage: str) -> EpisodeTable:
         table = self.tables[stage]

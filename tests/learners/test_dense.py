@@ -96,7 +96,9 @@ def test_cavia_scales_feature_maps() -> None:
 def test_the_results_have_a_curve_of_miou() -> None:
     learner, batch = build(), meta_batch()
     outcome = learner.evaluate(batch)
-    found = learner.task.estimates({"loss": outcome.loss, **outcome.metrics, **learner.task.marks(batch.query)})
+    found = learner.task.estimates(
+        {"loss": outcome.loss, **outcome.metrics, **learner.task.marks(batch.query, outcome.outputs)}
+    )
     assert {"miou", "miou_step0", "miou_step2", "fb_iou_step1", "iou_0", "iou_1"} <= found.keys()
     assert found["miou"] == found["miou_step2"]
 
