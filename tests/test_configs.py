@@ -85,6 +85,8 @@ def small(config: dict[str, object]) -> list[str]:
     text = yaml.safe_dump(config)
     options = ["--data.meta_batch_size=2", "--data.eval_batch_size=5"]
     options += ["--data.image_size=16"] if "image_size" in text else []
+    options += ["--model.backbone.model=vgg11"] if "DilatedNetwork" in text else []
+    options += ["--data.query_frames=5"] if "ORBIT" in text else []
     options += ["--data.num_workers=0"] if "num_workers" in text else []
     options += ["--data.queries=2"] if "way: 20" in text else []
     options += ["--model.compile=false"] if "compile: true" in text else []  # takes minutes
