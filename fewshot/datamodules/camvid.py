@@ -19,13 +19,15 @@ class CamVidDataModule(SegmentationFolderDataModule):
 
     The 480x360 version with the folders ``train``, ``trainannot``, ``val``, ``valannot``, ``test`` and ``testannot``,
     whose masks hold 0 (Sky) ... 10 (Bicyclist) and 11 (unlabelled, ignored); ``root`` may hold them in ``CamVid``.
-    Images and classes of the splits are disjoint. Paper: Brostow et al., Pattern Recognition Letters, 2009.
+    Images and classes of the splits are disjoint; every image shows classes of all splits, so that training ignores the
+    pixels of those of val and test. Paper: Brostow et al., Pattern Recognition Letters, 2009.
 
     Args:
         root: the folder.
         image_size: side in pixels that images and masks are resized to.
         min_pixels: of 480x360 from which on an image is one of a class; 500 are 0.3 %.
-        **kwargs: arguments of `SegmentationFolderDataModule`, without `classes`, `images`, `masks` and `ignored`.
+        **kwargs: arguments of `SegmentationFolderDataModule`, without `classes`, `images`,
+            `masks`, `ignored` and `unseen`.
     """
 
     benchmark: ClassVar[str] = "CamVid"
@@ -37,6 +39,7 @@ class CamVidDataModule(SegmentationFolderDataModule):
             images="{split}",
             masks="{split}annot",
             ignored=[UNLABELLED],
+            unseen="ignored",
             image_size=image_size,
             min_pixels=min_pixels,
             **kwargs,

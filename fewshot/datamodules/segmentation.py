@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from fewshot.datamodules.base import EpisodicDataModule, ImageBatches
 from fewshot.datasets.files import data_root
@@ -117,6 +117,8 @@ class SegmentationFolderDataModule(SegmentationDataModule):
         images: the folder of images in `root`; ``{split}`` stands for train, val and test.
         masks: the same for the masks.
         ignored: values of pixels that neither train nor count, besides 255.
+        unseen: what pixels of the classes of val and test are in training: `background`, as in PASCAL-5i, or `ignored`,
+            for scenes where they are in every image, so that training would teach to tell none of them apart.
         **kwargs: arguments of `SegmentationDataModule`.
     """
 
@@ -129,12 +131,16 @@ class SegmentationFolderDataModule(SegmentationDataModule):
         images: str = "images/{split}",
         masks: str = "masks/{split}",
         ignored: list[int] | None = None,
+        unseen: Literal["background", "ignored"] = "background",
         **kwargs: Any,
     ) -> None:
         super().__init__(root=root, **kwargs)
         self.table = check_table(classes)
         self.classes = tuple(name for stage in STAGES for name in self.table[stage])
         self.images, self.masks, self.ignored = images, masks, tuple(ignored or ())
+        if unseen not in ("background", "ignored"):
+            raise FewshotError(f"unseen is {unseen!r}; set it to background or ignored")
+        self.unseen = unseen
 
     @property
     def split_name(self) -> str:
@@ -143,7 +149,8 @@ class SegmentationFolderDataModule(SegmentationDataModule):
 
     def protocol(self) -> dict[str, Any]:
         """The facts that stand beside every result, the classes of each split among them."""
-        return {**super().protocol(), "classes": {stage: list(self.table[stage]) for stage in STAGES}}
+        classes = {stage: list(self.table[stage]) for stage in STAGES}
+        return {**super().protocol(), "unseen": self.unseen, "classes": classes}
 
     def load(self) -> dict[str, SegmentationDataset]:
         """The pairs of the folders, and the classes of each."""
@@ -152,8 +159,13 @@ class SegmentationFolderDataModule(SegmentationDataModule):
             images, masks = (self.root / folder.replace("{split}", stage) for folder in (self.images, self.masks))
             pairs, values = find_pairs(images, masks), self.table[stage]
             members = members_by_pixels(counted_pixels(pairs), values, self.min_pixels)
-            found[stage] = SegmentationDataset(pairs, values, members, self.image_size, self.ignored)
+            ignored = self.ignored + (self._unseen_values() if stage == "train" else ())
+            found[stage] = SegmentationDataset(pairs, values, members, self.image_size, ignored)
         return found
+
+    def _unseen_values(self) -> tuple[int, ...]:
+        """The values of the classes of val and test that training ignores."""
+        return () if self.unseen == "background" else (*self.table["val"].values(), *self.table["test"].values())
 
 
 def check_table(classes: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:

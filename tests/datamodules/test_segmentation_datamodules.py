@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from fakes import fake_camvid, fake_masks, fake_voc
@@ -95,6 +96,20 @@ def test_one_folder_may_serve_all_splits(tmp_path: Path) -> None:
     root = fake_masks(tmp_path)
     module = folder(root, images="images/train", masks="masks/train")
     assert module.datasets["train"].pairs == module.datasets["test"].pairs
+
+
+def test_training_may_ignore_the_classes_of_the_other_splits(tmp_path: Path) -> None:
+    module = CamVidDataModule(str(fake_camvid(tmp_path)), image_size=12)
+    assert module.protocol()["unseen"] == "ignored"
+    values = {stage: set(CLASSES[stage].values()) for stage in STAGES}
+    for stage in STAGES:
+        tasks = module.tasks(stage)
+        found = tasks._labels(np.array([0]))  # of each of the 256 values, in an episode about the first class
+        assert found[tasks.dataset.values[tasks.names[0]]] == 1
+        others = values["val"] | values["test"] if stage == "train" else set()
+        assert set(np.flatnonzero(found == 255).tolist()) == others | {11, 255}
+    with pytest.raises(FewshotError, match="unseen is 'gone'; set it to background or ignored"):
+        folder(tmp_path, unseen="gone")
 
 
 @pytest.mark.parametrize(
