@@ -134,7 +134,7 @@ class VideoClassification(Classification):
             for one, of in zip(right, videos, strict=True)
         ]
         return {
-            "videos": torch.tensor([float(len(row)) for row in rows]),
+            "videos": torch.tensor([float(len(row)) for row in rows], device=right.device),
             "video_sum": torch.stack([row.sum() for row in rows]),
             "video_squares": torch.stack([row.square().sum() for row in rows]),
         }
