@@ -1,6 +1,6 @@
 """Segmentation's arithmetic: logits a pixel, the overlap of predicted and true masks, IoU pooled over episodes.
 
-Shapes: n images, N way (labels 0 for the background, 1..N for the episode's classes), H and W of the masks, h and w of
+Shapes: n or S images, N way (labels 0 for the background, 1..N for the episode's classes), H and W of the masks, h and w of
 the logits, which may be fewer; E episodes of a table.
 """
 
@@ -23,6 +23,19 @@ def at_size(maps: Tensor, targets: Tensor) -> Tensor:
     if maps.shape[-2:] == targets.shape[-2:]:
         return maps
     return F.interpolate(maps, targets.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def cell_weights(masks: Tensor, size: tuple[int, ...]) -> Tensor:
+    """How much each cell of a map has of a mask, (S, h, w), for masks (S, H, W) of 0 and 1.
+
+    To bring maps to the masks' size, bilinearly, and sum them over the masks' pixels (PANet's masked average pooling) is
+    to sum the maps' cells with these weights, exactly, but without maps of that size.
+    """
+    rows, columns = (
+        F.interpolate(torch.eye(cells, dtype=masks.dtype, device=masks.device)[None], pixels, mode="linear")[0]
+        for cells, pixels in zip(size, masks.shape[-2:], strict=True)
+    )
+    return rows @ masks @ columns.T
 
 
 def pixel_loss(logits: Tensor, targets: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from fewshot.backbones import MLP, Colours, Conv4
 from fewshot.episodes import Episode, Examples, stack
 from fewshot.errors import FewshotError
 from fewshot.learners import PANet
-from fewshot.learners.metric.panet import alignment_loss, cell_weights, prototypes, similarity
-from fewshot.segmentation import IGNORED
+from fewshot.learners.metric.panet import alignment_loss, prototypes, similarity
+from fewshot.segmentation import IGNORED, cell_weights
 
 SIZE = 12
 

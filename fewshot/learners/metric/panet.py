@@ -16,7 +16,7 @@ from fewshot.episodes import Episode, Examples, Inputs
 from fewshot.errors import FewshotError
 from fewshot.learners.base import Outcome, evaluation_mode
 from fewshot.learners.embedding import EmbeddingLearner, at_least_float32, full_precision
-from fewshot.segmentation import IGNORED, at_size
+from fewshot.segmentation import IGNORED, at_size, cell_weights
 from fewshot.tasks import Segmentation
 
 
@@ -98,19 +98,6 @@ def prototypes(features: Tensor, masks: Tensor, way: int) -> Tensor:
         means = torch.einsum("schw,shw->sc", features, weights) / pixels.clamp(min=1)[:, None]
         found.append(means.sum(0) / (pixels > 0).sum().clamp(min=1))
     return torch.stack(found)
-
-
-def cell_weights(masks: Tensor, size: tuple[int, ...]) -> Tensor:
-    """How much each cell of a map has of a mask, (S, h, w), for masks (S, H, W) of 0 and 1.
-
-    The paper brings the maps to the masks' size, bilinearly, before it sums over the masks' pixels. That is a sum over
-    the maps' cells with these weights, exactly, without maps of that size.
-    """
-    rows, columns = (
-        F.interpolate(torch.eye(cells, dtype=masks.dtype, device=masks.device)[None], pixels, mode="linear")[0]
-        for cells, pixels in zip(size, masks.shape[-2:], strict=True)
-    )
-    return rows @ masks @ columns.T
 
 
 def similarity(means: Tensor, features: Tensor, scale: float) -> Tensor:
