@@ -1,7 +1,7 @@
 """Segmentation's arithmetic: logits a pixel, the overlap of predicted and true masks, IoU pooled over episodes.
 
-Shapes: n or S images, N way (labels 0 for the background, 1..N for the episode's classes), H and W of the masks, h and w of
-the logits, which may be fewer; E episodes of a table.
+Shapes: n or S images, N way (labels 0 for the background, 1..N for the episode's classes), H and W of the masks, h and
+w of the maps, which may be fewer; E episodes of a table.
 """
 
 from collections.abc import Mapping
@@ -28,8 +28,8 @@ def at_size(maps: Tensor, targets: Tensor) -> Tensor:
 def cell_weights(masks: Tensor, size: tuple[int, ...]) -> Tensor:
     """How much each cell of a map has of a mask, (S, h, w), for masks (S, H, W) of 0 and 1.
 
-    To bring maps to the masks' size, bilinearly, and sum them over the masks' pixels (PANet's masked average pooling) is
-    to sum the maps' cells with these weights, exactly, but without maps of that size.
+    To bring maps to the masks' size, bilinearly, and sum them over the masks' pixels (PANet's masked average pooling)
+    is to sum the maps' cells with these weights, exactly, but without maps of that size.
     """
     rows, columns = (
         F.interpolate(torch.eye(cells, dtype=masks.dtype, device=masks.device)[None], pixels, mode="linear")[0]
