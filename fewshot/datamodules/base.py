@@ -339,11 +339,34 @@ class ClassificationDataModule(EpisodicDataModule):
         return self.val_way if stage == "val" else self.way, self.shot, self.queries
 
 
-class ImageBatches(L.LightningDataModule):
+class FloatImages(L.LightningDataModule):
     """Images are stored as uint8 and converted to float in [0, 1] once a meta-batch, on the device.
 
-    Facts for backbones: `in_channels`, `image_size`, `in_features`. Training images are augmented on the device too:
-    what is drawn for an episode is a function of the seed and its number, whatever the ranks and the interruptions.
+    Facts for backbones: `in_channels`, `image_size`, `in_features`.
+    """
+
+    in_channels: int
+    image_size: int
+
+    @property
+    def in_features(self) -> int:
+        """Values of an image, for backbones that flatten it."""
+        return self.in_channels * self.image_size**2
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Convert the images (uint8) of a meta-batch, or of plain examples, to float in [0, 1]."""
+        return self._precise(map_examples(lambda part: part._replace(inputs=as_float(part.inputs)), batch))
+
+    def _precise(self, batch: Batch) -> Batch:
+        """The batch in the Trainer's precision: it has been converted to it before, but what was uint8 then."""
+        converted: Batch = self.trainer.precision_plugin.convert_input(batch) if self.trainer else batch
+        return converted
+
+
+class ImageBatches(FloatImages):
+    """Images that are augmented in training and normalised, on the device.
+
+    What is drawn for an episode is a function of the seed and its number, whatever the ranks and the interruptions.
 
     Args:
         augment: random changes of training images, such as ``{padding: 4, flip: true}``; None: none.
@@ -352,8 +375,6 @@ class ImageBatches(L.LightningDataModule):
         **kwargs: arguments of `ClassificationDataModule`.
     """
 
-    in_channels: int
-    image_size: int
     mean: ClassVar[tuple[float, ...] | None] = None
     """Of the training images in [0, 1], for each channel."""
     std: ClassVar[tuple[float, ...] | None] = None
@@ -371,11 +392,6 @@ class ImageBatches(L.LightningDataModule):
         self.augment, self.normalize = augment, normalize
         self.augment_query = augment if augment_query is None else augment_query
 
-    @property
-    def in_features(self) -> int:
-        """Values of an image, for backbones that flatten it."""
-        return self.in_channels * self.image_size**2
-
     def protocol(self) -> dict[str, Any]:
         """The facts that stand beside every result; what was done to the images among them."""
         augmented = {name: vars(how) for name in ("augment", "augment_query") if (how := getattr(self, name))}
@@ -389,9 +405,7 @@ class ImageBatches(L.LightningDataModule):
         if self.normalize:
             mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
             batch = map_examples(lambda part: part._replace(inputs=_normalized(part.inputs, mean, std)), batch)
-        # The Trainer has converted the batch to its precision before this; what was uint8 then has yet to be.
-        converted: Batch = self.trainer.precision_plugin.convert_input(batch) if self.trainer else batch
-        return converted
+        return self._precise(batch)
 
     def _augmented(self, batch: Batch, numbers: Sequence[int]) -> Batch:
         """Augment the float images of these episodes, or of these plain examples."""

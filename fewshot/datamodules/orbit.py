@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from fewshot.datamodules.base import ImageBatches
+from fewshot.datamodules.base import FloatImages
 from fewshot.datamodules.sources import SourcesDataModule
 from fewshot.datasets.files import data_root
 from fewshot.datasets.orbit import Mode, Thing, UserTasks, load_orbit
@@ -16,7 +16,7 @@ QUERY_VIDEOS = {"train": 4, "val": None, "test": None}
 """Videos of an object at most, as in the benchmark's own code (in training, for tasks of six objects and more)."""
 
 
-class ORBITDataModule(SourcesDataModule, ImageBatches):
+class ORBITDataModule(SourcesDataModule, FloatImages):
     """ORBIT: a user's own things on the user's own videos; a task is a user, the way the user's number of things.
 
     CLU-VE learns from clean videos (a thing on a plain surface) and is judged on clutter ones, CLE-VE on other clean
@@ -144,7 +144,7 @@ class ORBITDataModule(SourcesDataModule, ImageBatches):
 
     def converted(self, source: str, episode: Episode) -> Episode:
         """A user's task with frames as float in [0, 1]."""
-        return ImageBatches.on_after_batch_transfer(self, episode, 0)
+        return FloatImages.on_after_batch_transfer(self, episode, 0)
 
     def _loader(self, stage: Stage, meta_batch_size: int, repeat: bool = False) -> EpisodeLoader[Any]:
         learner = self.trainer.lightning_module if self.trainer else None

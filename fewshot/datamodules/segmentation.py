@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from fewshot.datamodules.base import EpisodicDataModule, ImageBatches
+from fewshot.datamodules.base import EpisodicDataModule, FloatImages
 from fewshot.datasets.files import data_root
 from fewshot.datasets.segmentation import (
     SegmentationDataset,
@@ -18,7 +18,7 @@ from fewshot.errors import FewshotError
 from fewshot.loading import STAGES, Stage
 
 
-class SegmentationDataModule(ImageBatches, EpisodicDataModule):
+class SegmentationDataModule(FloatImages, EpisodicDataModule):
     """A benchmark of N-way K-shot segmentation: some of a split's classes against the background.
 
     Args:
