@@ -14,6 +14,7 @@ from fewshot.backbones import (
     Conv4,
     HuggingFaceEncoder,
     Pixels,
+    RelationCNN,
     ResNet12,
     TextCNN,
     TextTransformer,
@@ -23,6 +24,7 @@ from fewshot.backbones import (
 )
 from fewshot.datamodules import (
     CLINC150DataModule,
+    FewRelDataModule,
     GaussianProcessDataModule,
     GlyphsDataModule,
     HarmonicDataModule,
@@ -30,6 +32,7 @@ from fewshot.datamodules import (
     OmniglotDataModule,
     SinusoidAndLineDataModule,
     SinusoidDataModule,
+    SNIPSDataModule,
 )
 from fewshot.episodes import Episode, Examples
 from fewshot.errors import FewshotError
@@ -91,6 +94,7 @@ __all__ = [
     "Conv4",
     "Episode",
     "Examples",
+    "FewRelDataModule",
     "FewshotError",
     "FineTune",
     "GaussianProcess",
@@ -107,9 +111,11 @@ __all__ = [
     "Pixels",
     "ProtoMAML",
     "PrototypicalNetwork",
+    "RelationCNN",
     "RelationNetwork",
     "Reptile",
     "ResNet12",
+    "SNIPSDataModule",
     "SiameseNetwork",
     "SimpleShot",
     "SinusoidAndLineDataModule",

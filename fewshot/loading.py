@@ -10,13 +10,14 @@ from typing import Any, Generic, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import TypeVar
 
 from fewshot.datasets.base import ClassDataset
 from fewshot.episodes import Episode, Examples, Inputs, stack
 from fewshot.errors import FewshotError
-from fewshot.sampling import draw_episode, draw_unequal_episode
+from fewshot.sampling import draw_classes, draw_episode, draw_episode_of, draw_outsiders, draw_unequal_episode
 
 Stage: TypeAlias = Literal["train", "val", "test"]
 STAGES: tuple[Stage, ...] = ("train", "val", "test")
@@ -83,6 +84,73 @@ class ClassTasks:
     def _examples(self, rows: np.ndarray, repeats: int) -> Examples:
         labels = self.labels.repeat_interleave(repeats).expand(len(rows), -1)
         return Examples(gather(self.dataset.inputs, torch.from_numpy(rows)), labels)
+
+
+class NotaTasks(ClassTasks):
+    """N-way K-shot tasks with queries of other classes, to be recognised as none of the above: label N.
+
+    The support and the other queries are those of `ClassTasks`; the queries of other classes stand behind them.
+
+    Args:
+        dataset: the split's examples by class.
+        way: N. shot: K. queries: Q a class.
+        none_queries: queries of other classes.
+    """
+
+    def __init__(self, dataset: ClassDataset, way: int, shot: int, queries: int, none_queries: int) -> None:
+        super().__init__(dataset, way, shot, queries)
+        self.none_queries = none_queries
+        self.query_labels = torch.cat([self.labels.repeat_interleave(queries), torch.full((none_queries,), way)])
+
+    def draw_many(self, rngs: Sequence[np.random.Generator]) -> Episode:
+        """A meta-batch with one gather for the support and one for the query."""
+        support, query = [], []
+        for rng in rngs:
+            classes = draw_classes(rng, len(self.counts), self.way)
+            ours, asked = draw_episode_of(classes, rng, self.starts, self.counts, self.shot, self.queries)
+            others = draw_outsiders(rng, self.starts, self.counts, classes, self.none_queries)
+            support.append(ours.ravel())
+            query.append(np.concatenate([asked.ravel(), others]))
+        inputs = gather(self.dataset.inputs, torch.from_numpy(np.stack(query)))
+        labels = self.query_labels.expand(len(rngs), -1)
+        return Episode(self._examples(np.stack(support), self.shot), Examples(inputs, labels))
+
+
+class FixedTask(Stacked):
+    """The one task whose support is all of a dataset and whose queries are all of another with the same classes.
+
+    Args:
+        support: K examples of each of the N classes.
+        query: the queries.
+        none: queries of no class among them: label N.
+    """
+
+    def __init__(self, support: ClassDataset, query: ClassDataset, none: ClassDataset | None = None) -> None:
+        self.episode = Episode(_labelled(support), _labelled(query))
+        if none is not None:
+            targets = torch.full((int(none.counts.sum()),), len(support.classes))
+            self.episode = self.episode._replace(query=_appended(self.episode.query, Examples(none.inputs, targets)))
+
+    def draw(self, rng: np.random.Generator) -> Episode:
+        """The episode; nothing is drawn."""
+        return self.episode
+
+
+def _labelled(dataset: ClassDataset) -> Examples:
+    return Examples(dataset.inputs, torch.from_numpy(np.repeat(np.arange(len(dataset.counts)), dataset.counts)))
+
+
+def _appended(one: Examples, two: Examples) -> Examples:
+    """The examples of both; shorter rows of inputs are padded with 0."""
+    assert isinstance(one.inputs, dict)
+    assert isinstance(two.inputs, dict)
+    inputs: dict[str, torch.Tensor] = {}
+    for name, first in one.inputs.items():
+        second = two.inputs[name]
+        size = max(first.shape[1], second.shape[1]) if first.dim() > 1 else 0
+        both = [F.pad(part, (0, size - part.shape[1])) if size else part for part in (first, second)]
+        inputs[name] = torch.cat(both)
+    return Examples(inputs, torch.cat([one.targets, two.targets]))
 
 
 def gather(inputs: Inputs, rows: torch.Tensor) -> Inputs:

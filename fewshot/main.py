@@ -40,6 +40,8 @@ LINKS = {
     "vocab_size": "model.init_args.backbone.init_args.vocab_size",
     "tokenizer": "model.init_args.backbone.init_args.tokenizer",
     "document_frequencies": "model.init_args.backbone.init_args.document_frequencies",
+    "vectors": "model.init_args.backbone.init_args.vectors",
+    "vocabulary": "model.init_args.backbone.init_args.vocabulary",
     "documents": "model.init_args.backbone.init_args.documents",
     "shot": "model.init_args.shot",
     "length_scale": "model.init_args.length_scale",

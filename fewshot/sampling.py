@@ -80,9 +80,32 @@ def draw_episode(
     Returns:
         Rows of the support (N, K) and of the query (N, Q); line n of each belongs to the class with label n.
     """
-    classes = draw_classes(rng, len(counts), way)
+    return draw_episode_of(draw_classes(rng, len(counts), way), rng, starts, counts, shot, queries)
+
+
+def draw_episode_of(
+    classes: Index, rng: np.random.Generator, starts: Index, counts: Index, shot: int, queries: int
+) -> tuple[Index, Index]:
+    """Rows of the support (N, K) and of the query (N, Q) of an episode of these `classes` (N,)."""
     rows = starts[classes, None] + draw_examples(rng, counts[classes], shot + queries)
     return rows[:, :shot], rows[:, shot:]
+
+
+def draw_outsiders(rng: np.random.Generator, starts: Index, counts: Index, classes: Index, number: int) -> Index:
+    """Different rows (`number`,) of classes that are none of an episode's; each such class is equally likely.
+
+    Args:
+        rng: the episode's generator.
+        starts: first row of each class, shape (classes,).
+        counts: rows of each class, shape (classes,), all >= `number`.
+        classes: the episode's, shape (N,).
+        number: how many.
+    """
+    others = np.delete(np.arange(len(counts)), classes)
+    drawn, times = np.unique(rng.choice(others, number), return_counts=True)
+    return np.concatenate(
+        [starts[c] + rng.choice(counts[c], n, replace=False) for c, n in zip(drawn, times, strict=True)]
+    )
 
 
 def draw_shots(rng: np.random.Generator, total: int, limits: Index) -> Index:

@@ -44,6 +44,7 @@ class Classification(Task):
     Args:
         way: classes of an episode at validation and test.
         train_way: classes of a training episode; None means `way`.
+        nota: some queries are of none of the N classes: their label is N, and the logits are (n, N + 1).
     """
 
     kind: ClassVar[str] = "classification"
@@ -51,6 +52,7 @@ class Classification(Task):
 
     way: int
     train_way: int | None = None
+    nota: bool = False
 
     def __post_init__(self) -> None:
         for name, value in (("way", self.way), ("train_way", self.train_way)):
@@ -59,16 +61,27 @@ class Classification(Task):
 
     @property
     def output_size(self) -> int:
-        """N logits, for learners whose head has a fixed way."""
-        return self.way
+        """N logits, or with none of the above N + 1, for learners whose head has a fixed way."""
+        return self.way + self.nota
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy."""
         return F.cross_entropy(outputs, targets)
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """The share of queries whose largest logit is the label's."""
-        return {"accuracy": (outputs.argmax(-1) == targets).float().mean()}
+        """The share of queries whose largest logit is the label's; with none of the above also by its two parts.
+
+        `accuracy_in_scope`: of the queries of the N classes; `recall_none`: of the others, the share that is found.
+        """
+        right = (outputs.argmax(-1) == targets).float()
+        if not self.nota:
+            return {"accuracy": right.mean()}
+        none = (targets == outputs.shape[-1] - 1).float()
+        return {
+            "accuracy": right.mean(),
+            "accuracy_in_scope": (right * (1 - none)).sum() / (1 - none).sum(),
+            "recall_none": (right * none).sum() / none.sum(),
+        }
 
 
 @dataclass(frozen=True)

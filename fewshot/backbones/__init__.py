@@ -6,6 +6,7 @@ from fewshot.backbones.conv4 import Conv4
 from fewshot.backbones.hugging_face import HuggingFaceEncoder
 from fewshot.backbones.mlp import MLP
 from fewshot.backbones.pixels import Pixels
+from fewshot.backbones.relation_cnn import RelationCNN
 from fewshot.backbones.resnet12 import ResNet12
 from fewshot.backbones.text import BagOfWords, TextCNN
 from fewshot.backbones.text_transformer import TextTransformer
@@ -23,6 +24,7 @@ __all__ = [
     "Conv4",
     "HuggingFaceEncoder",
     "Pixels",
+    "RelationCNN",
     "ResNet12",
     "TextCNN",
     "TextTransformer",

@@ -63,17 +63,6 @@ def flattened(inputs: Inputs, in_features: int, network: str) -> Tensor:
     return inputs.flatten(1)
 
 
-def check_at_least(least: int, **values: int) -> None:
-    """Check that each value is `least` or more.
-
-    Raises:
-        FewshotError: one is not; it is named.
-    """
-    for name, value in values.items():
-        if value < least:
-            raise FewshotError(f"{name} is {value}; it must be at least {least}")
-
-
 def check_dropout(rate: float) -> None:
     """Check that `rate` is a share below 1.
 

@@ -38,6 +38,7 @@ def results(trainer: L.Trainer, learner: MetaLearner) -> dict[str, Any]:
         "backbone": type(learner.backbone).__name__,
         "episodes": len(learner.columns["test"]["episode"]),
         "batchnorm": learner.batchnorm,
+        **learner.facts(),
         "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else learner.weights_file,
         "global_step": _trained_steps(trainer, learner),
         "precision": str(trainer.precision),
@@ -65,7 +66,7 @@ def results_table(result: dict[str, Any]) -> Table:
     table.add_column("metric")
     table.add_column("mean ± 95 % CI", justify="right")
     for name, estimate in result["metrics"].items():
-        percent = name.startswith("accuracy")
+        percent = name.startswith(("accuracy", "recall"))
         scale, unit = (100.0, " %") if percent else (1.0, "")
         ci95 = "?" if estimate["ci95"] is None else f"{scale * estimate['ci95']:.2f}"
         table.add_row(name, f"{scale * estimate['mean']:.2f} ± {ci95}{unit}")

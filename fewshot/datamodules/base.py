@@ -152,6 +152,10 @@ class EpisodicDataModule(L.LightningDataModule):
         """The validation episodes."""
         return self._loader("val", self.eval_batch_size * self._ranks()[1])
 
+    def every_val_episode(self) -> EpisodeLoader:
+        """All validation episodes on every rank, for what has to be chosen alike on all of them."""
+        return EpisodeLoader(self.stream("val"), self.episodes["val"], self.eval_batch_size)
+
     def test_dataloader(self) -> EpisodeLoader:
         """The test episodes."""
         return self._loader("test", self.eval_batch_size * self._ranks()[1])
@@ -243,19 +247,28 @@ class ClassificationDataModule(EpisodicDataModule):
         if self._datasets is None:
             datasets = self.load()
             for stage in STAGES:
-                train = stage == "train"
-                shot = self.train_shot if train else self.shot
-                queries = self.train_queries if train else self.queries
-                way = self.train_way if train else self.way
-                split = datasets[stage]
-                check_split(stage, split.classes, split.counts, way, shot, queries, "train_" if train else "")
-                if self.unequal_shots and (fewest := int(split.counts.min())) <= shot + queries:
-                    raise FewshotError(
-                        f"unequal_shots has nothing to give in the {stage} split: a class of {fewest} examples has"
-                        f" {queries} queries and {shot} shots; lower queries or shot"
-                    )
+                self.check(stage, datasets[stage])
             self._datasets = datasets
         return self._datasets
+
+    def check(self, stage: Stage, split: ClassDataset) -> None:
+        """Check the stage's classes against the episodes asked for.
+
+        Raises:
+            FewshotError: they cannot be drawn.
+        """
+        way, shot, queries = self.sizes(stage)
+        check_split(stage, split.classes, split.counts, way, shot, queries, "train_" if stage == "train" else "")
+        if self.unequal_shots and (fewest := int(split.counts.min())) <= shot + queries:
+            raise FewshotError(
+                f"unequal_shots has nothing to give in the {stage} split: a class of {fewest} examples has"
+                f" {queries} queries and {shot} shots; lower queries or shot"
+            )
+
+    def sizes(self, stage: Stage) -> tuple[int, int, int]:
+        """Way, shot and queries of the stage's episodes."""
+        train = stage == "train"
+        return (self.train_way, self.train_shot, self.train_queries) if train else (self.way, self.shot, self.queries)
 
     @property
     def train_classes(self) -> int:
@@ -284,13 +297,9 @@ class ClassificationDataModule(EpisodicDataModule):
         """Read the data on every rank."""
         _ = self.datasets
 
-    def tasks(self, stage: Stage) -> ClassTasks:
+    def tasks(self, stage: Stage) -> TaskDistribution:
         """N-way K-shot tasks over the stage's classes."""
-        if stage == "train":
-            sizes = self.train_way, self.train_shot, self.train_queries
-        else:
-            sizes = self.way, self.shot, self.queries
-        return ClassTasks(self.datasets[stage], *sizes, self.unequal_shots)
+        return ClassTasks(self.datasets[stage], *self.sizes(stage), self.unequal_shots)
 
 
 class ImageDataModule(ClassificationDataModule):

@@ -20,7 +20,7 @@ from fewshot.episodes import Episode, Examples, Inputs, count, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import RemembersArguments, build, describe, without_weights
 from fewshot.metrics import EpisodeTable, Estimate, estimate
-from fewshot.tasks import make_task
+from fewshot.tasks import Classification, make_task
 
 BatchNormPolicy: TypeAlias = Literal["transductive", "inductive"]
 
@@ -54,6 +54,8 @@ class MetaLearner(RemembersArguments, L.LightningModule):
 
     trains_on: ClassVar[Literal["episodes", "examples"]] = "episodes"
     """What a training batch is: a meta-batch, or plain `Examples` of the training classes; benchmarks read it."""
+    judges_nota: ClassVar[bool] = False
+    """Whether it can say of a query that it is of none of the episode's classes."""
 
     def __init__(
         self,
@@ -68,6 +70,11 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.task = make_task(task)
+        if not self.judges_nota and isinstance(self.task, Classification) and self.task.nota:
+            raise FewshotError(
+                f"{type(self).__name__} cannot say that a query is of none of the classes, which the benchmark asks;"
+                " set nota_rate to 0 (out_of_scope to false), or choose a learner such as PrototypicalNetwork"
+            )
         self.backbone: nn.Module = build(backbone, nn.Module, "backbone")
         if not isinstance(getattr(self.backbone, "out_features", None), int):
             raise FewshotError(
@@ -84,6 +91,10 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         self.loaded_step = 0  # the meta-steps of the checkpoint whose weights these are
         self.columns: dict[str, dict[str, Tensor]] = {}
         self.estimates: dict[str, dict[str, Estimate]] = {}
+
+    def facts(self) -> dict[str, Any]:
+        """The learner's facts that stand beside its results."""
+        return {}
 
     # ------------------------------------------------------------------ the two verbs
 

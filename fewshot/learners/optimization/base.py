@@ -78,6 +78,7 @@ class OptimizationLearner(MetaLearner):
 
     network: Network
     fixed_way = True
+    judges_nota = True
     """Whether one head serves all episodes, so that training and test must have the same way."""
 
     def __init__(

@@ -48,6 +48,7 @@ class ProtoMAML(OptimizationLearner):
 
     settles = ("head",)
     fixed_way = False
+    judges_nota = False  # no class, no prototype
 
     def __init__(
         self, backbone: Backbone | nn.Module, inner_lr: float = 0.01, first_order: bool = False, **kwargs: Any
