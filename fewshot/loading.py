@@ -126,31 +126,31 @@ class FixedTask(Stacked):
     """
 
     def __init__(self, support: ClassDataset, query: ClassDataset, none: ClassDataset | None = None) -> None:
-        self.episode = Episode(_labelled(support), _labelled(query))
+        parts = [support, query] if none is None else [support, query, none]
+        given, asked, *others = _equally_wide([part.inputs for part in parts])
+        labels, targets = (torch.from_numpy(np.repeat(np.arange(len(p.counts)), p.counts)) for p in (support, query))
         if none is not None:
-            targets = torch.full((int(none.counts.sum()),), len(support.classes))
-            self.episode = self.episode._replace(query=_appended(self.episode.query, Examples(none.inputs, targets)))
+            asked = {name: torch.cat([values, others[0][name]]) for name, values in asked.items()}
+            targets = torch.cat([targets, torch.full((int(none.counts.sum()),), len(support.classes))])
+        self.episode = Episode(Examples(given, labels), Examples(asked, targets))
 
     def draw(self, rng: np.random.Generator) -> Episode:
         """The episode; nothing is drawn."""
         return self.episode
 
 
-def _labelled(dataset: ClassDataset) -> Examples:
-    return Examples(dataset.inputs, torch.from_numpy(np.repeat(np.arange(len(dataset.counts)), dataset.counts)))
-
-
-def _appended(one: Examples, two: Examples) -> Examples:
-    """The examples of both; shorter rows of inputs are padded with 0."""
-    assert isinstance(one.inputs, dict)
-    assert isinstance(two.inputs, dict)
-    inputs: dict[str, torch.Tensor] = {}
-    for name, first in one.inputs.items():
-        second = two.inputs[name]
-        size = max(first.shape[1], second.shape[1]) if first.dim() > 1 else 0
-        both = [F.pad(part, (0, size - part.shape[1])) if size else part for part in (first, second)]
-        inputs[name] = torch.cat(both)
-    return Examples(inputs, torch.cat([one.targets, two.targets]))
+def _equally_wide(parts: Sequence[Inputs]) -> list[dict[str, torch.Tensor]]:
+    """Texts' inputs of several datasets, the rows of each tensor padded with 0 to the widest of them."""
+    dicts = [part for part in parts if isinstance(part, dict)]
+    assert len(dicts) == len(parts)
+    widest = {name: max(part[name].shape[-1] for part in dicts) for name in dicts[0]}
+    return [
+        {
+            name: F.pad(values, (0, widest[name] - values.shape[-1])) if values.dim() > 1 else values
+            for name, values in part.items()
+        }
+        for part in dicts
+    ]
 
 
 def gather(inputs: Inputs, rows: torch.Tensor) -> Inputs:

@@ -30,6 +30,7 @@ from fewshot.errors import FewshotError
 from fewshot.hyperparameters import without_weights
 from fewshot.learners import MetaLearner
 from fewshot.messages import check_configs, one_line
+from fewshot.summary import print_summary
 
 LINKS = {
     "task": "model.init_args.task",
@@ -174,10 +175,15 @@ def run(args: list[str] | None = None) -> FewshotCLI | None:
     """Run the command line `args` (None: the process's own); errors are raised.
 
     Returns:
-        The learner, the benchmark and the trainer that have run (`model`, `datamodule`, `trainer`); None for ``list``.
+        The learner, the benchmark and the trainer that have run (`model`, `datamodule`, `trainer`); None for ``list``
+        and ``summary``.
     """
-    if (sys.argv[1:] if args is None else args)[:1] == ["list"]:
+    given = sys.argv[1:] if args is None else args
+    if given[:1] == ["list"]:
         print_catalogue()
+        return None
+    if given[:1] == ["summary"]:
+        print_summary(given[1:])
         return None
     for message in NOT_THE_USERS:
         warnings.filterwarnings("ignore", message=message)
@@ -196,7 +202,8 @@ def run(args: list[str] | None = None) -> FewshotCLI | None:
             "exit_on_error": False,
             "prog": "fewshot",
             "description": f"fewshot {fewshot.__version__}."
-            " `fewshot list` prints every benchmark, learner and backbone.",
+            " `fewshot list` prints every benchmark, learner and backbone, `fewshot summary RUN RUN ...` the mean"
+            " and the deviation over runs.",
         },
         auto_configure_optimizers=False,  # the learner's own arguments `optimizer` and `lr_scheduler` do that
         load_from_checkpoint_support=False,  # a learner holds its arguments as plain values itself
