@@ -9,6 +9,7 @@ from PIL import Image
 
 from fewshot.datasets.files import cached_arrays
 from fewshot.datasets.omniglot import CACHE_FILE
+from fewshot.datasets.snips import INTENTS as SNIPS_INTENTS
 from fewshot.extras import require
 
 
@@ -43,8 +44,47 @@ def fake_clinc150(root: Path) -> Path:
         for part, words in (("train", string.ascii_lowercase[:16]), ("val", "xy"), ("test", "zw"))
     }
     root.mkdir(parents=True, exist_ok=True)
-    (root / "data_full.json").write_text(json.dumps(parts | {"oos_train": [["nothing of this", "oos"]]}))
+    (root / "data_full.json").write_text(
+        json.dumps(parts | {f"oos_{part}": [["nothing of this", "oos"]] for part in ("train", "val", "test")})
+    )
     (root / "domains.json").write_text(json.dumps({f"domain_{d}": intents[d::10] for d in range(10)}))
+    return root
+
+
+def fake_snips(root: Path) -> Path:
+    """SNIPS's files: 120 utterances of each intent for training and 3 for validation; one file is Latin-1."""
+    for intent in SNIPS_INTENTS:
+        folder = root / "2017-06-custom-intent-engines" / intent
+        folder.mkdir(parents=True)
+        for name, texts in (
+            (f"train_{intent}_full", [f"caf\xe9 {intent} number {i}" for i in range(120)]),
+            (f"validate_{intent}", [f"please {intent} {word}" for word in "abc"]),
+        ):
+            items = [{"data": [{"text": text[:4]}, {"text": text[4:], "entity": "it"}]} for text in texts]
+            encoding = "latin-1" if intent == "PlayMusic" else "utf-8"
+            (folder / f"{name}.json").write_text(json.dumps({intent: items}, ensure_ascii=False), encoding)
+    return root
+
+
+def fake_fewrel(root: Path, relations: int = 24, test_relations: int = 8, instances: int = 12) -> Path:
+    """FewRel's ``train_wiki_subset.json`` and ``val_wiki.json``: relations with a word of their own."""
+    root.mkdir(parents=True, exist_ok=True)
+    for file, names in (
+        ("train_wiki_subset", [f"P{i}" for i in range(relations)]),
+        ("val_wiki", [f"P{i}" for i in range(relations, relations + test_relations)]),
+    ):
+        content = {
+            name: [
+                {
+                    "tokens": [f"head{name}x{i}", "is", f"verb{name}", "of", "the", f"tail{name}x{i}", "."],
+                    "h": [f"head{name}x{i}", f"Q{name}h{i}", [[0]]],
+                    "t": [f"tail{name}x{i}", f"Q{name}t{i}", [[4, 5]]],
+                }
+                for i in range(instances)
+            ]
+            for name in names
+        }
+        (root / f"{file}.json").write_text(json.dumps(content))
     return root
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 from commands import fewshot, fit, results
-from fakes import fake_clinc150, fake_image_folder, fake_omniglot
+from fakes import fake_clinc150, fake_fewrel, fake_image_folder, fake_omniglot, fake_snips
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 EXPERIMENTS = sorted(path for path in CONFIGS.glob("**/*.yaml") if path.parent.name != "trainer")
@@ -21,6 +21,8 @@ ROOTS: dict[str, Callable[[Path], Path] | None] = {
     "SinusoidAndLineDataModule": None,
     "ImageFolderDataModule": lambda folder: fake_image_folder(folder),
     "CLINC150DataModule": lambda folder: fake_clinc150(folder),
+    "FewRelDataModule": lambda folder: fake_fewrel(folder),
+    "SNIPSDataModule": lambda folder: fake_snips(folder),
 }
 """What makes each benchmark's data for `--data.root`; None: nothing is needed."""
 
