@@ -8,7 +8,7 @@ import torch
 from fakes import fake_fewrel
 
 from fewshot.datamodules.fewrel import FewRelDataModule
-from fewshot.datasets.fewrel import find_file, read_relations
+from fewshot.datasets.fewrel import Relations, find_file, read_relations, without_leaks
 from fewshot.errors import FewshotError
 
 
@@ -92,3 +92,13 @@ def test_nothing_of_the_real_test_is_in_training(shared_data: Path, test: str) -
     words = data.texts.vocabulary
     rows = zip(known["tokens"].tolist(), known["lengths"].tolist(), strict=True)
     assert not texts & {" ".join(words[i] for i in row[:length]) for row, length in rows}
+
+
+def test_no_real_entity_pair_of_the_test_stays_in_training(shared_data: Path) -> None:
+    train, tested = (read_relations(find_file(shared_data / "fewrel", f)) for f in ("train_wiki_subset", "val_wiki"))
+
+    def pairs(relations: Relations) -> set[frozenset[str]]:
+        return {frozenset(one.pair) for found in relations.values() for one in found}
+
+    assert len(pairs(train) & pairs(tested)) > 70  # the original's files share them
+    assert not pairs(without_leaks(train, tested.values())) & pairs(tested)
