@@ -44,11 +44,8 @@ def fake_clinc150(root: Path) -> Path:
         for part, words in (("train", string.ascii_lowercase[:16]), ("val", "xy"), ("test", "zw"))
     }
     root.mkdir(parents=True, exist_ok=True)
-    (root / "data_full.json").write_text(
-        none={f"oos_{part}": [["nothing of this", "oos"]] for part in ("train", "val", "test")}(
-            root / "data_full.json"
-        ).write_text(json.dumps(parts | none))
-    )
+    none = {f"oos_{part}": [["nothing of this", "oos"]] for part in ("train", "val", "test")}
+    (root / "data_full.json").write_text(json.dumps(parts | none))
     (root / "domains.json").write_text(json.dumps({f"domain_{d}": intents[d::10] for d in range(10)}))
     return root
 
