@@ -76,7 +76,7 @@ class EmbeddingLearner(MetaLearner):
             right.append((logits.argmax(-1) == batch.query.targets).flatten())
             none.append((batch.query.targets == logits.shape[-1]).flatten())
         queries = torch.cat(confidences), torch.cat(right), torch.cat(none)
-        self.none.threshold.fill_(best_threshold(*queries, self.nota_criterion))
+        self.none.threshold = best_threshold(*queries, self.nota_criterion)
 
     @property
     def features(self) -> int:

@@ -33,9 +33,7 @@ class NoneOfTheAbove(nn.Module):
         self.rule, self.active = rule, active
         if rule == "learned":
             self.slope, self.offset = nn.Parameter(torch.ones(())), nn.Parameter(torch.zeros(()))
-        self.threshold: Tensor
-        # not yet known; no part of checkpoints, which are written before it is
-        self.register_buffer("threshold", torch.tensor(math.nan), persistent=False)
+        self.threshold = math.nan  # not yet known; no part of checkpoints, which are written before it is
 
     def forward(self, logits: Tensor) -> Tensor:
         """Logits (..., n, N + 1) of logits (..., n, N)."""
@@ -46,10 +44,13 @@ class NoneOfTheAbove(nn.Module):
         elif self.rule == "learned":
             none = self.slope * logits.mean(-1) + self.offset
         else:
-            never = logits.logsumexp(-1) - math.log(logits.shape[-1])  # the logarithm of a mean is below the largest
-            # max p < t is: the largest logit is below logsumexp + log t
-            chosen = logits.logsumexp(-1) + self.threshold.log() if self.rule == "probability" else self.threshold
-            none = torch.where(self.threshold.isnan(), never, chosen)
+            largest = logits.logsumexp(-1)
+            if math.isnan(self.threshold):
+                none = largest - math.log(logits.shape[-1])  # the logarithm of a mean is below the largest
+            elif self.rule == "probability":
+                none = largest + math.log(self.threshold)  # max p < t says: the largest logit is below this
+            else:
+                none = torch.full_like(largest, self.threshold)
         return torch.cat([logits, none.unsqueeze(-1).to(logits.dtype)], -1)
 
     def confidence(self, logits: Tensor) -> Tensor:
@@ -59,13 +60,13 @@ class NoneOfTheAbove(nn.Module):
     @property
     def lacks_threshold(self) -> bool:
         """Whether the rule has a threshold that has not been chosen yet."""
-        return self.active and self.rule in ("probability", "similarity") and bool(self.threshold.isnan())
+        return self.active and self.rule in ("probability", "similarity") and math.isnan(self.threshold)
 
     def facts(self) -> dict[str, Any]:
         """The rule and its threshold as plain values."""
         if not self.active:
             return {}
-        return {"nota": self.rule, "threshold": None if self.threshold.isnan() else self.threshold.item()}
+        return {"nota": self.rule, "threshold": None if math.isnan(self.threshold) else self.threshold}
 
 
 def best_threshold(confidences: Tensor, right: Tensor, none: Tensor, criterion: Criterion) -> float:

@@ -21,7 +21,7 @@ def test_a_threshold_rejects_what_is_below_it(rule: str, threshold: float) -> No
     none = NoneOfTheAbove(rule)  # type: ignore[arg-type]  # one of its literals
     assert none.lacks_threshold
     assert none(LOGITS).argmax(1).tolist() == [0, 0]  # not yet known: nothing is rejected
-    none.threshold.fill_(threshold)
+    none.threshold = threshold
     assert (none.confidence(LOGITS) < threshold).tolist() == [False, True]
     assert none(LOGITS).argmax(1).tolist() == [0, 3]
     assert none.facts() == {"nota": rule, "threshold": threshold}
