@@ -6,12 +6,14 @@ learner and a checkpoint can hold; `make_task` builds the task kind from it.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchmetrics.functional.classification import binary_f1_score, multiclass_f1_score
 
 from fewshot.errors import FewshotError
 
@@ -69,6 +71,59 @@ class Classification(Task):
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """The share of queries whose largest logit is the label's."""
         return {"accuracy": (outputs.argmax(-1) == targets).float().mean()}
+
+    def labels(self, targets: Tensor) -> Tensor:
+        """The labels (n,) in targets, which say more in some tasks."""
+        return targets
+
+
+@dataclass(frozen=True)
+class Understanding(Classification):
+    """Classification judged as SuperGLUE does (arXiv:1905.00537): targets (n,) are ``label + way * question``.
+
+    Args:
+        measures: what is measured: `accuracy`; `f1_macro`, the mean F1 of the classes; `f1a`, the F1 of class 1 over
+            all answers; `em`, the share of questions all of whose answers are right.
+    """
+
+    kind: ClassVar[str] = "understanding"
+
+    measures: Sequence[str] = ("accuracy",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if unknown := set(self.measures) - set(MEASURES):
+            raise FewshotError(f"the measure {min(unknown)!r} is unknown; use one of {', '.join(MEASURES)}")
+
+    def labels(self, targets: Tensor) -> Tensor:
+        """The labels (n,); -1 stays what it is."""
+        return torch.where(targets < 0, targets, targets % self.way)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy."""
+        return super().loss(outputs, self.labels(targets))
+
+    def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """The measures by name, accuracy always among them."""
+        predicted, labels = outputs.argmax(-1), self.labels(targets)
+        groups = targets.div(self.way, rounding_mode="floor")
+        names = dict.fromkeys(("accuracy", *self.measures))
+        return {name: MEASURES[name](predicted, labels, groups, self.way) for name in names}
+
+
+def _exact_match(predicted: Tensor, labels: Tensor, groups: Tensor, way: int) -> Tensor:
+    """The share of groups with no wrong answer."""
+    _, places = torch.unique(groups, return_inverse=True)
+    wrong = torch.zeros(int(places.max()) + 1, device=labels.device)
+    return (wrong.index_add(0, places, (predicted != labels).float()) == 0).float().mean()
+
+
+MEASURES: dict[str, Callable[[Tensor, Tensor, Tensor, int], Tensor]] = {
+    "accuracy": lambda predicted, labels, _, way: (predicted == labels).float().mean(),
+    "f1_macro": lambda predicted, labels, _, way: multiclass_f1_score(predicted, labels, way, average="macro"),
+    "f1a": lambda predicted, labels, _, way: binary_f1_score(predicted, labels),
+    "em": _exact_match,
+}
 
 
 @dataclass(frozen=True)
@@ -134,7 +189,7 @@ def gaussian_log_likelihood(targets: Tensor, mean: Tensor, deviation: Tensor) ->
     return -(0.5 * standard.square() + deviation.log() + 0.5 * math.log(2 * math.pi)).sum(-1)
 
 
-KINDS: dict[str, type[Task]] = {cls.kind: cls for cls in (Classification, Regression)}
+KINDS: dict[str, type[Task]] = {cls.kind: cls for cls in (Classification, Understanding, Regression)}
 
 
 def make_task(facts: Mapping[str, Any]) -> Task:

@@ -46,7 +46,7 @@ class PredictionWriter(Callback):
             self.episodes += 1
             if isinstance(pl_module.task, Classification):
                 probability, predicted = one.softmax(-1).max(-1)
-                columns = [targets.tolist(), predicted.tolist(), probability.tolist()]
+                columns = [pl_module.task.labels(targets).tolist(), predicted.tolist(), probability.tolist()]
             else:
                 density = isinstance(pl_module.task, GaussianRegression)
                 parts = [targets, *(one.chunk(2, -1) if density else [one])]
