@@ -4,6 +4,7 @@ from fewshot.backbones.base import Backbone
 from fewshot.backbones.bilstm import BiLSTM
 from fewshot.backbones.conv4 import Conv4
 from fewshot.backbones.hugging_face import HuggingFaceEncoder
+from fewshot.backbones.masked_language_model import MaskedLanguageModel
 from fewshot.backbones.mlp import MLP
 from fewshot.backbones.pixels import Pixels
 from fewshot.backbones.resnet12 import ResNet12
@@ -22,6 +23,7 @@ __all__ = [
     "BiLSTM",
     "Conv4",
     "HuggingFaceEncoder",
+    "MaskedLanguageModel",
     "Pixels",
     "ResNet12",
     "TextCNN",
