@@ -2,6 +2,7 @@
 
 from fewshot.datamodules.base import ClassificationDataModule, EpisodicDataModule, ImageDataModule
 from fewshot.datamodules.clinc150 import CLINC150DataModule
+from fewshot.datamodules.fewglue import FewGLUEDataModule
 from fewshot.datamodules.functions import (
     HarmonicDataModule,
     SinusoidAndLineDataModule,
@@ -16,6 +17,7 @@ __all__ = [
     "CLINC150DataModule",
     "ClassificationDataModule",
     "EpisodicDataModule",
+    "FewGLUEDataModule",
     "GaussianProcessDataModule",
     "GlyphsDataModule",
     "HarmonicDataModule",
