@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 from commands import fewshot, fit, results
-from fakes import fake_clinc150, fake_image_folder, fake_omniglot
+from fakes import fake_clinc150, fake_fewglue, fake_image_folder, fake_omniglot
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 EXPERIMENTS = sorted(path for path in CONFIGS.glob("**/*.yaml") if path.parent.name != "trainer")
@@ -21,6 +21,7 @@ ROOTS: dict[str, Callable[[Path], Path] | None] = {
     "SinusoidAndLineDataModule": None,
     "ImageFolderDataModule": lambda folder: fake_image_folder(folder),
     "CLINC150DataModule": lambda folder: fake_clinc150(folder),
+    "FewGLUEDataModule": lambda folder: fake_fewglue(folder),
 }
 """What makes each benchmark's data for `--data.root`; None: nothing is needed."""
 
@@ -43,7 +44,8 @@ def data_root(own_data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> 
             return []
         if benchmark not in made:
             made[benchmark] = make(tmp_path_factory.mktemp(benchmark) / "root")
-        return [f"--data.root={made[benchmark]}"]
+        model = made[benchmark] / "bert"  # the model that generated texts are for
+        return [f"--data.root={made[benchmark]}", *([f"--data.tokenizer={model}"] if model.is_dir() else [])]
 
     return options
 
@@ -54,6 +56,8 @@ def small(config: dict[str, object]) -> list[str]:
     options = ["--data.meta_batch_size=2", "--data.eval_batch_size=5"]
     options += ["--data.image_size=16"] if "image_size" in text else []
     options += ["--data.queries=2"] if "way: 20" in text else []
+    options += ["--model.steps=2"] if "MaskedLanguageModel" in text else []
+    options += ["--model.distil_steps=2"] if "distil_steps" in text else []
     options += ["--model.compile=false"] if "compile: true" in text else []  # takes minutes
     options += ["--model.backbone.weights=null"] if "weights: DEFAULT" in text else []  # tests fetch nothing
     options += ["--model.backbone.resize=33", "--model.steps=2"] if "resize: 128" in text else []

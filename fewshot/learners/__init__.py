@@ -28,6 +28,8 @@ from fewshot.learners.transfer.base import TransferLearner
 from fewshot.learners.transfer.baseline import Baseline
 from fewshot.learners.transfer.baseline_plus_plus import BaselinePlusPlus
 from fewshot.learners.transfer.fine_tune import FineTune
+from fewshot.learners.transfer.fine_tune_text import FineTuneText
+from fewshot.learners.transfer.pet import PET
 from fewshot.learners.transfer.rfs import RFS
 
 __all__ = [
@@ -41,12 +43,14 @@ __all__ = [
     "IMAML",
     "MAML",
     "MANN",
+    "PET",
     "R2D2",
     "RFS",
     "SNAIL",
     "Baseline",
     "BaselinePlusPlus",
     "FineTune",
+    "FineTuneText",
     "GaussianProcess",
     "MAMLPlusPlus",
     "MatchingNetwork",

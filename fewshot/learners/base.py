@@ -52,8 +52,9 @@ class MetaLearner(RemembersArguments, L.LightningModule):
             queries see each other. `inductive`: none of the query's own (each family says which instead).
     """
 
-    trains_on: ClassVar[Literal["episodes", "examples"]] = "episodes"
-    """What a training batch is: a meta-batch, or plain `Examples` of the training classes; benchmarks read it."""
+    trains_on: ClassVar[Literal["episodes", "examples", "nothing"]] = "episodes"
+    """What a training batch is: a meta-batch, or plain `Examples` of the training classes; benchmarks read it.
+    A learner that has all its training in `adapt` trains on `nothing`."""
 
     def __init__(
         self,
