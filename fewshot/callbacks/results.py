@@ -27,7 +27,7 @@ def run_folder(trainer: L.Trainer) -> Path:
 
 
 def results(trainer: L.Trainer, learner: MetaLearner) -> dict[str, Any]:
-    """The results of the last test as plain values: protocol, provenance and every metric's mean and interval."""
+    """The results of the last test as plain values: protocol, provenance and metrics (mean, interval, deviation)."""
     datamodule = getattr(trainer, "datamodule", None)
     protocol = datamodule.protocol() if isinstance(datamodule, EpisodicDataModule) else {}
     facts = dict.fromkeys(("benchmark", "split", "way", "shot", "queries", "seed"))
@@ -43,7 +43,11 @@ def results(trainer: L.Trainer, learner: MetaLearner) -> dict[str, Any]:
         "precision": str(trainer.precision),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
         "metrics": {
-            name: {"mean": mean, "ci95": None if math.isnan(ci95) else ci95}
+            name: {
+                "mean": mean,
+                "ci95": None if math.isnan(ci95) else ci95,
+                "std": None if math.isnan(ci95) else learner.columns["test"][name].double().std().item(),
+            }
             for name, (mean, ci95) in learner.estimates["test"].items()
         },
     }
