@@ -42,8 +42,9 @@ def cnp() -> CNP:
     return CNP(Pixels(3), task=TASK, width=WIDTH, min_deviation=FLOOR).double()
 
 
-def anp(latent: int = 3) -> ANP:
-    return ANP(Pixels(3), task=TASK, width=WIDTH, heads=2, latent=latent, min_deviation=FLOOR).double()
+def anp(latent: int = 3, self_attention: int = 1) -> ANP:
+    sizes = {"width": WIDTH, "heads": 2, "latent": latent, "self_attention": self_attention}
+    return ANP(Pixels(3), task=TASK, min_deviation=FLOOR, **sizes).double()
 
 
 def log_density(y: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
@@ -105,6 +106,14 @@ def anp_outputs(learner: ANP, support: Examples, z: Tensor, x: Tensor) -> tuple[
     """Mean and deviation (2,) at one point `x` (3,), head by head."""
     assert isinstance(support.inputs, Tensor)
     values = torch.stack([learner.encoder(torch.cat(p)) for p in zip(support.inputs, support.targets, strict=True)])
+    for layer in learner.among:
+        assert isinstance(layer, torch.nn.TransformerEncoderLayer)
+        normal = layer.norm1(values)
+        q, k, v = (normal @ layer.self_attn.in_proj_weight.T + layer.self_attn.in_proj_bias).chunk(3, -1)
+        parts = [slice(0, WIDTH // 2), slice(WIDTH // 2, WIDTH)]
+        told = [(q[:, p] @ k[:, p].T / math.sqrt(WIDTH // 2)).softmax(1) @ v[:, p] for p in parts]
+        values = values + layer.self_attn.out_proj(torch.cat(told, 1))
+        values = values + layer.linear2(layer.linear1(layer.norm2(values)).relu())
     keys, query = learner.position(support.inputs), learner.position(x)
     read = []
     for head in range(2):
@@ -141,9 +150,9 @@ def test_the_anp_is_trained_on_the_bound_of_its_equations(batch: Episode) -> Non
     assert_same(learner, outcome.loss, torch.stack(losses))
 
 
-@pytest.mark.parametrize("latent", [0, 3])
-def test_the_anp_is_judged_at_the_mean_of_the_latent(latent: int, batch: Episode) -> None:
-    learner = anp(latent)
+@pytest.mark.parametrize(("latent", "self_attention"), [(0, 2), (3, 0)])
+def test_the_anp_is_judged_at_the_mean_of_the_latent(latent: int, self_attention: int, batch: Episode) -> None:
+    learner = anp(latent, self_attention)
     one, two = (next(learner.run(batch, training=False)) for _ in range(2))
     assert torch.equal(one.loss, two.loss)  # nothing is drawn
     for i in range(EPISODES):
@@ -233,8 +242,9 @@ def test_the_exact_process_answers_by_its_posterior() -> None:
         (lambda: CNP(Pixels(3), task=TASK, decoder_layers=0), "decoder_layers is 0; set decoder_layers >= 1"),
         (lambda: CNP(Pixels(3), task=TASK, min_deviation=0.0), r"min_deviation is 0\.0; set it between 0 and 1"),
         (lambda: ANP(Pixels(3), task=TASK, min_deviation=1.0), r"min_deviation is 1\.0; set it between 0 and 1"),
-        (lambda: ANP(Pixels(3), task=TASK, heads=3), "heads is 3, width is 128 .*; heads must divide width"),
-        (lambda: ANP(Pixels(3), task=TASK, latent=-1), "latent is -1; .* latent be >= 0"),
+        (lambda: ANP(Pixels(3), task=TASK, heads=3), "heads is 3, width is 128, .*; heads must divide width"),
+        (lambda: ANP(Pixels(3), task=TASK, latent=-1), "latent is -1 and .* the last two be >= 0"),
+        (lambda: ANP(Pixels(3), task=TASK, self_attention=-1), "self_attention is -1; .* the last two be >= 0"),
         (lambda: GaussianProcess(0.0, task=TASK), r"length_scale is 0\.0; set it > 0"),
         (lambda: GaussianProcess(noise=-1.0, task=TASK), r"noise is -1\.0; set it >= 0"),
     ],

@@ -35,7 +35,9 @@ class ANP(ProcessLearner):
         width: units of each hidden layer, of the keys and of the values (the paper: 128).
         encoder_layers: layers of the two encoders of support points.
         decoder_layers: layers of the decoder.
-        heads: heads of the cross-attention (the paper: 8); they divide `width`.
+        heads: heads of each attention (the paper: 8); they divide `width`.
+        self_attention: layers of self-attention among the support points, before the queries attend to them: what a
+            point tells then depends on the points beside it (the paper: on images, 0 for functions of one value).
         latent: values of z; 0 leaves the latent path out.
         min_deviation: smallest standard deviation that can be predicted, as for `CNP`.
         **kwargs: arguments of `MetaLearner`.
@@ -48,6 +50,7 @@ class ANP(ProcessLearner):
         encoder_layers: int = 4,
         decoder_layers: int = 4,
         heads: int = 8,
+        self_attention: int = 0,
         latent: int = 128,
         min_deviation: float = 0.1,
         **kwargs: Any,
@@ -56,13 +59,15 @@ class ANP(ProcessLearner):
         check_sizes(
             min_deviation, width=width, encoder_layers=encoder_layers, decoder_layers=decoder_layers, heads=heads
         )
-        if width % heads or latent < 0:
+        if width % heads or latent < 0 or self_attention < 0:
             raise FewshotError(
-                f"heads is {heads}, width is {width} and latent is {latent}; heads must divide width, latent be >= 0"
+                f"heads is {heads}, width is {width}, latent is {latent} and self_attention is {self_attention};"
+                " heads must divide width, the last two be >= 0"
             )
         self.heads, self.latent, self.min_deviation = heads, latent, min_deviation
         point = self.features + self.task.targets
         self.encoder = perceptron([point, *[width] * encoder_layers])
+        self.among = nn.Sequential(*(_self_attention(width, heads) for _ in range(self_attention)))
         self.position = perceptron([self.features, width, width])  # keys and queries, by one network
         self.attended = nn.Linear(width, width)
         if latent:
@@ -78,7 +83,7 @@ class ANP(ProcessLearner):
 
     def seen(self, support: Examples, z: Tensor | None) -> Seen:
         """Keys and values of the support points beside a latent `z` (B, latent)."""
-        values = pairs(self.encoder, support)
+        values = self.among(pairs(self.encoder, support))
         return Seen(self.position(support.inputs), values, values.new_zeros(len(values), 0) if z is None else z)
 
     def latent_distribution(self, encoded: Tensor) -> Normal:
@@ -109,6 +114,10 @@ class ANP(ProcessLearner):
         judged = self.judged(outputs, query.targets)
         divergence = kl_divergence(guess, prior).sum(-1) / query.targets.shape[1]
         return judged._replace(loss=judged.loss + divergence)
+
+
+def _self_attention(width: int, heads: int) -> nn.Module:
+    return nn.TransformerEncoderLayer(width, heads, width, dropout=0.0, batch_first=True, norm_first=True)
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
