@@ -71,7 +71,7 @@ class Attack(RemembersArguments, ABC):
     def ascend(self, loss: Loss, inputs: Tensor, step: float) -> Tensor:
         """Inputs (n, ...) moved by `step` in the sign of the gradient, which is where a ball's linear loss peaks."""
         with torch.no_grad():
-            gradient = scaled_gradient(lambda named: loss(named["inputs"]), {"inputs": inputs})["inputs"]
+            gradient = scaled_gradient(lambda named: loss(named["inputs"]), {"inputs": inputs}, True)["inputs"]
         return inputs + step * gradient.detach().sign()  # detached for a compiler, which sees operations only
 
 

@@ -1,6 +1,7 @@
 """Runs a function of ONE episode over a meta-batch: loop or vmap, chunked, compiled or not; the result is the same."""
 
 from collections.abc import Callable, Hashable, Iterator
+from contextvars import ContextVar
 from typing import Literal, TypeAlias, TypeVar
 
 import torch
@@ -22,6 +23,11 @@ SMALL_FLOP = 5_000_000
 Measured by ``benchmarks/engine.py``: a Conv4 of 0.7 MFLOP is 2.6 times as fast by vmap, one of 32 MFLOP 0.6 times,
 because the activations of a whole meta-batch leave the cache.
 """
+
+
+transformed: ContextVar[bool] = ContextVar("transformed", default=False)
+"""Whether the code that runs is vmapped over episodes or traced to be compiled: inner gradients must then be those of
+``torch.func``."""
 
 
 def choose(network: nn.Module, meta_batch: Episode) -> How:
@@ -79,11 +85,15 @@ def map_episodes(
 
     def run(episodes: Episode) -> Result:
         """One episode for the loop, a chunk for vmap; the modes end before the caller's code goes on."""
-        with sdpa_kernel(SDPBackend.MATH), EpisodeNorm(exact_vmap=how == "vmap") as norm:
-            if how == "loop":
-                return function(episodes, norm)
-            result: Result = torch.func.vmap(lambda one: function(one, norm), randomness="different")(episodes)
-            return result
+        outside = transformed.set(how == "vmap" or compiler is not None)
+        try:
+            with sdpa_kernel(SDPBackend.MATH), EpisodeNorm(exact_vmap=how == "vmap") as norm:
+                if how == "loop":
+                    return function(episodes, norm)
+                result: Result = torch.func.vmap(lambda one: function(one, norm), randomness="different")(episodes)
+                return result
+        finally:
+            transformed.reset(outside)
 
     def maybe_compiled(episodes: Episode) -> Result:
         return run(episodes) if compiler is None else compiler(run, episodes, (how, key))

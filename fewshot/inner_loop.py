@@ -8,6 +8,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from fewshot import engine
 from fewshot.recomputation import recomputed
 
 Weights: TypeAlias = dict[str, Tensor]
@@ -65,14 +66,41 @@ def gradient_steps(
         yield weights
 
 
-def scaled_gradient(loss: Callable[[Weights], Tensor], weights: Weights) -> Weights:
-    """The gradient of `loss`, which is scaled on the way where float16 is in force."""
+def scaled_gradient(loss: Callable[[Weights], Tensor], weights: Weights, transformed: bool | None = None) -> Weights:
+    """The gradient of `loss`, which is scaled on the way where float16 is in force.
+
+    Args:
+        loss: a scalar.
+        weights: its argument.
+        transformed: whether a transform of ``torch.func`` may run around; None means whether the engine runs one.
+    """
     device = next(iter(weights.values())).device.type
+    gradient = _func_gradient if (engine.transformed.get() if transformed is None else transformed) else _plain_gradient
     if not (torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16):
-        gradients: Weights = torch.func.grad(loss)(weights)
-        return gradients
-    scaled: Weights = torch.func.grad(lambda fast_weights: loss(fast_weights) * SCALE)(weights)
-    return {name: gradient / SCALE for name, gradient in scaled.items()}
+        return gradient(loss, weights)
+    scaled = gradient(lambda fast_weights: loss(fast_weights) * SCALE, weights)
+    return {name: slope / SCALE for name, slope in scaled.items()}
+
+
+def _func_gradient(loss: Callable[[Weights], Tensor], weights: Weights) -> Weights:
+    gradients: Weights = torch.func.grad(loss)(weights)
+    return gradients
+
+
+def _plain_gradient(loss: Callable[[Weights], Tensor], weights: Weights) -> Weights:
+    """The same by plain autograd: less memory and Python, and any module that autograd takes."""
+    second_order = torch.is_grad_enabled()
+    # Each weight is renamed: what one of them was made of (ProtoMAML's head) is then no use of another.
+    inside = {
+        name: weight.view_as(weight) if second_order and weight.requires_grad else weight.detach().requires_grad_()
+        for name, weight in weights.items()
+    }
+    with torch.enable_grad():
+        value = loss(inside)
+        if not value.requires_grad:
+            return {name: torch.zeros_like(weight) for name, weight in inside.items()}
+        slopes = torch.autograd.grad(value, list(inside.values()), create_graph=second_order, materialize_grads=True)
+    return dict(zip(inside, slopes, strict=True))
 
 
 def clipped(gradients: Weights, largest: float) -> Weights:

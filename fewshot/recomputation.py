@@ -1,6 +1,6 @@
 """Forgets the activations of an inner step and computes them again in the backward pass: less memory, more time.
 
-``torch.utils.checkpoint`` cannot do it: its hooks are refused around ``torch.func.grad``.
+``torch.utils.checkpoint`` would run each step three times, not twice: its hooks act on the step's own gradient too.
 """
 
 from collections.abc import Callable, Sequence

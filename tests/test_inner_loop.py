@@ -1,5 +1,7 @@
 """Gradient steps on a quadratic, where everything has a closed form (float64)."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -33,6 +35,35 @@ def test_the_derivative_of_the_path(first_order: bool) -> None:
     # first order: every inner gradient is a constant, so that d w_K / d w_0 = 1
     expected = torch.ones_like(CURVATURE) if first_order else (1 - LR * CURVATURE) ** STEPS
     torch.testing.assert_close(gradient, expected, rtol=1e-14, atol=0)
+
+
+class Doubled(torch.autograd.Function):
+    """Twice its input, in the form that ``torch.func`` refuses: with its context, and no `setup_context`."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return 2 * value
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return 2 * gradient
+
+
+def test_functions_that_only_autograd_can_differentiate_are_taken() -> None:
+    def doubled(weights: Weights) -> Tensor:
+        return loss({"w": Doubled.apply(weights["w"])})  # type: ignore[no-untyped-call]
+
+    start = START.clone().requires_grad_()
+    *_, weights = gradient_steps(doubled, {"w": start}, LR, STEPS)
+    (gradient,) = torch.autograd.grad(weights["w"].sum(), start)
+    torch.testing.assert_close(gradient, (1 - 4 * LR * CURVATURE) ** STEPS, rtol=1e-14, atol=0)
+
+
+def test_a_weight_that_is_made_of_another_is_a_variable_of_its_own() -> None:
+    start = START.clone().requires_grad_()
+    (_, after) = gradient_steps(lambda w: (w["w"] * w["made"]).sum(), {"w": start, "made": start.square()}, LR, 1)
+    torch.testing.assert_close(after["w"], START - LR * START.square(), rtol=1e-14, atol=0)
+    torch.testing.assert_close(after["made"], START.square() - LR * START, rtol=1e-14, atol=0)
 
 
 def test_it_descends_where_gradients_are_off() -> None:
