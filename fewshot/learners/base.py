@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.strategies import ParallelStrategy
@@ -81,6 +82,7 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         plain = {name: describe(value) for name, value in self.init_args.items() if name not in _NOT_HELD}
         self.save_hyperparameters(plain)
         self.tables = nn.ModuleDict({stage: EpisodeTable() for stage in ("val", "test")})
+        self.seed = torch.initial_seed()  # of what training draws at random besides the episodes
         self.loaded_step = 0  # the meta-steps of the checkpoint whose weights these are
         self.columns: dict[str, dict[str, Tensor]] = {}
         self.estimates: dict[str, dict[str, Estimate]] = {}
@@ -110,6 +112,8 @@ class MetaLearner(RemembersArguments, L.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """One meta-step: the mean loss of the episodes, backward chunk by chunk, one optimizer step."""
+        # Dropout draws what the seed, the step and the rank say: a resumed run draws what it would have drawn.
+        torch.manual_seed(step_seed(self.seed, self.trainer.global_step, self.trainer.global_rank))
         optimizer = self.optimizers()
         assert isinstance(optimizer, Optimizer)  # one optimizer, always; narrows Lightning's union
         optimizer.zero_grad()
@@ -257,13 +261,14 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         """Record which library and learner wrote the checkpoint."""
         from fewshot import __version__  # here, because the package imports its learners first
 
-        checkpoint["fewshot"] = {"version": __version__, "learner": type(self).__name__}
+        checkpoint["fewshot"] = {"version": __version__, "learner": type(self).__name__, "seed": self.seed}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse another learner's checkpoint, and one of another network."""
         check_learner(checkpoint, type(self).__name__)
         check_shapes(checkpoint["state_dict"], self.state_dict())
         self.loaded_step = checkpoint.get("global_step", 0)
+        self.seed = checkpoint["fewshot"].get("seed", self.seed)  # version 0.1.0 kept none at first
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # hparams_file, strict and weights_only are settled here
@@ -282,6 +287,11 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         check_learner(read_checkpoint(checkpoint_path), cls.__name__)
         with without_weights():
             return super().load_from_checkpoint(checkpoint_path, map_location, weights_only=True, **kwargs)
+
+
+def step_seed(*numbers: int) -> int:
+    """A seed of 63 bits that is a function of non-negative `numbers`."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1
 
 
 @contextmanager

@@ -15,7 +15,8 @@ from fewshot.errors import FewshotError
 from fewshot.learners.base import Outcome
 from fewshot.learners.embedding import joined
 from fewshot.learners.model_based.memory import Memory, access
-from fewshot.learners.model_based.sequence import SequenceLearner, orders, reordered
+from fewshot.learners.model_based.sequence import SequenceLearner
+from fewshot.randomness import orders, reordered
 
 
 class State(NamedTuple):

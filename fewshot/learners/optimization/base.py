@@ -120,7 +120,7 @@ class OptimizationLearner(MetaLearner):
         self.checkpoint_inner_steps = checkpoint_inner_steps
         self.attack: Attack | None = build(attack, Attack, "attack")
         self.compiler = Compiler() if compile else None
-        self._auto: dict[str, How] = {}
+        self._auto: dict[Hashable, How] = {}
         self.head: nn.Module = self._linear_head() if head is None else build(head, nn.Module, "head")
         self._head_is_given = head is not None
         # Not a submodule: the parameters are registered once, as backbone.* and head.*
@@ -235,7 +235,7 @@ class OptimizationLearner(MetaLearner):
         return tuple(id(parameter) for parameter in self.parameters())
 
     def _how(self, meta_batch: Episode) -> How:
-        """Loop or vmap; what `auto` means is found out once for each kind of device."""
+        """Loop or vmap; what `auto` means is found out once for each kind of device and size of support."""
         if self.checkpoint_inner_steps:
             return "loop"
         if self._recurrent is not None:
@@ -243,11 +243,13 @@ class OptimizationLearner(MetaLearner):
             return "loop"
         if self.episode_parallel != "auto":
             return self.episode_parallel
-        device = meta_batch.support.targets.device.type
-        if device not in self._auto:
+        # the size is in it because a resumed run meets other episodes first
+        targets = meta_batch.support.targets
+        kind = targets.device.type, targets.shape[1]
+        if kind not in self._auto:
             with evaluation_mode(self.backbone):
-                self._auto[device] = choose(self.backbone, meta_batch)
-        return self._auto[device]
+                self._auto[kind] = choose(self.backbone, meta_batch)
+        return self._auto[kind]
 
     def _say_loop(self) -> None:
         """Once: that the loop is taken because of recurrent weights; loudly where vmap was asked for."""
