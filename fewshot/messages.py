@@ -19,7 +19,10 @@ from fewshot.errors import FewshotError, nearest
 from fewshot.hyperparameters import parameter_names
 
 COMMANDS = ("fit", "validate", "test", "predict", "list")
-TOP_LEVEL = ("config", "seed_everything", "trainer", "model", "data", "ckpt_path", "weights_only", "test_after_fit")
+TOP_LEVEL = (
+    *("config", "seed_everything", "trainer", "model", "data", "ckpt_path", "weights_only", "test_after_fit"),
+    "checkpoint",
+)
 TYPES = {
     "int": "an integer",
     "float": "a number",

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from typing import TextIO
+from typing import IO, Any
 
 import numpy as np
 import platformdirs
@@ -135,13 +135,16 @@ def cached_arrays(path: Path, build: Callable[[], Mapping[str, NDArray[np.generi
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[TextIO]:
-    """A text file to write: it appears at `path` when the block ends, complete, or not at all."""
+def written_whole(path: Path, binary: bool = False) -> Iterator[IO[Any]]:
+    """A file to write, of text or bytes: it appears at `path` when the block ends, complete, or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
-        with open(descriptor, "w", newline="", encoding="utf-8") as file:
+        text = {} if binary else {"newline": "", "encoding": "utf-8"}
+        with open(descriptor, "wb" if binary else "w", **text) as file:
             yield file
+            file.flush()
+            os.fsync(descriptor)  # the content is on the disk before its name is
         os.chmod(beside, 0o666 & ~_umask())
         os.replace(beside, path)
     except BaseException:

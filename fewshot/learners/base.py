@@ -2,13 +2,14 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import ParallelStrategy
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
@@ -16,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from typing_extensions import Self
 
 from fewshot.backbones.base import Backbone
-from fewshot.checkpoints import backbone_weights, check_learner, check_shapes, read_checkpoint
+from fewshot.checkpoints import WholeFiles, backbone_weights, check_learner, check_shapes, read_checkpoint
 from fewshot.episodes import Episode, Examples, Inputs, count, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import RemembersArguments, build, describe, without_weights
@@ -105,6 +106,12 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         """
 
     # ------------------------------------------------------------------ training
+
+    def setup(self, stage: str) -> None:
+        """Have checkpoints written whole and read as plain values alone, unless the user has a way of their own."""
+        with suppress(NotImplementedError):  # of strategies in which each rank saves its own part
+            if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+                self.trainer.strategy.checkpoint_io = WholeFiles()
 
     def training_outcomes(self, batch: Any) -> Iterator[Outcome]:
         """The outcome of successive chunks of a training batch: of its episodes, unless a family trains otherwise."""
@@ -258,17 +265,19 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         self.weights_file, self.loaded_step = path, checkpoint.get("global_step", 0)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Record which library and learner wrote the checkpoint."""
+        """Record which library and learner wrote the checkpoint, and what training has of its own to go on with."""
         from fewshot import __version__  # here, because the package imports its learners first
 
-        checkpoint["fewshot"] = {"version": __version__, "learner": type(self).__name__, "seed": self.seed}
+        own = {"seed": self.seed, "skipped": self.skipped}
+        checkpoint["fewshot"] = {"version": __version__, "learner": type(self).__name__, **own}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse another learner's checkpoint, and one of another network."""
         check_learner(checkpoint, type(self).__name__)
         check_shapes(checkpoint["state_dict"], self.state_dict())
         self.loaded_step = checkpoint.get("global_step", 0)
-        self.seed = checkpoint["fewshot"].get("seed", self.seed)  # version 0.1.0 kept none at first
+        # the first checkpoints of version 0.1.0 hold neither
+        self.seed, self.skipped = (checkpoint["fewshot"].get(name, getattr(self, name)) for name in ("seed", "skipped"))
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # hparams_file, strict and weights_only are settled here
