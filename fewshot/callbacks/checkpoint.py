@@ -9,6 +9,7 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from fewshot.callbacks.interruption import validation_follows
 from fewshot.errors import FewshotError
 from fewshot.learners.base import MetaLearner
 
@@ -64,10 +65,7 @@ class LastCheckpoint(ModelCheckpoint):
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
         """Write it after a step if it is time; where a validation follows, after that."""
         self._due = self._due or self._is_time(trainer)
-        loop = trainer.fit_loop
-        assert loop._data_fetcher is not None
-        # A run that went on from here would leave the validation out; Lightning says nowhere else whether one follows.
-        if self._due and not loop.epoch_loop._should_check_val_fx(loop._data_fetcher):
+        if self._due and not validation_follows(trainer):  # a run that went on from here would leave it out
             self._save(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -81,7 +79,8 @@ class LastCheckpoint(ModelCheckpoint):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Write it when a signal has stopped training between two steps; other errors leave the one before."""
-        if isinstance(exception, SIGTERMException) and self._last_global_step_saved != trainer.global_step:
+        stopped = isinstance(exception, SIGTERMException) and not trainer.validating
+        if stopped and self._last_global_step_saved != trainer.global_step:
             self._save(trainer)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

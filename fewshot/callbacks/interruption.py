@@ -9,11 +9,18 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 Handler = Callable[[int, FrameType | None], Any]
+
+
+def validation_follows(trainer: L.Trainer) -> bool:
+    """Whether a validation comes right after the training step whose end it is."""
+    loop = trainer.fit_loop
+    assert loop._data_fetcher is not None
+    return loop.epoch_loop._should_check_val_fx(loop._data_fetcher)  # Lightning says it nowhere else
 
 
 class Interruption(Callback):
@@ -57,6 +64,14 @@ class Interruption(Callback):
         """Have the Trainer stop at the end of the step if any rank has received a signal."""
         noted = torch.tensor(self._noted, device=trainer.strategy.root_device)
         self._acting = int(trainer.strategy.reduce(noted, reduce_op="max")) if trainer.world_size > 1 else self._noted
+        if not validation_follows(trainer):  # it would stop in the middle
+            self._stop(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The same, where a validation belongs to the step."""
+        self._stop(trainer)
+
+    def _stop(self, trainer: L.Trainer) -> None:
         if self._acting:
             trainer._signal_connector.received_sigterm = True  # what the loop asks for when the step is logged
 

@@ -140,8 +140,8 @@ def written_whole(path: Path, binary: bool = False) -> Iterator[IO[Any]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
-        text = {} if binary else {"newline": "", "encoding": "utf-8"}
-        with open(descriptor, "wb" if binary else "w", **text) as file:
+        kind = ("wb", None, None) if binary else ("w", "utf-8", "")
+        with open(descriptor, kind[0], encoding=kind[1], newline=kind[2]) as file:
             yield file
             file.flush()
             os.fsync(descriptor)  # the content is on the disk before its name is

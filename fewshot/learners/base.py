@@ -276,6 +276,9 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         check_learner(checkpoint, type(self).__name__)
         check_shapes(checkpoint["state_dict"], self.state_dict())
         self.loaded_step = checkpoint.get("global_step", 0)
+        if self._trainer is not None:
+            # Lightning takes on the precision after it has loaded the weights: in double precision they were rounded.
+            self._trainer.precision_plugin.convert_module(self)
         # the first checkpoints of version 0.1.0 hold neither
         self.seed, self.skipped = (checkpoint["fewshot"].get(name, getattr(self, name)) for name in ("seed", "skipped"))
 
