@@ -22,8 +22,13 @@ LIBRARIES = ("fewshot", "torch", "torchvision", "lightning", "torchmetrics", "nu
 
 
 def run_folder(trainer: L.Trainer) -> Path:
-    """The folder of this run: its logger's, or else the Trainer's root."""
-    return Path(trainer.log_dir or trainer.default_root_dir)
+    """The folder of this run: its logger's, or else the Trainer's root.
+
+    The Trainer's own `log_dir` waits for all ranks; this may be asked for by one.
+    """
+    logger = trainer.logger
+    found = None if logger is None else getattr(logger, "log_dir", None) or logger.save_dir
+    return Path(found or trainer.default_root_dir)
 
 
 def results(trainer: L.Trainer, learner: MetaLearner) -> dict[str, Any]:
