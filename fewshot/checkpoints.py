@@ -3,6 +3,7 @@
 import io
 import os
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from fewshot.datasets.files import written_whole
 from fewshot.errors import FewshotError
+from fewshot.hyperparameters import parameter_names
 
 RUNNING = ("running_mean", "running_var", "num_batches_tracked")
 """What batch normalisation calls its running averages."""
@@ -131,6 +133,24 @@ def backbone_weights(
                 " backbone; build the backbone as the file's was"
             )
     return held
+
+
+def check_arguments(checkpoint: Mapping[str, Any], learner: type) -> None:
+    """Check that a learner's class still takes the arguments that a checkpoint holds.
+
+    Raises:
+        FewshotError: the checkpoint has no weights, or is of a version of the library in which the class had others.
+    """
+    version = checkpoint["fewshot"].get("version")
+    if "state_dict" not in checkpoint:
+        raise FewshotError(f"the checkpoint of fewshot {version} holds no weights; give one that `fewshot fit` wrote")
+    known = parameter_names(learner)
+    for name in checkpoint.get("hyper_parameters", {}):
+        if name not in known:
+            raise FewshotError(
+                f"the checkpoint of fewshot {version} has the argument {name}, which {learner.__name__} of fewshot"
+                f" {metadata.version('fewshot')} does not have; load it with that version"
+            )
 
 
 def check_learner(checkpoint: dict[str, Any], name: str) -> None:

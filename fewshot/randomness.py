@@ -17,7 +17,7 @@ def generators(inputs: Inputs) -> Iterator[torch.Generator]:
         seed = 0
         for item in items:
             seed = zlib.crc32(item.tobytes(), seed)
-        yield torch.Generator().manual_seed(seed)
+        yield torch.Generator("cpu").manual_seed(seed)
 
 
 def orders(inputs: Inputs, passes: int = 1) -> Tensor:
@@ -29,7 +29,7 @@ def orders(inputs: Inputs, passes: int = 1) -> Tensor:
     """
     first = next(iter(inputs.values())) if isinstance(inputs, dict) else inputs
     rows = [
-        torch.cat([torch.randperm(first.shape[1], generator=generator) for _ in range(passes)])
+        torch.cat([torch.randperm(first.shape[1], generator=generator, device="cpu") for _ in range(passes)])
         for generator in generators(inputs)
     ]
     return torch.stack(rows).to(first.device)
@@ -42,5 +42,7 @@ def reordered(items: Tensor, order: Tensor) -> Tensor:
 
 def normal(inputs: Inputs, size: int, like: Tensor) -> Tensor:
     """Standard normal values (B, size) for episodes of `inputs` (B, T, ...), of the type and device of `like`."""
-    rows = [torch.randn(size, generator=generator, dtype=torch.float64) for generator in generators(inputs)]
+    rows = [
+        torch.randn(size, generator=generator, dtype=torch.float64, device="cpu") for generator in generators(inputs)
+    ]
     return torch.stack(rows).to(like)

@@ -18,7 +18,7 @@ class SendsSignal(L.Callback):
 
 
 class FillsDisk(L.Callback):
-    """From a meta-step on, let no file be written beyond so many bytes; the system then says EFBIG instead of ENOSPC."""
+    """From a meta-step on, let no file grow beyond so many bytes; the system says EFBIG where a disk says ENOSPC."""
 
     def __init__(self, step: int, size: int) -> None:
         self.step, self.size = step, size

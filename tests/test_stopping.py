@@ -138,7 +138,8 @@ def slurm(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     programs = tmp_path / "bin"
     programs.mkdir()
     stand_ins = {
-        "srun": 'for rank in 0 1; do SLURM_PROCID=$rank SLURM_LOCALID=$rank SLURM_NODEID=0 "$@" & done; wait %1 && wait %2',
+        "srun": 'SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NODEID=0 "$@" &\n'
+        'SLURM_PROCID=1 SLURM_LOCALID=1 SLURM_NODEID=0 "$@" &\nwait %1 && wait %2',
         "scontrol": f'echo "$@" >> {tmp_path}/scontrol.log',
         "fewshot": f'exec {sys.executable} -m fewshot "$@"',
     }
@@ -152,7 +153,10 @@ def slurm(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
             PATH=f"{programs}{os.pathsep}{os.environ['PATH']}",
             FEWSHOT_CONFIGS=str(CONFIGS),
             FEWSHOT_RUNS=str(tmp_path / "runs"),
-            **{"SLURM_JOB_ID": "4711", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1"},
+            SLURM_JOB_ID="4711",
+            SLURM_NTASKS="2",
+            SLURM_NTASKS_PER_NODE="2",
+            SLURM_NNODES="1",
             SLURM_JOB_NAME="fewshot",
         )
 

@@ -17,7 +17,14 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from typing_extensions import Self
 
 from fewshot.backbones.base import Backbone
-from fewshot.checkpoints import WholeFiles, backbone_weights, check_learner, check_shapes, read_checkpoint
+from fewshot.checkpoints import (
+    WholeFiles,
+    backbone_weights,
+    check_arguments,
+    check_learner,
+    check_shapes,
+    read_checkpoint,
+)
 from fewshot.episodes import Episode, Examples, Inputs, count, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import RemembersArguments, build, describe, without_weights
@@ -296,7 +303,9 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         Raises:
             FewshotError: the file is no checkpoint, or not this learner's.
         """
-        check_learner(read_checkpoint(checkpoint_path), cls.__name__)
+        checkpoint = read_checkpoint(checkpoint_path)
+        check_learner(checkpoint, cls.__name__)
+        check_arguments(checkpoint, cls)
         with without_weights():
             return super().load_from_checkpoint(checkpoint_path, map_location, weights_only=True, **kwargs)
 
