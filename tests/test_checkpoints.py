@@ -149,7 +149,8 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytes
 
 def test_learners_write_so_unless_the_user_has_a_way_of_his_own(tmp_path: Path) -> None:
     data = SinusoidDataModule(train_episodes=4, meta_batch_size=4, val_episodes=2)
-    for plugins, kind in (([], WholeFiles), ([OwnFiles()], OwnFiles)):
+    ways: list[tuple[list[Any], type]] = [([], WholeFiles), ([OwnFiles()], OwnFiles)]
+    for plugins, kind in ways:
         run = L.Trainer(max_steps=1, default_root_dir=tmp_path, logger=False, enable_progress_bar=False,
             enable_model_summary=False, plugins=plugins, accelerator="cpu", enable_checkpointing=False,
             use_distributed_sampler=False)  # fmt: skip

@@ -8,6 +8,8 @@ import pytest
 import torch
 from every_learner import NAMES, UNTRAINED, pair
 
+import fewshot
+from fewshot import Conv4, GlyphsDataModule
 from fewshot.episodes import map_tensors
 from fewshot.learners import MetaLearner, SimpleShot
 
@@ -42,6 +44,32 @@ def test_it_trains_in_every_precision(name: str, precision: Any, tmp_path: Any) 
     learner = run(name, tmp_path, precision=precision)
     expected = torch.float64 if precision == "64-true" else torch.float32
     assert {p.dtype for p in learner.parameters()} <= {expected}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["Baseline", "MAML", "PrototypicalNetwork", "SNAIL"])
+def test_300_steps_in_bfloat16_are_as_good_as_in_float32(name: str, tmp_path: Any) -> None:
+    """One learner a family, Conv4 of 16 filters on Glyphs, 5-way 5-shot, 300 test episodes."""
+    found = {}
+    for precision in ("32-true", "bf16-mixed"):
+        data = GlyphsDataModule(
+            shot=5, queries=5, meta_batch_size=4, train_episodes=1200, val_episodes=2, test_episodes=300
+        )
+        torch.manual_seed(0)
+        facts = {"Baseline": {"train_classes": data.train_classes}, "SNAIL": {"shot": 5}}.get(name, {})
+        learner = getattr(fewshot, name)(Conv4(1, data.image_size, width=16), task=data.task, **facts)
+        trainer = L.Trainer(
+            accelerator="cpu", precision=precision, max_steps=300, logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+            num_sanity_val_steps=0, limit_val_batches=0, default_root_dir=tmp_path,
+        )  # fmt: skip
+        trainer.fit(learner, data)
+        trainer.test(learner, data, verbose=False)
+        found[precision] = learner.estimates["test"]["accuracy"]
+    print(f"{name}: " + ", ".join(f"{p} {100 * m:.2f} ± {100 * ci:.2f} %" for p, (m, ci) in found.items()))
+    (exact, ci95), (mixed, _) = found.values()
+    assert exact > 0.3, "it has learned something"
+    assert abs(mixed - exact) <= ci95
 
 
 @pytest.mark.gpu
