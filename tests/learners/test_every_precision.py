@@ -69,7 +69,7 @@ def test_300_steps_in_bfloat16_are_as_good_as_in_float32(name: str, tmp_path: An
     print(f"{name}: " + ", ".join(f"{p} {100 * m:.2f} ± {100 * ci:.2f} %" for p, (m, ci) in found.items()))
     (exact, ci95), (mixed, _) = found.values()
     assert exact > 0.3, "it has learned something"
-    assert abs(mixed - exact) <= ci95
+    assert mixed >= exact - ci95
 
 
 @pytest.mark.gpu
