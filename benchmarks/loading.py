@@ -12,10 +12,10 @@ import time
 import numpy as np
 import torch
 
-from fewshot.datamodules.base import as_float
 from fewshot.datasets.base import ClassDataset
 from fewshot.episodes import Episode
 from fewshot.loading import ClassTasks, EpisodeLoader, EpisodeStream
+from fewshot.preprocessing import as_float
 
 CLASSES, EXAMPLES, SIZE = 1692, 20, 28
 EPISODES, WAY, SHOT, QUERIES = 32, 5, 1, 15

@@ -2,17 +2,16 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import lightning as L
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.files import data_root
-from fewshot.episodes import Batch, Examples, Inputs, map_examples
+from fewshot.episodes import Batch, Examples, map_examples
 from fewshot.errors import FewshotError
 from fewshot.loading import (
     STAGES,
@@ -24,6 +23,7 @@ from fewshot.loading import (
     Stage,
     TaskDistribution,
 )
+from fewshot.preprocessing import ImagePreprocessing, as_float
 from fewshot.sampling import check_split
 
 
@@ -91,6 +91,14 @@ class EpisodicDataModule(L.LightningDataModule):
     @abstractmethod
     def tasks(self, stage: Stage) -> TaskDistribution:
         """The distribution that a stage's episodes are drawn from."""
+
+    @property
+    def preprocessing(self) -> dict[str, Any] | None:
+        """How inputs are made of files, as plain facts for `make_preprocessing`; None where no files make them.
+
+        Checkpoints hold it, so that `fewshot.load` and `fewshot predict` treat a user's files as training did.
+        """
+        return None
 
     def protocol(self) -> dict[str, Any]:
         """The facts that stand beside every result on this benchmark."""
@@ -296,11 +304,19 @@ class ClassificationDataModule(EpisodicDataModule):
 class ImageDataModule(ClassificationDataModule):
     """A benchmark of images: stored as uint8, converted to float in [0, 1] once a meta-batch, on the device.
 
-    Facts for backbones: `in_channels`, `image_size`, `in_features`.
+    Facts for backbones: `in_channels`, `image_size`, `in_features`; for `fewshot predict`, `preprocessing`.
     """
 
     in_channels: int
     image_size: int
+    bright_ink: ClassVar[bool] = False
+    """Whether the images are drawings in bright ink on dark, where files have dark ink on light paper."""
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """Files become images of this size and these channels, in [0, 1]."""
+        channels: Literal[1, 3] = 1 if self.in_channels == 1 else 3
+        return ImagePreprocessing(self.image_size, channels, invert=self.bright_ink).facts()
 
     @property
     def in_features(self) -> int:
@@ -313,9 +329,3 @@ class ImageDataModule(ClassificationDataModule):
         # The Trainer has converted the batch to its precision before this; what was uint8 then has yet to be.
         converted: Batch = self.trainer.precision_plugin.convert_input(batch) if self.trainer else batch
         return converted
-
-
-def as_float(images: Inputs) -> Tensor:
-    """uint8 images as float32 in [0, 1]."""
-    assert isinstance(images, Tensor)
-    return images.float().mul_(1 / 255)

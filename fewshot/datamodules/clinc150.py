@@ -1,12 +1,15 @@
 """CLINC150: what people ask of a voice assistant; intent classification from few utterances."""
 
+from functools import cached_property
 from typing import Any, ClassVar
 
 from fewshot.datamodules.base import ClassificationDataModule
 from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.clinc150 import Clinc150, Split, load_clinc150
+from fewshot.datasets.pretrained_tokenizer import PretrainedTokenizer
 from fewshot.datasets.words import Terms
 from fewshot.episodes import Batch, Examples, map_examples
+from fewshot.preprocessing import TextPreprocessing
 
 
 class CLINC150DataModule(ClassificationDataModule):
@@ -83,6 +86,19 @@ class CLINC150DataModule(ClassificationDataModule):
     def documents(self) -> int:
         """How many training texts there are."""
         return self.texts.documents
+
+    @cached_property
+    def preprocessing(self) -> dict[str, Any]:
+        """Texts become the ids of the training classes' vocabulary, or of the tokenizer."""
+        pretrained = None if self.tokenizer is None else PretrainedTokenizer(self.tokenizer)
+        return TextPreprocessing(
+            self.terms,
+            self.max_length,
+            () if pretrained else self.texts.vocabulary,
+            self.unknown_ids,
+            self.tokenizer,
+            pretrained.json if pretrained else None,
+        ).facts()
 
     @property
     def split_name(self) -> str:

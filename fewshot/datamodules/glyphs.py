@@ -22,6 +22,7 @@ class GlyphsDataModule(ImageDataModule):
     can_download: ClassVar[bool] = False
     in_channels = 1
     image_size = 28
+    bright_ink = True
 
     def __init__(self, queries: int = 15, **kwargs: Any) -> None:
         super().__init__(queries=queries, **kwargs)

@@ -26,6 +26,7 @@ class OmniglotDataModule(ImageDataModule):
     benchmark: ClassVar[str] = "Omniglot"
     in_channels = 1
     image_size = 28
+    bright_ink = True
 
     def __init__(self, split: OmniglotSplit = "vinyals", split_seed: int = 1, queries: int = 15, **kwargs: Any) -> None:
         super().__init__(queries=queries, **kwargs)

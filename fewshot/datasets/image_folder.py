@@ -62,7 +62,7 @@ def load_image_folder(
     if image_size < 1 or channels not in (1, 3):
         raise FewshotError(f"image_size {image_size}, channels {channels}: use a positive size and 1 or 3 channels")
     table = _find_classes(root, classes, fractions, split_seed)
-    files = {split: [_image_files(folders[c]) for c in sorted(folders)] for split, folders in table.items()}
+    files = {split: [image_files(folders[c]) for c in sorted(folders)] for split, folders in table.items()}
     return {
         split: ClassDataset(
             _read_images([path for paths in files[split] for path in paths], image_size, channels),
@@ -97,7 +97,7 @@ def find_split_folders(root: Path) -> dict[str, Path] | None:
     """The train, val and test folders of `root`, or None where its folders are classes (say, ``train``)."""
     found: dict[str, Path] = {}
     others = []
-    for name, folder in _subfolders(root).items():
+    for name, folder in subfolders(root).items():
         split = SPLIT_FOLDERS.get(name.lower())
         if split is None:
             others.append(name)
@@ -123,10 +123,15 @@ def read_image(path: Path, image_size: int, channels: Literal[1, 3]) -> NDArray[
             raise ValueError("it has 0 bytes")
         with Image.open(path) as image:
             image.draft(None, (2 * image_size, 2 * image_size))  # large JPEGs decode faster at 1/2, 1/4 or 1/8
-            ImageOps.exif_transpose(image, in_place=True)
-            flat = _eight_bits(image).convert("RGB" if channels == 3 else "L")
+            return image_array(image, image_size, channels)
     except Exception as error:  # Pillow passes on whatever the format's parser raises
         raise FewshotError(f"{path} cannot be decoded ({error}); replace or delete it") from error
+
+
+def image_array(image: Image.Image, image_size: int, channels: Literal[1, 3]) -> NDArray[np.uint8]:
+    """An opened image, turned upright, as uint8 (channels, image_size, image_size); see `load_image_folder`."""
+    ImageOps.exif_transpose(image, in_place=True)
+    flat = _eight_bits(image).convert("RGB" if channels == 3 else "L")
     square = np.asarray(ImageOps.fit(flat, (image_size, image_size), Image.Resampling.BILINEAR))
     return square.reshape(image_size, image_size, channels).transpose(2, 0, 1)
 
@@ -164,9 +169,9 @@ def _find_classes(
 ) -> dict[str, dict[str, Path]]:
     """The class folders of each split: as `classes` says, else as the split folders do, else drawn."""
     if classes is None and (split_folders := find_split_folders(root)):
-        table = {split: _subfolders(folder) for split, folder in split_folders.items()}
+        table = {split: subfolders(folder) for split, folder in split_folders.items()}
     else:
-        folders = _subfolders(root)
+        folders = subfolders(root)
         chosen = draw_split(list(folders), fractions, split_seed) if classes is None else classes
         if set(chosen) != set(SPLITS):
             raise FewshotError(f"classes are given for {', '.join(chosen)}; give them for train, val and test")
@@ -189,7 +194,7 @@ def _known(name: str, folders: Mapping[str, Path], root: Path) -> Path:
     return folders[name]
 
 
-def _subfolders(folder: Path) -> dict[str, Path]:
+def subfolders(folder: Path) -> dict[str, Path]:
     """The visible folders in `folder` by name, sorted."""
     try:
         found = {p.name: p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")}
@@ -200,7 +205,7 @@ def _subfolders(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _image_files(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
     """The visible images in `folder` and the folders below, sorted."""
 
     def fail(error: OSError) -> None:

@@ -11,15 +11,21 @@ class PretrainedTokenizer:
 
     Args:
         name: the model's name, or a folder with its tokenizer.
+        json: what `json` of such a tokenizer gave, from which it is built without its files; None loads it by name.
 
     Raises:
         FewshotError: it cannot be loaded, or transformers is not installed.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, json: str | None = None) -> None:
         transformers = require("transformers", "text")
+        self.tokenizer: Any
         try:
-            self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(name)
+            if json is None:
+                self.tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+            else:
+                fast = require("tokenizers", "text").Tokenizer.from_str(json)
+                self.tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=fast)
         except (OSError, ValueError) as error:
             raise FewshotError(
                 f"the tokenizer {name!r} cannot be loaded ({str(error).splitlines()[0]}); give a folder that holds one,"
@@ -33,3 +39,10 @@ class PretrainedTokenizer:
         """The first `max_pieces` pieces of `text`, counting those that mark its beginning and its end."""
         ids = self.tokenizer(text, truncation=True, max_length=max_pieces)["input_ids"]
         return [self.vocabulary[i] for i in ids]
+
+    @property
+    def json(self) -> str | None:
+        """The tokenizer as the text of its ``tokenizer.json``; None where it has none and is known by name alone."""
+        fast = getattr(self.tokenizer, "backend_tokenizer", None)
+        text: str | None = None if fast is None else fast.to_str()
+        return text

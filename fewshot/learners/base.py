@@ -54,6 +54,8 @@ class MetaLearner(RemembersArguments, L.LightningModule):
 
     trains_on: ClassVar[Literal["episodes", "examples"]] = "episodes"
     """What a training batch is: a meta-batch, or plain `Examples` of the training classes; benchmarks read it."""
+    fixed_way: ClassVar[bool] = False
+    """Whether the learner knows one way alone, so that training, test and use must have the same."""
 
     def __init__(
         self,
@@ -78,6 +80,7 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         self.batchnorm: BatchNormPolicy = batchnorm
         self.nonfinite, self.skipped = nonfinite, 0
         self.weights_file: str | None = None  # the checkpoint that the backbone was taken from
+        self.preprocessing: dict[str, Any] | None = None  # how a checkpoint's benchmark makes inputs of files
         plain = {name: describe(value) for name, value in self.init_args.items() if name not in _NOT_HELD}
         self.save_hyperparameters(plain)
         self.tables = nn.ModuleDict({stage: EpisodeTable() for stage in ("val", "test")})
@@ -254,16 +257,22 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         self.weights_file, self.loaded_step = path, checkpoint.get("global_step", 0)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Record which library and learner wrote the checkpoint."""
+        """Record which library and learner wrote the checkpoint, and how its benchmark makes inputs of files."""
         from fewshot import __version__  # here, because the package imports its learners first
 
-        checkpoint["fewshot"] = {"version": __version__, "learner": type(self).__name__}
+        benchmark = getattr(self._trainer, "datamodule", None)
+        checkpoint["fewshot"] = {
+            "version": __version__,
+            "learner": type(self).__name__,
+            "preprocessing": getattr(benchmark, "preprocessing", self.preprocessing),
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse another learner's checkpoint, and one of another network."""
         check_learner(checkpoint, type(self).__name__)
         check_shapes(checkpoint["state_dict"], self.state_dict())
         self.loaded_step = checkpoint.get("global_step", 0)
+        self.preprocessing = checkpoint["fewshot"].get("preprocessing")
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # hparams_file, strict and weights_only are settled here

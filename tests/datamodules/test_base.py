@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from fewshot.datamodules import ImageDataModule
-from fewshot.datamodules.base import as_float
 from fewshot.datasets.base import ClassDataset
 from fewshot.episodes import Episode
 from fewshot.errors import FewshotError
+from fewshot.preprocessing import as_float
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ class SequenceLearner(ModelBasedLearner):
     """
 
     takes: ClassVar[type[Task]] = Classification
+    fixed_way = True
     task: Classification
 
     def __init__(self, backbone: Backbone | nn.Module, **kwargs: Any) -> None:

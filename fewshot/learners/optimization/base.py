@@ -77,8 +77,7 @@ class OptimizationLearner(MetaLearner):
     """
 
     network: Network
-    fixed_way = True
-    """Whether one head serves all episodes, so that training and test must have the same way."""
+    fixed_way = True  # one head serves all episodes
 
     def __init__(
         self,
