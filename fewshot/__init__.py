@@ -62,6 +62,7 @@ from fewshot.learners import (
     SiameseNetwork,
     SimpleShot,
 )
+from fewshot.trained import load
 
 __all__ = [
     "ADML",
@@ -120,4 +121,5 @@ __all__ = [
     "TorchvisionBackbone",
     "WeightedBag",
     "__version__",
+    "load",
 ]
