@@ -25,6 +25,8 @@ from fewshot.callbacks.results import ResultsWriter
 from fewshot.callbacks.throughput import Throughput
 from fewshot.catalogue import print_catalogue
 from fewshot.checkpoints import check_learner, read_checkpoint
+from fewshot.commands.export import export
+from fewshot.commands.predict import on_benchmark, predict
 from fewshot.datamodules import EpisodicDataModule
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import without_weights
@@ -168,19 +170,33 @@ def _is_no_advertisement(record: logging.LogRecord) -> bool:
     return "Tip: " not in record.getMessage()  # lightning recommends a product of its makers at every start
 
 
+def own_command(args: list[str]) -> bool:
+    """Run what is no subcommand of Lightning's; false where `args` name no such command."""
+    if args[:1] == ["list"]:
+        print_catalogue()
+    elif args[:1] == ["predict"] and not on_benchmark(args[1:]):
+        predict(args[1:])
+    elif args[:1] == ["export"]:
+        export(args[1:])
+    else:
+        return False
+    return True
+
+
 def run(args: list[str] | None = None) -> FewshotCLI | None:
     """Run the command line `args` (None: the process's own); errors are raised.
 
     Returns:
-        The learner, the benchmark and the trainer that have run (`model`, `datamodule`, `trainer`); None for ``list``.
+        The learner, the benchmark and the trainer that have run (`model`, `datamodule`, `trainer`); None for a command
+        that needs none of them.
     """
-    if (sys.argv[1:] if args is None else args)[:1] == ["list"]:
-        print_catalogue()
+    given = sys.argv[1:] if args is None else args
+    if own_command(given):
         return None
     for message in NOT_THE_USERS:
         warnings.filterwarnings("ignore", message=message)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
-    check_configs(sys.argv[1:] if args is None else args)
+    check_configs(given)
     return FewshotCLI(
         MetaLearner,
         EpisodicDataModule,
@@ -194,7 +210,8 @@ def run(args: list[str] | None = None) -> FewshotCLI | None:
             "exit_on_error": False,
             "prog": "fewshot",
             "description": f"fewshot {fewshot.__version__}."
-            " `fewshot list` prints every benchmark, learner and backbone.",
+            " `fewshot list` prints every benchmark, learner and backbone; `fewshot predict --help` and `fewshot export"
+            " --help` say how to use a trained learner on your own files.",
         },
         auto_configure_optimizers=False,  # the learner's own arguments `optimizer` and `lr_scheduler` do that
         load_from_checkpoint_support=False,  # a learner holds its arguments as plain values itself

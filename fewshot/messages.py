@@ -18,7 +18,7 @@ from fewshot.catalogue import benchmarks, find, learners, networks
 from fewshot.errors import FewshotError, nearest
 from fewshot.hyperparameters import parameter_names
 
-COMMANDS = ("fit", "validate", "test", "predict", "list")
+COMMANDS = ("fit", "validate", "test", "predict", "export", "list")
 TOP_LEVEL = ("config", "seed_everything", "trainer", "model", "data", "ckpt_path", "weights_only", "test_after_fit")
 TYPES = {
     "int": "an integer",

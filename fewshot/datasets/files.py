@@ -88,13 +88,13 @@ def opened_zip(archive: Path) -> Iterator[zipfile.ZipFile]:
 
 
 @contextmanager
-def _scratch(parent: Path, prefix: str) -> Iterator[Path]:
+def _scratch(parent: Path, prefix: str, remedy: str = "set `root` to a folder of yours") -> Iterator[Path]:
     """A folder in `parent` for the time of the block."""
     try:
         parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
     except OSError as error:
-        raise FewshotError(f"cannot write into {parent} ({error}); set `root` to a folder of yours") from error
+        raise FewshotError(f"cannot write into {parent} ({error}); {remedy}") from error
     try:
         yield folder
     finally:
@@ -132,6 +132,14 @@ def cached_arrays(path: Path, build: Callable[[], Mapping[str, NDArray[np.generi
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return arrays
+
+
+@contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """Where to write a file that appears at `path` when the block ends, complete, or not at all."""
+    with _scratch(path.parent, f".{path.name}-", "name a file in a folder of yours") as folder:
+        yield folder / path.name
+        (folder / path.name).replace(path)
 
 
 @contextmanager
