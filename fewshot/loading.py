@@ -5,6 +5,7 @@ consecutive numbers in meta-batches; of each meta-batch, rank r of R takes every
 labelled examples, for learners that train without episodes, come from a list of the same kind.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Generic, Literal, Protocol, TypeAlias
 
@@ -216,9 +217,10 @@ class EpisodeLoader(Generic[Item]):
         world_size: all processes.
         num_workers: processes that draw ahead; 0 draws in this one.
         pin_memory: put the meta-batches into page-locked memory.
+        timeout: seconds that a meta-batch of the workers is waited for; 0 waits for ever.
 
     Raises:
-        FewshotError: the sizes do not fit one another.
+        FewshotError: the sizes do not fit one another; in a pass, what went wrong in a worker.
     """
 
     def __init__(
@@ -232,6 +234,7 @@ class EpisodeLoader(Generic[Item]):
         world_size: int = 1,
         num_workers: int = 0,
         pin_memory: bool = False,
+        timeout: float = 0,
     ) -> None:
         if meta_batch_size < 1 or meta_batch_size % world_size:
             raise FewshotError(
@@ -265,6 +268,7 @@ class EpisodeLoader(Generic[Item]):
             num_workers=num_workers,
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
+            timeout=timeout if num_workers else 0,
         )
 
     def __len__(self) -> int:
@@ -292,7 +296,7 @@ class EpisodeLoader(Generic[Item]):
         numbers = list(self.numbers())
         self._resumed, self._left = False, len(numbers)
         self._batches.numbers = numbers
-        for batch in self._loader:
+        for batch in _told(self._loader):
             if self.repeat:
                 self._next_batch += 1
                 self._left -= 1
@@ -306,6 +310,40 @@ class EpisodeLoader(Generic[Item]):
         """Go on at the position of a checkpoint."""
         self._next_batch, self._left = state["next_batch"], state["left"]
         self._resumed = self._left > 0
+
+
+def _told(batches: DataLoader[Item]) -> Iterator[Item]:
+    """The batches of a DataLoader; what goes wrong in a worker is told in one line, without its traceback.
+
+    Raises:
+        FewshotError: a worker raised one or could not read a file, was killed, or gave nothing in time.
+    """
+    try:
+        yield from batches
+    except (FewshotError, RuntimeError, OSError, EOFError) as error:
+        if batches.num_workers and (said := _of_a_worker(error)):
+            raise FewshotError(said) from error
+        raise
+
+
+def _of_a_worker(error: Exception) -> str | None:
+    """What an error of a DataLoader with workers means; None for a mistake of the program's."""
+    text = str(error)
+    if raised := re.search(r"^Caught \w+ in DataLoader worker.*\n[\w.]*?(\w+): (.*)", text, re.DOTALL):
+        mistake = not isinstance(error, FewshotError | OSError)
+        return None if mistake else " ".join(raised.group(2).split())
+    if late := re.search(r"DataLoader timed out after ([\d.]+) seconds", text):
+        return (
+            f"no meta-batch came from the processes that draw episodes in {late.group(1)} s; see whether the disk with"
+            " the data answers, raise data.worker_timeout, or set data.num_workers to 0"
+        )
+    # a batch that was on its way when the worker died ends in an error of the connection
+    if isinstance(error, OSError | EOFError) or re.search(r"DataLoader worker \(.*\) (is killed|exited)", text):
+        return (
+            f"a process that draws episodes ended from outside ({text.splitlines()[0] if text else 'no answer'}), often"
+            " because memory ran out; lower data.num_workers, or set it to 0"
+        )
+    return None
 
 
 class _Batches:

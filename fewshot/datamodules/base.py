@@ -47,6 +47,7 @@ class EpisodicDataModule(L.LightningDataModule):
         num_workers: processes that draw episodes ahead; 0 draws them in the training process.
         seed: of the episodes; episode i of a stage is a function of it, the stage and i alone.
         batch_size: training examples a step, over all ranks, for learners that train without episodes.
+        worker_timeout: seconds after which a run ends whose `num_workers` processes give nothing; 0: never.
     """
 
     benchmark: ClassVar[str]
@@ -67,6 +68,7 @@ class EpisodicDataModule(L.LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
         batch_size: int = 64,
+        worker_timeout: float = 600,
     ) -> None:
         super().__init__()
         for argument in ("val_episodes", "test_episodes", "eval_batch_size", "batch_size"):
@@ -79,7 +81,10 @@ class EpisodicDataModule(L.LightningDataModule):
         self.train_queries = queries if train_queries is None else train_queries
         self.meta_batch_size, self.eval_batch_size = meta_batch_size, eval_batch_size
         self.episodes = {"train": train_episodes, "val": val_episodes, "test": test_episodes}
+        if worker_timeout < 0:
+            raise FewshotError(f"worker_timeout is {worker_timeout}; give the seconds to wait, or 0 to wait for ever")
         self.num_workers, self.seed, self.batch_size = num_workers, seed, batch_size
+        self.worker_timeout = worker_timeout
         self._train_loader: EpisodeLoader[Any] | None = None
         self._position: dict[str, Any] | None = None  # where a resumed run's training episodes go on
 
@@ -194,6 +199,7 @@ class EpisodicDataModule(L.LightningDataModule):
             world_size=world_size,
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
+            timeout=self.worker_timeout,
         )
 
     def _ranks(self) -> tuple[int, int]:
