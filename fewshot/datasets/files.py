@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os
 import shutil
+import socket
 import tempfile
 import zipfile
 import zlib
@@ -26,6 +27,7 @@ from fewshot.errors import FewshotError
 
 log = logging.getLogger(__name__)
 
+SILENCE = 60.0  # seconds without a byte after which a download is given up
 Arrays = dict[str, NDArray[np.generic]]
 
 
@@ -45,25 +47,41 @@ def file_hash(path: Path, algorithm: str) -> str:
     return digest.hexdigest()
 
 
-def download(url: str, path: Path, sha256: str) -> None:
-    """Fetch `url` to `path`, verified by its sha256; a file that is already there and right is kept.
+def download(url: str, path: Path, checksum: str, algorithm: str = "sha256") -> None:
+    """Fetch `url` to `path`, verified by its checksum; a file that is already there and right is kept.
+
+    It is written beside and renamed, so that several processes may fetch at once, and what was interrupted is fetched
+    anew.
 
     Raises:
-        FewshotError: the address cannot be read, or what it gave has another checksum.
+        FewshotError: the address cannot be read or falls silent, or what it gave has another checksum.
     """
-    if path.is_file() and file_hash(path, "sha256") == sha256:
+    if path.is_file() and file_hash(path, algorithm) == checksum:
         return
     with _scratch(path.parent, ".download-") as folder:
         fetched = folder / path.name
         try:
-            download_url_to_file(url, str(fetched))
+            with _patience(SILENCE):
+                download_url_to_file(url, str(fetched))
         except (OSError, HTTPException) as error:
             raise FewshotError(f"could not download {url} ({error}); fetch it by hand and put it at {path}") from error
-        if (found := file_hash(fetched, "sha256")) != sha256:
+        if (found := file_hash(fetched, algorithm)) != checksum:
             raise FewshotError(
-                f"{url} gave a file with sha256 {found}, expected {sha256}; try again, or put the right file at {path}"
+                f"{url} gave a file with {algorithm} {found}, expected {checksum}; try again, or put the right file"
+                f" at {path}"
             )
         fetched.replace(path)
+
+
+@contextmanager
+def _patience(seconds: float) -> Iterator[None]:
+    """Inside, a new connection that says nothing for so long is an `OSError`; torch's downloads wait for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from PIL import Image
 
 from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.files import cached_arrays, opened_zip
+from fewshot.datasets.files import download as fetch
 from fewshot.errors import FewshotError
 
 log = logging.getLogger(__name__)
@@ -177,12 +178,9 @@ def _download(root: Path) -> None:
     for half in HALVES:
         source = _source(root, half)
         if source is None or (source.suffix == ".zip" and not zipfile.is_zipfile(source)):
-            try:
-                torchvision.datasets.Omniglot(root, background=half == "images_background", download=True)
-            except (OSError, RuntimeError, zipfile.BadZipFile) as error:
-                raise FewshotError(
-                    f"could not download {half}.zip of Omniglot ({error}); put it in {root} by hand"
-                ) from error
+            facts = torchvision.datasets.Omniglot
+            url = f"{facts.download_url_prefix}/{half}.zip"
+            fetch(url, root / "omniglot-py" / f"{half}.zip", facts.zips_md5[half], "md5")
 
 
 def _read_zip(archive: Path, half: str) -> dict[str, bytes]:
