@@ -23,9 +23,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise FewshotError(f"there is no checkpoint {path}; give the path of a .ckpt file that `fewshot fit` wrote")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
     except Exception as error:  # the unpickler passes on whatever foreign bytes make it stumble over
+        if isinstance(error, OSError) and error.filename:
+            raise  # it cannot be opened; without a name, it was opened and is cut off
         raise FewshotError(f"{path} is no checkpoint, or a damaged one; give one that `fewshot fit` wrote") from error
     if not isinstance(checkpoint, dict):
         raise FewshotError(f"{path} holds no checkpoint; give one that `fewshot fit` wrote")

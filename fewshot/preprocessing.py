@@ -84,6 +84,12 @@ class ImagePreprocessing(Preprocessing[ImageItem]):
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.image_size, int) or self.image_size < 1 or self.channels not in (1, 3):
+            raise FewshotError(
+                f"image_size {self.image_size}, channels {self.channels}: use a positive size and 1 or 3 channels"
+            )
+
     def __call__(self, items: Sequence[ImageItem]) -> Tensor:
         """Images of files, or of opened images."""
         images = as_float(torch.from_numpy(np.stack([self._read(item) for item in items])))
@@ -235,6 +241,8 @@ def make_preprocessing(facts: Mapping[str, Any]) -> Preprocessing[Any]:
     Raises:
         FewshotError: the kind is unknown, or its facts are not the kind's.
     """
+    if not isinstance(facts, Mapping):
+        raise FewshotError(f"preprocessing is {facts!r:.80}; give a DataModule's `preprocessing`")
     arguments = dict(facts)
     kind = arguments.pop("kind", None)
     if kind not in KINDS:

@@ -53,8 +53,16 @@ def load(
     held = read_checkpoint(checkpoint).get("fewshot")
     if not isinstance(held, dict) or not isinstance(held.get("learner"), str):
         raise FewshotError(f"{checkpoint} was not written by fewshot; give a .ckpt file of `fewshot fit`")
-    cls = learner or _known(held["learner"])
-    module = cls.load_from_checkpoint(checkpoint, map_location=_device(device), **kwargs).eval()
+    cls, place = learner or _known(held["learner"]), _device(device)
+    try:
+        module = cls.load_from_checkpoint(checkpoint, map_location=place, **kwargs).eval()
+    except FewshotError:
+        raise
+    except Exception as error:  # whatever a damaged entry makes the learner's constructor stumble over
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise FewshotError(
+            f"{checkpoint} does not make a {cls.__name__} ({reason:.300}); it is damaged, or of another version"
+        ) from error
     facts = preprocessing or held.get("preprocessing")
     return TrainedLearner(module, None if facts is None else make_preprocessing(facts))
 

@@ -164,7 +164,7 @@ def test_drawings_become_what_training_saw(tmp_path: Path) -> None:
 
 def test_images_are_normalised_where_training_did(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4), (255, 0, 51)).save(tmp_path / "0.png")
-    read = ImagePreprocessing(2, 3, mean=(0.5, 0.5, 0.5), std=(0.5, 0.25, 0.1))
+    read = ImagePreprocessing(2, 3, mean=[0.5, 0.5, 0.5], std=[0.5, 0.25, 0.1])
     assert make_preprocessing(read.facts()) == read
     assert read([tmp_path / "0.png"])[0, :, 0, 0].tolist() == pytest.approx([1, -2, -3])
 
