@@ -139,7 +139,9 @@ def save_onnx(program: ExportedProgram, path: Path, module: nn.Module, inputs: I
     with written_beside(path) as file:
         try:
             with _quiet():
-                model = torch.onnx.export(program, input_names=names, output_names=["outputs"], verbose=False)
+                model = torch.onnx.export(
+                    program, dynamo=True, input_names=names, output_names=["outputs"], verbose=False
+                )
                 assert model is not None  # without a file to write to, it is given
                 model.save(file)
         except Exception as error:  # an operation that ONNX does not have

@@ -81,7 +81,7 @@ def _known(name: str) -> type[MetaLearner]:
 
 def _device(device: str | torch.device) -> torch.device:
     if device == "auto":
-        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+        device = (torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None) or "cpu"
     try:
         found = torch.device(device)
         torch.empty(0, device=found)
