@@ -101,7 +101,8 @@ KINDS = ["MAML", "RFS", *(pytest.param(name, marks=pytest.mark.slow) for name in
 
 @pytest.mark.parametrize("name", KINDS)
 def test_adapted_classifiers_of_every_kind(name: str, tmp_path: Path) -> None:
-    asked: dict[str, Any] = {"SNAIL": {"shot": 1}, "CAVIA": {"film_after": "blocks.1.2"}}.get(name, {})
+    own: dict[str, dict[str, Any]] = {"SNAIL": {"shot": 1}, "CAVIA": {"film_after": "blocks.1.2"}}
+    asked = own.get(name, {})
     asked |= {"train_classes": 3} if name in ("FineTune", "RFS", "BaselinePlusPlus") else {}
     asked |= {"full_context": True} if name == "MatchingNetwork" else {}
     torch.manual_seed(0)

@@ -26,7 +26,7 @@ import fewshot
 from fewshot import FewshotError, ImageFolderDataModule
 from fewshot.commands import predict
 from fewshot.datasets.clinc150 import load_clinc150
-from fewshot.datasets.image_folder import IMAGE_FILE
+from fewshot.datasets.image_folder import IMAGE_FILE, read_image
 from fewshot.main import main
 from fewshot.trained import TrainedLearner
 
@@ -152,7 +152,7 @@ def plant(root: Path, tree: dict[str, dict[str, bytes]], odd: str = "nothing") -
 
 
 def decodes(path: Path) -> bool:
-    return one_line(lambda: fewshot.datasets.image_folder.read_image(path, 8, 3)) is not None
+    return one_line(lambda: read_image(path, 8, 3)) is not None
 
 
 # ---------------------------------------------------------------------- datasets
@@ -167,6 +167,7 @@ def test_image_folders(tree: dict[str, dict[str, bytes]], odd: str, channels: An
         if (found := one_line(lambda: data.datasets)) is None:
             return
         episode = next(iter(data.test_dataloader()))
+        assert isinstance(episode.query.inputs, torch.Tensor)
         assert episode.query.inputs.shape[2:] == (channels, size, size)
         rows = sum(len(split.inputs) for split in found.values())
         assert rows == sum(int(split.counts.sum()) for split in found.values()) > 0
