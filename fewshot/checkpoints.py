@@ -1,13 +1,19 @@
-"""Checkpoints are checked before they are used: plain values alone, the right learner, the right shapes."""
+"""Checkpoints are written whole and checked before they are used: plain values, the right learner, the right shapes."""
 
+import io
 import os
 from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
+from fewshot.datasets.files import written_whole
 from fewshot.errors import FewshotError
+from fewshot.hyperparameters import parameter_names
 
 RUNNING = ("running_mean", "running_var", "num_batches_tracked")
 """What batch normalisation calls its running averages."""
@@ -23,13 +29,55 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise FewshotError(f"there is no checkpoint {path}; give the path of a .ckpt file that `fewshot fit` wrote")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
     except Exception as error:  # the unpickler passes on whatever foreign bytes make it stumble over
+        if isinstance(error, OSError) and error.filename:
+            raise  # it cannot be opened; without a name, it was opened and is cut off
         raise FewshotError(f"{path} is no checkpoint, or a damaged one; give one that `fewshot fit` wrote") from error
     if not isinstance(checkpoint, dict):
         raise FewshotError(f"{path} holds no checkpoint; give one that `fewshot fit` wrote")
     return checkpoint
+
+
+class WholeFiles(TorchCheckpointIO):
+    """How learners' checkpoints get to the disk and back: whole or not at all, and as plain values alone.
+
+    Lightning's own writes into the system's temporary folder and moves the file from there. To another file system that
+    is a copy, which a full disk or a killed process leaves half done in the place of the checkpoint before it.
+    Addresses of remote storage are left to Lightning.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write the file beside its place and rename it.
+
+        Raises:
+            FewshotError: it cannot be written; what was there before is still there.
+        """
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        try:
+            with written_whole(Path(path), binary=True) as file:
+                file.write(content.getbuffer())
+        except OSError as error:
+            raise FewshotError(
+                f"cannot write the checkpoint {path} ({error.strerror}); make room or set trainer.default_root_dir, and"
+                " go on from the checkpoint before it with --ckpt_path last"
+            ) from error
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """The content on the CPU; nothing but plain values and tensors is loaded, whatever `weights_only` says.
+
+        Raises:
+            FewshotError: there is no such file, or it is no checkpoint.
+        """
+        if "://" in str(path):
+            content: dict[str, Any] = super().load_checkpoint(path, map_location, weights_only=True)
+            return content
+        return read_checkpoint(path)
 
 
 def check_shapes(held: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
@@ -85,6 +133,24 @@ def backbone_weights(
                 " backbone; build the backbone as the file's was"
             )
     return held
+
+
+def check_arguments(checkpoint: Mapping[str, Any], learner: type) -> None:
+    """Check that a learner's class still takes the arguments that a checkpoint holds.
+
+    Raises:
+        FewshotError: the checkpoint has no weights, or is of a version of the library in which the class had others.
+    """
+    version = checkpoint["fewshot"].get("version")
+    if "state_dict" not in checkpoint:
+        raise FewshotError(f"the checkpoint of fewshot {version} holds no weights; give one that `fewshot fit` wrote")
+    known = parameter_names(learner)
+    for name in checkpoint.get("hyper_parameters", {}):
+        if name not in known:
+            raise FewshotError(
+                f"the checkpoint of fewshot {version} has the argument {name}, which {learner.__name__} of fewshot"
+                f" {metadata.version('fewshot')} does not have; load it with that version"
+            )
 
 
 def check_learner(checkpoint: dict[str, Any], name: str) -> None:

@@ -18,3 +18,24 @@ def nearest(word: str, words: Iterable[str]) -> str:
     folded = {other.lower(): other for other in words}
     close = difflib.get_close_matches(word.lower(), folded, 1, cutoff=0.5)
     return f"; did you mean {folded[close[0]]!r}?" if close else f"; choose from {', '.join(words)}"
+
+
+def check_at_least(least: int, **values: int) -> None:
+    """Check that each value is `least` or more.
+
+    Raises:
+        FewshotError: one is not; it is named.
+    """
+    for name, value in values.items():
+        if value < least:
+            raise FewshotError(f"{name} is {value}; it must be at least {least}")
+
+
+def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
+    """Check that the argument `name` is one of `choices`.
+
+    Raises:
+        FewshotError: it is not.
+    """
+    if value not in (choices := tuple(choices)):
+        raise FewshotError(f"{name} is {value!r}; it must be {' or '.join(map(repr, choices))}")

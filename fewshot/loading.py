@@ -5,18 +5,20 @@ consecutive numbers in meta-batches; of each meta-batch, rank r of R takes every
 labelled examples, for learners that train without episodes, come from a list of the same kind.
 """
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import TypeVar
 
-from fewshot.datasets.base import ClassDataset
-from fewshot.episodes import Episode, Examples, Inputs, stack
+from fewshot.datasets.base import ClassDataset, LazyInputs
+from fewshot.episodes import Episode, Examples, Inputs, MetaBatch, map_tensors, stack
 from fewshot.errors import FewshotError
-from fewshot.sampling import draw_episode, draw_unequal_episode
+from fewshot.sampling import draw_classes, draw_episode, draw_episode_of, draw_outsiders, draw_unequal_episode
 
 Stage: TypeAlias = Literal["train", "val", "test"]
 STAGES: tuple[Stage, ...] = ("train", "val", "test")
@@ -30,8 +32,8 @@ class TaskDistribution(Protocol):
     def draw(self, rng: np.random.Generator) -> Episode:
         """One episode, without the axis B; a function of the generator alone."""
 
-    def draw_many(self, rngs: Sequence[np.random.Generator]) -> Episode:
-        """The meta-batch of one episode a generator, equal to stacking `draw` of each."""
+    def draw_many(self, rngs: Sequence[np.random.Generator]) -> MetaBatch:
+        """The meta-batch of one episode a generator: `draw` of each stacked, or a list where they differ in size."""
 
 
 class Stacked:
@@ -43,7 +45,7 @@ class Stacked:
 
 
 class ClassTasks:
-    """N-way K-shot classification tasks over the classes of a dataset in memory.
+    """N-way K-shot classification tasks over the classes of a dataset.
 
     Inputs come out as they are stored (images uint8): conversion happens once a meta-batch, on the device.
 
@@ -85,8 +87,117 @@ class ClassTasks:
         return Examples(gather(self.dataset.inputs, torch.from_numpy(rows)), labels)
 
 
-def gather(inputs: Inputs, rows: torch.Tensor) -> Inputs:
+class VaryingTasks:
+    """Classification tasks whose ways and shots differ from episode to episode, so that a meta-batch is a list.
+
+    Args:
+        dataset: the split's examples by class.
+        draw_rows: from an episode's generator to the rows of its support (S,), their labels (S,) and the rows of its
+            queries (N, Q).
+    """
+
+    def __init__(
+        self,
+        dataset: ClassDataset,
+        draw_rows: Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray, np.ndarray]],
+    ) -> None:
+        self.dataset, self.draw_rows = dataset, draw_rows
+
+    def draw(self, rng: np.random.Generator) -> Episode:
+        """One episode: support inputs (S, ...), query inputs (N*Q, ...), labels 0..N-1 in blocks."""
+        return map_tensors(lambda tensor: tensor[0], self._single(rng))
+
+    def draw_many(self, rngs: Sequence[np.random.Generator]) -> list[Episode]:
+        """One episode a generator, each with B = 1."""
+        return [self._single(rng) for rng in rngs]
+
+    def _single(self, rng: np.random.Generator) -> Episode:
+        support, labels, query = self.draw_rows(rng)
+        queried = np.arange(len(query)).repeat(query.shape[1])
+        rows = torch.from_numpy(np.concatenate([support, query.flatten()]))[None]
+        inputs = gather(self.dataset.inputs, rows)  # in one go, which for images on disk is faster
+        support_inputs, query_inputs = (
+            map_tensors(lambda tensor: tensor[:, part], inputs)  # noqa: B023  # used at once
+            for part in (slice(len(support)), slice(len(support), None))
+        )
+        return Episode(
+            Examples(support_inputs, torch.from_numpy(labels)[None]),
+            Examples(query_inputs, torch.from_numpy(queried)[None]),
+        )
+
+
+class NotaTasks(ClassTasks):
+    """N-way K-shot tasks with queries of other classes, to be recognised as none of the above: label N.
+
+    The support and the other queries are those of `ClassTasks`; the queries of other classes stand behind them.
+
+    Args:
+        dataset: the split's examples by class.
+        way: N. shot: K. queries: Q a class.
+        none_queries: queries of other classes.
+    """
+
+    def __init__(self, dataset: ClassDataset, way: int, shot: int, queries: int, none_queries: int) -> None:
+        super().__init__(dataset, way, shot, queries)
+        self.none_queries = none_queries
+        self.query_labels = torch.cat([self.labels.repeat_interleave(queries), torch.full((none_queries,), way)])
+
+    def draw_many(self, rngs: Sequence[np.random.Generator]) -> Episode:
+        """A meta-batch with one gather for the support and one for the query."""
+        support, query = [], []
+        for rng in rngs:
+            classes = draw_classes(rng, len(self.counts), self.way)
+            ours, asked = draw_episode_of(classes, rng, self.starts, self.counts, self.shot, self.queries)
+            others = draw_outsiders(rng, self.starts, self.counts, classes, self.none_queries)
+            support.append(ours.ravel())
+            query.append(np.concatenate([asked.ravel(), others]))
+        inputs = gather(self.dataset.inputs, torch.from_numpy(np.stack(query)))
+        labels = self.query_labels.expand(len(rngs), -1)
+        return Episode(self._examples(np.stack(support), self.shot), Examples(inputs, labels))
+
+
+class FixedTask(Stacked):
+    """The one task whose support is all of a dataset and whose queries are all of another with the same classes.
+
+    Args:
+        support: K examples of each of the N classes.
+        query: the queries.
+        none: queries of no class among them: label N.
+    """
+
+    def __init__(self, support: ClassDataset, query: ClassDataset, none: ClassDataset | None = None) -> None:
+        parts = [support, query] if none is None else [support, query, none]
+        given, asked, *others = _equally_wide([part.inputs for part in parts])
+        labels, targets = (torch.from_numpy(np.repeat(np.arange(len(p.counts)), p.counts)) for p in (support, query))
+        if none is not None:
+            asked = {name: torch.cat([values, others[0][name]]) for name, values in asked.items()}
+            targets = torch.cat([targets, torch.full((int(none.counts.sum()),), len(support.classes))])
+        self.episode = Episode(Examples(given, labels), Examples(asked, targets))
+
+    def draw(self, rng: np.random.Generator) -> Episode:
+        """The episode; nothing is drawn."""
+        return self.episode
+
+
+def _equally_wide(parts: Sequence[Inputs | LazyInputs]) -> list[dict[str, torch.Tensor]]:
+    """Texts' inputs of several datasets, the rows of each tensor padded with 0 to the widest of them."""
+    dicts = [part for part in parts if isinstance(part, dict)]
+    assert len(dicts) == len(parts)
+    widest = {name: max(part[name].shape[-1] for part in dicts) for name in dicts[0]}
+    return [
+        {
+            name: F.pad(values, (0, widest[name] - values.shape[-1])) if values.dim() > 1 else values
+            for name, values in part.items()
+        }
+        for part in dicts
+    ]
+
+
+def gather(inputs: Inputs | LazyInputs, rows: torch.Tensor) -> Inputs:
     """The rows (B, S) of inputs (n, ...), shape (B, S, ...)."""
+    if isinstance(inputs, LazyInputs):
+        taken = inputs.take(rows.flatten().numpy())
+        return taken.view(*rows.shape, *taken.shape[1:])
     if isinstance(inputs, dict):
         return {name: gather(value, rows) for name, value in inputs.items()}  # type: ignore[misc]  # values are tensors
     flat = inputs.view(len(inputs), -1)
@@ -115,7 +226,7 @@ class EpisodeStream(Dataset[Episode]):
         """Episode `number`, without the axis B."""
         return self.tasks.draw(self._rng(number))
 
-    def __getitems__(self, numbers: Sequence[int]) -> Episode:
+    def __getitems__(self, numbers: Sequence[int]) -> MetaBatch:
         """The meta-batch of these episodes; what a DataLoader calls."""
         return self.tasks.draw_many([self._rng(number) for number in numbers])
 
@@ -188,7 +299,7 @@ class VaryingStream(EpisodeStream):
         """Episode `number`, without the axis B."""
         return self._chosen(number).draw(self._rng(number))
 
-    def __getitems__(self, numbers: Sequence[int]) -> Episode:
+    def __getitems__(self, numbers: Sequence[int]) -> MetaBatch:
         """The meta-batch of these episodes, which belong to one."""
         return self._chosen(numbers[0]).draw_many([self._rng(number) for number in numbers])
 
@@ -216,9 +327,10 @@ class EpisodeLoader(Generic[Item]):
         world_size: all processes.
         num_workers: processes that draw ahead; 0 draws in this one.
         pin_memory: put the meta-batches into page-locked memory.
+        timeout: seconds that a meta-batch of the workers is waited for; 0 waits for ever.
 
     Raises:
-        FewshotError: the sizes do not fit one another.
+        FewshotError: the sizes do not fit one another; in a pass, what went wrong in a worker.
     """
 
     def __init__(
@@ -232,6 +344,7 @@ class EpisodeLoader(Generic[Item]):
         world_size: int = 1,
         num_workers: int = 0,
         pin_memory: bool = False,
+        timeout: float = 0,
     ) -> None:
         if meta_batch_size < 1 or meta_batch_size % world_size:
             raise FewshotError(
@@ -258,6 +371,8 @@ class EpisodeLoader(Generic[Item]):
         self._left = 0  # meta-batches that the pass under way still has to give
         self._resumed = False  # the next pass is the rest of one that a checkpoint interrupted
         self._batches = _Batches()
+        self.numbers_at_hand: Sequence[int] = ()
+        """The episodes of the meta-batch that was handed out last."""
         self._loader: DataLoader[Item] = DataLoader(
             stream,
             batch_sampler=self._batches,
@@ -265,6 +380,7 @@ class EpisodeLoader(Generic[Item]):
             num_workers=num_workers,
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
+            timeout=timeout if num_workers else 0,
         )
 
     def __len__(self) -> int:
@@ -292,7 +408,7 @@ class EpisodeLoader(Generic[Item]):
         numbers = list(self.numbers())
         self._resumed, self._left = False, len(numbers)
         self._batches.numbers = numbers
-        for batch in self._loader:
+        for batch, self.numbers_at_hand in zip(_told(self._loader), numbers, strict=True):  # noqa: B020  # not over self
             if self.repeat:
                 self._next_batch += 1
                 self._left -= 1
@@ -306,6 +422,40 @@ class EpisodeLoader(Generic[Item]):
         """Go on at the position of a checkpoint."""
         self._next_batch, self._left = state["next_batch"], state["left"]
         self._resumed = self._left > 0
+
+
+def _told(batches: DataLoader[Item]) -> Iterator[Item]:
+    """The batches of a DataLoader; what goes wrong in a worker is told in one line, without its traceback.
+
+    Raises:
+        FewshotError: a worker raised one or could not read a file, was killed, or gave nothing in time.
+    """
+    try:
+        yield from batches
+    except (FewshotError, RuntimeError, OSError, EOFError) as error:
+        if batches.num_workers and (said := _of_a_worker(error)):
+            raise FewshotError(said) from error
+        raise
+
+
+def _of_a_worker(error: Exception) -> str | None:
+    """What an error of a DataLoader with workers means; None for a mistake of the program's."""
+    text = str(error)
+    if raised := re.search(r"^Caught \w+ in DataLoader worker.*\n[\w.]*?(\w+): (.*)", text, re.DOTALL):
+        mistake = not isinstance(error, FewshotError | OSError)
+        return None if mistake else " ".join(raised.group(2).split())
+    if late := re.search(r"DataLoader timed out after ([\d.]+) seconds", text):
+        return (
+            f"no meta-batch came from the processes that draw episodes in {late.group(1)} s; see whether the disk with"
+            " the data answers, raise data.worker_timeout, or set data.num_workers to 0"
+        )
+    # a batch that was on its way when the worker died ends in an error of the connection
+    if isinstance(error, OSError | EOFError) or re.search(r"DataLoader worker \(.*\) (is killed|exited)", text):
+        return (
+            f"a process that draws episodes ended from outside ({text.splitlines()[0] if text else 'no answer'}), often"
+            " because memory ran out; lower data.num_workers, or set it to 0"
+        )
+    return None
 
 
 class _Batches:

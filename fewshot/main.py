@@ -7,6 +7,7 @@ import pydoc
 import sys
 import warnings
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, Namespace
@@ -14,22 +15,31 @@ from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
 
 import fewshot  # registers every benchmark, learner and backbone by importing them
-from fewshot.callbacks.checkpoint import BestCheckpoint, LastCheckpoint
+from fewshot.callbacks.checkpoint import BestCheckpoint, LastCheckpoint, newest_checkpoint
 from fewshot.callbacks.curves import AdaptationCurve
+from fewshot.callbacks.interruption import Interruption
 from fewshot.callbacks.pictures import EpisodePicture
 from fewshot.callbacks.predictions import PredictionWriter
 from fewshot.callbacks.progress import EpisodeProgressBar
 from fewshot.callbacks.results import ResultsWriter
+from fewshot.callbacks.sources import SourceCurves
 from fewshot.callbacks.throughput import Throughput
 from fewshot.catalogue import print_catalogue
 from fewshot.checkpoints import check_learner, read_checkpoint
+from fewshot.commands.export import export
+from fewshot.commands.predict import on_benchmark, predict
 from fewshot.datamodules import EpisodicDataModule
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import without_weights
 from fewshot.learners import MetaLearner
 from fewshot.messages import check_configs, one_line
+from fewshot.preparation import prepare
+from fewshot.ranking import print_ranks
+from fewshot.summary import print_summary
 
 LINKS = {
     "task": "model.init_args.task",
@@ -40,6 +50,8 @@ LINKS = {
     "vocab_size": "model.init_args.backbone.init_args.vocab_size",
     "tokenizer": "model.init_args.backbone.init_args.tokenizer",
     "document_frequencies": "model.init_args.backbone.init_args.document_frequencies",
+    "vectors": "model.init_args.backbone.init_args.vectors",
+    "vocabulary": "model.init_args.backbone.init_args.vocabulary",
     "documents": "model.init_args.backbone.init_args.documents",
     "shot": "model.init_args.shot",
     "length_scale": "model.init_args.length_scale",
@@ -56,11 +68,12 @@ NOT_THE_USERS = (
     r"\s*(By default only one Jsonargparse|\S+ (parameter )?was deprecated in v4\.)",
     r"The number of training batches .* is smaller than the logging interval",  # short epochs are common here
     r"The dirpath has changed from",  # a checkpoint may be tested or resumed from any folder
+    r"Checkpoint directory .* exists and is not empty",  # a resumed run goes on in its own
 )
 """Warnings about things that the user cannot mend."""
 
-LIGHTNINGS_OWN = ("best", "last", "hpc", "registry")
-"""What `--ckpt_path` may say instead of a file."""
+LIGHTNINGS_OWN = ("hpc", "registry")
+"""What `--ckpt_path` may say instead of a file, besides `best` and `last`."""
 
 
 class FewshotCLI(LightningCLI):
@@ -78,7 +91,8 @@ class FewshotCLI(LightningCLI):
             self._parser(subcommand).set_defaults(weights_only=True)  # a checkpoint holds plain values alone
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Link the benchmark's facts."""
+        """Link the benchmark's facts; ask when to write the last checkpoint."""
+        parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
         for fact, target in LINKS.items():
             if fact == "train_classes":
                 parser.link_arguments("data", target, self._train_classes, apply_on="instantiate")
@@ -107,14 +121,31 @@ class FewshotCLI(LightningCLI):
                 needy = config[owner + ".class_path"].rpartition(".")[2]
                 remedy = "another learner, or a benchmark with classes" if owner == "model" else "a backbone that fits"
                 raise FewshotError(f"{needy} needs {fact}, which {benchmark.__name__} does not have; choose {remedy}")
-        checkpoint = config.get("ckpt_path")
-        if checkpoint and checkpoint not in LIGHTNINGS_OWN and "://" not in str(checkpoint):
-            check_learner(read_checkpoint(checkpoint), config["model.class_path"].rpartition(".")[2])
+        if not config.get("weights_only", True):
+            raise FewshotError("weights_only is false, but a checkpoint holds plain values alone; leave it out")
+        self.checkpoint = self._named_checkpoint()
+        if self.checkpoint and self.checkpoint not in LIGHTNINGS_OWN and "://" not in self.checkpoint:
+            check_learner(read_checkpoint(self.checkpoint), config["model.class_path"].rpartition(".")[2])
+
+    def _named_checkpoint(self) -> str | None:
+        """The file that `--ckpt_path` means: of `best` and `last`, the newest below the Trainer's root."""
+        config = self.config[str(self.subcommand)]
+        asked = config.get("ckpt_path")
+        if asked not in ("best", "last"):
+            return None if asked is None else str(asked)
+        root = config["trainer"]["default_root_dir"] or os.getcwd()
+        found = newest_checkpoint(root, asked)
+        if found is None and self.subcommand == "fit" and asked == "last":
+            # so that the same command begins a run and goes on with it
+            rank_zero_info(f"there is no last.ckpt below {root} yet: training begins")
+            return None
+        if found is None:
+            raise FewshotError(f"ckpt_path is {asked!r}, but no run below {root} has a {asked}.ckpt; give its path")
+        return str(found)
 
     def instantiate_classes(self) -> None:
         """Build the classes; without pre-trained weights, where those of a checkpoint file take their place."""
-        checkpoint = self.config[str(self.subcommand)].get("ckpt_path")
-        with nullcontext() if checkpoint in (None, *LIGHTNINGS_OWN) else without_weights():
+        with nullcontext() if self.checkpoint in (None, *LIGHTNINGS_OWN) else without_weights():
             super().instantiate_classes()
 
     def after_instantiate_classes(self) -> None:
@@ -131,14 +162,31 @@ class FewshotCLI(LightningCLI):
         """Add the callbacks that every run has, but for those that the Trainer's own flags turn off."""
         config = self.config[self.subcommand]["trainer"]
         callbacks: list[Callback] = [
-            *(EpisodePicture(), AdaptationCurve(), PredictionWriter(), ResultsWriter(), Throughput())
+            *(EpisodePicture(), AdaptationCurve(), PredictionWriter(), ResultsWriter(), SourceCurves(), Throughput()),
+            Interruption(),
         ]
         if config["enable_checkpointing"] is not False:
-            callbacks += [BestCheckpoint(), LastCheckpoint()]
+            callbacks.append(BestCheckpoint())
         if config["enable_progress_bar"] is not False:
             callbacks.append(EpisodeProgressBar())
         self.trainer_defaults["callbacks"] = callbacks
+        if self.checkpoint and self._goes_on() and config["logger"] in (None, True):
+            run = Path(self.checkpoint).parents[1]
+            if run.parent.name == "lightning_logs":
+                kwargs["logger"] = TensorBoardLogger(run.parent.parent, version=run.name)
         return super().instantiate_trainer(**kwargs)
+
+    def _goes_on(self) -> bool:
+        """Whether this is an earlier run that goes on in its folder, not a new one that begins at a checkpoint."""
+        return bool(self.subcommand == "fit" and self.config["fit"].get("ckpt_path") == "last")
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        if config["enable_checkpointing"] is False:
+            callbacks = [callback for callback in callbacks if not isinstance(callback, LastCheckpoint)]
+        return super()._instantiate_trainer(config, callbacks)
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        return {**super()._prepare_subcommand_kwargs(subcommand), "ckpt_path": self.checkpoint}
 
     def _parse_ckpt_path(self) -> None:
         """Lightning's would mix a checkpoint's arguments into the config; here they are checked against it."""
@@ -168,19 +216,40 @@ def _is_no_advertisement(record: logging.LogRecord) -> bool:
     return "Tip: " not in record.getMessage()  # lightning recommends a product of its makers at every start
 
 
+def own_command(args: list[str]) -> bool:
+    """Run what is no subcommand of Lightning's; false where `args` name no such command."""
+    if args[:1] == ["list"]:
+        print_catalogue()
+    elif args[:1] == ["prepare"]:
+        check_configs(args)
+        prepare(args[1:])
+    elif args[:1] == ["rank"]:
+        print_ranks(args[1:])
+    elif args[:1] == ["summary"]:
+        print_summary(args[1:])
+    elif args[:1] == ["predict"] and not on_benchmark(args[1:]):
+        predict(args[1:])
+    elif args[:1] == ["export"]:
+        export(args[1:])
+    else:
+        return False
+    return True
+
+
 def run(args: list[str] | None = None) -> FewshotCLI | None:
     """Run the command line `args` (None: the process's own); errors are raised.
 
     Returns:
-        The learner, the benchmark and the trainer that have run (`model`, `datamodule`, `trainer`); None for ``list``.
+        The learner, the benchmark and the trainer that have run (`model`, `datamodule`, `trainer`); None for a command
+        that needs none of them.
     """
-    if (sys.argv[1:] if args is None else args)[:1] == ["list"]:
-        print_catalogue()
+    given = sys.argv[1:] if args is None else args
+    if own_command(given):
         return None
     for message in NOT_THE_USERS:
         warnings.filterwarnings("ignore", message=message)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
-    check_configs(sys.argv[1:] if args is None else args)
+    check_configs(given)
     return FewshotCLI(
         MetaLearner,
         EpisodicDataModule,
@@ -194,7 +263,10 @@ def run(args: list[str] | None = None) -> FewshotCLI | None:
             "exit_on_error": False,
             "prog": "fewshot",
             "description": f"fewshot {fewshot.__version__}."
-            " `fewshot list` prints every benchmark, learner and backbone.",
+            " `fewshot list` prints every benchmark, learner and backbone, `fewshot prepare` makes the data of one"
+            " ready; `fewshot summary RUN RUN ...` gives mean and deviation over runs, `fewshot rank RUN RUN ...`"
+            " compares them over sources; `fewshot predict --help` and `fewshot export --help` say how to use a trained"
+            " learner on your own files.",
         },
         auto_configure_optimizers=False,  # the learner's own arguments `optimizer` and `lr_scheduler` do that
         load_from_checkpoint_support=False,  # a learner holds its arguments as plain values itself

@@ -18,8 +18,11 @@ from fewshot.catalogue import benchmarks, find, learners, networks
 from fewshot.errors import FewshotError, nearest
 from fewshot.hyperparameters import parameter_names
 
-COMMANDS = ("fit", "validate", "test", "predict", "list")
-TOP_LEVEL = ("config", "seed_everything", "trainer", "model", "data", "ckpt_path", "weights_only", "test_after_fit")
+COMMANDS = ("fit", "validate", "test", "predict", "prepare", "export", "list", "rank", "summary")
+TOP_LEVEL = (
+    *("config", "seed_everything", "trainer", "model", "data", "ckpt_path", "weights_only", "test_after_fit"),
+    "checkpoint",
+)
 TYPES = {
     "int": "an integer",
     "float": "a number",

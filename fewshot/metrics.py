@@ -29,6 +29,11 @@ def estimate(values: Tensor) -> Estimate:
     return Estimate(values.mean().item(), 1.96 * values.std().item() / math.sqrt(len(values)))
 
 
+def is_share(name: str) -> bool:
+    """Whether the metric of this name lies in [0, 1] and is told in per cent."""
+    return name.startswith(("accuracy", "recall", "f1", "em", "miou", "fb_iou", "iou_"))
+
+
 class EpisodeTable(Metric):
     """One row of values an episode, gathered over all ranks in the order of the episodes' numbers.
 

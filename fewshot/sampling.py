@@ -11,7 +11,14 @@ Index = NDArray[np.int64]
 
 
 def check_split(
-    name: str, classes: Sequence[str], counts: Index, way: int, shot: int, queries: int, prefix: str = ""
+    name: str,
+    classes: Sequence[str],
+    counts: Index,
+    way: int,
+    shot: int,
+    queries: int,
+    way_prefix: str = "",
+    prefix: str = "",
 ) -> None:
     """Check that a split can fill every episode: enough classes, enough examples in each.
 
@@ -22,18 +29,23 @@ def check_split(
         way: N.
         shot: K.
         queries: Q.
-        prefix: what the arguments' names start with in the message (``train_``).
+        way_prefix: what the way's argument starts with in the message (``train_``, ``val_``).
+        prefix: the same of the other arguments.
 
     Raises:
         FewshotError: naming the split and the value, or the first class that has too few examples.
     """
-    for argument, value, least in (("way", way, 2), ("shot", shot, 1), ("queries", queries, 1)):
+    for argument, value, least in (
+        (f"{way_prefix}way", way, 2),
+        (f"{prefix}shot", shot, 1),
+        (f"{prefix}queries", queries, 1),
+    ):
         if value < least:
-            raise FewshotError(f"{prefix}{argument} is {value}; set {prefix}{argument} >= {least}")
+            raise FewshotError(f"{argument} is {value}; set {argument} >= {least}")
     if len(classes) < way:
         raise FewshotError(
-            f"the {name} split has {len(classes)} classes, too few for {prefix}way {way};"
-            f" set {prefix}way <= {len(classes)} or add classes"
+            f"the {name} split has {len(classes)} classes, too few for {way_prefix}way {way};"
+            f" set {way_prefix}way <= {len(classes)} or add classes"
         )
     short = np.flatnonzero(counts < shot + queries)
     if len(short):
@@ -80,9 +92,32 @@ def draw_episode(
     Returns:
         Rows of the support (N, K) and of the query (N, Q); line n of each belongs to the class with label n.
     """
-    classes = draw_classes(rng, len(counts), way)
+    return draw_episode_of(draw_classes(rng, len(counts), way), rng, starts, counts, shot, queries)
+
+
+def draw_episode_of(
+    classes: Index, rng: np.random.Generator, starts: Index, counts: Index, shot: int, queries: int
+) -> tuple[Index, Index]:
+    """Rows of the support (N, K) and of the query (N, Q) of an episode of these `classes` (N,)."""
     rows = starts[classes, None] + draw_examples(rng, counts[classes], shot + queries)
     return rows[:, :shot], rows[:, shot:]
+
+
+def draw_outsiders(rng: np.random.Generator, starts: Index, counts: Index, classes: Index, number: int) -> Index:
+    """Different rows (`number`,) of classes that are none of an episode's; each such class is equally likely.
+
+    Args:
+        rng: the episode's generator.
+        starts: first row of each class, shape (classes,).
+        counts: rows of each class, shape (classes,), all >= `number`.
+        classes: the episode's, shape (N,).
+        number: how many.
+    """
+    others = np.delete(np.arange(len(counts)), classes)
+    drawn, times = np.unique(rng.choice(others, number), return_counts=True)
+    return np.concatenate(
+        [starts[c] + rng.choice(counts[c], n, replace=False) for c, n in zip(drawn, times, strict=True)]
+    )
 
 
 def draw_shots(rng: np.random.Generator, total: int, limits: Index) -> Index:
@@ -104,6 +139,32 @@ def draw_shots(rng: np.random.Generator, total: int, limits: Index) -> Index:
         shots[place] += given
         excess -= given
     return shots.astype(np.int64)
+
+
+def draw_varying_episode(
+    rng: np.random.Generator,
+    starts: Index,
+    counts: Index,
+    ways: tuple[int, int],
+    shots: tuple[int, int],
+    queries: int,
+) -> tuple[Index, Index, Index]:
+    """Rows of an episode whose way and shot are drawn first, each uniformly, the shot for all its classes.
+
+    Args:
+        rng: the episode's generator.
+        starts: first row of each class, shape (classes,).
+        counts: rows of each class, shape (classes,).
+        ways: smallest and largest N.
+        shots: smallest and largest K.
+        queries: Q.
+
+    Returns:
+        As `draw_unequal_episode`.
+    """
+    way, shot = (int(rng.integers(low, high + 1)) for low, high in (ways, shots))
+    support, query = draw_episode(rng, starts, counts, way, shot, queries)
+    return support.flatten(), np.repeat(np.arange(way), shot), query
 
 
 def draw_unequal_episode(

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import fit
+from fakes import fake_clinc150, fake_image_folder
 
 from fewshot.datasets.base import ClassDataset
 
@@ -45,3 +47,23 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"no real data at {path}")
     return path
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder of images, and the checkpoint of a Prototypical Network that was trained on it for two steps."""
+    root = fake_image_folder(tmp_path_factory.mktemp("photos"))
+    args = ("--data=ImageFolderDataModule", f"--data.root={root}", "--data.image_size=16", "--data.queries=2")
+    learner = ("--model=PrototypicalNetwork", "--model.backbone=Conv4", "--model.backbone.width=4")
+    run = fit(tmp_path_factory.mktemp("run"), *learner, *args, "--test_after_fit=false")
+    return root, run / "checkpoints/last.ckpt"
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of a Prototypical Network that was trained on texts for two steps."""
+    root = fake_clinc150(tmp_path_factory.mktemp("texts"))
+    args = ("--data=CLINC150DataModule", f"--data.root={root}", "--data.queries=2")
+    learner = ("--model=PrototypicalNetwork", "--model.backbone=TextCNN", "--model.backbone.embedding_dim=8")
+    run = fit(tmp_path_factory.mktemp("run"), *learner, *args, "--test_after_fit=false")
+    return run / "checkpoints/last.ckpt"

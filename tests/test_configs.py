@@ -8,7 +8,24 @@ import pytest
 import torch
 import yaml
 from commands import fewshot, fit, results
-from fakes import fake_clinc150, fake_image_folder, fake_omniglot
+from fake_meta_dataset import fake_meta_dataset, few_characters
+from fakes import (
+    fake_camvid,
+    fake_cifar100,
+    fake_clinc150,
+    fake_cub,
+    fake_fewglue,
+    fake_fewrel,
+    fake_image_folder,
+    fake_masks,
+    fake_mini_imagenet,
+    fake_mnist,
+    fake_omniglot,
+    fake_orbit,
+    fake_snips,
+    fake_tiered_imagenet,
+    fake_voc,
+)
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 EXPERIMENTS = sorted(path for path in CONFIGS.glob("**/*.yaml") if path.parent.name != "trainer")
@@ -21,8 +38,29 @@ ROOTS: dict[str, Callable[[Path], Path] | None] = {
     "SinusoidAndLineDataModule": None,
     "ImageFolderDataModule": lambda folder: fake_image_folder(folder),
     "CLINC150DataModule": lambda folder: fake_clinc150(folder),
+    "CIFARFSDataModule": lambda folder: fake_cifar100(folder),
+    "FC100DataModule": lambda folder: fake_cifar100(folder),
+    "MiniImageNetDataModule": lambda folder: fake_mini_imagenet(folder, "cache_pkl", images=18),
+    "TieredImageNetDataModule": lambda folder: fake_tiered_imagenet(folder, "npz", images=18),
+    "CUBDataModule": lambda folder: fake_cub(folder, images=18),
+    "DoubleMNISTDataModule": lambda folder: fake_mnist(folder),
+    "TripleMNISTDataModule": lambda folder: fake_mnist(folder),
+    "MetaDatasetDataModule": lambda folder: fake_meta_dataset(folder),
+    "MultiSourceDataModule": None,  # of benchmarks that need nothing
+    "CamVidDataModule": lambda folder: fake_camvid(folder),
+    "ORBITDataModule": lambda folder: fake_orbit(folder),
+    "Pascal5iDataModule": lambda folder: fake_voc(folder, images=6),
+    "SegmentationFolderDataModule": lambda folder: fake_masks(folder),
+    "FewGLUEDataModule": lambda folder: fake_fewglue(folder),
+    "FewRelDataModule": lambda folder: fake_fewrel(folder),
+    "SNIPSDataModule": lambda folder: fake_snips(folder),
 }
 """What makes each benchmark's data for `--data.root`; None: nothing is needed."""
+VERIFIED = (
+    *("CIFARFSDataModule", "FC100DataModule", "DoubleMNISTDataModule", "TripleMNISTDataModule"),
+    *("MiniImageNetDataModule", "TieredImageNetDataModule", "CUBDataModule"),
+)
+"""Benchmarks that accept the original files alone, unless told otherwise."""
 
 
 def identity(path: Path) -> str:
@@ -43,7 +81,10 @@ def data_root(own_data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> 
             return []
         if benchmark not in made:
             made[benchmark] = make(tmp_path_factory.mktemp(benchmark) / "root")
-        return [f"--data.root={made[benchmark]}"]
+        model = made[benchmark] / "bert"  # the model that generated texts are for
+        tokenizer = [f"--data.tokenizer={model}"] if model.is_dir() else []
+        verify = ["--data.verify=false"] if benchmark in VERIFIED else []
+        return [f"--data.root={made[benchmark]}", *tokenizer, *verify]
 
     return options
 
@@ -53,7 +94,12 @@ def small(config: dict[str, object]) -> list[str]:
     text = yaml.safe_dump(config)
     options = ["--data.meta_batch_size=2", "--data.eval_batch_size=5"]
     options += ["--data.image_size=16"] if "image_size" in text else []
+    options += ["--model.backbone.model=vgg11"] if "DilatedNetwork" in text else []
+    options += ["--data.query_frames=5"] if "ORBIT" in text else []
+    options += ["--data.num_workers=0"] if "num_workers" in text else []
     options += ["--data.queries=2"] if "way: 20" in text else []
+    options += ["--model.steps=2"] if "MaskedLanguageModel" in text else []
+    options += ["--model.distil_steps=2"] if "distil_steps" in text else []
     options += ["--model.compile=false"] if "compile: true" in text else []  # takes minutes
     options += ["--model.backbone.weights=null"] if "weights: DEFAULT" in text else []  # tests fetch nothing
     options += ["--model.backbone.resize=33", "--model.steps=2"] if "resize: 128" in text else []
@@ -69,7 +115,10 @@ def command(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=identity)
-def test_config(path: Path, tmp_path: Path, data_root: Callable[[str], list[str]]) -> None:
+def test_config(
+    path: Path, tmp_path: Path, data_root: Callable[[str], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few_characters(monkeypatch)
     config = yaml.safe_load(path.read_text())
     options = [*data_root(config["data"]["class_path"].rpartition(".")[2]), *small(config)]
     training = command(path) == "fit"

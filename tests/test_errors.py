@@ -160,7 +160,11 @@ def test_a_config_that_is_no_text(refusal: Refusal, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("command", "message"),
-    [("fti", "did you mean 'fit'?"), ("lsit", "did you mean 'list'?"), ("xyz", "choose from fit, list, predict")],
+    [
+        ("fti", "did you mean 'fit'?"),
+        ("lsit", "did you mean 'list'?"),
+        ("xyz", "choose from export, fit, list, predict"),
+    ],
 )
 def test_unknown_command(command: str, message: str, refusal: Refusal) -> None:
     line = refusal(command=command)

@@ -150,4 +150,4 @@ def test_a_split_that_cannot_fill_an_episode_is_an_error(
     way: int, shot: int, queries: int, prefix: str, message: str
 ) -> None:
     with pytest.raises(FewshotError, match=message):
-        check_split("val", NAMES, COUNTS, way, shot, queries, prefix)
+        check_split("val", NAMES, COUNTS, way, shot, queries, prefix, prefix)

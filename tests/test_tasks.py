@@ -2,6 +2,7 @@ import math
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -83,3 +84,29 @@ def test_one_way_is_asked_of_classification_alone() -> None:
     message = r"^Learner has one head .* train_way is 20 and way is 5; set train_way to 5 or"
     with pytest.raises(FewshotError, match=message):
         check_one_way(Classification(5, 20), "Learner")
+
+
+def test_understanding_measures_as_superglue_does() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    labels, questions = rng.integers(0, 2, 60), np.sort(rng.integers(0, 20, 60))
+    outputs = rng.normal(size=(60, 2)) + 2 * np.eye(2)[labels]
+    predicted = outputs.argmax(-1)
+    task = make_task({"kind": "understanding", "way": 2, "measures": ["f1a", "em", "f1_macro"]})
+    targets = torch.from_numpy(labels + 2 * questions)
+    found = {name: float(value) for name, value in task.metrics(torch.from_numpy(outputs), targets).items()}
+    whole = [all(predicted[questions == q] == labels[questions == q]) for q in np.unique(questions)]
+    assert found == pytest.approx(
+        {
+            "accuracy": (predicted == labels).mean(),
+            "f1a": metrics.f1_score(labels, predicted),
+            "f1_macro": metrics.f1_score(labels, predicted, average="macro"),
+            "em": np.mean(whole),
+        },
+        rel=1e-6,
+    )
+    assert 0 < found["em"] < 1
+    expected = torch.nn.functional.cross_entropy(torch.from_numpy(outputs), torch.from_numpy(labels))
+    torch.testing.assert_close(task.loss(torch.from_numpy(outputs), targets), expected)
+    with pytest.raises(FewshotError, match=r"^the measure 'f2' is unknown; use one of accuracy, f1_macro, f1a, em$"):
+        make_task({"kind": "understanding", "way": 2, "measures": ["f2"]})

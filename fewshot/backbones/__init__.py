@@ -2,10 +2,14 @@
 
 from fewshot.backbones.base import Backbone
 from fewshot.backbones.bilstm import BiLSTM
+from fewshot.backbones.colours import Colours
 from fewshot.backbones.conv4 import Conv4
+from fewshot.backbones.dilated import DilatedNetwork
 from fewshot.backbones.hugging_face import HuggingFaceEncoder
+from fewshot.backbones.masked_language_model import MaskedLanguageModel
 from fewshot.backbones.mlp import MLP
 from fewshot.backbones.pixels import Pixels
+from fewshot.backbones.relation_cnn import RelationCNN
 from fewshot.backbones.resnet12 import ResNet12
 from fewshot.backbones.text import BagOfWords, TextCNN
 from fewshot.backbones.text_transformer import TextTransformer
@@ -20,9 +24,13 @@ __all__ = [
     "Backbone",
     "BagOfWords",
     "BiLSTM",
+    "Colours",
     "Conv4",
+    "DilatedNetwork",
     "HuggingFaceEncoder",
+    "MaskedLanguageModel",
     "Pixels",
+    "RelationCNN",
     "ResNet12",
     "TextCNN",
     "TextTransformer",

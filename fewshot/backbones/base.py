@@ -32,6 +32,26 @@ def map_shape(network: nn.Module) -> tuple[int, int, int] | None:
     return shape if isinstance(shape, tuple) and hasattr(network, "maps") else None
 
 
+def needed_map_shape(network: nn.Module, learner: str) -> tuple[int, int, int]:
+    """(C, H, W) of the feature maps of `network`, for a `learner` that cannot do without.
+
+    Raises:
+        FewshotError: it has features alone.
+    """
+    if (shape := map_shape(network)) is None:
+        raise FewshotError(
+            f"{learner} labels pixels and needs feature maps, but {type(network).__name__} has features alone;"
+            " choose Conv4, ResNet12 or DilatedNetwork, or give your network a method maps and an attribute map_shape"
+        )
+    return shape
+
+
+def maps_of(network: nn.Module, inputs: Inputs) -> Tensor:
+    """The last feature maps (n, C, H, W) of inputs (n, ...), of a network that has a `map_shape`."""
+    maps: Tensor = network.maps(inputs)  # type: ignore[operator]  # `map_shape` has found it
+    return maps
+
+
 def checked_images(inputs: Inputs, in_channels: int, image_size: int, network: str) -> Tensor:
     """Inputs as they are, checked to be images (n, C, H, W).
 
@@ -61,17 +81,6 @@ def flattened(inputs: Inputs, in_features: int, network: str) -> Tensor:
             " set in_features of the backbone to the benchmark's"
         )
     return inputs.flatten(1)
-
-
-def check_at_least(least: int, **values: int) -> None:
-    """Check that each value is `least` or more.
-
-    Raises:
-        FewshotError: one is not; it is named.
-    """
-    for name, value in values.items():
-        if value < least:
-            raise FewshotError(f"{name} is {value}; it must be at least {least}")
 
 
 def check_dropout(rate: float) -> None:

@@ -8,9 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from fewshot.backbones.base import Backbone, check_at_least, check_dropout
+from fewshot.backbones.base import Backbone, check_dropout
 from fewshot.backbones.text import mask_padding, read_inputs, word_vectors
 from fewshot.episodes import Inputs
+from fewshot.errors import check_at_least
 
 
 class BiLSTM(Backbone):
@@ -26,6 +27,8 @@ class BiLSTM(Backbone):
         layers: LSTMs of a direction, one upon the other; each reads both directions of the one below.
         pooling: `max` (the paper's best) or `mean` over the words, or `last`: what each direction ends with.
         dropout: rate after the word vectors and between the layers, in training.
+        vectors: a file of word vectors that the words' begin at; the benchmark's `vectors`. None: random ones.
+        vocabulary: the word of each id, which a file of vectors needs; the benchmark's.
 
     Raises:
         FewshotError: an argument out of range.
@@ -39,11 +42,13 @@ class BiLSTM(Backbone):
         layers: int = 1,
         pooling: Literal["max", "mean", "last"] = "max",
         dropout: float = 0.0,
+        vectors: str | None = None,
+        vocabulary: list[str] | None = None,
     ) -> None:
         super().__init__()
         check_at_least(1, hidden=hidden, layers=layers)
         check_dropout(dropout)
-        self.embedding = word_vectors(vocab_size, embedding_dim)
+        self.embedding = word_vectors(vocab_size, embedding_dim, vectors, vocabulary)
         self.dropout = nn.Dropout(dropout)
         self.forwards, self.backwards = (
             nn.ModuleList(nn.LSTM(2 * hidden if i else embedding_dim, hidden, batch_first=True) for i in range(layers))

@@ -3,7 +3,7 @@
 Shapes: n texts, L token places (padding included), D features.
 """
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,8 @@ class HuggingFaceEncoder(Backbone):
         FewshotError: the model cannot be loaded, or it is not the tokenizer's.
     """
 
+    auto: ClassVar[str] = "AutoModel"
+    """The class of transformers that loads the network."""
     loop_only = True
     """Its weights cannot be vmapped over, because transformers looks into the attention mask."""
 
@@ -51,7 +53,7 @@ class HuggingFaceEncoder(Backbone):
             raise FewshotError(
                 f"HuggingFaceEncoder reads the ids of its own tokenizer; set data.tokenizer to {model or 'the model'}"
             )
-        self.network, values = load_network(model or tokenizer, config)
+        self.network, values = load_network(model or tokenizer, config, self.auto)
         self.init_args["config"] = values
         known: int = self.network.config.vocab_size
         if vocab_size > known:
@@ -59,30 +61,36 @@ class HuggingFaceEncoder(Backbone):
                 f"the tokenizer {tokenizer} has {vocab_size} ids, the model {model or tokenizer} knows {known};"
                 " give both the same name"
             )
-        if getattr(self.network, "pooler", None) is not None:
-            self.network.pooler = None  # unused here; a distributed run would wait for its gradients
+        if getattr(self.network.base_model, "pooler", None) is not None:
+            self.network.base_model.pooler = None  # unused here; a distributed run would wait for its gradients
         self.pooling = pooling
         self.out_features = int(self.network.config.hidden_size)
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Features (n, D) of `inputs`: ``tokens`` (n, L) and ``lengths`` (n,), int64."""
+        tokens, lengths, mask = self._read(inputs)
+        states: Tensor = self.network.base_model(input_ids=tokens, attention_mask=mask).last_hidden_state
+        if self.pooling == "cls":
+            return states[..., 0, :]
+        return mask_padding(states, lengths).sum(-2) / lengths.clamp(min=1).unsqueeze(-1)
+
+    def _read(self, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
+        """Ids (n, L), lengths (n,) and the attention mask (n, L)."""
         tokens, lengths = read_inputs(inputs)
         most = getattr(self.network.config, "max_position_embeddings", tokens.shape[-1])
         if tokens.shape[-1] > most:
             raise FewshotError(f"a text has {tokens.shape[-1]} pieces, the model takes {most}; set data.max_length")
         mask = torch.arange(tokens.shape[-1], device=tokens.device) < lengths.clamp(min=1).unsqueeze(-1)
-        states: Tensor = self.network(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
-        if self.pooling == "cls":
-            return states[..., 0, :]
-        return mask_padding(states, lengths).sum(-2) / lengths.clamp(min=1).unsqueeze(-1)
+        return tokens, lengths, mask.long()
 
 
-def load_network(name: str, config: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
+def load_network(name: str, config: dict[str, Any] | None, auto: str = "AutoModel") -> tuple[Any, dict[str, Any]]:
     """The network in float32 and in training mode, and its config as plain values.
 
     Args:
         name: the model's name or folder.
         config: None loads the model; else it is built from these values, untrained.
+        auto: the class of transformers that makes it.
 
     Raises:
         FewshotError: it cannot be loaded, or it does not encode texts.
@@ -94,9 +102,9 @@ def load_network(name: str, config: dict[str, Any] | None) -> tuple[Any, dict[st
         else:
             settings = transformers.AutoConfig.for_model(**config)
         if config is None and not weights_follow():
-            network: nn.Module = transformers.AutoModel.from_pretrained(name)
+            network: nn.Module = getattr(transformers, auto).from_pretrained(name)
         else:
-            network = transformers.AutoModel.from_config(settings)
+            network = getattr(transformers, auto).from_config(settings)
     except (OSError, ValueError) as error:
         raise FewshotError(
             f"the model {name!r} cannot be loaded ({str(error).splitlines()[0]}); give a folder that holds one, or a"

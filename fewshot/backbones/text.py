@@ -12,9 +12,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from fewshot.backbones.base import Backbone, check_at_least, check_dropout
+from fewshot.backbones.base import Backbone, check_dropout
+from fewshot.datasets.word_vectors import read_word_vectors
 from fewshot.episodes import Inputs
-from fewshot.errors import FewshotError
+from fewshot.errors import FewshotError, check_at_least
+from fewshot.hyperparameters import weights_follow
 
 EMBEDDING_RANGE = 0.25  # word vectors start uniform in +-0.25, as Kim's random ones do
 
@@ -32,6 +34,8 @@ class TextCNN(Backbone):
         widths: the kernels' widths in words (the paper: 3, 4, 5).
         dropout: rate at the features in training (the paper: 0.5). Above 0, `torch.vmap` must be told its
             `randomness`.
+        vectors: a file of word vectors that the words' begin at; the benchmark's `vectors`. None: random ones.
+        vocabulary: the word of each id, which a file of vectors needs; the benchmark's.
 
     Raises:
         FewshotError: an argument out of range.
@@ -44,12 +48,14 @@ class TextCNN(Backbone):
         filters: int = 100,
         widths: Sequence[int] = (3, 4, 5),
         dropout: float = 0.0,
+        vectors: str | None = None,
+        vocabulary: list[str] | None = None,
     ) -> None:
         super().__init__()
         check_at_least(1, filters=filters, **{f"widths[{i}]": width for i, width in enumerate(widths)})
         if not widths:
             raise FewshotError("widths is empty; name at least one kernel width, such as [3, 4, 5]")
-        self.embedding = word_vectors(vocab_size, embedding_dim)
+        self.embedding = word_vectors(vocab_size, embedding_dim, vectors, vocabulary)
         self.convolutions = nn.ModuleList(
             nn.Conv1d(embedding_dim, filters, width, padding=width - 1) for width in widths
         )
@@ -81,6 +87,8 @@ class BagOfWords(Backbone):
         hidden_features: sizes of the linear layers after the mean, a ReLU behind each; none by default (the
             paper: three of 300).
         dropout: rate at the features in training. Above 0, `torch.vmap` must be told its `randomness`.
+        vectors: a file of word vectors that the words' begin at; the benchmark's `vectors`. None: random ones.
+        vocabulary: the word of each id, which a file of vectors needs; the benchmark's.
 
     Raises:
         FewshotError: an argument out of range.
@@ -92,10 +100,12 @@ class BagOfWords(Backbone):
         embedding_dim: int = 128,
         hidden_features: Sequence[int] = (),
         dropout: float = 0.0,
+        vectors: str | None = None,
+        vocabulary: list[str] | None = None,
     ) -> None:
         super().__init__()
         check_at_least(1, **{f"hidden_features[{i}]": size for i, size in enumerate(hidden_features)})
-        self.embedding = word_vectors(vocab_size, embedding_dim)
+        self.embedding = word_vectors(vocab_size, embedding_dim, vectors, vocabulary)
         sizes = [embedding_dim, *hidden_features]
         self.layers = nn.Sequential()
         for size, next_size in pairwise(sizes):
@@ -138,16 +148,38 @@ def read_inputs(inputs: Inputs) -> tuple[Tensor, Tensor]:
     )
 
 
-def word_vectors(vocab_size: int, embedding_dim: int) -> nn.Embedding:
+def word_vectors(
+    vocab_size: int, embedding_dim: int, vectors: str | None = None, vocabulary: Sequence[str] | None = None
+) -> nn.Embedding:
     """A vector for each word id, padding (0) and unknown (1) included, to be learned.
 
+    Args:
+        vocab_size: how many ids there are.
+        embedding_dim: size of a vector.
+        vectors: a file of word vectors that those of its words begin at; None, or where a checkpoint's weights follow:
+            random ones.
+        vocabulary: the word of each id; ids past it have none.
+
     Raises:
-        FewshotError: an argument out of range.
+        FewshotError: an argument out of range, or a file that does not fit.
     """
     check_at_least(2, vocab_size=vocab_size)  # padding and unknown
     check_at_least(1, embedding_dim=embedding_dim)
     embedding = nn.Embedding(vocab_size, embedding_dim)
     nn.init.uniform_(embedding.weight, -EMBEDDING_RANGE, EMBEDDING_RANGE)
+    if vectors is None or weights_follow():
+        return embedding
+    if not vocabulary:
+        raise FewshotError(
+            f"the vectors of {vectors} are those of words, but the benchmark names none; give vocabulary"
+        )
+    found = read_word_vectors(vectors, vocabulary)
+    if found and (size := len(next(iter(found.values())))) != embedding_dim:
+        raise FewshotError(f"embedding_dim is {embedding_dim}, the vectors of {vectors} have {size}; set it to {size}")
+    with torch.no_grad():
+        for i, word in enumerate(vocabulary):
+            if word in found:
+                embedding.weight[i] = torch.from_numpy(found[word])
     return embedding
 
 

@@ -8,10 +8,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from fewshot.backbones.base import Backbone, check_at_least, check_dropout
+from fewshot.backbones.base import Backbone, check_dropout
 from fewshot.backbones.text import mask_padding, read_inputs
 from fewshot.episodes import Inputs
-from fewshot.errors import FewshotError
+from fewshot.errors import FewshotError, check_at_least
 
 
 class TextTransformer(Backbone):

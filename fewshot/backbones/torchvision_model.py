@@ -71,10 +71,13 @@ class TorchvisionBackbone(Backbone):
             smaller = self.side < self.image_size
             images = F.interpolate(images, (self.side, self.side), mode="bilinear", antialias=smaller)
         images = images.expand(-1, 3, -1, -1)
-        if self.mean is not None and self.std is not None:
-            images = (images - self.mean) / self.std
-        features: Tensor = self.network(images)
+        features: Tensor = self.network(standardised(images, self.mean, self.std))
         return features
+
+
+def standardised(images: Tensor, mean: Tensor | None, std: Tensor | None) -> Tensor:
+    """Images (n, 3, H, W) in [0, 1] as the pre-trained network has learned to see them; None: as they are."""
+    return images if mean is None or std is None else (images - mean) / std
 
 
 def _side(model: str, network: nn.Module, image_size: int, resize: int | None, trained_size: int | None) -> int:
@@ -107,18 +110,23 @@ def find_weights(model: str, weights: str | None) -> models.WeightsEnum | None:
     return table[weights]
 
 
-def build_network(model: str, weights: models.WeightsEnum | None) -> nn.Module:
+def build_network(model: str, weights: models.WeightsEnum | None, **kwargs: Any) -> nn.Module:
     """The network with its weights; with random ones inside `without_weights`, all else the same.
+
+    Args:
+        model: its name.
+        weights: an entry of torchvision's table, or none.
+        **kwargs: further arguments of torchvision's builder.
 
     Raises:
         FewshotError: the weights cannot be fetched.
     """
     network: nn.Module
     if weights is None or weights_follow():
-        network = models.get_model(model, weights=None, **_implied(model, weights))
+        network = models.get_model(model, weights=None, **_implied(model, weights), **kwargs)
         return network
     try:
-        network = models.get_model(model, weights=weights)
+        network = models.get_model(model, weights=weights, **kwargs)
     except (OSError, RuntimeError) as error:  # RuntimeError: what came is not what the name's checksum says
         file = weights.url.rpartition("/")[2]
         raise FewshotError(

@@ -6,10 +6,11 @@ Shapes: n texts, L term places (padding included), V ids, D features.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot.backbones.base import Backbone, check_at_least, check_dropout
+from fewshot.backbones.base import Backbone, check_dropout
 from fewshot.backbones.text import read_inputs
 from fewshot.backbones.tf_idf import SPECIAL, check_frequencies, inverse_document_frequencies
 from fewshot.episodes import Inputs
+from fewshot.errors import check_at_least
 
 
 class WeightedBag(Backbone):

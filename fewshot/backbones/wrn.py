@@ -5,9 +5,9 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot.backbones.base import Backbone, check_at_least, check_dropout, checked_images
+from fewshot.backbones.base import Backbone, check_dropout, checked_images
 from fewshot.episodes import Inputs
-from fewshot.errors import FewshotError
+from fewshot.errors import FewshotError, check_at_least
 
 OUTSIDE = 4  # layers that belong to no block of two: the first, and one shortcut a group
 FIRST = 16  # filters of the first convolution

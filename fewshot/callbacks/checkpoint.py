@@ -1,8 +1,16 @@
-"""Checkpoints: the best by the task's own metric, and the last."""
+"""Checkpoints: the best by the task's own metric, and the last, which training goes on from."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from fewshot.callbacks.interruption import validation_follows
+from fewshot.errors import FewshotError
 from fewshot.learners.base import MetaLearner
 
 
@@ -20,12 +28,88 @@ class BestCheckpoint(ModelCheckpoint):
             self.monitor = f"val/{metric}"
         super().setup(trainer, pl_module, stage)
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Remember the best so far, also when training goes on in another folder, where Lightning would forget it."""
+        if os.path.isfile(state_dict["best_model_path"]):
+            state_dict = {**state_dict, "dirpath": self.dirpath}
+        super().load_state_dict(state_dict)
+
 
 class LastCheckpoint(ModelCheckpoint):
-    """Keep `last.ckpt`, what the last epoch left: what training is resumed from.
+    """Keep `last.ckpt`, what training goes on from: written at the end of each epoch, and when a signal stops the run.
 
-    `ModelCheckpoint(save_last=True)` would renew it together with the best one only.
+    `ModelCheckpoint(save_last=True)` would renew it together with the best one only, and its clock stands still where
+    optimization is manual.
+
+    Args:
+        every_n_steps: write it after every so many meta-steps too.
+        every_minutes: write it as soon as so many minutes have passed, too.
+
+    Raises:
+        FewshotError: one of them is not positive.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, every_n_steps: int | None = None, every_minutes: float | None = None) -> None:
         super().__init__(filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
+        for name, value in (("every_n_steps", every_n_steps), ("every_minutes", every_minutes)):
+            if value is not None and not value > 0:
+                raise FewshotError(f"{name} is {value}; set it > 0, or leave it out")
+        self.every_n_steps, self.every_minutes = every_n_steps, every_minutes
+        self._due = False
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Put the step that loggers are told right: lightning 2.6 adds one when it goes on from the end of an epoch."""
+        loop = trainer.fit_loop.epoch_loop
+        loop._batches_that_stepped = loop.batch_progress.total.completed
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        """Write it after a step if it is time; where a validation follows, after that."""
+        self._due = self._due or self._is_time(trainer)
+        if self._due and not validation_follows(trainer):  # a run that went on from here would leave it out
+            self._save(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write it after a validation in the middle of an epoch if it was time before."""
+        if self._due and not trainer.is_last_batch:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write it at the end of every epoch."""
+        self._save(trainer)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Write it when a signal has stopped training between two steps; other errors leave the one before."""
+        stopped = isinstance(exception, SIGTERMException) and not trainer.validating
+        if stopped and self._last_global_step_saved != trainer.global_step:
+            self._save(trainer)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take nothing from the run before: this one writes into its own folder."""
+
+    def _is_time(self, trainer: L.Trainer) -> bool:
+        if self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0:
+            return True
+        if self.every_minutes is None:
+            return False
+        assert self._last_time_checked is not None  # since `on_train_start`
+        passed = time.monotonic() - self._last_time_checked >= 60 * self.every_minutes
+        return bool(trainer.strategy.broadcast(passed))  # the first rank's clock counts
+
+    def _save(self, trainer: L.Trainer) -> None:
+        self._due, self._last_time_checked = False, time.monotonic()
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by the Trainer from outside
+            self._save_none_monitor_checkpoint(trainer, self._monitor_candidates(trainer))
+
+
+def newest_checkpoint(root: str | os.PathLike[str], name: str) -> Path | None:
+    """The checkpoint `name` (best, last) of the run below a Trainer's root that wrote one most recently.
+
+    Args:
+        root: the Trainer's `default_root_dir`.
+        name: without its suffix.
+    """
+    found = [
+        *Path(root).glob(f"lightning_logs/*/checkpoints/{name}.ckpt"),
+        *Path(root).glob(f"checkpoints/{name}.ckpt"),
+    ]
+    return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from fewshot.callbacks.results import run_folder
 from fewshot.learners.base import MetaLearner
-from fewshot.metrics import Estimate
+from fewshot.metrics import Estimate, is_share
 
 MARKED = 12  # steps up to which each has a marker
 LINE, INK, FAINT = "#0969da", "#1f2328", "#d8dee4"
@@ -82,7 +82,7 @@ def draw_curves(curves: dict[str, list[Estimate]]) -> Figure:
 
 
 def _draw(axis: Axes, name: str, curve: list[Estimate]) -> None:
-    percent = name.startswith("accuracy")
+    percent = is_share(name)
     scale = 100.0 if percent else 1.0
     means = [scale * mean for mean, _ in curve]
     low = [scale * (mean - ci95) for mean, ci95 in curve]

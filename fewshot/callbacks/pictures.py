@@ -13,12 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from fewshot.callbacks.masks import draw_masks
 from fewshot.callbacks.results import run_folder
 from fewshot.datamodules.gaussian_process import GaussianProcessDataModule
-from fewshot.episodes import Episode, map_tensors
+from fewshot.episodes import Episode, MetaBatch, map_tensors, singles
 from fewshot.learners.base import MetaLearner
 from fewshot.learners.optimization.base import OptimizationLearner
-from fewshot.tasks import Classification, GaussianRegression, Regression
+from fewshot.segmentation import at_size
+from fewshot.tasks import Classification, GaussianRegression, Regression, Segmentation
 
 RIGHT, WRONG = "#1a7f37", "#cf222e"
 TRUE, PREDICTED, POINT = "#d0d7de", "#0969da", "#1f2328"
@@ -33,11 +35,12 @@ class EpisodePicture(Callback):
     Images: the support above, queries below in the column of their class, each marked with the class it was given;
     green is right, red is wrong. Functions of one variable: the support points, the true and the predicted values,
     for optimization-based learners before and after adaptation; a band of 2 standard deviations where the learner
-    predicts them, and that of the exact posterior where the benchmark has one. Other inputs have no picture. Validation
+    predicts them, and that of the exact posterior where the benchmark has one. Masks: the support with its masks, then
+    queries with the predicted and the true one. Other inputs have no picture. Validation
     pictures go to TensorBoard, the test's to `episode.png` in the run's folder.
 
     Args:
-        queries: queries drawn of each class.
+        queries: queries drawn of each class; of masks, rows drawn of support and of queries.
         classes: classes drawn at most.
     """
 
@@ -46,20 +49,20 @@ class EpisodePicture(Callback):
         self.first: Episode | None = None
 
     def on_validation_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Episode, batch_idx: int, *args: Any
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: MetaBatch, batch_idx: int, *args: Any
     ) -> None:
         """Keep the first episode."""
         self._keep(batch, batch_idx)
 
     def on_test_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Episode, batch_idx: int, *args: Any
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: MetaBatch, batch_idx: int, *args: Any
     ) -> None:
         """Keep the first episode."""
         self._keep(batch, batch_idx)
 
-    def _keep(self, batch: Episode, batch_idx: int) -> None:
+    def _keep(self, batch: MetaBatch, batch_idx: int) -> None:
         if batch_idx == 0:
-            self.first = map_tensors(lambda tensor: tensor[:1], batch)
+            self.first = next(singles(batch))
 
     @rank_zero_only
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -88,6 +91,9 @@ class EpisodePicture(Callback):
         drawn = map_tensors(torch.Tensor.cpu, episode)
         if isinstance(learner.task, Classification) and inputs.dim() == 5:
             return draw_images(drawn, outputs.argmax(-1), self.queries, self.classes)
+        if isinstance(learner.task, Segmentation):
+            predicted = at_size(outputs, drawn.query.targets).argmax(1)
+            return draw_masks(drawn, predicted, self.queries)
         if isinstance(learner.task, Regression) and inputs.shape[2:] == (1,):
             predictions = predictions_by_step(learner, episode, outputs)
             return draw_function(drawn, predictions, bands(trainer, learner, drawn, outputs))
@@ -147,7 +153,7 @@ def draw_images(episode: Episode, predicted: Tensor, queries: int = 5, classes: 
         queries: rows of queries at most.
         classes: columns at most.
     """
-    (support, labels), (images, targets) = episode.support, episode.query
+    (support, labels), images, targets = episode.support, episode.query.inputs, episode.query.targets
     assert isinstance(support, Tensor)
     assert isinstance(images, Tensor)
     way = min(int(labels.max()) + 1, classes)
@@ -179,6 +185,7 @@ def _show(axis: Axes, image: Tensor, row: int, column: int, colour: str | None =
     """An image (C, H, W) at its place in the grid, framed in `colour`."""
     left, top = column + 0.35, ROW * row + 0.24
     extent = (left, left + SIDE, top + SIDE, top)
+    image = image[-3:] if len(image) > 3 else image  # of a clip, the latest frame
     pixels = image.permute(1, 2, 0).clamp(0, 1).numpy()
     axis.imshow(pixels, cmap="gray", vmin=0, vmax=1, extent=extent, aspect="auto")
     if colour:
@@ -194,7 +201,7 @@ def draw_function(episode: Episode, predictions: dict[str, Tensor], spread: dict
         spread: means and standard deviations (Q, 1) by whose they are, drawn as bands of 2 deviations: `predicted` is
             filled, others are outlined.
     """
-    (x_support, y_support), (x_query, y_query) = episode.support, episode.query
+    (x_support, y_support), x_query, y_query = episode.support, episode.query.inputs, episode.query.targets
     assert isinstance(x_support, Tensor)
     assert isinstance(x_query, Tensor)
     order = x_query.flatten().argsort()

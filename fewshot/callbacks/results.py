@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,21 +14,30 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from fewshot.datamodules.base import EpisodicDataModule
+from fewshot.datamodules.sources import SourcesDataModule
 from fewshot.datasets.files import written_whole
 from fewshot.learners.base import MetaLearner
+from fewshot.loading import Stage
+from fewshot.metrics import Estimate, is_share
 
 LIBRARIES = ("fewshot", "torch", "torchvision", "lightning", "torchmetrics", "numpy")
 
 
 def run_folder(trainer: L.Trainer) -> Path:
-    """The folder of this run: its logger's, or else the Trainer's root."""
-    return Path(trainer.log_dir or trainer.default_root_dir)
+    """The folder of this run: its logger's, or else the Trainer's root.
+
+    The Trainer's own `log_dir` waits for all ranks; this may be asked for by one.
+    """
+    logger = trainer.logger
+    found = None if logger is None else getattr(logger, "log_dir", None) or logger.save_dir
+    return Path(found or trainer.default_root_dir)
 
 
 def results(trainer: L.Trainer, learner: MetaLearner) -> dict[str, Any]:
-    """The results of the last test as plain values: protocol, provenance and every metric's mean and interval."""
+    """The results of the last test as plain values: protocol, provenance and metrics (mean, interval, deviation)."""
     datamodule = getattr(trainer, "datamodule", None)
     protocol = datamodule.protocol() if isinstance(datamodule, EpisodicDataModule) else {}
     facts = dict.fromkeys(("benchmark", "split", "way", "shot", "queries", "seed"))
@@ -38,15 +48,42 @@ def results(trainer: L.Trainer, learner: MetaLearner) -> dict[str, Any]:
         "backbone": type(learner.backbone).__name__,
         "episodes": len(learner.columns["test"]["episode"]),
         "batchnorm": learner.batchnorm,
+        **learner.facts(),
         "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else learner.weights_file,
         "global_step": _trained_steps(trainer, learner),
         "precision": str(trainer.precision),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
-        "metrics": {
-            name: {"mean": mean, "ci95": None if math.isnan(ci95) else ci95}
-            for name, (mean, ci95) in learner.estimates["test"].items()
-        },
+        "metrics": _plain(learner.estimates["test"], learner.columns["test"]),
+        **(
+            {"sources": {name: _plain(of) for name, of in source_estimates(datamodule, learner, "test").items()}}
+            if isinstance(datamodule, SourcesDataModule)
+            else {}
+        ),
     }
+
+
+def source_estimates(
+    datamodule: SourcesDataModule, learner: MetaLearner, stage: Stage
+) -> dict[str, dict[str, Estimate]]:
+    """The mean of every metric over the episodes of each source that were evaluated last."""
+    columns = learner.columns[stage]
+    owners = datamodule.source_of(stage, columns["episode"])
+    rows = {name: [i for i, owner in enumerate(owners) if owner == name] for name in dict.fromkeys(owners)}
+    metrics = {name: values for name, values in columns.items() if name != "episode"}
+    return {name: learner.task.estimates({m: values[of] for m, values in metrics.items()}) for name, of in rows.items()}
+
+
+def _plain(
+    estimates: Mapping[str, Estimate], columns: Mapping[str, Tensor] | None = None
+) -> dict[str, dict[str, float | None]]:
+    """Estimates as plain values, with the deviation over the episodes of those that are a column of the table."""
+    found: dict[str, dict[str, float | None]] = {}
+    for name, (mean, ci95) in estimates.items():
+        known = not math.isnan(ci95)
+        found[name] = {"mean": mean, "ci95": ci95 if known else None}
+        if columns is not None and name in columns:
+            found[name]["std"] = columns[name].double().std().item() if known else None
+    return found
 
 
 def _trained_steps(trainer: L.Trainer, learner: MetaLearner) -> int:
@@ -57,19 +94,28 @@ def _trained_steps(trainer: L.Trainer, learner: MetaLearner) -> int:
 def results_table(result: dict[str, Any]) -> Table:
     """The main metrics of a test with their 95 % confidence intervals; accuracies in per cent."""
     way = f"{result['way']}-way " if result["way"] else ""
+    shot = f"{result['shot']}-shot" if result["shot"] else "any shot"
     split = f" ({result['split']})" if result["split"] else ""
     table = Table(
-        title=f"{result['learner']} on {result['benchmark'] or 'own data'}{split}, {way}{result['shot']}-shot",
+        title=f"{result['learner']} on {result['benchmark'] or 'own data'}{split}, {way}{shot}",
         caption=f"{result['episodes']} test episodes, seed {result['seed']}, {result['batchnorm']} batch norm",
     )
     table.add_column("metric")
     table.add_column("mean ± 95 % CI", justify="right")
-    for name, estimate in result["metrics"].items():
-        percent = name.startswith("accuracy")
-        scale, unit = (100.0, " %") if percent else (1.0, "")
-        ci95 = "?" if estimate["ci95"] is None else f"{scale * estimate['ci95']:.2f}"
-        table.add_row(name, f"{scale * estimate['mean']:.2f} ± {ci95}{unit}")
+    for name, value in result["metrics"].items():
+        table.add_row(name, _written(name, value))
+    for source, metrics in result.get("sources", {}).items():
+        table.add_section()
+        for name, value in metrics.items():
+            table.add_row(f"{name} on {source}", _written(name, value))
     return table
+
+
+def _written(name: str, value: Mapping[str, Any]) -> str:
+    """An estimate as a mean with its interval; accuracies in per cent."""
+    scale, unit = (100.0, " %") if is_share(name) else (1.0, "")
+    ci95 = "?" if value["ci95"] is None else f"{scale * value['ci95']:.2f}"
+    return f"{scale * value['mean']:.2f} ± {ci95}{unit}"
 
 
 class ResultsWriter(Callback):

@@ -1,8 +1,9 @@
 """What all benchmarks share: task distributions a stage, seeded loaders, the facts that learners are built from."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from typing import Any, ClassVar
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 import lightning as L
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from fewshot.augmentation import Augmentation
 from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.files import data_root
 from fewshot.episodes import Batch, Examples, Inputs, map_examples
@@ -23,8 +25,10 @@ from fewshot.loading import (
     Item,
     Stage,
     TaskDistribution,
+    VaryingTasks,
 )
-from fewshot.sampling import check_split
+from fewshot.preprocessing import ImagePreprocessing, as_float
+from fewshot.sampling import check_split, draw_varying_episode
 
 
 class EpisodicDataModule(L.LightningDataModule):
@@ -47,6 +51,7 @@ class EpisodicDataModule(L.LightningDataModule):
         num_workers: processes that draw episodes ahead; 0 draws them in the training process.
         seed: of the episodes; episode i of a stage is a function of it, the stage and i alone.
         batch_size: training examples a step, over all ranks, for learners that train without episodes.
+        worker_timeout: seconds after which a run ends whose `num_workers` processes give nothing; 0: never.
     """
 
     benchmark: ClassVar[str]
@@ -67,6 +72,7 @@ class EpisodicDataModule(L.LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
         batch_size: int = 64,
+        worker_timeout: float = 600,
     ) -> None:
         super().__init__()
         for argument in ("val_episodes", "test_episodes", "eval_batch_size", "batch_size"):
@@ -79,7 +85,10 @@ class EpisodicDataModule(L.LightningDataModule):
         self.train_queries = queries if train_queries is None else train_queries
         self.meta_batch_size, self.eval_batch_size = meta_batch_size, eval_batch_size
         self.episodes = {"train": train_episodes, "val": val_episodes, "test": test_episodes}
+        if worker_timeout < 0:
+            raise FewshotError(f"worker_timeout is {worker_timeout}; give the seconds to wait, or 0 to wait for ever")
         self.num_workers, self.seed, self.batch_size = num_workers, seed, batch_size
+        self.worker_timeout = worker_timeout
         self._train_loader: EpisodeLoader[Any] | None = None
         self._position: dict[str, Any] | None = None  # where a resumed run's training episodes go on
 
@@ -92,12 +101,24 @@ class EpisodicDataModule(L.LightningDataModule):
     def tasks(self, stage: Stage) -> TaskDistribution:
         """The distribution that a stage's episodes are drawn from."""
 
+    @property
+    def preprocessing(self) -> dict[str, Any] | None:
+        """How inputs are made of files, as plain facts for `make_preprocessing`; None where no files make them.
+
+        Checkpoints hold it, so that `fewshot.load` and `fewshot predict` treat a user's files as training did.
+        """
+        return None
+
     def protocol(self) -> dict[str, Any]:
         """The facts that stand beside every result on this benchmark."""
         return {"benchmark": self.benchmark, "shot": self.shot, "queries": self.queries, "seed": self.seed}
 
     def __str__(self) -> str:  # Lightning's would draw episodes to describe the loaders
         return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in self.protocol().items())})"
+
+    def prepare(self) -> None:
+        """Do once what takes long, for `fewshot prepare`: download, decode, cache; check what is there already."""
+        self.prepare_data()
 
     def stream(self, stage: Stage) -> EpisodeStream:
         """The endless list of a stage's episodes."""
@@ -152,6 +173,10 @@ class EpisodicDataModule(L.LightningDataModule):
         """The validation episodes."""
         return self._loader("val", self.eval_batch_size * self._ranks()[1])
 
+    def every_val_episode(self) -> EpisodeLoader:
+        """All validation episodes on every rank, for what has to be chosen alike on all of them."""
+        return EpisodeLoader(self.stream("val"), self.episodes["val"], self.eval_batch_size)
+
     def test_dataloader(self) -> EpisodeLoader:
         """The test episodes."""
         return self._loader("test", self.eval_batch_size * self._ranks()[1])
@@ -186,6 +211,7 @@ class EpisodicDataModule(L.LightningDataModule):
             world_size=world_size,
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
+            timeout=self.worker_timeout,
         )
 
     def _ranks(self) -> tuple[int, int]:
@@ -200,8 +226,13 @@ class ClassificationDataModule(EpisodicDataModule):
         download: fetch missing files into `root`.
         way: classes of an episode, N.
         train_way: way in training; None means `way`.
+        val_way: way in validation; None means `way`. Splits whose validation classes are fewer than `way` (16 of Double
+            MNIST, mini-ImageNet and CIFAR-FS, for 20-way tests) need it.
         unequal_shots: split the N*K support examples of an episode at random among its classes, at least 1 for each,
             so that `shot` is the average; in all stages.
+        ways: smallest and largest way, such as ``[5, 20]``: each episode of all stages draws its own, uniformly. None
+            means `way` and `train_way` always.
+        shots: smallest and largest shot, likewise. Episodes that differ in size are run one by one.
         **kwargs: arguments of `EpisodicDataModule`.
     """
 
@@ -213,10 +244,24 @@ class ClassificationDataModule(EpisodicDataModule):
         download: bool = False,
         way: int = 5,
         train_way: int | None = None,
+        val_way: int | None = None,
         unequal_shots: bool = False,
+        ways: tuple[int, int] | None = None,
+        shots: tuple[int, int] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        for name, sizes, least in (("ways", ways, 2), ("shots", shots, 1)):
+            if sizes is not None and not least <= sizes[0] <= sizes[1]:
+                raise FewshotError(
+                    f"{name} is {list(sizes)}; give the smallest and the largest, in this order, at least {least}"
+                )
+        fixed = {"train_way": train_way, "val_way": val_way} if ways else {}
+        fixed |= {"train_shot": kwargs.get("train_shot")} if shots else {}
+        fixed |= {"unequal_shots": unequal_shots or None} if ways or shots else {}
+        if given := [name for name, value in fixed.items() if value is not None]:
+            raise FewshotError(f"{given[0]} does not go with {'ways' if ways else 'shots'}; leave one of them out")
+        self.ways, self.shots = ways, shots
         if unequal_shots and min(self.shot, self.train_shot) < 2:
             raise FewshotError(
                 "unequal_shots is on and an episode has 1 shot: there is nothing to split; set shot >= 2"
@@ -226,6 +271,7 @@ class ClassificationDataModule(EpisodicDataModule):
             raise FewshotError(f"{self.benchmark} has nothing to download; leave out download: true")
         self.root, self.download = data_root(root), download
         self.way, self.train_way = way, way if train_way is None else train_way
+        self.val_way = way if val_way is None else val_way
         self._datasets: dict[str, ClassDataset] | None = None
 
     @abstractmethod
@@ -243,19 +289,31 @@ class ClassificationDataModule(EpisodicDataModule):
         if self._datasets is None:
             datasets = self.load()
             for stage in STAGES:
-                train = stage == "train"
-                shot = self.train_shot if train else self.shot
-                queries = self.train_queries if train else self.queries
-                way = self.train_way if train else self.way
-                split = datasets[stage]
-                check_split(stage, split.classes, split.counts, way, shot, queries, "train_" if train else "")
-                if self.unequal_shots and (fewest := int(split.counts.min())) <= shot + queries:
-                    raise FewshotError(
-                        f"unequal_shots has nothing to give in the {stage} split: a class of {fewest} examples has"
-                        f" {queries} queries and {shot} shots; lower queries or shot"
-                    )
+                self.check(stage, datasets[stage])
             self._datasets = datasets
         return self._datasets
+
+    def check(self, stage: Stage, split: ClassDataset) -> None:
+        """Check the stage's classes against the episodes asked for.
+
+        Raises:
+            FewshotError: they cannot be drawn.
+        """
+        way, shot, queries = self.sizes(stage)
+        way, shot = self.ways[1] if self.ways else way, self.shots[1] if self.shots else shot
+        prefixes = ("train_", "train_") if stage == "train" else ("val_" if stage == "val" else "", "")
+        check_split(stage, split.classes, split.counts, way, shot, queries, *prefixes)
+        if self.unequal_shots and (fewest := int(split.counts.min())) <= shot + queries:
+            raise FewshotError(
+                f"unequal_shots has nothing to give in the {stage} split: a class of {fewest} examples has"
+                f" {queries} queries and {shot} shots; lower queries or shot"
+            )
+
+    def sizes(self, stage: Stage) -> tuple[int, int, int]:
+        """The way, shot and queries of a stage's episodes."""
+        if stage == "train":
+            return self.train_way, self.train_shot, self.train_queries
+        return self.val_way if stage == "val" else self.way, self.shot, self.queries
 
     @property
     def train_classes(self) -> int:
@@ -269,12 +327,18 @@ class ClassificationDataModule(EpisodicDataModule):
     @property
     def task(self) -> dict[str, Any]:
         """Classification with this benchmark's ways."""
+        if self.ways is not None:
+            return {"kind": "classification", "way": None}
         return {"kind": "classification", "way": self.way, "train_way": self.train_way}
 
     def protocol(self) -> dict[str, Any]:
         """The facts that stand beside every result on this benchmark."""
         unequal = {"unequal_shots": True} if self.unequal_shots else {}
-        return {**super().protocol(), "split": self.split_name, "way": self.way, **unequal}
+        val_way = {"val_way": self.val_way} if self.val_way != self.way else {}
+        varying = {
+            name: f"{sizes[0]} to {sizes[1]}" for name, sizes in (("way", self.ways), ("shot", self.shots)) if sizes
+        }
+        return {**super().protocol(), "split": self.split_name, "way": self.way, **val_way, **unequal, **varying}
 
     def prepare_data(self) -> None:
         """Download and cache, once a machine."""
@@ -284,23 +348,40 @@ class ClassificationDataModule(EpisodicDataModule):
         """Read the data on every rank."""
         _ = self.datasets
 
-    def tasks(self, stage: Stage) -> ClassTasks:
+    def tasks(self, stage: Stage) -> TaskDistribution:
         """N-way K-shot tasks over the stage's classes."""
-        if stage == "train":
-            sizes = self.train_way, self.train_shot, self.train_queries
-        else:
-            sizes = self.way, self.shot, self.queries
-        return ClassTasks(self.datasets[stage], *sizes, self.unequal_shots)
+        dataset, (way, shot, queries) = self.datasets[stage], self.sizes(stage)
+        if not self.ways and not self.shots:
+            return ClassTasks(dataset, way, shot, queries, self.unequal_shots)
+        return VaryingTasks(
+            dataset,
+            partial(
+                draw_varying_episode,
+                starts=dataset.starts,
+                counts=dataset.counts,
+                ways=self.ways or (way, way),
+                shots=self.shots or (shot, shot),
+                queries=queries,
+            ),
+        )
 
 
-class ImageDataModule(ClassificationDataModule):
-    """A benchmark of images: stored as uint8, converted to float in [0, 1] once a meta-batch, on the device.
+class FloatImages(EpisodicDataModule):
+    """Images are stored as uint8 and converted to float in [0, 1] once a meta-batch, on the device.
 
-    Facts for backbones: `in_channels`, `image_size`, `in_features`.
+    Facts for backbones: `in_channels`, `image_size`, `in_features`; for `fewshot predict`, `preprocessing`.
     """
 
     in_channels: int
     image_size: int
+    bright_ink: ClassVar[bool] = False
+    """Whether the images are drawings in bright ink on dark, where files have dark ink on light paper."""
+
+    @property
+    def preprocessing(self) -> dict[str, Any] | None:
+        """Files become images of this size and these channels, in [0, 1]."""
+        channels: Literal[1, 3] = 1 if self.in_channels == 1 else 3
+        return ImagePreprocessing(self.image_size, channels, invert=self.bright_ink).facts()
 
     @property
     def in_features(self) -> int:
@@ -309,13 +390,97 @@ class ImageDataModule(ClassificationDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Convert the images (uint8) of a meta-batch, or of plain examples, to float in [0, 1]."""
-        batch = map_examples(lambda part: part._replace(inputs=as_float(part.inputs)), batch)
-        # The Trainer has converted the batch to its precision before this; what was uint8 then has yet to be.
+        return self._precise(map_examples(lambda part: part._replace(inputs=as_float(part.inputs)), batch))
+
+    def _precise(self, batch: Batch) -> Batch:
+        """The batch in the Trainer's precision: it has been converted to it before, but what was uint8 then."""
         converted: Batch = self.trainer.precision_plugin.convert_input(batch) if self.trainer else batch
         return converted
 
 
-def as_float(images: Inputs) -> Tensor:
-    """uint8 images as float32 in [0, 1]."""
+class ImageBatches(FloatImages):
+    """Images that are augmented in training and normalised, on the device.
+
+    What is drawn for an episode is a function of the seed and its number, whatever the ranks and the interruptions.
+
+    Args:
+        augment: random changes of training images, such as ``{padding: 4, flip: true}``; None: none.
+        augment_query: the same for the queries alone; None: as `augment`. ``{}`` leaves them as they are.
+        normalize: subtract `mean` and divide by `std`, the benchmark's constants for each channel.
+        **kwargs: arguments of the next base.
+    """
+
+    mean: ClassVar[tuple[float, ...] | None] = None
+    """Of the training images in [0, 1], for each channel."""
+    std: ClassVar[tuple[float, ...] | None] = None
+
+    def __init__(
+        self,
+        augment: Augmentation | None = None,
+        augment_query: Augmentation | None = None,
+        normalize: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if normalize and self.mean is None:
+            raise FewshotError(f"{self.benchmark} has no constants to normalise by; leave out normalize: true")
+        self.augment, self.normalize = augment, normalize
+        self.augment_query = augment if augment_query is None else augment_query
+
+    @property
+    def preprocessing(self) -> dict[str, Any] | None:
+        """Files become images of this size and these channels, in [0, 1] or normalised."""
+        facts = super().preprocessing
+        if facts is not None and self.normalize:
+            facts |= {"mean": self.mean and list(self.mean), "std": self.std and list(self.std)}
+        return facts
+
+    def protocol(self) -> dict[str, Any]:
+        """The facts that stand beside every result; what was done to the images among them."""
+        augmented = {name: vars(how) for name in ("augment", "augment_query") if (how := getattr(self, name))}
+        return {**super().protocol(), **augmented, **({"normalize": True} if self.normalize else {})}
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Convert the images (uint8) of a meta-batch, or of plain examples, to float; augment them, normalise them."""
+        batch = map_examples(lambda part: part._replace(inputs=as_float(part.inputs)), batch)
+        if self.trainer and self.trainer.training and self._train_loader is not None:
+            batch = self._augmented(batch, self._train_loader.numbers_at_hand)
+        if self.normalize:
+            mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+            batch = map_examples(lambda part: part._replace(inputs=_normalized(part.inputs, mean, std)), batch)
+        return self._precise(batch)
+
+    def _augmented(self, batch: Batch, numbers: Sequence[int]) -> Batch:
+        """Augment the float images of these episodes, or of these plain examples."""
+        if self.augment is None and self.augment_query is None:
+            return batch
+        if isinstance(batch, list):
+            return [self._augmented(one, [number]) for one, number in zip(batch, numbers, strict=True)]
+        # a fourth number in the seed, so that no episode is drawn with these generators
+        stage = len(STAGES) if isinstance(batch, Examples) else 0
+        rngs = [np.random.default_rng([self.seed, stage, number, 2]) for number in numbers]
+        how = iter((self.augment, self.augment_query))
+
+        def changed(part: Examples) -> Examples:
+            augmentation = next(how)
+            if augmentation is None:
+                return part
+            assert isinstance(part.inputs, Tensor)
+            images = part.inputs.flatten(0, -4)
+            drawn = torch.cat([augmentation.draw(rng, len(images) // len(rngs)) for rng in rngs])
+            return part._replace(inputs=augmentation(images, drawn).view(part.inputs.shape))
+
+        return map_examples(changed, batch)
+
+
+def _normalized(images: Inputs, mean: Tensor, std: Tensor) -> Tensor:
     assert isinstance(images, Tensor)
-    return images.float().mul_(1 / 255)
+    return (images - mean.to(images)) / std.to(images)
+
+
+class ImageDataModule(ImageBatches, ClassificationDataModule):
+    """A benchmark of N-way K-shot classification of images.
+
+    Args:
+        **kwargs: arguments of `ImageBatches` and `ClassificationDataModule`.
+    """

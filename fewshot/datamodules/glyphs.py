@@ -15,13 +15,14 @@ class GlyphsDataModule(ImageDataModule):
 
     Args:
         queries: query examples a class.
-        **kwargs: arguments of `ClassificationDataModule`.
+        **kwargs: arguments of `ImageDataModule`.
     """
 
     benchmark: ClassVar[str] = "Glyphs"
     can_download: ClassVar[bool] = False
     in_channels = 1
     image_size = 28
+    bright_ink = True
 
     def __init__(self, queries: int = 15, **kwargs: Any) -> None:
         super().__init__(queries=queries, **kwargs)

@@ -23,7 +23,7 @@ class ImageFolderDataModule(ImageDataModule):
         fractions: shares of the classes that train, validate and test.
         split_seed: seeds which classes they are.
         queries: query examples a class.
-        **kwargs: arguments of `ClassificationDataModule`.
+        **kwargs: arguments of `ImageDataModule`.
     """
 
     benchmark: ClassVar[str] = "ImageFolder"

@@ -20,12 +20,13 @@ class OmniglotDataModule(ImageDataModule):
             (background and evaluation alphabets) or ``meta_dataset`` (alphabets).
         split_seed: seeds the shuffle of ``maml``; the other splits are fixed.
         queries: query examples a class; 15 and 5 shots use all 20 drawings.
-        **kwargs: arguments of `ClassificationDataModule`.
+        **kwargs: arguments of `ImageDataModule`.
     """
 
     benchmark: ClassVar[str] = "Omniglot"
     in_channels = 1
     image_size = 28
+    bright_ink = True
 
     def __init__(self, split: OmniglotSplit = "vinyals", split_seed: int = 1, queries: int = 15, **kwargs: Any) -> None:
         super().__init__(queries=queries, **kwargs)

@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os
 import shutil
+import socket
 import tempfile
 import zipfile
 import zlib
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from typing import TextIO
+from typing import IO, Any
 
 import numpy as np
 import platformdirs
@@ -26,6 +27,7 @@ from fewshot.errors import FewshotError
 
 log = logging.getLogger(__name__)
 
+SILENCE = 60.0  # seconds without a byte after which a download is given up
 Arrays = dict[str, NDArray[np.generic]]
 
 
@@ -45,25 +47,41 @@ def file_hash(path: Path, algorithm: str) -> str:
     return digest.hexdigest()
 
 
-def download(url: str, path: Path, sha256: str) -> None:
-    """Fetch `url` to `path`, verified by its sha256; a file that is already there and right is kept.
+def download(url: str, path: Path, checksum: str, algorithm: str = "sha256") -> None:
+    """Fetch `url` to `path`, verified by its checksum; a file that is already there and right is kept.
+
+    It is written beside and renamed, so that several processes may fetch at once, and what was interrupted is fetched
+    anew.
 
     Raises:
-        FewshotError: the address cannot be read, or what it gave has another checksum.
+        FewshotError: the address cannot be read or falls silent, or what it gave has another checksum.
     """
-    if path.is_file() and file_hash(path, "sha256") == sha256:
+    if path.is_file() and file_hash(path, algorithm) == checksum:
         return
     with _scratch(path.parent, ".download-") as folder:
         fetched = folder / path.name
         try:
-            download_url_to_file(url, str(fetched))
+            with _patience(SILENCE):
+                download_url_to_file(url, str(fetched))
         except (OSError, HTTPException) as error:
             raise FewshotError(f"could not download {url} ({error}); fetch it by hand and put it at {path}") from error
-        if (found := file_hash(fetched, "sha256")) != sha256:
+        if (found := file_hash(fetched, algorithm)) != checksum:
             raise FewshotError(
-                f"{url} gave a file with sha256 {found}, expected {sha256}; try again, or put the right file at {path}"
+                f"{url} gave a file with {algorithm} {found}, expected {checksum}; try again, or put the right file"
+                f" at {path}"
             )
         fetched.replace(path)
+
+
+@contextmanager
+def _patience(seconds: float) -> Iterator[None]:
+    """Inside, a new connection that says nothing for so long is an `OSError`; torch's downloads wait for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 @contextmanager
@@ -88,13 +106,13 @@ def opened_zip(archive: Path) -> Iterator[zipfile.ZipFile]:
 
 
 @contextmanager
-def _scratch(parent: Path, prefix: str) -> Iterator[Path]:
+def _scratch(parent: Path, prefix: str, remedy: str = "set `root` to a folder of yours") -> Iterator[Path]:
     """A folder in `parent` for the time of the block."""
     try:
         parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
     except OSError as error:
-        raise FewshotError(f"cannot write into {parent} ({error}); set `root` to a folder of yours") from error
+        raise FewshotError(f"cannot write into {parent} ({error}); {remedy}") from error
     try:
         yield folder
     finally:
@@ -135,13 +153,24 @@ def cached_arrays(path: Path, build: Callable[[], Mapping[str, NDArray[np.generi
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[TextIO]:
-    """A text file to write: it appears at `path` when the block ends, complete, or not at all."""
+def written_beside(path: Path) -> Iterator[Path]:
+    """Where to write a file that appears at `path` when the block ends, complete, or not at all."""
+    with _scratch(path.parent, f".{path.name}-", "name a file in a folder of yours") as folder:
+        yield folder / path.name
+        (folder / path.name).replace(path)
+
+
+@contextmanager
+def written_whole(path: Path, binary: bool = False) -> Iterator[IO[Any]]:
+    """A file to write, of text or bytes: it appears at `path` when the block ends, complete, or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
-        with open(descriptor, "w", newline="", encoding="utf-8") as file:
+        kind = ("wb", None, None) if binary else ("w", "utf-8", "")
+        with open(descriptor, kind[0], encoding=kind[1], newline=kind[2]) as file:
             yield file
+            file.flush()
+            os.fsync(descriptor)  # the content is on the disk before its name is
         os.chmod(beside, 0o666 & ~_umask())
         os.replace(beside, path)
     except BaseException:

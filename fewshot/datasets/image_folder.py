@@ -13,11 +13,11 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 from rich.console import Console
 from rich.progress import track
 
 from fewshot.datasets.base import ClassDataset
+from fewshot.datasets.decoding import read_image
 from fewshot.errors import FewshotError
 
 IMAGE_FILE = re.compile(r"[^.].*\.(avif|bmp|gif|jfif|jpe|jpe?g|p[bgnp]m|png|tiff?|webp)", re.IGNORECASE)
@@ -39,9 +39,7 @@ def load_image_folder(
     ``valid`` and ``validation`` are read as ``val``. Folders inside a class are searched too; hidden files
     and files that are no images are passed over.
 
-    An image is turned upright as its EXIF data says, laid on white where it is transparent, brought to 8 bits
-    (16-bit grey by its full range), its shorter side resized to `image_size` by an anti-aliased bilinear
-    filter and its middle cropped. Of an animation it is the first frame.
+    `fewshot.datasets.decoding.read_image` says how an image is brought to size.
 
     Args:
         root: the folder.
@@ -62,7 +60,7 @@ def load_image_folder(
     if image_size < 1 or channels not in (1, 3):
         raise FewshotError(f"image_size {image_size}, channels {channels}: use a positive size and 1 or 3 channels")
     table = _find_classes(root, classes, fractions, split_seed)
-    files = {split: [_image_files(folders[c]) for c in sorted(folders)] for split, folders in table.items()}
+    files = {split: [image_files(folders[c]) for c in sorted(folders)] for split, folders in table.items()}
     return {
         split: ClassDataset(
             _read_images([path for paths in files[split] for path in paths], image_size, channels),
@@ -97,7 +95,7 @@ def find_split_folders(root: Path) -> dict[str, Path] | None:
     """The train, val and test folders of `root`, or None where its folders are classes (say, ``train``)."""
     found: dict[str, Path] = {}
     others = []
-    for name, folder in _subfolders(root).items():
+    for name, folder in subfolders(root).items():
         split = SPLIT_FOLDERS.get(name.lower())
         if split is None:
             others.append(name)
@@ -114,35 +112,6 @@ def find_split_folders(root: Path) -> dict[str, Path] | None:
     if missing := [split for split in SPLITS if split not in found]:
         raise FewshotError(f"{root} has no folder {missing[0]!r}; add it, or give `classes` of a folder without splits")
     return found
-
-
-def read_image(path: Path, image_size: int, channels: Literal[1, 3]) -> NDArray[np.uint8]:
-    """Decode one image to uint8 (channels, image_size, image_size); see `load_image_folder`."""
-    try:
-        if path.stat().st_size == 0:
-            raise ValueError("it has 0 bytes")
-        with Image.open(path) as image:
-            image.draft(None, (2 * image_size, 2 * image_size))  # large JPEGs decode faster at 1/2, 1/4 or 1/8
-            ImageOps.exif_transpose(image, in_place=True)
-            flat = _eight_bits(image).convert("RGB" if channels == 3 else "L")
-    except Exception as error:  # Pillow passes on whatever the format's parser raises
-        raise FewshotError(f"{path} cannot be decoded ({error}); replace or delete it") from error
-    square = np.asarray(ImageOps.fit(flat, (image_size, image_size), Image.Resampling.BILINEAR))
-    return square.reshape(image_size, image_size, channels).transpose(2, 0, 1)
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Lay transparent pixels on white, and scale the full range of 16 bits to 8."""
-    if image.mode.startswith("I"):
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError("its pixels exceed 16 bits: save it with 8 or 16")
-        return Image.fromarray(np.rint(values / 257).astype(np.uint8))
-    if image.mode == "F":
-        raise ValueError("floating point pixels have no known range: save it with 8 or 16 bits")
-    if image.has_transparency_data:
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    return image
 
 
 def _read_images(paths: Sequence[Path], image_size: int, channels: Literal[1, 3]) -> torch.Tensor:
@@ -164,9 +133,9 @@ def _find_classes(
 ) -> dict[str, dict[str, Path]]:
     """The class folders of each split: as `classes` says, else as the split folders do, else drawn."""
     if classes is None and (split_folders := find_split_folders(root)):
-        table = {split: _subfolders(folder) for split, folder in split_folders.items()}
+        table = {split: subfolders(folder) for split, folder in split_folders.items()}
     else:
-        folders = _subfolders(root)
+        folders = subfolders(root)
         chosen = draw_split(list(folders), fractions, split_seed) if classes is None else classes
         if set(chosen) != set(SPLITS):
             raise FewshotError(f"classes are given for {', '.join(chosen)}; give them for train, val and test")
@@ -189,7 +158,7 @@ def _known(name: str, folders: Mapping[str, Path], root: Path) -> Path:
     return folders[name]
 
 
-def _subfolders(folder: Path) -> dict[str, Path]:
+def subfolders(folder: Path) -> dict[str, Path]:
     """The visible folders in `folder` by name, sorted."""
     try:
         found = {p.name: p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")}
@@ -200,7 +169,7 @@ def _subfolders(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _image_files(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
     """The visible images in `folder` and the folders below, sorted."""
 
     def fail(error: OSError) -> None:

@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fewshot.datasets.base import ClassDataset
+from fewshot.datasets.decoding import Encoded
 from fewshot.datasets.files import cached_arrays, opened_zip
+from fewshot.datasets.files import download as fetch
 from fewshot.errors import FewshotError
 
 log = logging.getLogger(__name__)
@@ -148,8 +150,20 @@ def _decode_all(root: Path, download: bool) -> dict[str, NDArray[np.generic]]:
     """Read both halves: images (characters, 20, H, W) and the characters, sorted by (alphabet, character)."""
     if download:
         _download(root)
+    drawings = read_drawings(root)
     log.info("decoding Omniglot from %s: a few seconds, once", root)
-    decoded: dict[str, Images] = {}
+    order = sorted(drawings, key=lambda name: name.split("/")[1:])
+    images = np.stack([_decode(drawings[name]) for name in order]).reshape(-1, DRAWINGS, SIZE, SIZE)
+    return {"images": images, "characters": np.array([n.rpartition("/")[0] for n in order[::DRAWINGS]])}
+
+
+def read_drawings(root: Path) -> dict[str, Encoded]:
+    """The PNG files of all drawings by ``half/alphabet/character/file``; see `load_omniglot`.
+
+    Raises:
+        FewshotError: files are missing, truncated or not Omniglot's.
+    """
+    drawings: dict[str, Encoded] = {}
     for half in HALVES:
         source = _source(root, half)
         if source is None:
@@ -159,11 +173,8 @@ def _decode_all(root: Path, download: bool) -> dict[str, NDArray[np.generic]]:
             )
         files = _read_zip(source, half) if source.suffix == ".zip" else _read_folder(source)
         _verify(files, source, half)
-        for name in sorted(files):
-            decoded[f"{half}/{name}"] = _decode(files[name], f"{source}/{name}")
-    order = sorted(decoded, key=lambda name: name.split("/")[1:])
-    images = np.stack([decoded[name] for name in order]).reshape(-1, DRAWINGS, SIZE, SIZE)
-    return {"images": images, "characters": np.array([n.rpartition("/")[0] for n in order[::DRAWINGS]])}
+        drawings.update({f"{half}/{name}": Encoded(files[name], f"{source}/{name}") for name in sorted(files)})
+    return drawings
 
 
 def _source(root: Path, half: str) -> Path | None:
@@ -177,12 +188,9 @@ def _download(root: Path) -> None:
     for half in HALVES:
         source = _source(root, half)
         if source is None or (source.suffix == ".zip" and not zipfile.is_zipfile(source)):
-            try:
-                torchvision.datasets.Omniglot(root, background=half == "images_background", download=True)
-            except (OSError, RuntimeError, zipfile.BadZipFile) as error:
-                raise FewshotError(
-                    f"could not download {half}.zip of Omniglot ({error}); put it in {root} by hand"
-                ) from error
+            facts = torchvision.datasets.Omniglot
+            url = f"{facts.download_url_prefix}/{half}.zip"
+            fetch(url, root / "omniglot-py" / f"{half}.zip", facts.zips_md5[half], "md5")
 
 
 def _read_zip(archive: Path, half: str) -> dict[str, bytes]:
@@ -215,10 +223,11 @@ def _verify(files: dict[str, bytes], source: Path, half: str) -> None:
         )
 
 
-def _decode(data: bytes, path: str) -> Images:
+def _decode(drawing: Encoded) -> Images:
     """One drawing as (28, 28), ink bright."""
+    path = drawing.name
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(drawing.content)) as image:
             grey = image.convert("L")
     except Exception as error:  # Pillow passes on whatever the format's parser raises
         raise FewshotError(f"{path} is truncated or corrupt ({error}); {REMEDY}") from error

@@ -1,5 +1,7 @@
 """The tokenizer of a pre-trained language model: texts as the pieces that the model knows, special ones included."""
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from typing import Any
 
 from fewshot.errors import FewshotError
@@ -11,15 +13,21 @@ class PretrainedTokenizer:
 
     Args:
         name: the model's name, or a folder with its tokenizer.
+        json: what `json` of such a tokenizer gave, from which it is built without its files; None loads it by name.
 
     Raises:
         FewshotError: it cannot be loaded, or transformers is not installed.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, json: str | None = None) -> None:
         transformers = require("transformers", "text")
+        self.tokenizer: Any
         try:
-            self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(name)
+            if json is None:
+                self.tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+            else:
+                fast = require("tokenizers", "text").Tokenizer.from_str(json)
+                self.tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=fast)
         except (OSError, ValueError) as error:
             raise FewshotError(
                 f"the tokenizer {name!r} cannot be loaded ({str(error).splitlines()[0]}); give a folder that holds one,"
@@ -33,3 +41,40 @@ class PretrainedTokenizer:
         """The first `max_pieces` pieces of `text`, counting those that mark its beginning and its end."""
         ids = self.tokenizer(text, truncation=True, max_length=max_pieces)["input_ids"]
         return [self.vocabulary[i] for i in ids]
+
+    def split_words(self, words: Sequence[str]) -> list[list[str]]:
+        """The pieces of each of the `words` of a text, without those that mark its beginning and its end.
+
+        Raises:
+            FewshotError: the tokenizer does not say which piece stands where.
+        """
+        if not self.tokenizer.is_fast:
+            raise FewshotError(
+                f"the tokenizer {self.tokenizer.name_or_path!r} does not say where its pieces stand; give one with a"
+                " tokenizer.json"
+            )
+        text, ends, at = " ".join(words), [], 0
+        for word in words:
+            at += len(word) + 1
+            ends.append(at)
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        pieces: list[list[str]] = [[] for _ in words]
+        for i, (start, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
+            # a piece may begin with the space before its word: its last character says which word it is of
+            pieces[bisect_right(ends, max(start, end - 1))].append(self.vocabulary[i])
+        return pieces
+
+    @property
+    def ends(self) -> tuple[list[str], list[str]]:
+        """The pieces that the model wants before and after every text."""
+        bare, whole = (self.tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
+        first = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
+        pieces = [self.vocabulary[i] for i in whole]
+        return pieces[:first], pieces[first + len(bare) :]
+
+    @property
+    def json(self) -> str | None:
+        """The tokenizer as the text of its ``tokenizer.json``; None where it has none and is known by name alone."""
+        fast = getattr(self.tokenizer, "backend_tokenizer", None)
+        text: str | None = None if fast is None else fast.to_str()
+        return text

@@ -3,6 +3,7 @@
 from fewshot.learners.base import MetaLearner
 from fewshot.learners.metric.base import MetricLearner
 from fewshot.learners.metric.matching_network import MatchingNetwork
+from fewshot.learners.metric.panet import PANet
 from fewshot.learners.metric.prototypical_network import PrototypicalNetwork
 from fewshot.learners.metric.r2d2 import R2D2
 from fewshot.learners.metric.relation_network import RelationNetwork
@@ -10,9 +11,11 @@ from fewshot.learners.metric.siamese_network import SiameseNetwork
 from fewshot.learners.metric.simple_shot import SimpleShot
 from fewshot.learners.model_based.anp import ANP
 from fewshot.learners.model_based.base import ModelBasedLearner
+from fewshot.learners.model_based.cnaps import CNAPs
 from fewshot.learners.model_based.cnp import CNP
 from fewshot.learners.model_based.gaussian_process import GaussianProcess
 from fewshot.learners.model_based.mann import MANN
+from fewshot.learners.model_based.simple_cnaps import SimpleCNAPs
 from fewshot.learners.model_based.snail import SNAIL
 from fewshot.learners.optimization.adml import ADML
 from fewshot.learners.optimization.anil import ANIL, BOIL
@@ -28,6 +31,8 @@ from fewshot.learners.transfer.base import TransferLearner
 from fewshot.learners.transfer.baseline import Baseline
 from fewshot.learners.transfer.baseline_plus_plus import BaselinePlusPlus
 from fewshot.learners.transfer.fine_tune import FineTune
+from fewshot.learners.transfer.fine_tune_text import FineTuneText
+from fewshot.learners.transfer.pet import PET
 from fewshot.learners.transfer.rfs import RFS
 
 __all__ = [
@@ -41,12 +46,15 @@ __all__ = [
     "IMAML",
     "MAML",
     "MANN",
+    "PET",
     "R2D2",
     "RFS",
     "SNAIL",
     "Baseline",
     "BaselinePlusPlus",
+    "CNAPs",
     "FineTune",
+    "FineTuneText",
     "GaussianProcess",
     "MAMLPlusPlus",
     "MatchingNetwork",
@@ -55,11 +63,13 @@ __all__ = [
     "MetricLearner",
     "ModelBasedLearner",
     "OptimizationLearner",
+    "PANet",
     "ProtoMAML",
     "PrototypicalNetwork",
     "RelationNetwork",
     "Reptile",
     "SiameseNetwork",
+    "SimpleCNAPs",
     "SimpleShot",
     "TransferLearner",
 ]

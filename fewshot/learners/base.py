@@ -2,12 +2,14 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import ParallelStrategy
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
@@ -15,12 +17,19 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from typing_extensions import Self
 
 from fewshot.backbones.base import Backbone
-from fewshot.checkpoints import backbone_weights, check_learner, check_shapes, read_checkpoint
-from fewshot.episodes import Episode, Examples, Inputs, count, map_tensors
+from fewshot.checkpoints import (
+    WholeFiles,
+    backbone_weights,
+    check_arguments,
+    check_learner,
+    check_shapes,
+    read_checkpoint,
+)
+from fewshot.episodes import Episode, Examples, Inputs, MetaBatch, count, map_tensors, singles, stacked
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import RemembersArguments, build, describe, without_weights
-from fewshot.metrics import EpisodeTable, Estimate, estimate
-from fewshot.tasks import make_task
+from fewshot.metrics import EpisodeTable, Estimate
+from fewshot.tasks import Classification, make_task
 
 BatchNormPolicy: TypeAlias = Literal["transductive", "inductive"]
 
@@ -52,8 +61,13 @@ class MetaLearner(RemembersArguments, L.LightningModule):
             queries see each other. `inductive`: none of the query's own (each family says which instead).
     """
 
-    trains_on: ClassVar[Literal["episodes", "examples"]] = "episodes"
-    """What a training batch is: a meta-batch, or plain `Examples` of the training classes; benchmarks read it."""
+    trains_on: ClassVar[Literal["episodes", "examples", "nothing"]] = "episodes"
+    """What a training batch is: a meta-batch, or plain `Examples` of the training classes; benchmarks read it.
+    A learner that has all its training in `adapt` trains on `nothing`."""
+    judges_nota: ClassVar[bool] = False
+    """Whether it can say of a query that it is of none of the episode's classes."""
+    fixed_way: ClassVar[bool] = False
+    """Whether the learner knows one way alone, so that training, test and use must have the same."""
 
     def __init__(
         self,
@@ -68,6 +82,11 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.task = make_task(task)
+        if not self.judges_nota and isinstance(self.task, Classification) and self.task.nota:
+            raise FewshotError(
+                f"{type(self).__name__} cannot say that a query is of none of the classes, which the benchmark asks;"
+                " set nota_rate to 0 (out_of_scope to false), or choose a learner such as PrototypicalNetwork"
+            )
         self.backbone: nn.Module = build(backbone, nn.Module, "backbone")
         if not isinstance(getattr(self.backbone, "out_features", None), int):
             raise FewshotError(
@@ -78,12 +97,18 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         self.batchnorm: BatchNormPolicy = batchnorm
         self.nonfinite, self.skipped = nonfinite, 0
         self.weights_file: str | None = None  # the checkpoint that the backbone was taken from
+        self.preprocessing: dict[str, Any] | None = None  # how a checkpoint's benchmark makes inputs of files
         plain = {name: describe(value) for name, value in self.init_args.items() if name not in _NOT_HELD}
         self.save_hyperparameters(plain)
         self.tables = nn.ModuleDict({stage: EpisodeTable() for stage in ("val", "test")})
+        self.seed = torch.initial_seed()  # of what training draws at random besides the episodes
         self.loaded_step = 0  # the meta-steps of the checkpoint whose weights these are
         self.columns: dict[str, dict[str, Tensor]] = {}
         self.estimates: dict[str, dict[str, Estimate]] = {}
+
+    def facts(self) -> dict[str, Any]:
+        """The learner's facts that stand beside its results."""
+        return {}
 
     # ------------------------------------------------------------------ the two verbs
 
@@ -97,19 +122,32 @@ class MetaLearner(RemembersArguments, L.LightningModule):
 
     @abstractmethod
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
-        """Adapt to and predict each episode of a meta-batch; yields the outcome of successive chunks.
+        """Adapt to and predict each episode of a stacked meta-batch; yields the outcome of successive chunks.
 
         In training every `Outcome.loss` carries the graph of its meta-gradient.
         """
 
     # ------------------------------------------------------------------ training
 
+    def setup(self, stage: str) -> None:
+        """Have checkpoints written whole and read as plain values alone, unless the user has a way of their own."""
+        with suppress(NotImplementedError):  # of strategies in which each rank saves its own part
+            if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+                self.trainer.strategy.checkpoint_io = WholeFiles()
+
     def training_outcomes(self, batch: Any) -> Iterator[Outcome]:
-        """The outcome of successive chunks of a training batch: of its episodes, unless a family trains otherwise."""
-        return self.run(batch, training=True)
+        """The outcome of successive chunks of a training batch: of its episodes, unless a family trains otherwise.
+
+        Episodes that differ in size are run one by one, rather than padded and stacked: batch normalisation then has
+        the statistics of each episode's own examples, and an episode's outcome does not depend on the others.
+        """
+        for part in stacked(batch):
+            yield from self.run(part, training=True)
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """One meta-step: the mean loss of the episodes, backward chunk by chunk, one optimizer step."""
+        # Dropout draws what the seed, the step and the rank say: a resumed run draws what it would have drawn.
+        torch.manual_seed(step_seed(self.seed, self.trainer.global_step, self.trainer.global_rank))
         optimizer = self.optimizers()
         assert isinstance(optimizer, Optimizer)  # one optimizer, always; narrows Lightning's union
         optimizer.zero_grad()
@@ -136,9 +174,9 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         if isinstance(scheduler, LRScheduler) and not isinstance(scheduler, ReduceLROnPlateau):
             scheduler.step()
         self.log("train/loss", torch.cat(losses).mean(), prog_bar=True)
-        for name in metrics[0]:
-            values = torch.cat([chunk[name] for chunk in metrics])
-            self.log(f"train/{name}", values.mean(), prog_bar=name == self.task.monitor[0])
+        columns = {name: torch.cat([chunk[name] for chunk in metrics]) for name in metrics[0]}
+        for name, score in self.task.scores(columns).items():
+            self.log(f"train/{name}", score, prog_bar=name == self.task.monitor[0])
 
     def _gradient_is_finite(self) -> bool:
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
@@ -148,8 +186,8 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         """The first episode of the meta-batch, and its first inner step, that is not finite; in a sentence."""
         place = f"the meta-gradient of meta-step {self.trainer.global_step} is not finite"
         remedy = "lower inner_lr or the optimizer's lr, set gradient_clip, or nonfinite: skip"
-        for i in range(count(batch)):
-            outcome = self.evaluate(map_tensors(lambda tensor: tensor[i : i + 1], batch))  # noqa: B023  # used at once
+        for i, one in enumerate(singles(batch)):
+            outcome = self.evaluate(one)
             steps = sorted(int(name[9:]) for name in outcome.metrics if name.startswith("loss_step"))
             first = next((k for k in steps if not outcome.metrics[f"loss_step{k}"].isfinite().all()), None)
             if first is not None or not outcome.loss.isfinite().all():
@@ -173,7 +211,7 @@ class MetaLearner(RemembersArguments, L.LightningModule):
     # ------------------------------------------------------------------ evaluation
 
     def evaluate(self, meta_batch: Episode) -> Outcome:
-        """Adapt to and predict every episode, outside of any inference mode and without an outer graph."""
+        """Adapt to and predict every stacked episode, outside of any inference mode and without an outer graph."""
         with torch.inference_mode(False), torch.no_grad():
             # Tensors made in inference mode can take no part in the inner loop's autograd; clones can.
             outcomes = list(self.run(map_tensors(torch.clone, meta_batch), training=False))
@@ -183,26 +221,29 @@ class MetaLearner(RemembersArguments, L.LightningModule):
                 torch.cat([outcome.outputs for outcome in outcomes]),
             )
 
-    def validation_step(self, batch: Episode, batch_idx: int) -> None:
+    def validation_step(self, batch: MetaBatch, batch_idx: int) -> None:
         """Evaluate a meta-batch of validation episodes."""
         self._evaluation_step("val", batch)
 
-    def test_step(self, batch: Episode, batch_idx: int) -> None:
+    def test_step(self, batch: MetaBatch, batch_idx: int) -> None:
         """Evaluate a meta-batch of test episodes."""
         self._evaluation_step("test", batch)
 
-    def predict_step(self, batch: Episode, batch_idx: int) -> Outcome:
-        """The outcome of a meta-batch of test episodes."""
-        return self.evaluate(batch)
+    def predict_step(self, batch: MetaBatch, batch_idx: int) -> list[Outcome]:
+        """The outcomes of a meta-batch of test episodes: one, or where they differ in size one for each."""
+        return [self.evaluate(part) for part in stacked(batch)]
 
-    def _evaluation_step(self, stage: str, batch: Episode) -> None:
+    def _evaluation_step(self, stage: str, batch: MetaBatch) -> None:
         table = self._table(stage)
-        outcome = self.evaluate(batch)
-        # Of the fixed list of episodes, rank r has the numbers r, r + R, r + 2R, ...
-        seen = sum(len(numbers) for numbers in table.numbers)
-        local = torch.arange(seen, seen + len(outcome.loss), device=self.device)
-        numbers = self.trainer.global_rank + self.trainer.world_size * local
-        table.update(numbers, {"loss": outcome.loss, **outcome.metrics})
+        for part in stacked(batch):
+            outcome = self.evaluate(part)
+            # Of the fixed list of episodes, rank r has the numbers r, r + R, r + 2R, ...
+            seen = sum(len(numbers) for numbers in table.numbers)
+            local = torch.arange(seen, seen + len(outcome.loss), device=self.device)
+            numbers = self.trainer.global_rank + self.trainer.world_size * local
+            table.update(
+                numbers, {"loss": outcome.loss, **outcome.metrics, **self.task.marks(part.query, outcome.outputs)}
+            )
 
     def _table(self, stage: str) -> EpisodeTable:
         table = self.tables[stage]
@@ -230,7 +271,8 @@ class MetaLearner(RemembersArguments, L.LightningModule):
 
     def _log_estimates(self, stage: str) -> None:
         self.columns[stage] = self._table(stage).columns()
-        self.estimates[stage] = {n: estimate(v) for n, v in self.columns[stage].items() if n != "episode"}
+        values = {name: column for name, column in self.columns[stage].items() if name != "episode"}
+        self.estimates[stage] = self.task.estimates(values)
         main = self.task.monitor[0]
         for name, (mean, ci95) in self.estimates[stage].items():
             # equal on every rank already; sync_dist keeps Lightning from warning that it might not be
@@ -254,16 +296,29 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         self.weights_file, self.loaded_step = path, checkpoint.get("global_step", 0)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Record which library and learner wrote the checkpoint."""
+        """Record who wrote the checkpoint, what training has of its own to go on with, and how files become inputs."""
         from fewshot import __version__  # here, because the package imports its learners first
 
-        checkpoint["fewshot"] = {"version": __version__, "learner": type(self).__name__}
+        benchmark = getattr(self._trainer, "datamodule", None)
+        checkpoint["fewshot"] = {
+            "version": __version__,
+            "learner": type(self).__name__,
+            "seed": self.seed,
+            "skipped": self.skipped,
+            "preprocessing": getattr(benchmark, "preprocessing", self.preprocessing),
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse another learner's checkpoint, and one of another network."""
         check_learner(checkpoint, type(self).__name__)
         check_shapes(checkpoint["state_dict"], self.state_dict())
         self.loaded_step = checkpoint.get("global_step", 0)
+        if self._trainer is not None:
+            # Lightning takes on the precision after it has loaded the weights: in double precision they were rounded.
+            self._trainer.precision_plugin.convert_module(self)
+        # the first checkpoints of version 0.1.0 hold neither
+        self.seed, self.skipped = (checkpoint["fewshot"].get(name, getattr(self, name)) for name in ("seed", "skipped"))
+        self.preprocessing = checkpoint["fewshot"].get("preprocessing")
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # hparams_file, strict and weights_only are settled here
@@ -279,9 +334,16 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         Raises:
             FewshotError: the file is no checkpoint, or not this learner's.
         """
-        check_learner(read_checkpoint(checkpoint_path), cls.__name__)
+        checkpoint = read_checkpoint(checkpoint_path)
+        check_learner(checkpoint, cls.__name__)
+        check_arguments(checkpoint, cls)
         with without_weights():
             return super().load_from_checkpoint(checkpoint_path, map_location, weights_only=True, **kwargs)
+
+
+def step_seed(*numbers: int) -> int:
+    """A seed of 63 bits that is a function of non-negative `numbers`."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1
 
 
 @contextmanager

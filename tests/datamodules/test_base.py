@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from fewshot.datamodules import ImageDataModule
-from fewshot.datamodules.base import as_float
 from fewshot.datasets.base import ClassDataset
 from fewshot.episodes import Episode
 from fewshot.errors import FewshotError
+from fewshot.loading import STAGES
+from fewshot.preprocessing import as_float
 
 
 @pytest.fixture
@@ -196,6 +197,21 @@ def test_images_have_the_precision_of_the_trainer(
 ) -> None:
     data = benchmark(way=3, queries=2)
     data.trainer = L.Trainer(accelerator="cpu", precision=precision, logger=False, enable_checkpointing=False)
-    batch = data.on_after_batch_transfer(data.stream("val").__getitems__([0, 1]), 0)
+    drawn = data.stream("val").__getitems__([0, 1])
+    assert not isinstance(drawn, list)
+    batch = data.on_after_batch_transfer(drawn, 0)
     assert batch.support.inputs.dtype == batch.query.inputs.dtype == expected  # type: ignore[union-attr]
     assert batch.support.targets.dtype == torch.int64
+
+
+def test_validation_may_have_a_way_of_its_own(benchmark: type[ImageDataModule]) -> None:
+    data = benchmark(way=3, val_way=2, queries=2)
+    assert [sorted(set(data.stream(stage)[0].support.targets.tolist())) for stage in STAGES] == [
+        [0, 1, 2],
+        [0, 1],
+        [0, 1, 2],
+    ]
+    assert data.protocol()["val_way"] == 2
+    assert "val_way" not in benchmark(way=3, queries=2).protocol()
+    with pytest.raises(FewshotError, match="the val split has 6 classes, too few for val_way 50; set val_way <= 6"):
+        benchmark(way=3, val_way=50, queries=2).setup("fit")

@@ -14,6 +14,7 @@ from torch import Tensor
 from fewshot.datasets import clinc150
 from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.clinc150 import load_clinc150, read_utterances
+from fewshot.datasets.texts import TextOptions
 from fewshot.datasets.words import (
     UNKNOWN,
     build_vocabulary,
@@ -98,7 +99,7 @@ def test_the_vocabulary_knows_the_training_classes_alone(root: Path) -> None:
 
 
 def test_rare_words_are_unknown(root: Path) -> None:
-    _, vocabulary, *_ = load_clinc150(root, min_count=5)  # an intent's number occurs 4 times
+    _, vocabulary, *_ = load_clinc150(root, options=TextOptions(min_count=5))  # an intent's number occurs 4 times
     assert set(vocabulary[2:]) == {"what's", "own", "intent", "my", "your", "her", "his"}
 
 
@@ -151,7 +152,7 @@ def test_character_ngrams_mark_the_ends_of_words() -> None:
 
 
 def test_ngrams_make_unknown_words_partly_known(root: Path) -> None:
-    words, ngrams = load_clinc150(root), load_clinc150(root, terms="ngrams")
+    words, ngrams = load_clinc150(root), load_clinc150(root, options=TextOptions(terms="ngrams"))
     assert ngrams.documents == words.documents == 200
     assert "<ow" in ngrams.vocabulary
     assert "own" not in ngrams.vocabulary[:2]
@@ -163,7 +164,7 @@ def test_ngrams_make_unknown_words_partly_known(root: Path) -> None:
 
 
 def test_every_id_has_a_document_frequency(root: Path) -> None:
-    data = load_clinc150(root, unknown_ids=7)
+    data = load_clinc150(root, options=TextOptions(unknown_ids=7))
     assert len(data.document_frequencies) == len(data.vocabulary) + 7
     frequency = dict(zip(data.vocabulary, data.document_frequencies, strict=False))
     assert (frequency["own"], frequency["my"], frequency["<unknown>"]) == (200, 50, 0)
@@ -286,7 +287,7 @@ def test_domains_that_do_not_fit_are_refused(root: Path, domains: dict[str, obje
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"split": "random"}, "^split is 'random'; it must be 'seed' or 'domain'$"),
+        ({"split": "random"}, "^split is 'random'; it must be 'seed' or 'domain' or 'all'$"),
         ({"terms": "bytes"}, "^terms is 'bytes'; it must be 'words' or 'ngrams'$"),
         ({"unknown_ids": -1}, "^unknown_ids is -1; it must be at least 0$"),
         ({"split_seed": -1}, "^split_seed is -1; it must be at least 0$"),
@@ -295,8 +296,9 @@ def test_domains_that_do_not_fit_are_refused(root: Path, domains: dict[str, obje
     ],
 )
 def test_arguments_out_of_range_are_refused(tmp_path: Path, arguments: dict[str, int], message: str) -> None:
+    options = {name: arguments.pop(name) for name in list(arguments) if name in TextOptions._fields}
     with pytest.raises(FewshotError, match=message):
-        load_clinc150(tmp_path, **arguments)  # type: ignore[arg-type]  # wrong on purpose
+        load_clinc150(tmp_path, options=TextOptions(**options), **arguments)  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_the_real_data(shared_data: Path) -> None:
@@ -327,4 +329,5 @@ def test_the_real_domains(shared_data: Path) -> None:
     domains = json.loads((root / "data/domains.json").read_text())
     sides = {d: {p for p in data if set(data[p].classes) & set(names)} for d, names in domains.items()}
     assert all(len(side) == 1 for side in sides.values())
-    assert len(read_utterances(root / "data/data_full.json")["translate"]) == 150
+    translate = read_utterances(root / "data/data_full.json")["translate"]
+    assert {part: len(texts) for part, texts in translate.items()} == {"train": 100, "val": 20, "test": 30}

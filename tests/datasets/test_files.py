@@ -1,10 +1,18 @@
+import gc
 import hashlib
 import logging
+import multiprocessing
 import os
+import re
+import socket
 import stat
+import threading
+import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from http.client import IncompleteRead
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +92,106 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path, source: str
         download(source, tmp_path / "file/target", SHA256)
 
 
+@contextmanager
+def server(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
+    """A server on this machine that gives `answer` to every request."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer(self)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as served:
+        threading.Thread(target=served.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{served.server_port}/file"
+        served.shutdown()
+
+
+def begin(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(CONTENT)))
+    handler.end_headers()
+
+
+def test_a_server_that_falls_silent_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = threading.Event()
+
+    def half(handler: BaseHTTPRequestHandler) -> None:
+        begin(handler)
+        handler.wfile.write(CONTENT[:100])
+        stop.wait(20)
+
+    monkeypatch.setattr(files, "SILENCE", 0.3)
+    with server(half) as url:
+        with pytest.raises(FewshotError, match=r"could not download .*timed out"):
+            download(url, tmp_path / "new/file", SHA256)
+        stop.set()
+    assert is_clean(tmp_path / "new")
+    assert socket.getdefaulttimeout() is None
+
+
+def test_a_server_that_stops_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
+    def half(handler: BaseHTTPRequestHandler) -> None:
+        begin(handler)
+        handler.wfile.write(CONTENT[:100])
+
+    with server(half) as url, pytest.raises(FewshotError, match=r"gave a file with sha256 .* try again|could not"):
+        download(url, tmp_path / "new/file", SHA256)
+    assert is_clean(tmp_path / "new")
+
+
+def at_once(number: int, work: Callable[[], None]) -> list[int | None]:
+    """The exit codes of processes that do the same at the same time."""
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(number)
+
+    def task() -> None:
+        gc.disable()  # what other tests left for the collector is no business of this process
+        barrier.wait(60)
+        work()
+
+    processes = [context.Process(target=task) for _ in range(number)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    return [process.exitcode for process in processes]
+
+
+def test_four_processes_may_download_at_once(tmp_path: Path) -> None:
+    target = tmp_path / "new/file"
+
+    def slowly(handler: BaseHTTPRequestHandler) -> None:
+        begin(handler)
+        for start in range(0, len(CONTENT), 500):
+            handler.wfile.write(CONTENT[start : start + 500])
+            time.sleep(0.02)
+
+    def work() -> None:
+        download(url, target, SHA256)
+        assert target.read_bytes() == CONTENT
+
+    with server(slowly) as url:
+        assert at_once(4, work) == [0] * 4
+    assert is_clean(target.parent, "file")
+
+
+def test_four_processes_may_build_a_cache_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "new/arrays.npz"
+
+    def work() -> None:
+        for _ in range(5):
+            assert right(cached_arrays(path, Builder()))
+
+    assert at_once(4, work) == [0] * 4
+    assert is_clean(path.parent, "arrays.npz", "arrays.npz.sha256")
+    build = Builder()
+    assert right(cached_arrays(path, build))
+    assert build.calls == 0
+
+
 # --- archives -------------------------------------------------------------------------
 
 
@@ -142,6 +250,14 @@ def test_a_link_in_an_archive_is_an_error(tmp_path: Path) -> None:
         file.writestr(link, "/etc")
     with pytest.raises(FewshotError, match="the member 'link' leads outside the archive"):
         read_all(archive)
+
+
+def test_no_archive_is_unpacked() -> None:
+    """What is never written cannot land outside of its folder: members are read in place."""
+    package = Path(files.__file__).parents[1]
+    sources = {path: path.read_text(encoding="utf-8") for path in package.rglob("*.py")}
+    unpacking = re.compile(r"\.extract(all)?\(|unpack_archive|extract_archive")
+    assert [str(path) for path, text in sources.items() if unpacking.search(text)] == []
 
 
 # --- caches ---------------------------------------------------------------------------

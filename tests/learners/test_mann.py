@@ -13,7 +13,7 @@ from fewshot.errors import FewshotError
 from fewshot.learners import MANN
 from fewshot.learners.model_based.mann import instance_accuracies
 from fewshot.learners.model_based.memory import EPSILON, Memory, access
-from fewshot.learners.model_based.sequence import orders
+from fewshot.randomness import orders
 
 WAY, SHOT, QUERIES, EPISODES, D = 3, 1, 2, 2, 5
 HEADS, SLOTS, SIZE, HIDDEN = 2, 6, 4, 7

@@ -17,9 +17,10 @@ from fewshot.datamodules import SinusoidDataModule
 from fewshot.engine import Parallel
 from fewshot.episodes import Episode, Examples, episode, map_tensors
 from fewshot.errors import FewshotError
+from fewshot.inner_loop import Weights
 from fewshot.learners import Reptile
-from fewshot.learners.optimization import reptile
-from fewshot.learners.optimization.reptile import in_turn, mini_batches, shuffled
+from fewshot.learners.optimization.reptile import in_turn, mini_batches
+from fewshot.randomness import orders
 
 WAY, SHOT, QUERIES, EPISODES, LR, STEPS, BATCH = 3, 3, 2, 3, 0.02, 4, 4
 CLASSIFICATION = {"kind": "classification", "way": WAY}
@@ -30,13 +31,9 @@ Optimizer = Literal["sgd", "adam"]
 
 
 def places(support: Examples, passes: int) -> list[int]:
-    """An order that the examples themselves give, another in every pass; the tests put it in place of chance."""
-    return data_order(support.targets, passes).flatten().tolist()
-
-
-def data_order(targets: Tensor, passes: int) -> Tensor:
-    keys = (torch.arange(passes)[:, None] * 5.3 + torch.arange(len(targets)) * 1.7 + targets.double().sum()).sin()
-    return keys.argsort(-1)
+    """The random order of each pass, one after the other."""
+    order: list[int] = orders(support.inputs[None], passes)[0].tolist()  # type: ignore[index]  # a tensor
+    return order
 
 
 def trained(
@@ -85,11 +82,6 @@ def batch() -> Episode:
     return Episode(examples(SHOT), examples(QUERIES))
 
 
-@pytest.fixture
-def no_chance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reptile, "shuffled", data_order)
-
-
 def step(learner: Reptile, batch: Episode) -> tuple[Tensor, Tensor]:
     """The weights after one outer step of the class's own default or given optimizer, and the logged losses."""
     optimizer = learner.optimizer(learner.parameters())
@@ -112,7 +104,7 @@ def distance(one: Tensor, two: Tensor) -> float:
 @pytest.mark.parametrize("parallel", ["loop", "vmap"])
 @pytest.mark.parametrize("inner_optimizer", ["sgd", "adam"])
 def test_the_pseudo_gradient_is_the_mean_way_back_to_the_start(
-    inner_optimizer: Optimizer, parallel: Parallel, inner_batch: int | None, batch: Episode, no_chance: None
+    inner_optimizer: Optimizer, parallel: Parallel, inner_batch: int | None, batch: Episode
 ) -> None:
     learner = make(inner_optimizer, inner_batch=inner_batch, episode_parallel=parallel)
     start = flat(learner.parameters())
@@ -130,7 +122,7 @@ def test_the_pseudo_gradient_is_the_mean_way_back_to_the_start(
 
 @pytest.mark.parametrize("episodes", [1, EPISODES])
 @pytest.mark.parametrize("epsilon", [None, 0.25])
-def test_sgd_makes_the_papers_update(epsilon: float | None, episodes: int, batch: Episode, no_chance: None) -> None:
+def test_sgd_makes_the_papers_update(epsilon: float | None, episodes: int, batch: Episode) -> None:
     kwargs = {} if epsilon is None else {"optimizer": lambda p: torch.optim.SGD(p, lr=epsilon)}
     learner = make("adam", **kwargs)
     start = flat(learner.parameters())
@@ -190,7 +182,7 @@ def test_serial_training_with_epsilon_to_zero(tmp_path: Path) -> None:
     assert distance(flat(learner.parameters()), flat(written_out.parameters())) < 1e-9
 
 
-def test_it_compiles(no_chance: None) -> None:
+def test_it_compiles() -> None:
     half = Examples(torch.randn(2, 4, 1), torch.randn(2, 4, 1))
     steps = []
     for compiler in (Compiler("aot_eager"), None):
@@ -206,19 +198,28 @@ def test_it_compiles(no_chance: None) -> None:
 # ---------------------------------------------------------------- mini-batches
 
 
-def test_training_passes_through_the_support_again_and_again_in_random_order() -> None:
-    torch.manual_seed(0)
-    targets = torch.zeros(4, 6)
-    orders = torch.func.vmap(lambda t: shuffled(t, 3), randomness="different")(targets)
-    assert orders.shape == (4, 3, 6)
-    assert (orders.sort(-1).values == torch.arange(6)).all()
-    assert len({tuple(order.tolist()) for order in orders.view(12, 6)}) == 12
-    support = Examples(torch.arange(5.0)[:, None], torch.arange(5))
-    drawn = list(mini_batches(support, 4, 3, shuffled))
-    assert [len(batch.targets) for batch in drawn] == [3] * 4
-    assert sorted(torch.cat([batch.targets for batch in drawn])[:5].tolist()) == [0, 1, 2, 3, 4]  # without replacement
-    assert sorted(torch.cat([batch.targets for batch in drawn])[5:10].tolist()) == [0, 1, 2, 3, 4]
-    assert all(torch.equal(batch.inputs[:, 0].long(), batch.targets) for batch in drawn)  # type: ignore[index]
+def test_training_passes_through_the_support_again_and_again_in_random_order(
+    batch: Episode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size, passes = WAY * SHOT, 3
+    learner = make("sgd", inner_steps=passes, inner_batch=size, episode_parallel="loop")
+    seen: list[Tensor] = []
+
+    def watched(weights: Weights, examples: Examples) -> Weights:
+        assert isinstance(examples.inputs, Tensor)
+        seen.append(examples.inputs)
+        return weights
+
+    monkeypatch.setattr(learner, "_gradient", watched)
+    list(learner.run(batch, training=True))
+    assert len(seen) == EPISODES * passes
+    orders = set()
+    for number, images in enumerate(seen):
+        whole = batch.support.inputs[number // passes]  # type: ignore[index]
+        equal = (images[:, None] == whole).flatten(2).all(-1)
+        assert torch.equal(equal.sum(0), torch.ones(size, dtype=torch.long)), "each example once a pass"
+        orders.add(tuple(equal.long().argmax(1).tolist()))
+    assert len(orders) == EPISODES * passes
 
 
 def test_evaluation_takes_the_classes_in_turn() -> None:

@@ -11,7 +11,7 @@ from fewshot.episodes import Episode, Examples, episode
 from fewshot.errors import FewshotError
 from fewshot.learners import SNAIL
 from fewshot.learners.model_based.causal import CausalAttention, CausalLayer, DenseBlock
-from fewshot.learners.model_based.sequence import orders, reordered
+from fewshot.randomness import orders
 
 WAY, SHOT, QUERIES, EPISODES, D = 3, 2, 4, 2, 5
 TASK = {"kind": "classification", "way": WAY}
@@ -152,19 +152,6 @@ def test_the_labels_of_the_support_do(batch: Episode) -> None:
     other = batch._replace(support=batch.support._replace(targets=(batch.support.targets + 1) % WAY))
     (two,) = learner.run(other, training=False)
     assert (one.outputs - two.outputs).abs().max() > 1e-4
-
-
-def test_the_order_is_random_and_a_function_of_the_inputs() -> None:
-    inputs = torch.randn(50, 6, 3)
-    order = orders(inputs)
-    assert torch.equal(order.sort(1).values, torch.arange(6).expand(50, -1))
-    assert len({tuple(row) for row in order.tolist()}) > 40
-    assert torch.equal(orders(inputs[7:9]), order[7:9])
-    assert torch.equal(reordered(inputs, order)[3], inputs[3][order[3]])
-    text = {"tokens": torch.randint(9, (4, 6, 5)), "lengths": torch.ones(4, 6, dtype=torch.int64)}
-    assert torch.equal(orders(text), orders(dict(reversed(text.items()))))
-    longer = {**text, "lengths": 2 * text["lengths"]}
-    assert not torch.equal(orders(text), orders(longer))
 
 
 def test_other_supports_are_refused(batch: Episode) -> None:

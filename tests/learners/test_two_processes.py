@@ -1,5 +1,6 @@
-"""Every family trains the same weights by two processes (DDP, gloo) as by one."""
+"""Every learner trains the same weights by two processes as by one: two nodes of `torchrun` (DDP, gloo)."""
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -7,81 +8,81 @@ from typing import Any
 
 import pytest
 import torch
+from every_learner import NAMES, TRAINED
+from ranks import IN_FLOAT32, STEPS, Precision, train
 
-SCRIPT = """
-import sys, warnings
-import lightning as L
-import numpy as np
-import torch
-import fewshot
-from fewshot import MLP, SinusoidDataModule
-from fewshot.datamodules import ImageDataModule
-from fewshot.datasets.base import ClassDataset
+SCRIPT = Path(__file__).resolve().parents[1] / "ranks.py"
+TOLERANCE = {"64-true": 1e-10, "32-true": 1e-5}
 
-warnings.filterwarnings("ignore")
-torch.set_num_threads(1)
 
-class Images(ImageDataModule):
-    benchmark, can_download, in_channels, image_size = "Images", False, 1, 4
-    def load(self):
-        images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (48, 1, 4, 4), np.uint8))
-        names = tuple(f"class{i}" for i in range(6))
-        return {stage: ClassDataset(images, np.full(6, 8, np.int64), names) for stage in ("train", "val", "test")}
-
-ARGUMENTS = {
-    "PrototypicalNetwork": {"learn_scale": True},
-    "RelationNetwork": {"hidden": 8},
-    "Baseline": {"train_classes": 6, "head_epochs": 3},
-    "SNAIL": {"shot": 2, "filters": 4, "keys": (4, 4, 4), "values": (4, 4, 4)},
-    "CNP": {"width": 8},
-}
-
-def data(name):
-    sizes = {"meta_batch_size": 4, "train_episodes": 8, "val_episodes": 3, "eval_batch_size": 1, "queries": 3}
-    if name == "CNP":
-        return SinusoidDataModule(shot=5, **sizes)
-    return Images(way=3, shot=2, batch_size=12, **sizes)
-
-for name, arguments in ARGUMENTS.items():
-    for devices in (2, 1):
-        torch.manual_seed(0)
-        benchmark = data(name)
-        learner = getattr(fewshot, name)(MLP(benchmark.in_features, (8,)), task=benchmark.task, **arguments)
-        if name == "RelationNetwork":  # its batch normalisation has statistics of each rank's own, as everywhere
-            learner.relation.score[0] = torch.nn.Identity()
-        trainer = L.Trainer(
-            accelerator="cpu", devices=devices, strategy="ddp_fork" if devices > 1 else "auto", precision="64-true",
-            max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False, use_distributed_sampler=False, default_root_dir=sys.argv[1],
-        )
-        class Saver(L.Callback):
-            def on_fit_end(self, trainer, module):
-                held = {"weights": dict(module.named_parameters()), "val": module.columns["val"]}
-                torch.save(held, f"{sys.argv[1]}/{name}-{trainer.world_size}-{trainer.global_rank}.pt")
-        trainer.callbacks.append(Saver())
-        trainer.fit(learner, benchmark)
-"""
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    found = tmp_path_factory.mktemp("ddp")
-    (found / "script.py").write_text(SCRIPT)
-    command = [sys.executable, str(found / "script.py"), str(found)]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=400)
-    assert process.returncode == 0, process.stderr[-3000:]
+    """What the ranks have left: one pair of processes trains all learners, one after the other."""
+    found = tmp_path_factory.mktemp("ranks")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
+    torchrun += ["--master-addr=127.0.0.1", f"--master-port={free_port()}"]
+    nodes = [
+        subprocess.Popen(
+            [*torchrun, f"--node-rank={rank}", str(SCRIPT), str(found)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    outputs = [node.communicate(timeout=400)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], "".join(outputs)[-3000:]
     return found
 
 
-@pytest.mark.parametrize("name", ["PrototypicalNetwork", "RelationNetwork", "Baseline", "SNAIL", "CNP"])
-def test_two_processes_train_the_same_weights_as_one(name: str, folder: Path) -> None:
-    def saved(ranks: int, rank: int) -> Any:
-        return torch.load(folder / f"{name}-{ranks}-{rank}.pt", weights_only=False)
+def of_rank(folder: Path, name: str, precision: Precision, rank: int) -> dict[str, Any]:
+    found = torch.load(folder / f"{name}-{precision}-{rank}.pt", weights_only=True)
+    assert isinstance(found, dict), found  # else a traceback
+    assert found["world_size"] == 2
+    return found
 
-    one = saved(1, 0)
-    for other in (saved(2, 0), saved(2, 1)):
+
+@pytest.mark.parametrize(
+    ("name", "precision"), [(name, "64-true") for name in TRAINED] + [(name, "32-true") for name in IN_FLOAT32]
+)
+def test_two_processes_train_the_same_weights_as_one(
+    name: str, precision: Precision, folder: Path, tmp_path: Path
+) -> None:
+    one = train(name, precision, tmp_path)
+    assert one["steps"] == STEPS
+    scale = max(weight.abs().max() for weight in one["weights"].values())
+    for rank in range(2):
+        other = of_rank(folder, name, precision, rank)
+        assert other["buckets"] == [0] * STEPS, "one all-reduce a meta-step"
         for key, weight in one["weights"].items():
-            torch.testing.assert_close(other["weights"][key], weight, rtol=1e-9, atol=1e-11)
-        assert other["val"]["episode"].tolist() == [0, 1, 2]
-        torch.testing.assert_close(other["val"]["loss"], one["val"]["loss"], rtol=1e-5, atol=1e-6)
-    assert len(set(one["val"]["loss"].tolist())) == 3
+            assert (other["weights"][key] - weight).abs().max() <= TOLERANCE[precision] * scale, key
+        for stage, episodes in (("val", 5), ("test", 7)):
+            same_evaluation(one, other, stage, episodes, 1e-6 if precision == "64-true" else 1e-3)
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - set(TRAINED)))
+def test_two_processes_test_as_one(name: str, folder: Path, tmp_path: Path) -> None:
+    one = train(name, "64-true", tmp_path)
+    for rank in range(2):
+        same_evaluation(one, of_rank(folder, name, "64-true", rank), "test", 7, 1e-6)
+
+
+def same_evaluation(one: dict[str, Any], other: dict[str, Any], stage: str, episodes: int, tolerance: float) -> None:
+    """Each episode counted once, a number that two do not divide; the same rows, means and intervals."""
+    assert other[stage]["episode"].tolist() == one[stage]["episode"].tolist() == list(range(episodes))
+    assert len(set(one[stage]["loss"].tolist())) == episodes
+    assert list(other[stage]) == list(one[stage])
+    for key, column in one[stage].items():  # the tables hold float32
+        torch.testing.assert_close(other[stage][key], column, rtol=tolerance, atol=tolerance, msg=key)
+    logs, others = ({k: v for k, v in held[f"{stage}_logs"].items() if k.startswith(stage)} for held in (one, other))
+    assert len(logs) == 2 * (len(one[stage]) - 1), "a mean and an interval each"
+    assert logs.keys() == others.keys()
+    for key, value in logs.items():
+        torch.testing.assert_close(others[key], value, rtol=tolerance, atol=tolerance, msg=key)

@@ -78,7 +78,8 @@ class MetricLearner(EmbeddingLearner):
         with evaluation_mode(self):
             features = at_least_float32(self.embed(inputs))
             with full_precision(features):
-                return self.compare(adapted, features)
+                logits: Tensor = self.none(self.compare(adapted, features))
+                return logits
 
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
         """Embed the meta-batch in one pass, then compare query with support features, for all episodes at once."""
@@ -94,7 +95,7 @@ class MetricLearner(EmbeddingLearner):
         if not training and self.batchnorm == "transductive":
             (outputs,) = map_episodes(partial(self._outputs, way=way), embedded, "loop", count(embedded))
         else:
-            outputs = self.compare_all(self.fit_all(support, embedded.support.targets, way), query)
+            outputs = self.none(self.compare_all(self.fit_all(support, embedded.support.targets, way), query))
         losses, metrics = zip(
             *(self._judge(outputs[i], episode(embedded, i)) for i in range(count(embedded))), strict=True
         )
@@ -104,7 +105,10 @@ class MetricLearner(EmbeddingLearner):
         """Logits (N*Q, N) of one episode whose normalisation layers use its own statistics."""
         assert isinstance(embedded.support.inputs, Tensor)
         assert isinstance(embedded.query.inputs, Tensor)
-        return self.compare(self.fit(embedded.support.inputs, embedded.support.targets, way), embedded.query.inputs)
+        logits: Tensor = self.none(
+            self.compare(self.fit(embedded.support.inputs, embedded.support.targets, way), embedded.query.inputs)
+        )
+        return logits
 
     def _judge(self, outputs: Tensor, embedded: Episode) -> tuple[Tensor, dict[str, Tensor]]:
         return self.loss(outputs, embedded), self.metrics(outputs, embedded)

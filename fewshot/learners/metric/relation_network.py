@@ -5,7 +5,7 @@ from typing import Any, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot.backbones.base import Backbone, map_shape
+from fewshot.backbones.base import Backbone, map_shape, maps_of
 from fewshot.episodes import Episode, Inputs
 from fewshot.learners.metric.base import MetricLearner
 from fewshot.learners.metric.classes import class_means, class_sums
@@ -45,10 +45,7 @@ class RelationNetwork(MetricLearner):
 
     def embed(self, inputs: Inputs) -> Tensor:
         """Feature maps (n, C, H, W), or features (n, D), of inputs (n, ...)."""
-        if not self.on_maps:
-            return super().embed(inputs)
-        maps: Tensor = self.backbone.maps(inputs)  # type: ignore[operator]  # `map_shape` has found it
-        return maps
+        return maps_of(self.backbone, inputs) if self.on_maps else super().embed(inputs)
 
     def fit(self, features: Tensor, targets: Tensor, way: int) -> Tensor:
         """One feature a class, (N, ...), of support features (S, ...)."""

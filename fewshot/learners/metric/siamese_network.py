@@ -86,13 +86,16 @@ class SiameseNetwork(MetricLearner):
     def compare(self, predictor: tuple[Tensor, Tensor], features: Tensor) -> Tensor:
         """The similarity (n, N) of query features (n, D) to the most similar example of each class."""
         examples, member = predictor
-        each = self.similarity(features, examples)[:, :, None]  # n, m, 1
-        return each.masked_fill(member == 0, -torch.inf).amax(1)
+        each = self.similarity(features, examples)  # n, m
+        # not a tensor (n, m, N), which takes gigabytes where there are a hundred classes
+        labels = member.argmax(-1).expand(each.shape)
+        return each.new_full((each.shape[0], member.shape[1]), -torch.inf).scatter_reduce(1, labels, each, "amax")
 
     def loss(self, outputs: Tensor, embedded: Episode) -> Tensor:
         """The objective over all pairs of one episode's examples."""
-        features = torch.cat([_features(embedded.support.inputs), _features(embedded.query.inputs)])
-        labels = torch.cat([embedded.support.targets, embedded.query.targets])
+        known = embedded.query.targets <= embedded.support.targets.max()  # those of no class are of no one class either
+        features = torch.cat([_features(embedded.support.inputs), _features(embedded.query.inputs)[known]])
+        labels = torch.cat([embedded.support.targets, embedded.query.targets[known]])
         if self.objective == "cross_entropy":
             return balanced_binary_cross_entropy(self.similarity(features, features), labels)
         if self.objective == "contrastive":

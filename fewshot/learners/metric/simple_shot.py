@@ -88,12 +88,14 @@ class SimpleShot(MetricLearner):
         self._find_center()
 
     def on_test_start(self) -> None:
-        """Find the centre."""
+        """Find the centre, and then the threshold for none of the above."""
         self._find_center()
+        super().on_test_start()
 
     def on_predict_start(self) -> None:
-        """Find the centre."""
+        """Find the centre, and then the threshold for none of the above."""
         self._find_center()
+        super().on_predict_start()
 
     def configure_optimizers(self) -> Any:
         """Refuse to be trained."""

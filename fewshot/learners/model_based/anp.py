@@ -13,6 +13,7 @@ from fewshot.errors import FewshotError
 from fewshot.learners.base import Outcome
 from fewshot.learners.model_based.cnp import check_sizes, pairs
 from fewshot.learners.model_based.process import ProcessLearner, gaussian, perceptron
+from fewshot.randomness import normal
 
 
 class Seen(NamedTuple):
@@ -110,7 +111,8 @@ class ANP(ProcessLearner):
         encoded = pairs(self.latent_encoder, everything)
         prior = self.latent_distribution(encoded[:, : support.targets.shape[1]])
         guess = self.latent_distribution(encoded)
-        outputs = self.answer(self.seen(support, guess.rsample()), query.inputs)
+        noise = normal(meta_batch.support.inputs, self.latent, guess.mean)
+        outputs = self.answer(self.seen(support, guess.mean + guess.stddev * noise), query.inputs)
         judged = self.judged(outputs, query.targets)
         divergence = kl_divergence(guess, prior).sum(-1) / query.targets.shape[1]
         return judged._replace(loss=judged.loss + divergence)

@@ -15,7 +15,8 @@ from fewshot.errors import FewshotError
 from fewshot.learners.base import Outcome
 from fewshot.learners.embedding import joined
 from fewshot.learners.model_based.memory import Memory, access
-from fewshot.learners.model_based.sequence import SequenceLearner, orders, reordered
+from fewshot.learners.model_based.sequence import SequenceLearner
+from fewshot.randomness import orders, reordered
 
 
 class State(NamedTuple):
@@ -78,9 +79,9 @@ class MANN(SequenceLearner):
         self.slots, self.slot_size, self.heads = slots, slot_size, heads
         self.usage_decay, self.sharpness = usage_decay, sharpness
         self.protocol, self.warmup_steps = protocol, warmup_steps
-        self.controller = nn.LSTMCell(self.features + self.task.way + heads * slot_size, hidden)
+        self.controller = nn.LSTMCell(self.features + self.task.one_way + heads * slot_size, hidden)
         self.interface = nn.Linear(hidden, heads * (slot_size + 1))
-        self.output = nn.Linear(hidden + heads * slot_size, self.task.way)
+        self.output = nn.Linear(hidden + heads * slot_size, self.task.one_way)
 
     def start(self, like: Tensor) -> State:
         """An empty memory for each of B sequences (B, ...)."""
@@ -90,7 +91,7 @@ class MANN(SequenceLearner):
             like.new_zeros(b, self.slots),
             like.new_zeros(b, self.heads, self.slots),
         )
-        sizes = (self.heads * self.slot_size, hidden, hidden, self.task.way)
+        sizes = (self.heads * self.slot_size, hidden, hidden, self.task.one_way)
         return State(memory, *(like.new_zeros(b, size) for size in sizes))
 
     def step(self, state: State, features: Tensor) -> tuple[State, Tensor]:
@@ -123,7 +124,7 @@ class MANN(SequenceLearner):
         memory = Memory(*(part.repeat_interleave(n, 0) for part in kept.memory))
         others = (part.repeat_interleave(n, 0) for part in kept[1:])
         logits = self.step(State(memory, *others), queries.flatten(0, 1))[1]
-        return logits.view(-1, n, self.task.way)
+        return logits.view(-1, n, self.task.one_way)
 
     def outcome(self, embedded: Episode, meta_batch: Episode, training: bool) -> Outcome:
         """By the protocol."""
@@ -136,9 +137,9 @@ class MANN(SequenceLearner):
         _, logits = self.follow(reordered(items, order), in_turn)
         size = embedded.support.targets.shape[1]
         loss = F.cross_entropy(logits.flatten(0, 1), in_turn.flatten(), reduction="none").view(order.shape).mean(1)
-        by_instance = instance_accuracies(logits.argmax(-1) == in_turn, in_turn, self.task.way)
+        by_instance = instance_accuracies(logits.argmax(-1) == in_turn, in_turn, self.task.one_way)
         metrics = {f"accuracy_instance{i + 1}": value for i, value in enumerate(by_instance)}
-        metrics = {"accuracy": by_instance[size // self.task.way], **metrics}
+        metrics = {"accuracy": by_instance[size // self.task.one_way], **metrics}
         return Outcome(loss, metrics, reordered(logits, order.argsort(1))[:, size:])
 
 

@@ -1,6 +1,5 @@
 """What learners that read a support set item by item share: labels among the inputs, and the order of the items."""
 
-import zlib
 from typing import Any, ClassVar
 
 import torch
@@ -11,6 +10,7 @@ from fewshot.backbones.base import Backbone
 from fewshot.episodes import Examples, Inputs
 from fewshot.errors import FewshotError
 from fewshot.learners.model_based.base import ModelBasedLearner
+from fewshot.randomness import orders, reordered
 from fewshot.tasks import Classification, Task, check_one_way
 
 
@@ -26,6 +26,7 @@ class SequenceLearner(ModelBasedLearner):
     """
 
     takes: ClassVar[type[Task]] = Classification
+    fixed_way = True
     task: Classification
 
     def __init__(self, backbone: Backbone | nn.Module, **kwargs: Any) -> None:
@@ -44,27 +45,9 @@ class SequenceLearner(ModelBasedLearner):
         Raises:
             FewshotError: a label is none of the N that the learner was built for.
         """
-        if labels.max() >= self.task.way:
+        if labels.max() >= self.task.one_way:
             raise FewshotError(
                 f"an episode has the label {int(labels.max())}, but this {type(self).__name__} was built for way"
-                f" {self.task.way}, labels from 0; give it episodes of that way"
+                f" {self.task.one_way}, labels from 0; give it episodes of that way"
             )
-        return F.one_hot(labels, self.task.way).to(dtype)
-
-
-def orders(inputs: Inputs) -> Tensor:
-    """A random order (B, T) of the items of each episode, a function of the episode's inputs (B, T, ...) alone."""
-    parts = [inputs[name] for name in sorted(inputs)] if isinstance(inputs, dict) else [inputs]
-    content = [part.detach().cpu().contiguous().flatten(1).view(torch.uint8).numpy() for part in parts]
-    rows = []
-    for items in zip(*content, strict=True):
-        seed = 0
-        for item in items:
-            seed = zlib.crc32(item.tobytes(), seed)
-        rows.append(torch.randperm(parts[0].shape[1], generator=torch.Generator().manual_seed(seed)))
-    return torch.stack(rows).to(parts[0].device)
-
-
-def reordered(items: Tensor, order: Tensor) -> Tensor:
-    """Items (B, T, ...) in the `order` (B, T): the one at place t is number ``order[:, t]``."""
-    return items[torch.arange(len(items), device=items.device)[:, None], order]
+        return F.one_hot(labels, self.task.one_way).to(dtype)

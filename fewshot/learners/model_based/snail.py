@@ -48,8 +48,8 @@ class SNAIL(SequenceLearner):
                 " keys and of values, all at least 1"
             )
         self.shot = shot
-        channels = self.features + self.task.way
-        depth = (self.task.way * shot).bit_length()  # ceil(log2 T)
+        channels = self.features + self.task.one_way
+        depth = (self.task.one_way * shot).bit_length()  # ceil(log2 T)
         self.layers = nn.ModuleList()
         for block in range(3):
             added: list[CausalLayer] = [CausalAttention(channels, keys[block], values[block])]
@@ -58,7 +58,7 @@ class SNAIL(SequenceLearner):
                 added.append(DenseBlock(channels, filters, 2**i))
                 channels += filters
             self.layers.extend(added)
-        self.head = nn.Linear(channels, self.task.way)
+        self.head = nn.Linear(channels, self.task.one_way)
 
     def causal_layers(self) -> list[CausalLayer]:
         """The layers in turn."""
@@ -67,9 +67,9 @@ class SNAIL(SequenceLearner):
     def read(self, support: Examples) -> list[Tensor]:
         """What each layer is given at the support's places: (B, S, C) a layer."""
         assert isinstance(support.inputs, Tensor)
-        if support.inputs.shape[1] != self.task.way * self.shot:
+        if support.inputs.shape[1] != self.task.one_way * self.shot:
             raise FewshotError(
-                f"SNAIL was built for supports of {self.task.way}-way {self.shot}-shot, but one has"
+                f"SNAIL was built for supports of {self.task.one_way}-way {self.shot}-shot, but one has"
                 f" {support.inputs.shape[1]} examples; train and test with the same way and shot (leave train_shot out)"
             )
         sequence = torch.cat([support.inputs, self.one_hot(support.targets, support.inputs.dtype)], -1)
@@ -81,7 +81,7 @@ class SNAIL(SequenceLearner):
 
     def answer(self, kept: list[Tensor], queries: Tensor) -> Tensor:
         """Logits of each query as the last item, its label zero."""
-        items = F.pad(queries, (0, self.task.way))
+        items = F.pad(queries, (0, self.task.one_way))
         for layer, past in zip(self.causal_layers(), kept, strict=True):
             items = torch.cat([items, layer.last(past, items)], -1)
         logits: Tensor = self.head(items)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fewshot.attacks import Attack
-from fewshot.backbones.base import Backbone
+from fewshot.backbones.base import Backbone, maps_of, needed_map_shape
 from fewshot.compilation import Compiler
 from fewshot.engine import How, Parallel, choose, loop_only, map_episodes
 from fewshot.episodes import Episode, Examples, Inputs, map_tensors
@@ -21,7 +21,8 @@ from fewshot.inner_loop import Rate, Weights, gradient_steps
 from fewshot.learners.base import BatchNormPolicy, MetaLearner, Outcome, evaluation_mode
 from fewshot.learners.optimization.parameters import Adapt, adapted_names, refuse_unused
 from fewshot.normalization import EpisodeNorm, Statistics, forget_running_statistics
-from fewshot.tasks import check_one_way
+from fewshot.segmentation import at_size
+from fewshot.tasks import Classification, Segmentation, check_one_way
 
 
 class Adapted(NamedTuple):
@@ -32,15 +33,27 @@ class Adapted(NamedTuple):
 
 
 class Network(nn.Module):
-    """Backbone and head as one module, so that all parameters are swapped in one call."""
+    """Backbone and head as one module, so that all parameters are swapped in one call.
 
-    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+    Args:
+        backbone: inputs to features.
+        head: features to outputs.
+        dense: take the backbone's feature maps (n, C, h, w) for the features, so that the outputs are maps too.
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, dense: bool = False) -> None:
         super().__init__()
-        self.backbone, self.head = backbone, head
+        self.backbone, self.head, self.dense = backbone, head, dense
+
+    def features(self, inputs: Inputs) -> Tensor:
+        """What the head reads of inputs (n, ...)."""
+        features = maps_of(self.backbone, inputs) if self.dense else self.backbone(inputs)
+        assert isinstance(features, Tensor)
+        return features
 
     def forward(self, inputs: Inputs) -> Tensor:
-        """Outputs (n, output_size) of inputs (n, ...)."""
-        outputs = self.head(self.backbone(inputs))
+        """Outputs (n, output_size, ...) of inputs (n, ...)."""
+        outputs = self.head(self.features(inputs))
         assert isinstance(outputs, Tensor)
         return outputs
 
@@ -56,7 +69,8 @@ class OptimizationLearner(MetaLearner):
 
     Args:
         backbone: the network from inputs to features.
-        head: the module from features (n, D) to outputs (n, output_size); None means a linear layer.
+        head: the module from features (n, D) to outputs (n, output_size); None means a linear layer. In segmentation
+            it reads the backbone's feature maps (n, C, h, w); None means a 1x1 convolution.
         inner_steps: gradient steps of the inner loop in training.
         eval_inner_steps: gradient steps at validation and test; None means `inner_steps`.
         adapt: which parameters the inner loop changes: `all`, the `head`, the `body` (the backbone), or a list of names
@@ -77,8 +91,8 @@ class OptimizationLearner(MetaLearner):
     """
 
     network: Network
-    fixed_way = True
-    """Whether one head serves all episodes, so that training and test must have the same way."""
+    fixed_way = True  # one head serves all episodes
+    judges_nota = True
 
     def __init__(
         self,
@@ -108,6 +122,11 @@ class OptimizationLearner(MetaLearner):
             raise FewshotError(f"inner_gradient_clip is {inner_gradient_clip}; set it > 0 or leave it out")
         if self.fixed_way:
             check_one_way(self.task, type(self).__name__)
+        if compile and isinstance(self.task, Classification) and self.task.way is None:
+            raise FewshotError(
+                "compile is on, which takes minutes for each size of an episode, but the benchmark's way differs from"
+                " episode to episode; set compile: false"
+            )
         if checkpoint_inner_steps and (compile or episode_parallel == "vmap"):
             raise FewshotError(
                 f"checkpoint_inner_steps runs each episode by itself, uncompiled, but episode_parallel is"
@@ -120,18 +139,23 @@ class OptimizationLearner(MetaLearner):
         self.checkpoint_inner_steps = checkpoint_inner_steps
         self.attack: Attack | None = build(attack, Attack, "attack")
         self.compiler = Compiler() if compile else None
-        self._auto: dict[str, How] = {}
+        self._auto: dict[Hashable, How] = {}
+        self.dense = isinstance(self.task, Segmentation)
+        if self.dense:
+            needed_map_shape(self.backbone, type(self).__name__)
         self.head: nn.Module = self._linear_head() if head is None else build(head, nn.Module, "head")
         self._head_is_given = head is not None
         # Not a submodule: the parameters are registered once, as backbone.* and head.*
-        object.__setattr__(self, "network", Network(self.backbone, self.head))
+        object.__setattr__(self, "network", Network(self.backbone, self.head, self.dense))
         forget_running_statistics(self.network)
         self.adapted_names = adapted_names(self.network, adapt)
         self.head_only = all(name.startswith("head.") for name in self.adapted_names)
         self._recurrent = loop_only(self.network)
         self._done: set[str] = set()  # of what is said or checked once
 
-    def _linear_head(self) -> nn.Linear:
+    def _linear_head(self) -> nn.Module:
+        if self.dense:
+            return nn.Conv2d(needed_map_shape(self.backbone, type(self).__name__)[0], self.task.output_size, 1)
         features = self.backbone.out_features
         assert isinstance(features, int)
         return nn.Linear(features, self.task.output_size)
@@ -184,9 +208,9 @@ class OptimizationLearner(MetaLearner):
         else:
             outputs = functional_call(self.network, weights, (inputs,))
         assert isinstance(outputs, Tensor)
-        if self.fixed_way and outputs.shape[-1] != self.task.output_size:
+        if self.fixed_way and outputs.shape[1] != self.task.output_size:
             raise FewshotError(
-                f"the head {type(self.head).__name__} gives {outputs.shape[-1]} outputs, but the task needs"
+                f"the head {type(self.head).__name__} gives {outputs.shape[1]} outputs, but the task needs"
                 f" {self.task.output_size}; give its last layer that many"
             )
         return outputs
@@ -195,9 +219,7 @@ class OptimizationLearner(MetaLearner):
         """What the inner loop works on: the features where the head alone adapts, else the inputs themselves."""
         if not self.head_only:
             return inputs
-        features = self.backbone(inputs)
-        assert isinstance(features, Tensor)
-        return features
+        return self.network.features(inputs)
 
     # ------------------------------------------------------------------ the two verbs, and the meta-batch
 
@@ -214,9 +236,10 @@ class OptimizationLearner(MetaLearner):
             return Adapted(weights, self._statistics(weights, support, norm))
 
     def predict(self, adapted: Adapted, inputs: Inputs) -> Tensor:
-        """Outputs (n, output_size) of inputs (n, ...)."""
+        """Outputs (n, output_size) of inputs (n, ...); in segmentation (n, N+1, H, W) of images (n, C, H, W)."""
         with evaluation_mode(self.network), EpisodeNorm(exact_vmap=False) as norm, _replayed(norm, adapted.statistics):
-            return self.forward_with(adapted.weights, self.embedded(inputs))
+            outputs = self.forward_with(adapted.weights, self.embedded(inputs))
+        return at_size(outputs, inputs) if self.dense and isinstance(inputs, Tensor) else outputs
 
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
         """Adapt to and predict every episode; in evaluation with the whole adaptation curve among the metrics."""
@@ -235,7 +258,7 @@ class OptimizationLearner(MetaLearner):
         return tuple(id(parameter) for parameter in self.parameters())
 
     def _how(self, meta_batch: Episode) -> How:
-        """Loop or vmap; what `auto` means is found out once for each kind of device."""
+        """Loop or vmap; what `auto` means is found out once for each kind of device and size of support."""
         if self.checkpoint_inner_steps:
             return "loop"
         if self._recurrent is not None:
@@ -243,11 +266,13 @@ class OptimizationLearner(MetaLearner):
             return "loop"
         if self.episode_parallel != "auto":
             return self.episode_parallel
-        device = meta_batch.support.targets.device.type
-        if device not in self._auto:
+        # the size is in it because a resumed run meets other episodes first
+        targets = meta_batch.support.targets
+        kind = targets.device.type, targets.shape[1]
+        if kind not in self._auto:
             with evaluation_mode(self.backbone):
-                self._auto[device] = choose(self.backbone, meta_batch)
-        return self._auto[device]
+                self._auto[kind] = choose(self.backbone, meta_batch)
+        return self._auto[kind]
 
     def _say_loop(self) -> None:
         """Once: that the loop is taken because of recurrent weights; loudly where vmap was asked for."""
@@ -309,7 +334,7 @@ class OptimizationLearner(MetaLearner):
         self, attack: Attack, weights: Weights, statistics: Statistics | None, episode: Episode, norm: EpisodeNorm
     ) -> dict[str, Tensor]:
         """Loss and metrics on queries that are attacked through the adapted `weights`."""
-        inputs, targets = episode.query
+        inputs, targets = episode.query.inputs, episode.query.targets
         assert isinstance(inputs, Tensor)  # `Attack.check` has seen to it
 
         def outputs(inputs: Tensor) -> Tensor:

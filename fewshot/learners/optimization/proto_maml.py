@@ -48,6 +48,7 @@ class ProtoMAML(OptimizationLearner):
 
     settles = ("head",)
     fixed_way = False
+    judges_nota = False  # no class, no prototype
 
     def __init__(
         self, backbone: Backbone | nn.Module, inner_lr: float = 0.01, first_order: bool = False, **kwargs: Any
@@ -56,7 +57,7 @@ class ProtoMAML(OptimizationLearner):
         if not isinstance(self.task, Classification):
             raise FewshotError(f"ProtoMAML has prototypes of classes, but the task is {self.task.kind}; choose MAML")
         self.inner_lr, self.first_order = inner_lr, first_order
-        self.way = self.task.way
+        self.way = self.task.way or 0  # each meta-batch says it
 
     def inner_loop(self, support: Examples, steps: int) -> Iterator[Weights]:
         """Gradient descent from the learned body and the head that the prototypes give."""

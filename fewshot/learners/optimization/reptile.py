@@ -15,6 +15,7 @@ from fewshot.inner_loop import Weights, clipped, scaled_gradient, with_gradient
 from fewshot.learners.base import Outcome
 from fewshot.learners.optimization.base import OptimizationLearner
 from fewshot.normalization import EpisodeNorm
+from fewshot.randomness import orders, reordered
 from fewshot.tasks import Classification
 
 BETA2, EPSILON = 0.999, 1e-8  # of Adam
@@ -31,8 +32,8 @@ class Reptile(OptimizationLearner):
     The query of a training episode is not learned from: it gives the logged loss and metrics. Give training more
     examples than the test has (`train_shot` of the benchmark; the paper: 10 to 15).
 
-    Mini-batches go through the support in random order without replacement, again and again; at evaluation in a fixed
-    order that takes the classes in turn, so that results repeat. Adam has beta1 = 0; its second moment begins anew in
+    Mini-batches go through the support in random order without replacement, again and again; the order is a function of
+    the episode. At evaluation it takes the classes in turn. Adam has beta1 = 0; its second moment begins anew in
     every episode, where the original code keeps it from task to task.
 
     Args:
@@ -68,11 +69,21 @@ class Reptile(OptimizationLearner):
         self.inner_optimizer, self.inner_lr, self.inner_batch = inner_optimizer, inner_lr, inner_batch
         self.eval_inner_batch = inner_batch if eval_inner_batch is None else eval_inner_batch
 
+    def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
+        """The family's; in training on support sets in random order, pass after pass, as the mini-batches take them."""
+        if training and self.inner_batch is not None:
+            passes = math.ceil(self.inner_steps * self.inner_batch / meta_batch.support.targets.shape[1])
+            order = orders(meta_batch.support.inputs, passes)
+            meta_batch = meta_batch._replace(
+                support=map_tensors(lambda tensor: reordered(tensor, order), meta_batch.support)
+            )
+        return super().run(meta_batch, training)
+
     def training_outcome(self, episode: Episode, norm: EpisodeNorm) -> Outcome:
         """One training episode: the query loss of the trained weights, with the gradient theta - theta'."""
         support = Examples(self.embedded(episode.support.inputs), episode.support.targets)
         start = self.initial_weights()
-        for weights in self.train_on(mini_batches(support, self.inner_steps, self.inner_batch, shuffled)):
+        for weights in self.train_on(mini_batches(support, self.inner_steps, self.inner_batch, as_they_come)):
             trained = weights  # no others are kept
         with torch.no_grad():
             outcome = self._outcome(self.forward_with(trained, self.embedded(episode.query.inputs)), episode)
@@ -125,11 +136,6 @@ def mini_batches(
     passes = math.ceil(steps * size / len(support.targets))
     for places in order(support.targets, passes).flatten()[: steps * size].view(steps, size):
         yield map_tensors(lambda tensor: tensor[places], support)  # noqa: B023  # used at once
-
-
-def shuffled(targets: Tensor, passes: int) -> Tensor:
-    """Places (passes, S), each pass in a random order of its own; also in each episode under vmap."""
-    return torch.rand(passes, len(targets), device=targets.device).argsort(-1)
 
 
 def as_they_come(targets: Tensor, passes: int) -> Tensor:

@@ -48,6 +48,11 @@ class TransferLearner(EmbeddingLearner):
                 f"{type(self).__name__} classifies, but the task is {self.task.kind}; choose another learner, or a"
                 " classification benchmark"
             )
+        if self.none.active and self.none.rule == "learned":
+            raise FewshotError(
+                f"{type(self).__name__} trains on examples, which are all of some class: it learns no rule for none of"
+                " the above; set nota to minimum, probability or similarity"
+            )
         if train_classes < 2:
             raise FewshotError(f"train_classes is {train_classes}; set train_classes >= 2, as the benchmark says")
         self.train_classes = train_classes
@@ -110,7 +115,8 @@ class TransferLearner(EmbeddingLearner):
         with evaluation_mode(self.backbone):
             features = self.embed(inputs)
             with full_precision(features):
-                return self.compare(adapted, at_least_float32(features))
+                logits: Tensor = self.none(self.compare(adapted, at_least_float32(features)))
+                return logits
 
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
         """Embed the meta-batch in one pass, fit all its predictors at once, and judge its queries."""
@@ -118,7 +124,7 @@ class TransferLearner(EmbeddingLearner):
         labels = meta_batch.support.targets
         with full_precision(support):
             predictors = self.fit(support, labels, int(labels.max()) + 1)
-            outputs = self.compare(predictors, query)
+            outputs = self.none(self.compare(predictors, query))
         yield self.judged(outputs, meta_batch.query.targets)
 
     # ------------------------------------------------------------------ checkpoints

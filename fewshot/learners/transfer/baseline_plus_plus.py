@@ -23,7 +23,8 @@ def default_scale(classes: int) -> float:
 def initial_cosine_head(classes: int, features: int, generator: torch.Generator | None = None) -> Weights:
     """A linear layer's random weights (N, D), split into `direction` and `length` (N, 1)."""
     bound = 1 / math.sqrt(features)
-    direction = torch.empty(classes, features).uniform_(-bound, bound, generator=generator)
+    device = None if generator is None else generator.device  # it draws nowhere else
+    direction = torch.empty(classes, features, device=device).uniform_(-bound, bound, generator=generator)
     return {"direction": direction, "length": torch.linalg.vector_norm(direction, dim=-1, keepdim=True)}
 
 

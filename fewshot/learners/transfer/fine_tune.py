@@ -87,7 +87,8 @@ class FineTune(TransferLearner):
         if self.adapts == "head":
             return super().predict(adapted, inputs)
         with evaluation_mode(self.backbone), self._norm():
-            return self._logits(adapted, inputs)
+            logits: Tensor = self.none(self._logits(adapted, inputs))
+            return logits
 
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
         """Fine-tune and judge episode by episode; where the head alone adapts, all at once."""

@@ -1,0 +1,67 @@
+"""Pictures of a segmentation episode: the support with its masks, queries with the predicted and the true ones."""
+
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from fewshot.episodes import Episode
+from fewshot.segmentation import IGNORED
+
+COLOURS = torch.tensor(
+    [
+        [0.04, 0.41, 0.85],
+        [0.81, 0.13, 0.18],
+        [0.10, 0.50, 0.22],
+        [0.75, 0.53, 0.00],
+        [0.51, 0.31, 0.87],
+        [0.75, 0.22, 0.54],
+    ]
+)
+"""Of the labels 1, 2, ..., again and again."""
+IGNORED_COLOUR = torch.tensor([0.5, 0.5, 0.5])
+STRENGTH = 0.65  # of a label's colour over the image
+SIDE = 1.8  # of an image, in inches
+
+
+def overlaid(image: Tensor, mask: Tensor) -> Tensor:
+    """An image (C, H, W) in [0, 1] as (H, W, 3), tinted where it is labelled, grey where it is ignored."""
+    pixels = image.permute(1, 2, 0).expand(-1, -1, 3).clamp(0, 1)
+    colours = COLOURS[(mask - 1).clamp(min=0) % len(COLOURS)]
+    colours = torch.where((mask == IGNORED)[..., None], IGNORED_COLOUR, colours)
+    tinted = (1 - STRENGTH) * pixels + STRENGTH * colours
+    return torch.where((mask > 0)[..., None], tinted, pixels)
+
+
+def draw_masks(episode: Episode, predicted: Tensor, rows: int = 5) -> Figure:
+    """A row a support image (itself, its mask), then a row a query (itself, the predicted mask, the true one).
+
+    Args:
+        episode: images (S, C, H, W) and (Q, C, H, W) in [0, 1], masks (S, H, W) and (Q, H, W).
+        predicted: masks (Q, H, W).
+        rows: support images and queries drawn, each at most.
+    """
+    support, query = episode.support, episode.query
+    assert isinstance(support.inputs, Tensor)
+    assert isinstance(query.inputs, Tensor)
+    shots, queries = min(len(support.targets), rows), min(len(query.targets), rows)
+    untitled = {"support", "its mask", "query", "predicted", "truth"}
+    grid: list[list[tuple[str, Tensor]]] = []
+    for image, mask in zip(support.inputs[:shots], support.targets[:shots], strict=True):
+        grid.append([("support", overlaid(image, torch.zeros_like(mask))), ("its mask", overlaid(image, mask))])
+    for image, given, true in zip(query.inputs[:queries], predicted[:queries], query.targets[:queries], strict=True):
+        masks = {"query": torch.zeros_like(true), "predicted": given, "truth": true}
+        grid.append([(title, overlaid(image, mask)) for title, mask in masks.items()])
+    height, width = query.inputs.shape[-2:]
+    tall = SIDE * height / width
+    figure = Figure(figsize=(3 * SIDE + 0.4, (tall + 0.3) * len(grid) + 0.1), layout="constrained")
+    FigureCanvasAgg(figure)
+    for row, pictures in enumerate(grid):
+        for column, (title, pixels) in enumerate(pictures):
+            axis = figure.add_subplot(len(grid), 3, 3 * row + column + 1)
+            axis.imshow(pixels.numpy(), vmin=0, vmax=1)
+            axis.axis("off")
+            if title in untitled:  # above the first of its kind alone
+                untitled.remove(title)
+                axis.set_title(title, fontsize=9)
+    return figure

@@ -1,0 +1,1 @@
+"""What the program does with a trained learner, beside Lightning's own subcommands."""

@@ -1,0 +1,169 @@
+"""FewGLUE: language understanding from 32 examples; not episodic, but adapted to over several seeds."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fewshot.datamodules.base import EpisodicDataModule
+from fewshot.datasets.fewglue import Row, read_fewglue
+from fewshot.datasets.fewglue_patterns import TASKS
+from fewshot.datasets.files import data_root
+from fewshot.datasets.pattern_encoding import NO_PIECE, PatternEncoder
+from fewshot.datasets.pretrained_tokenizer import PretrainedTokenizer
+from fewshot.episodes import Episode, Examples
+from fewshot.errors import FewshotError
+from fewshot.loading import Stacked, Stage, TaskDistribution
+
+
+class FewGLUEDataModule(EpisodicDataModule):
+    """FewGLUE: tasks of SuperGLUE from 32 training examples, judged on its validation set. Paper: arXiv:2009.07118.
+
+    An episode is the task itself: the support is the training examples, then the unlabelled ones (label -1), the query
+    is SuperGLUE's validation set (`dev32` where the learner is validated). Episode i orders the support by seed i, from
+    which the learner takes its own randomness, so that `test_episodes` is the number of seeds and a result's mean and
+    deviation are over seeds. Nothing is trained before: `fewshot test`.
+
+    Facts for backbones: `vocab_size`, `tokenizer`.
+
+    Args:
+        tokenizer: the masked language model, by name or folder, whose ids are made.
+        subset: the task.
+        root: folder with the data; None means `$FEWSHOT_DATA`, or else the user's cache folder.
+        max_length: pieces of a text, the pattern's and the special ones included; the longest texts are cut.
+        shot: training examples, in all; fewer than the file's 32 are drawn by the seed.
+        unlabeled: unlabelled examples, drawn by the seed; None takes all of the file, 0 none.
+        test_episodes: seeds.
+        val_episodes: seeds of a validation.
+        eval_batch_size: seeds in memory at once.
+        **kwargs: arguments of `EpisodicDataModule`; those of training have no use here.
+
+    Raises:
+        FewshotError: a file that is missing or wrong, or an argument out of range.
+    """
+
+    benchmark: ClassVar[str] = "FewGLUE"
+    tokenizer: str
+
+    def __init__(
+        self,
+        tokenizer: str,
+        subset: Literal["BoolQ", "CB", "COPA", "MultiRC", "RTE", "ReCoRD", "WSC", "WiC"] = "RTE",
+        root: str | None = None,
+        max_length: int = 256,
+        shot: int = 32,
+        unlabeled: int | None = None,
+        test_episodes: int = 3,
+        val_episodes: int = 1,
+        eval_batch_size: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            shot, test_episodes=test_episodes, val_episodes=val_episodes, eval_batch_size=eval_batch_size, **kwargs
+        )
+        if shot < 1 or (unlabeled is not None and unlabeled < 0):
+            raise FewshotError(f"shot is {shot} and unlabeled {unlabeled}; set shot >= 1 and unlabeled >= 0")
+        self.subset, self.tokenizer, self.root, self.max_length = subset, tokenizer, data_root(root), max_length
+        self.unlabeled = unlabeled
+        self._encoder: PatternEncoder | None = None
+        self._parts: dict[str, Examples] = {}
+
+    @property
+    def encoder(self) -> PatternEncoder:
+        """Makes ids of the examples."""
+        if self._encoder is None:
+            self._encoder = PatternEncoder(PretrainedTokenizer(self.tokenizer), self.max_length)
+        return self._encoder
+
+    @property
+    def vocab_size(self) -> int:
+        """How many ids the tokenizer has."""
+        return len(self.encoder.tokenizer)
+
+    @property
+    def task(self) -> dict[str, Any]:
+        """SuperGLUE's metrics of the task."""
+        if self.subset not in TASKS:
+            read_fewglue(self.root, self.subset, "train")  # says why there is none
+        return {"kind": "understanding", "way": TASKS[self.subset].way, "measures": list(TASKS[self.subset].metrics)}
+
+    def part(self, part: Literal["train", "unlabeled", "dev32", "val"]) -> Examples:
+        """The examples of a file, read once."""
+        if part not in self._parts:
+            rows, task = read_fewglue(self.root, self.subset, part), TASKS[self.subset]
+            self._parts[part] = Examples(self.encoder.encode(rows, task), _targets(rows, task.way))
+        return self._parts[part]
+
+    def tasks(self, stage: Stage) -> TaskDistribution:
+        """The task, its support in an order of each seed's own."""
+        if stage == "train":
+            raise FewshotError("FewGLUE has nothing to train on but each episode's support; use `fewshot test`")
+        train = self.part("train")
+        questions = train.targets.div(TASKS[self.subset].way, rounding_mode="floor")
+        if self.shot > (most := len(questions.unique())):  # type: ignore[no-untyped-call]
+            raise FewshotError(f"shot is {self.shot}, but {self.subset} has {most} training examples; lower shot")
+        # of no unlabelled examples the file is not even looked for
+        unlabelled = self.part("train" if self.unlabeled == 0 else "unlabeled")
+        if self.unlabeled and self.unlabeled > len(unlabelled.targets):
+            raise FewshotError(
+                f"unlabeled is {self.unlabeled}, but {self.subset} has {len(unlabelled.targets)}; leave it out for all"
+            )
+        query = self.part("val" if stage == "test" else "dev32")
+        return _Adaptation(train, questions, self.shot, unlabelled, self.unlabeled, query)
+
+    def protocol(self) -> dict[str, Any]:
+        """The facts that stand beside every result."""
+        facts = {name: getattr(self, name) for name in ("tokenizer", "max_length", "unlabeled")}
+        queries = len(self._parts["val"].targets) if "val" in self._parts else None
+        unlabelled = self._parts["unlabeled"].targets if "unlabeled" in self._parts else ()
+        facts["unlabeled"] = len(unlabelled) if self.unlabeled is None else self.unlabeled
+        return {**super().protocol(), "split": self.subset, "queries": queries, **facts}
+
+    def setup(self, stage: str) -> None:
+        """Refuse learners of other tasks, and read the data."""
+        learner = self.trainer.lightning_module if self.trainer else None
+        if learner is not None and getattr(learner, "trains_on", "nothing") != "nothing":
+            raise FewshotError(f"{type(learner).__name__} does not read FewGLUE's patterns; choose PET or FineTuneText")
+        if stage != "fit":
+            self.tasks("val" if stage == "validate" else "test")
+
+
+def _targets(rows: Sequence[Row], way: int) -> Tensor:
+    return torch.tensor([-1 if row.label < 0 else row.label + way * row.question for row in rows])
+
+
+class _Adaptation(Stacked):
+    """One task, again and again: `shot` of its training `questions`, then some of what is unlabelled; one query."""
+
+    def __init__(
+        self, train: Examples, questions: Tensor, shot: int, unlabelled: Examples, number: int | None, query: Examples
+    ) -> None:
+        self.train, self.questions, self.shot = train, questions.numpy(), shot
+        self.unlabelled, self.number, self.query = unlabelled, number, query
+
+    def draw(self, rng: np.random.Generator) -> Episode:
+        """The support in random order, the query as it is."""
+        chosen = rng.permutation(np.unique(self.questions))[: self.shot]
+        rows = rng.permutation(np.flatnonzero(np.isin(self.questions, chosen)))
+        others = rng.permutation(len(self.unlabelled.targets))[: self.number]
+        parts = _rows(self.train, rows), _rows(self.unlabelled, others)
+        inputs = {name: _joined(name, [part[name] for part, _ in parts]) for name in parts[0][0]}
+        return Episode(Examples(inputs, torch.cat([targets for _, targets in parts])), self.query)
+
+
+def _rows(examples: Examples, rows: np.ndarray) -> tuple[dict[str, Tensor], Tensor]:
+    assert isinstance(examples.inputs, dict)
+    chosen = torch.from_numpy(rows)
+    return {name: value[chosen] for name, value in examples.inputs.items()}, examples.targets[chosen]
+
+
+def _joined(name: str, parts: Sequence[Tensor]) -> Tensor:
+    """Tensors one after the other, those of fewer places filled up; the lengths say where a text ends."""
+    if name not in ("tokens", "answers"):
+        return torch.cat(list(parts))
+    longest = max(part.shape[-1] for part in parts)
+    filler = NO_PIECE if name == "answers" else 0
+    return torch.cat([F.pad(part, (0, longest - part.shape[-1]), value=filler) for part in parts])

@@ -1,0 +1,179 @@
+"""Several benchmarks as one: heterogeneous tasks."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from fewshot.datamodules.base import EpisodicDataModule, ImageBatches
+from fewshot.datamodules.sources import SourcesDataModule
+from fewshot.episodes import Episode, Examples, map_examples
+from fewshot.errors import FewshotError
+from fewshot.loading import Stage, TaskDistribution
+
+FACTS = ("in_channels", "image_size", "in_features", "vocab_size", "tokenizer")
+
+
+class MultiSourceDataModule(SourcesDataModule):
+    """MultiSource: any set of benchmarks in one run, each episode of one; results source by source. Paper: none.
+
+    Each benchmark keeps its own way, shot, queries and splits; its own numbers of episodes, batch sizes, workers and
+    seed are not used. They must be of one kind of task and, where they are not images, have the same facts for the
+    backbone. The results of a source do not depend on what other sources there are. For task heterogeneity as in
+    arXiv:1810.03642 and arXiv:1903.03096.
+
+    Args:
+        benchmarks: the benchmarks by their name in results, each a class with its arguments.
+        weights: how likely each is in training, in the order of `benchmarks`; 0 leaves it to validation and test. None
+            means alike.
+        image_size: H = W that images are resized to; None means what all sources have.
+        in_channels: 3 repeats grey images, 1 makes colour grey; None means what all sources have.
+        meta_batch_size: training episodes a step, over all ranks.
+        eval_batch_size: episodes that each rank is handed at once.
+        train_episodes: training episodes an epoch, over all ranks and sources.
+        val_episodes: validation episodes of each source.
+        test_episodes: test episodes of each source.
+        num_workers: processes that draw episodes ahead; 0 draws them in the training process.
+        seed: of the episodes.
+    """
+
+    benchmark: ClassVar[str] = "MultiSource"
+
+    def __init__(
+        self,
+        benchmarks: dict[str, EpisodicDataModule],
+        weights: list[float] | None = None,
+        image_size: int | None = None,
+        in_channels: int | None = None,
+        meta_batch_size: int = 4,
+        eval_batch_size: int = 8,
+        train_episodes: int = 1000,
+        val_episodes: int = 100,
+        test_episodes: int = 600,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            meta_batch_size=meta_batch_size,
+            eval_batch_size=eval_batch_size,
+            train_episodes=train_episodes,
+            val_episodes=val_episodes,
+            test_episodes=test_episodes,
+            num_workers=num_workers,
+            seed=seed,
+        )
+        if not benchmarks or any(isinstance(one, SourcesDataModule) for one in benchmarks.values()):
+            raise FewshotError("benchmarks must name one benchmark or more, none of which has several sources itself")
+        if weights is not None and (len(weights) != len(benchmarks) or min(weights) < 0 or not sum(weights) > 0):
+            raise FewshotError(
+                f"weights are {weights} for {len(benchmarks)} benchmarks; give each one, none negative, some above 0"
+            )
+        for name, one in benchmarks.items():
+            if getattr(one, "augment", None) or getattr(one, "augment_query", None):
+                raise FewshotError(f"{name} augments its images, which MultiSource does not; leave augment out of it")
+        self.benchmarks, self.given = dict(benchmarks), weights
+        kinds = {name: one.task["kind"] for name, one in self.benchmarks.items()}
+        if len(set(kinds.values())) > 1:
+            told = ", ".join(f"{name} is {kind}" for name, kind in kinds.items())
+            raise FewshotError(f"the benchmarks must be of one kind of task, but {told}; leave some out")
+        self.images = all(isinstance(one, ImageBatches) for one in self.benchmarks.values())
+        given = {"image_size": image_size, "in_channels": in_channels} if self.images else {}
+        for fact in FACTS:
+            if self.images and fact == "in_features":
+                self.in_features = self.in_channels * self.image_size**2
+            elif (value := self._common(fact, given.get(fact))) is not None:
+                setattr(self, fact, value)
+
+    in_channels: int
+    image_size: int
+    in_features: int
+    vocab_size: int
+    tokenizer: str | None
+
+    def _common(self, fact: str, given: Any) -> Any:
+        """What all benchmarks have, or what is given in its place."""
+        values = {name: getattr(one, fact, None) for name, one in self.benchmarks.items()}
+        if given is not None:
+            return given
+        if len(set(values.values())) > 1:
+            told = ", ".join(f"{name} has {value}" for name, value in values.items())
+            remedy = f"set data.{fact}" if self.images else "leave some out"
+            raise FewshotError(f"the benchmarks must have the same {fact}, but {told}; {remedy}")
+        return next(iter(values.values()))
+
+    @property
+    def task(self) -> dict[str, Any]:
+        """The benchmarks' kind of task; of classification any way, where theirs differ."""
+        tasks = [one.task for one in self.benchmarks.values()]
+        if all(task == tasks[0] for task in tasks):
+            return tasks[0]
+        if tasks[0]["kind"] == "classification":
+            return {"kind": "classification", "way": None}
+        raise FewshotError(f"the benchmarks' tasks differ: {', '.join(map(str, tasks))}; leave some out")
+
+    def sources(self, stage: Stage) -> Mapping[str, TaskDistribution]:
+        """The tasks of each benchmark; in training of those with a weight."""
+        chosen = {
+            name: one
+            for (name, one), weight in zip(self.benchmarks.items(), self._all_weights(), strict=True)
+            if weight or stage != "train"
+        }
+        return {name: one.tasks(stage) for name, one in chosen.items()}
+
+    def weights(self) -> Sequence[float]:
+        """How likely each source of training is."""
+        return [weight for weight in self._all_weights() if weight]
+
+    def _all_weights(self) -> Sequence[float]:
+        return self.given or [1.0] * len(self.benchmarks)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """What each benchmark does before its episodes go to the device."""
+        return [
+            (source, self.benchmarks[source].on_before_batch_transfer(episode, dataloader_idx))
+            for source, episode in batch
+        ]
+
+    def converted(self, source: str, episode: Episode) -> Episode:
+        """An episode as its benchmark converts it; images of one size and number of channels."""
+        converted: Episode = self.benchmarks[source].on_after_batch_transfer(episode, 0)
+        return map_examples(self._of_one_size, converted) if self.images else converted
+
+    def _of_one_size(self, part: Examples) -> Examples:
+        assert isinstance(part.inputs, Tensor)
+        return part._replace(inputs=resized(part.inputs, self.image_size, self.in_channels))
+
+    def protocol(self) -> dict[str, Any]:
+        """The facts that stand beside every result, those of each benchmark among them."""
+        facts = {name: one.protocol() for name, one in self.benchmarks.items()}
+        weights = dict(zip(self.benchmarks, self._all_weights(), strict=True))
+        sizes = {}
+        for key in ("way", "shot", "queries"):
+            values = [of.get(key) for of in facts.values()]
+            sizes[key] = values[0] if values.count(values[0]) == len(values) else None
+        return {**super().protocol(), **sizes, "weights": weights, "benchmarks": facts}
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={one}' for name, one in self.benchmarks.items())})"
+
+    def prepare_data(self) -> None:
+        """Prepare every benchmark, once a machine."""
+        for one in self.benchmarks.values():
+            one.prepare_data()
+
+    def setup(self, stage: str) -> None:
+        """Set every benchmark up on every rank."""
+        for one in self.benchmarks.values():
+            one.trainer = self.trainer
+            one.setup(stage)
+
+
+def resized(images: Tensor, size: int, channels: int) -> Tensor:
+    """Images (B, n, C, H, W) of another size and number of channels: grey is repeated, colour is averaged."""
+    if images.shape[-1] != size or images.shape[-2] != size:
+        flat = F.interpolate(images.flatten(0, 1), (size, size), mode="bilinear", antialias=True)
+        images = flat.view(*images.shape[:2], *flat.shape[1:])
+    if images.shape[2] == channels:
+        return images
+    return images.mean(2, keepdim=True) if channels == 1 else images.expand(-1, -1, channels, -1, -1)

@@ -1,0 +1,201 @@
+"""What the benchmarks of texts share: ids of terms, padding, facts for text encoders, queries of no class."""
+
+from abc import abstractmethod
+from functools import cached_property
+from typing import Any
+
+from fewshot.datamodules.base import ClassificationDataModule
+from fewshot.datasets.base import ClassDataset
+from fewshot.datasets.pretrained_tokenizer import PretrainedTokenizer
+from fewshot.datasets.texts import TextData, TextOptions
+from fewshot.datasets.words import Terms
+from fewshot.episodes import Batch, Examples, map_examples
+from fewshot.errors import FewshotError
+from fewshot.loading import FixedTask, NotaTasks, Stage, TaskDistribution
+from fewshot.preprocessing import TextPreprocessing
+
+
+class TextDataModule(ClassificationDataModule):
+    """A benchmark of texts by class. Facts for backbones: `vocab_size`, `document_frequencies`, `documents`.
+
+    They read the data; `tokenizer` and `vectors` do not. `vocabulary` goes with `vectors`.
+
+    Args:
+        terms: what gets an id: ``words``, or the character ``ngrams`` of the words, by which unknown words are
+            partly known.
+        max_length: words kept of a text.
+        min_count: how often a term must occur in the training classes to get an id of its own.
+        unknown_ids: ids that the unknown terms are spread over by their hash; 0: one id for all.
+        tokenizer: name or folder of a pre-trained language model, whose tokenizer's ids its network
+            (`HuggingFaceEncoder`) reads; `max_length` then counts its pieces. None: the ids of `terms`.
+        vectors: a text file of word vectors, such as GloVe's: its words get ids too, and backbones that take `vectors`
+            begin with them. None: random vectors.
+        nota_rate: r adds ``r * queries`` queries of other classes to every episode, to be told as none of the above;
+            so 5-way episodes have 1 in 6, 2 in 7 and 1 in 2 of them at rates 1, 2 and 5.
+        train_nota_rate: the same for training episodes; None means `nota_rate`.
+        **kwargs: arguments of `ClassificationDataModule`.
+    """
+
+    tokenizer: str | None
+    vectors: str | None
+    whole: bool = False
+    """Whether one task has all classes: the training texts as its support, all others as its queries."""
+
+    def __init__(
+        self,
+        terms: Terms = "words",
+        max_length: int = 32,
+        min_count: int = 1,
+        unknown_ids: int = 0,
+        tokenizer: str | None = None,
+        vectors: str | None = None,
+        nota_rate: float = 0.0,
+        train_nota_rate: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.options = TextOptions(terms, max_length, min_count, unknown_ids, tokenizer, vectors)
+        self.tokenizer, self.vectors = tokenizer, vectors
+        self.nota_rate = nota_rate
+        self.train_nota_rate = nota_rate if train_nota_rate is None else train_nota_rate
+        for name, rate, queries in (
+            ("nota_rate", self.nota_rate, self.queries),
+            ("train_nota_rate", self.train_nota_rate, self.train_queries),
+        ):
+            if rate < 0 or rate * queries != round(rate * queries):
+                raise FewshotError(
+                    f"{name} is {rate}, which with {queries} queries a class asks for {rate * queries:g} others; set a"
+                    " rate that gives a whole number"
+                )
+        if (self.unequal_shots or self.ways or self.shots) and (self.nota_rate or self.train_nota_rate):
+            raise FewshotError("nota_rate does not go with unequal_shots, ways or shots; leave one out")
+        self._texts: TextData | None = None
+
+    def take_whole(self) -> None:
+        """Have one task of all classes instead of episodes of some."""
+        if self.nota_rate or self.train_nota_rate:
+            raise FewshotError("split all leaves no class outside of its task for nota_rate; set nota_rate: 0")
+        self.whole = True
+        self.episodes |= {"val": 1, "test": 1}
+
+    @abstractmethod
+    def read(self) -> TextData:
+        """Read the texts."""
+
+    @property
+    def texts(self) -> TextData:
+        """The data, read once."""
+        if self._texts is None:
+            self._texts = self.read()
+        return self._texts
+
+    @property
+    def vocab_size(self) -> int:
+        """How many ids there are, padding (0) and unknown (1) or a tokenizer's own included."""
+        return len(self.document_frequencies)
+
+    @property
+    def document_frequencies(self) -> list[int]:
+        """In how many training texts each id occurs."""
+        return self.texts.document_frequencies
+
+    @property
+    def documents(self) -> int:
+        """How many training texts there are."""
+        return self.texts.documents
+
+    @property
+    def vocabulary(self) -> list[str] | None:
+        """The word of each id, which the file of word vectors is read by; None where there is no file."""
+        return None if self.vectors is None else list(self.texts.vocabulary)
+
+    @cached_property
+    def preprocessing(self) -> dict[str, Any] | None:
+        """Texts become the ids of the training classes' vocabulary, or of the tokenizer."""
+        pretrained = None if self.tokenizer is None else PretrainedTokenizer(self.tokenizer)
+        return TextPreprocessing(
+            self.options.terms,
+            self.options.max_length,
+            () if pretrained else self.texts.vocabulary,
+            self.options.unknown_ids,
+            self.tokenizer,
+            pretrained.json if pretrained else None,
+        ).facts()
+
+    @property
+    def task(self) -> dict[str, Any]:
+        """Classification with this benchmark's ways, and whether there are queries of no class."""
+        nota = {"nota": True} if self.asks_for_none else {}
+        return {**super().task, **nota}
+
+    @property
+    def asks_for_none(self) -> bool:
+        """Whether there are queries of none of the classes."""
+        return self.nota_rate > 0
+
+    def protocol(self) -> dict[str, Any]:
+        """The facts that stand beside every result, what a text is turned into among them."""
+        nota = {"nota_rate": self.nota_rate} if self.nota_rate else {}
+        facts = {
+            name: value for name, value in self.options._asdict().items() if name != "vectors" or value is not None
+        }
+        whole = {"queries": "all"} if self.whole else {}
+        return {**super().protocol(), **whole, **nota, **facts}
+
+    def load(self) -> dict[str, ClassDataset]:
+        """The texts of train, val and test."""
+        return self.texts.datasets
+
+    def check(self, stage: Stage, split: ClassDataset) -> None:
+        """Check the stage's classes against the episodes asked for.
+
+        Raises:
+            FewshotError: they cannot be drawn.
+        """
+        if self.whole:
+            if self.way != len(split.classes):
+                raise FewshotError(
+                    f"split all has {len(split.classes)} classes in its one task, way is {self.way};"
+                    f" set way: {len(split.classes)}"
+                )
+            return
+        super().check(stage, split)
+        others = self.none_queries(stage)
+        if others and len(split.classes) <= self.sizes(stage)[0]:
+            raise FewshotError(
+                f"the {stage} split has {len(split.classes)} classes, all of them in an episode of that way: none is"
+                " left for nota_rate; lower way, or set nota_rate: 0"
+            )
+        if others > (fewest := int(split.counts.min())):
+            raise FewshotError(
+                f"nota_rate asks for {others} queries of other classes, a class of the {stage} split has {fewest}"
+                " examples; lower nota_rate or queries"
+            )
+
+    def none_queries(self, stage: Stage) -> int:
+        """Queries of no class in the stage's episodes."""
+        rate, queries = self.train_nota_rate if stage == "train" else self.nota_rate, self.sizes(stage)[2]
+        return round(rate * queries)
+
+    def tasks(self, stage: Stage) -> TaskDistribution:
+        """N-way K-shot tasks over the stage's classes, or the one task of all."""
+        if self.whole and stage != "train":
+            return FixedTask(self.datasets["train"], self.datasets[stage], self.datasets.get(f"{stage}_none"))
+        if others := self.none_queries(stage):
+            return NotaTasks(self.datasets[stage], *self.sizes(stage), others)
+        if self.whole:
+            super().check(stage, self.datasets[stage])
+        return super().tasks(stage)
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Cut the padding down to the longest text of the batch; here, where no device is waited for."""
+        if isinstance(batch, list):
+            return [self.on_before_batch_transfer(one, dataloader_idx) for one in batch]
+        parts = (batch,) if isinstance(batch, Examples) else batch
+        longest = max(int(part.inputs["lengths"].max()) for part in parts if isinstance(part.inputs, dict))
+        return map_examples(lambda part: part._replace(inputs=_cut(part, longest)), batch)
+
+
+def _cut(part: Examples, places: int) -> dict[str, Any]:
+    assert isinstance(part.inputs, dict)
+    return {**part.inputs, "tokens": part.inputs["tokens"][..., :places]}

@@ -1,0 +1,110 @@
+"""Image files as squares of bytes."""
+
+import io
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from fewshot.errors import FewshotError
+
+Channels: TypeAlias = Literal[1, 3]
+
+
+class Encoded(NamedTuple):
+    """An image file's content that lies in another file, and what errors call it."""
+
+    content: bytes
+    name: str
+
+
+class Cropped(NamedTuple):
+    """What of an image file is in the box (left, top, right, bottom), in pixels."""
+
+    path: Path
+    box: tuple[int, int, int, int]
+
+
+ImageSource: TypeAlias = Path | Encoded | Cropped | NDArray[np.uint8]
+"""What an image can be read from; an array is (H, W, 3) in RGB or (H, W) in grey."""
+
+
+def read_image(source: ImageSource, image_size: int, channels: Channels) -> NDArray[np.uint8]:
+    """Decode one image to uint8 (channels, image_size, image_size).
+
+    It is turned upright as its EXIF data says, laid on white where it is transparent, brought to 8 bits (16-bit grey
+    by its full range), its shorter side resized to `image_size` by an anti-aliased bilinear filter and its middle
+    cropped; a `Cropped` box is resized to the square as a whole. Of an animation it is the first frame.
+
+    Raises:
+        FewshotError: naming the file that cannot be decoded.
+    """
+    size = (image_size, image_size)
+    if isinstance(source, np.ndarray):
+        flat = Image.fromarray(source).convert("RGB" if channels == 3 else "L")
+        return _bytes(flat if flat.size == size else ImageOps.fit(flat, size, Image.Resampling.BILINEAR), channels)
+    file, box = source if isinstance(source, Cropped) else (source, None)
+    flat = decoded(file, channels, 2 * image_size if box is None else None)
+    if box is None:
+        return _bytes(ImageOps.fit(flat, size, Image.Resampling.BILINEAR), channels)
+    left, top, right, bottom = box
+    inside = max(left, 0), max(top, 0), min(right, flat.width), min(bottom, flat.height)
+    if inside[0] >= inside[2] or inside[1] >= inside[3]:
+        raise FewshotError(f"{file} cannot be decoded (the box {box} holds none of its pixels); replace or delete it")
+    # `resize` with a box would let the filter look past its edge
+    return _bytes(flat.crop(inside).resize(size, Image.Resampling.BILINEAR), channels)
+
+
+def decoded(file: Path | Encoded, channels: Channels, enough: int | None = None) -> Image.Image:
+    """An image file upright, opaque, of 8 bits, in colour or grey; see `read_image`.
+
+    Args:
+        file: the file, or its content.
+        channels: 3 for RGB, 1 for grey.
+        enough: pixels of a side that are enough: large JPEGs then decode faster at 1/2, 1/4 or 1/8.
+
+    Raises:
+        FewshotError: naming the file that cannot be decoded.
+    """
+    try:
+        if not (len(file.content) if isinstance(file, Encoded) else file.stat().st_size):
+            raise ValueError("it has 0 bytes")
+        with Image.open(io.BytesIO(file.content) if isinstance(file, Encoded) else file) as image:
+            if enough is not None:
+                image.draft(None, (enough, enough))
+            return _plain(image, channels)
+    except Exception as error:  # Pillow passes on whatever the format's parser raises
+        name = file.name if isinstance(file, Encoded) else file
+        raise FewshotError(f"{name} cannot be decoded ({error}); replace or delete it") from error
+
+
+def image_array(image: Image.Image, image_size: int, channels: Channels) -> NDArray[np.uint8]:
+    """An opened image as uint8 (channels, image_size, image_size); see `read_image`."""
+    size = (image_size, image_size)
+    return _bytes(ImageOps.fit(_plain(image, channels), size, Image.Resampling.BILINEAR), channels)
+
+
+def _plain(image: Image.Image, channels: Channels) -> Image.Image:
+    """Upright, opaque, of 8 bits."""
+    ImageOps.exif_transpose(image, in_place=True)
+    return _eight_bits(image).convert("RGB" if channels == 3 else "L")
+
+
+def _bytes(image: Image.Image, channels: Channels) -> NDArray[np.uint8]:
+    return np.asarray(image).reshape(image.height, image.width, channels).transpose(2, 0, 1)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Lay transparent pixels on white, and scale the full range of 16 bits to 8."""
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("its pixels exceed 16 bits: save it with 8 or 16")
+        return Image.fromarray(np.rint(values / 257).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("floating point pixels have no known range: save it with 8 or 16 bits")
+    if image.has_transparency_data:
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    return image

@@ -1,0 +1,81 @@
+"""JSON files of labelled texts: read whole, with the line of what is wrong in them."""
+
+import json
+from collections.abc import Iterable, Sequence
+from json.decoder import WHITESPACE  # type: ignore[attr-defined]  # typeshed leaves it out
+from pathlib import Path
+from typing import Any
+
+from fewshot.errors import FewshotError
+
+
+def read_object(path: Path, remedy: str, encodings: Sequence[str] = ("utf-8",)) -> dict[str, Any]:
+    """The JSON object that the file `path` holds.
+
+    Args:
+        path: the file.
+        remedy: what the user can do about a wrong file, for the message.
+        encodings: tried in this order.
+
+    Raises:
+        FewshotError: the file cannot be read, holds no object, or an object of it has a key twice.
+    """
+    try:
+        data = json.loads(_text(path, encodings), object_pairs_hook=_object)
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: not JSON, not text, or a key twice
+        raise FewshotError(f"{path} cannot be read as JSON ({error}); {remedy}") from error
+    if not isinstance(data, dict):
+        raise FewshotError(f"{path} holds a {type(data).__name__}, not an object; {remedy}")
+    return data
+
+
+def place(path: Path, *keys: str | int, encodings: Sequence[str] = ("utf-8",)) -> str:
+    """Where a value stands in the JSON file `path`: its name, the line, and the value's `keys` from the root."""
+    text = _text(path, encodings)
+    line = text.count("\n", 0, _position(text, keys)) + 1
+    name = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).removeprefix(".")
+    return f"{path}, line {line}: {name}"
+
+
+def _text(path: Path, encodings: Sequence[str]) -> str:
+    content = path.read_bytes()
+    for encoding in encodings[:-1]:
+        try:
+            return content.decode(encoding)
+        except UnicodeDecodeError:
+            pass  # the next one
+    return content.decode(encodings[-1])
+
+
+def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """A dict of `pairs`, where Python's own reader would let the last of equal keys win without a word."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} stands there twice")
+        found[key] = value
+    return found
+
+
+def _position(text: str, keys: Sequence[str | int]) -> int:
+    """Where the value begins that `keys` lead to from the root of a JSON text."""
+    decoder, at = json.JSONDecoder(), _skip(text, 0)
+    for key in keys:
+        found, inside, number = None, _skip(text, at + 1), 0
+        while found != key:
+            if text[at] == "{":
+                found, inside = decoder.raw_decode(text, inside)
+                inside = _skip(text, _skip(text, inside) + 1)  # past the colon
+            else:
+                found, number = number, number + 1
+            if found != key:
+                inside = _skip(text, _skip(text, decoder.raw_decode(text, inside)[1]) + 1)  # past the comma
+        at = inside
+    return at
+
+
+def _skip(text: str, at: int) -> int:
+    """The first place from `at` on without white space."""
+    match = WHITESPACE.match(text, at)
+    assert match is not None  # it may be empty
+    return int(match.end())

@@ -1,0 +1,166 @@
+"""What benchmarks of many image files share: find their form on disk, check their classes, pack them into a store."""
+
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+from fewshot.datasets.base import ClassDataset
+from fewshot.datasets.decoding import ImageSource
+from fewshot.datasets.image_folder import image_files, subfolders
+from fewshot.datasets.store import Source, fingerprint_of, open_store, packed, read_index
+from fewshot.errors import FewshotError
+
+log = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "test")
+Reader: TypeAlias = Callable[[Mapping[str, Path], str], dict[str, list[ImageSource]]]
+"""From the paths of a form and a split to the images of each class."""
+
+
+class Found(NamedTuple):
+    """Data on disk: what form they have, a fingerprint that changes with them, and how to read them."""
+
+    form: str
+    fingerprint: str
+    source: Callable[[], Source]
+
+
+def find_form(
+    root: Path, places: Sequence[str], forms: Mapping[str, Mapping[str, str]]
+) -> tuple[str, dict[str, Path]] | None:
+    """The first of `forms` all of whose files are there, in `root` itself or one of the `places` below it.
+
+    Args:
+        root: the data's root.
+        places: folders below it that people have the files in.
+        forms: of each form the names of its files or folders by what they are.
+
+    Returns:
+        The form and its paths, or None.
+
+    Raises:
+        FewshotError: some files of a form are there, but not all, and no other form is.
+    """
+    nearest: tuple[int, str] | None = None  # how many files the most complete form lacks, and which
+    for folder in (root / place for place in ("", *places)):
+        for form, names in forms.items():
+            paths = {part: folder / name for part, name in names.items()}
+            missing = [path for path in paths.values() if not path.exists()]
+            if not missing:
+                return form, paths
+            if len(missing) < len(paths) and (nearest is None or len(missing) < nearest[0]):
+                there = next(path.name for path in paths.values() if path.exists())
+                nearest = len(missing), f"{folder} has {there}, but no {missing[0].name}"
+    if nearest:
+        raise FewshotError(f"{nearest[1]}; add it, or correct the data's root")
+    return None
+
+
+def find_splits(
+    root: Path,
+    places: Sequence[str],
+    forms: Mapping[str, Mapping[str, str]],
+    readers: Mapping[str, Reader],
+    check: Callable[[str, Mapping[str, Mapping[str, int]]], None],
+    absent: str,
+) -> Found:
+    """Find a benchmark whose files know their splits.
+
+    Args:
+        root: the data's root.
+        places: as for `find_form`.
+        forms: as for `find_form`.
+        readers: of each form, the images of each class from its paths and a split.
+        check: checks the images of each class of each split before they are packed; gets the folder as text.
+        absent: what to say after the root where nothing is found.
+
+    Raises:
+        FewshotError: nothing is found, or not all of it.
+    """
+    found = find_form(root, places, forms)
+    if found is None:
+        raise FewshotError(f"{root} {absent}")
+    form, paths = found
+    folder = paths["train"].parent
+    files = [path for path in paths.values() if path.is_file()]
+    files += [file for path in paths.values() if path.is_dir() for file in image_files(path)]
+
+    def source() -> Source:
+        content = {split: readers[form](paths, split) for split in SPLITS}
+        check(str(folder), {s: {name: len(images) for name, images in c.items()} for s, c in content.items()})
+        return content
+
+    return Found(form, fingerprint_of(files, folder), source)
+
+
+def read_class_folders(paths: Mapping[str, Path], split: str) -> dict[str, list[ImageSource]]:
+    """The images of each folder of a split: a `Reader` of ``{train,val,test}/<class>/*.jpg``."""
+    return {name: list(image_files(folder)) for name, folder in subfolders(paths[split]).items()}
+
+
+def check_classes(
+    where: str, found: Mapping[str, Mapping[str, int]], published: Mapping[str, Sequence[str]], named: str
+) -> None:
+    """Check that the classes of each split are the published ones.
+
+    Args:
+        where: the data, for the message.
+        found: the images of each class of each split.
+        published: the classes of each split.
+        named: what a class's name looks like; files that number their classes are held to the number of classes.
+
+    Raises:
+        FewshotError: naming the split and the first class that is missing, without images, or not one of its.
+    """
+    for split, names in published.items():
+        classes = found[split]
+        if not all(re.fullmatch(named, name) for name in classes):
+            if len(classes) != len(names):
+                raise FewshotError(
+                    f"{where} has {len(classes)} {split} classes, the split has {len(names)}; replace it"
+                )
+        elif missing := [name for name in names if not classes.get(name)]:
+            raise FewshotError(f"{where} has no image of the {split} class {missing[0]!r}; add its images")
+        elif extra := sorted(classes.keys() - set(names)):
+            raise FewshotError(f"{where} has the {split} class {extra[0]!r}, which is not in the split; remove it")
+
+
+def load_packed(
+    find: Callable[[], Found], cache: Path, image_size: int, verify_store: bool
+) -> tuple[str, dict[str, ClassDataset]]:
+    """The form of the data and the datasets of their store, which is packed first where it must be.
+
+    Where the data are gone, the one store that was packed from them will do.
+
+    Args:
+        find: finds the data.
+        cache: folder of the stores, one for each form and size.
+        image_size: H = W in pixels.
+        verify_store: compare every stored image with its checksum, and pack again what differs.
+
+    Raises:
+        FewshotError: the data cannot be found or packed.
+    """
+    if image_size < 1:
+        raise FewshotError(f"image_size is {image_size}; set it to 1 or more pixels")
+    suffix = f"-{image_size}px"
+    try:
+        found = find()
+    except FewshotError:
+        folders = [path.parent for path in cache.glob(f"*{suffix}/index.json")]
+        complete = [folder for folder in folders if (index := read_index(folder)) and index["complete"]]
+        if len(complete) != 1:
+            raise
+        log.info("the data are not there; using %s, which was packed from them", complete[0])
+        return complete[0].name.removesuffix(suffix), open_store(complete[0])
+    folder = cache / f"{found.form}{suffix}"
+    return found.form, packed(folder, found.fingerprint, found.source, image_size, verify=verify_store)
+
+
+def counted(datasets: Mapping[str, ClassDataset]) -> dict[str, dict[str, int]]:
+    """The images of each class of each split."""
+    return {
+        split: dict(zip(dataset.classes, dataset.counts.tolist(), strict=True)) for split, dataset in datasets.items()
+    }

@@ -1,0 +1,125 @@
+"""SNIPS: what people ask of a voice assistant, 7 intents; Coucke et al. 2018 (arXiv:1805.10190).
+
+The custom intent engines of June 2017: some 2000 utterances an intent for training (``train_<intent>_full.json``) and
+100 for validation. One of the files is Latin-1, the others are UTF-8.
+"""
+
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+from fewshot.datasets.json_files import place, read_object
+from fewshot.datasets.texts import TermSplitter, TextData, TextOptions, draw_texts, encode_texts, split_groups
+from fewshot.datasets.words import tokenize
+from fewshot.errors import FewshotError, check_at_least, check_choice
+
+INTENTS = (
+    "AddToPlaylist",
+    "BookRestaurant",
+    "GetWeather",
+    "PlayMusic",
+    "RateBook",
+    "SearchCreativeWork",
+    "SearchScreeningEvent",
+)
+SIZES = {"train": 3, "val": 2, "test": 2}  # split="seed"
+FOLDER = "2017-06-custom-intent-engines"
+ENCODINGS = ("utf-8", "latin-1")
+SOURCE = "https://github.com/sonos/nlu-benchmark (licence CC0)"
+REMEDY = f"mend it, or fetch it again from {SOURCE}"
+HELD_OUT = 100  # training utterances of an intent that validate, where no intents do
+
+Split: TypeAlias = Literal["all", "seed"]
+
+
+def load_snips(
+    root: Path,
+    split: Split = "all",
+    split_seed: int = 0,
+    options: TextOptions | None = None,
+    shot: int = 5,
+    fold: int = 0,
+) -> TextData:
+    """Read SNIPS and split it into training, validation and test.
+
+    The inputs of each dataset are ``tokens`` (n, L) int64, 0 past the text's end, and ``lengths`` (n,) int64. The
+    vocabulary comes from the training utterances alone. Utterances of an intent's training file that stand there
+    before, or in its validation file, are left out.
+
+    Args:
+        root: holds the intents' folders, itself or in ``2017-06-custom-intent-engines/``, or in ``snips/`` and there.
+        split: ``all`` has all 7 intents everywhere: `shot` utterances of the training file for training, 100 others of
+            it for validation, and the validation file for test. ``seed`` permutes the intents into 3/2/2.
+        split_seed: the permutation is ``numpy.random.default_rng(split_seed).permutation``.
+        options: how texts become ids; None means all defaults.
+        shot: training utterances of an intent, for ``split="all"``.
+        fold: which of them, drawn by ``numpy.random.default_rng(fold)``.
+
+    Raises:
+        FewshotError: an argument out of range, a missing file, or one that is not SNIPS's.
+    """
+    check_choice("split", split, get_args(Split))
+    check_at_least(0, split_seed=split_seed, fold=fold)
+    splitter = TermSplitter(options or TextOptions())
+    folder = find_folder(root)
+    asked = {intent: read_utterances(folder / intent / f"validate_{intent}.json", intent) for intent in INTENTS}
+    given = {intent: read_utterances(folder / intent / f"train_{intent}_full.json", intent) for intent in INTENTS}
+    given = {intent: [t for t in dict.fromkeys(texts) if t not in asked[intent]] for intent, texts in given.items()}
+    parts: dict[str, dict[str, list[str]]]
+    if split == "all":
+        drawn = draw_texts(given, shot + HELD_OUT, fold)
+        parts = {
+            "train": {intent: texts[:shot] for intent, texts in drawn.items()},
+            "val": {intent: texts[shot:] for intent, texts in drawn.items()},
+            "test": asked,
+        }
+    else:
+        parts = {
+            part: {intent: given[intent] + asked[intent] for intent in intents}
+            for part, intents in split_groups([[intent] for intent in INTENTS], SIZES, split_seed).items()
+        }
+    return encode_texts(
+        {
+            part: {intent: [splitter.split(text) for text in texts] for intent, texts in classes.items()}
+            for part, classes in parts.items()
+        },
+        splitter,
+    )
+
+
+def find_folder(root: Path) -> Path:
+    """The folder with the intents' folders.
+
+    Raises:
+        FewshotError: there is none.
+    """
+    for folder in (root, root / FOLDER, root / "snips", root / "snips" / FOLDER):
+        if (folder / INTENTS[0]).is_dir():
+            return folder
+    raise FewshotError(f"no {FOLDER}/{INTENTS[0]} in {root} or its snips/; fetch {FOLDER} from {SOURCE}")
+
+
+def read_utterances(path: Path, intent: str) -> list[str]:
+    """The utterances of a file, in its order.
+
+    Raises:
+        FewshotError: the file is missing or not SNIPS's; the first item that is wrong is named.
+    """
+    items = read_object(path, REMEDY, ENCODINGS).get(intent)
+    if not isinstance(items, list):
+        raise FewshotError(f"{path} has no list {intent!r}; {REMEDY}")
+    texts = []
+    for i, item in enumerate(items):
+        text = _joined(item)
+        if text is None or not tokenize(text):
+            wrong = f"is {item!r:.80}, no pieces of text" if text is None else f"has no word: {text!r:.60}"
+            raise FewshotError(f"{place(path, intent, i, encodings=ENCODINGS)} {wrong}; {REMEDY}")
+        texts.append(text)
+    return texts
+
+
+def _joined(item: Any) -> str | None:
+    """The utterance whose pieces an item holds; None where it holds none."""
+    pieces = item.get("data") if isinstance(item, dict) else None
+    if not isinstance(pieces, list) or not all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in pieces):
+        return None
+    return "".join(piece["text"] for piece in pieces)

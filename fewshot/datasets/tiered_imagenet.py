@@ -1,0 +1,143 @@
+"""tiered-ImageNet: 608 classes of ImageNet, split by superclass, 84x84 (Ren et al., arXiv:1803.00676)."""
+
+import logging
+import struct
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fewshot.datasets.base import ClassDataset
+from fewshot.datasets.decoding import Encoded, ImageSource
+from fewshot.datasets.files import opened_zip
+from fewshot.datasets.imagenet_classes import TIERED, classes
+from fewshot.datasets.pickles import load_pickle
+from fewshot.datasets.published import (
+    SPLITS,
+    Found,
+    Reader,
+    check_classes,
+    counted,
+    find_splits,
+    load_packed,
+    read_class_folders,
+)
+from fewshot.errors import FewshotError
+
+log = logging.getLogger(__name__)
+
+IMAGES = {"train": 448_695, "val": 124_261, "test": 206_209}
+PLACES = ("tiered_imagenet", "tiered-imagenet", "tieredImageNet", "tieredimagenet")
+LABELS = {f"{split}_labels": f"{split}_labels.pkl" for split in SPLITS}
+FORMS = {
+    "png_pkl": {**{split: f"{split}_images_png.pkl" for split in SPLITS}, **LABELS},
+    "npz": {**{split: f"{split}_images.npz" for split in SPLITS}, **LABELS},
+    "folders": {split: split for split in SPLITS},
+}
+
+ABSENT = (
+    "does not hold tiered-ImageNet: expected train_images_png.pkl or train_images.npz, with train_labels.pkl (val,"
+    " test); or train/, val/, test/ with a folder a class. It comes from github.com/renmengye/few-shot-ssl-public; the"
+    " images are ImageNet's (image-net.org: non-commercial research and education only)"
+)
+
+
+def load_tiered_imagenet(
+    root: Path, cache: Path, image_size: int = 84, verify: bool = True, verify_store: bool = False
+) -> tuple[str, dict[str, ClassDataset]]:
+    """The form that the files have, and train, val and test.
+
+    Args:
+        root: holds one of the forms, itself or in ``tiered_imagenet/`` (or ``tiered-imagenet``, ...):
+            ``{train,val,test}_images_png.pkl`` or ``_images.npz``, each with ``{train,val,test}_labels.pkl``; or
+            ``{train,val,test}/<wnid>/*.jpg``.
+        cache: folder of the packed store.
+        image_size: side in pixels.
+        verify: each split must have its number of images.
+        verify_store: check the whole store.
+
+    Raises:
+        FewshotError: nothing is found, or what is found is damaged or lacks a class.
+    """
+    form, datasets = load_packed(lambda: _find(root, verify), cache, image_size, verify_store)
+    _check(str(root), counted(datasets), verify)
+    return form, datasets
+
+
+def _find(root: Path, verify: bool) -> Found:
+    return find_splits(root, PLACES, FORMS, READERS, lambda where, found: _check(where, found, verify), ABSENT)
+
+
+def _check(where: str, found: Mapping[str, Mapping[str, int]], verify: bool) -> None:
+    check_classes(where, found, classes(TIERED), r"n\d{8}")
+    for split, expected in IMAGES.items() if verify else ():
+        if (count := sum(found[split].values())) != expected:
+            raise FewshotError(
+                f"{where}: the {split} split has {count} images, tiered-ImageNet's has {expected}; complete it, or set"
+                " verify: false"
+            )
+
+
+def _read_png(paths: Mapping[str, Path], split: str) -> dict[str, list[ImageSource]]:
+    content = load_pickle(paths[split])
+    if not isinstance(content, list | np.ndarray):
+        raise FewshotError(f"{paths[split]} holds no list of PNG images; replace it")
+    # the files were written by OpenCV from its own order of channels, so that they are in the order of PNG
+    images = [Encoded(np.asarray(item).tobytes(), f"{paths[split]}[{i}]") for i, item in enumerate(content)]
+    return _by_class(paths[f"{split}_labels"], images, split)
+
+
+def _read_npz(paths: Mapping[str, Path], split: str) -> dict[str, list[ImageSource]]:
+    images = npz_member(paths[split], "images")
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        raise FewshotError(f"{paths[split]}: its images are {images.dtype} {images.shape}; replace it")
+    # OpenCV's order of channels, blue first
+    return _by_class(paths[f"{split}_labels"], [image[..., ::-1] for image in images], split)
+
+
+def _by_class(path: Path, images: Sequence[ImageSource], split: str) -> dict[str, list[ImageSource]]:
+    """The images of each class, which the label file knows by number."""
+    content: Any = load_pickle(path)
+    try:
+        labels = np.asarray(content["label_specific"] if "label_specific" in content else content["labels"], np.int64)
+        if labels.shape != (len(images),):
+            raise ValueError(f"{labels.shape} labels of {len(images)} images")
+    except (KeyError, TypeError, ValueError) as error:
+        raise FewshotError(f"{path} holds no label_specific for each image ({error!r}); replace it") from error
+    order = labels.argsort(kind="stable")
+    numbers, starts = np.unique(labels[order], return_index=True)
+    groups = np.split(order, starts[1:])
+    return {f"{split}{number:03d}": [images[i] for i in rows] for number, rows in zip(numbers, groups, strict=True)}
+
+
+def npz_member(path: Path, name: str) -> np.ndarray:
+    """The array `name` of an ``.npz`` file: mapped where the file is not compressed, for it has 10 GB.
+
+    Raises:
+        FewshotError: the file is damaged, or has no such array.
+    """
+    with opened_zip(path) as archive:
+        if f"{name}.npy" not in archive.namelist():
+            raise FewshotError(f"{path} has no array {name!r}; replace it")
+        info = archive.getinfo(f"{name}.npy")
+        try:
+            if info.compress_type != zipfile.ZIP_STORED:
+                log.warning("%s is compressed: reading it whole, %.1f GB", path, info.file_size / 1e9)
+                with np.load(path, allow_pickle=False) as arrays:
+                    return np.asarray(arrays[name])
+            with path.open("rb") as file:
+                file.seek(info.header_offset + 26)  # of the local header: the lengths of the name and the extra field
+                file.seek(sum(struct.unpack("<HH", file.read(4))), 1)
+                version = np.lib.format.read_magic(file)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, fortran, dtype = read(file)
+                if fortran or dtype.hasobject:
+                    raise ValueError(f"{dtype} in Fortran's order" if fortran else "it holds objects")
+                return np.memmap(path, dtype, "r", file.tell(), shape)
+        except ValueError as error:
+            raise FewshotError(f"{path}: its array {name!r} cannot be read ({error}); replace it") from error
+
+
+READERS: dict[str, Reader] = {"png_pkl": _read_png, "npz": _read_npz, "folders": read_class_folders}

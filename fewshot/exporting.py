@@ -1,0 +1,174 @@
+"""Trained learners as programs without this library: `torch.export` (.pt2) and ONNX.
+
+What is exported is a function of the inputs alone, every example by itself, for any number of them: the probabilities
+of an adapted classifier, or the features of an embedding. Each file is run once, on other inputs than it was traced
+with, and refused if it does not give what the learner gives.
+"""
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.nn.modules.batchnorm import _NormBase  # what all batch and instance normalisations share
+from torch.utils import _pytree as pytree
+
+from fewshot.datasets.files import written_beside
+from fewshot.episodes import Inputs
+from fewshot.errors import FewshotError
+from fewshot.extras import require
+from fewshot.learners.base import MetaLearner
+from fewshot.learners.embedding import EmbeddingLearner
+from fewshot.trained import Predictor
+
+TOLERANCE = 1e-5  # of a difference, relative to the largest value where that exceeds 1
+
+
+class AdaptedClassifier(nn.Module):
+    """The probabilities (n, N) of inputs (n, ...) by a learner adapted to a support set."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        super().__init__()
+        self.learner = detached(predictor.learner.module)
+        leaves, self.structure = pytree.tree_flatten(predictor.adapted)
+        self.others = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        for place, leaf in enumerate(leaves):
+            if isinstance(leaf, Tensor):
+                self.register_buffer(f"adapted_{place}", leaf.clone())
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Probabilities (n, N)."""
+        leaves = [getattr(self, f"adapted_{i}", other) for i, other in enumerate(self.others)]
+        adapted = pytree.tree_unflatten(leaves, self.structure)
+        return self.learner.predict(adapted, inputs).softmax(-1)
+
+
+class Embedding(nn.Module):
+    """The features (n, ...) of inputs (n, ...).
+
+    Raises:
+        FewshotError: they would depend on the other inputs of a batch.
+    """
+
+    def __init__(self, learner: MetaLearner) -> None:
+        super().__init__()
+        self.learner = detached(learner)
+        by_batch = [m for m in learner.backbone.modules() if isinstance(m, _NormBase) and not m.track_running_stats]
+        if by_batch:
+            raise FewshotError(
+                f"the backbone of a {type(learner).__name__} has batch normalisation without running averages, so that"
+                " an example's features depend on the others; give --support to export an adapted classifier"
+            )
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Features (n, ...)."""
+        learner = self.learner
+        features = learner.embed(inputs) if isinstance(learner, EmbeddingLearner) else learner.backbone(inputs)
+        assert isinstance(features, Tensor)
+        return features
+
+
+def detached(learner: MetaLearner) -> MetaLearner:
+    """A copy on the CPU without gradients, and without what only training needs."""
+    found = copy.deepcopy(learner).cpu().eval().requires_grad_(False)
+    del found.tables
+    return found
+
+
+def to_program(module: nn.Module, inputs: Inputs) -> ExportedProgram:
+    """`module` as a `torch.export` program that takes any number of inputs.
+
+    Args:
+        module: takes `inputs` alone.
+        inputs: examples (n >= 2, ...) of what it will be given; texts may be of any length.
+
+    Raises:
+        FewshotError: the network does what cannot be exported.
+    """
+    n, length = Dim("n", min=1), Dim("length", min=1)
+    shapes: Any = {0: n}
+    if isinstance(inputs, dict):
+        shapes = {name: {0: n, 1: length} if value.dim() > 1 else {0: n} for name, value in inputs.items()}
+    try:
+        with torch.no_grad(), _quiet():
+            return torch.export.export(module, (inputs,), dynamic_shapes=(shapes,))
+    except Exception as error:  # whatever tracing stumbles over, in any user's network
+        reason = str(error).strip().splitlines()[0]
+        raise FewshotError(f"the network cannot be exported for any number of inputs: {reason}") from error
+
+
+def save_program(program: ExportedProgram, path: Path, module: nn.Module, inputs: Inputs) -> None:
+    """Write `program` to `path` (.pt2), once it is checked on `inputs` to give what `module` does.
+
+    Raises:
+        FewshotError: it does not.
+    """
+    with written_beside(path) as file:
+        with _quiet():
+            torch.export.save(program, file)
+            loaded = torch.export.load(file).module()
+        with torch.no_grad():
+            _check(loaded(inputs), module(inputs), path)
+
+
+def require_onnx() -> Any:
+    """The package onnxruntime, once it is known that ONNX can be written.
+
+    Raises:
+        FewshotError: a package is not installed.
+    """
+    for package in ("onnx", "onnxscript"):
+        require(package, "export")
+    return require("onnxruntime", "export")
+
+
+def save_onnx(program: ExportedProgram, path: Path, module: nn.Module, inputs: Inputs) -> None:
+    """Write `program` to `path` (.onnx), once onnxruntime gives for `inputs` what `module` does.
+
+    Raises:
+        FewshotError: it does not, or the packages are not installed.
+    """
+    runtime = require_onnx()
+    names = list(inputs) if isinstance(inputs, dict) else ["images"]
+    with written_beside(path) as file:
+        try:
+            with _quiet():
+                model = torch.onnx.export(
+                    program, dynamo=True, input_names=names, output_names=["outputs"], verbose=False
+                )
+                assert model is not None  # without a file to write to, it is given
+                model.save(file)
+        except Exception as error:  # an operation that ONNX does not have
+            reason = str(error).strip().splitlines()[0]
+            raise FewshotError(f"the network cannot be written as ONNX ({reason}); set --format pt2") from error
+        session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        tensors = inputs if isinstance(inputs, dict) else {"images": inputs}
+        known = {one.name for one in session.get_inputs()}  # an input that the network does not use is left out
+        (found,) = session.run(None, {name: value.numpy() for name, value in tensors.items() if name in known})
+        with torch.no_grad():
+            _check(torch.from_numpy(found), module(inputs), path)
+
+
+def _check(found: Tensor, expected: Tensor, path: Path) -> None:
+    largest = float((found - expected).abs().max()) if found.shape == expected.shape else float("inf")
+    if not largest <= TOLERANCE * max(1.0, float(expected.abs().max())):
+        raise FewshotError(f"{path} would give other outputs than the learner, by {largest:.1e}; it was not written")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside, the exporters say nothing of their own workings."""
+    log, level = logging.getLogger("torch.onnx"), logging.getLogger("torch.onnx").level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)

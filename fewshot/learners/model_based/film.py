@@ -1,0 +1,84 @@
+"""A network that is fitted to a task by scaling and shifting its channels: FiLM (Perez et al., arXiv:1709.07871)."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from fewshot.episodes import Inputs
+from fewshot.errors import FewshotError
+from fewshot.learners.model_based.process import perceptron
+
+Film = dict[str, Tensor]
+"""Scales and shifts in the place of a network's own, by the names of its parameters."""
+
+REGULARISER_DEVIATION = 0.001  # of the numbers that modulations are multiplied by, at first (arXiv:1906.07697)
+
+
+class Norm(NamedTuple):
+    """A batch normalisation with scale and shift, by its name in the network, and its channels."""
+
+    name: str
+    channels: int
+
+
+def modulated_norms(network: nn.Module) -> list[Norm]:
+    """The batch normalisations of a network that FiLM scales and shifts.
+
+    Raises:
+        FewshotError: there is none.
+    """
+    kinds = (nn.BatchNorm1d, nn.BatchNorm2d)
+    norms = [Norm(n, m.num_features) for n, m in network.named_modules() if isinstance(m, kinds) and m.affine]
+    if not norms:
+        raise FewshotError(
+            f"{type(network).__name__} has no batch normalisation to scale and shift; choose a backbone with it, such"
+            " as TorchvisionBackbone (resnet18), ResNet12 or Conv4"
+        )
+    return norms
+
+
+class FilmGenerator(nn.Module):
+    """Generates the scale 1 + gamma and the shift beta of every channel of each batch normalisation from a task.
+
+    For each normalisation a perceptron of three layers gives both. They are multiplied by learned numbers that start
+    near zero, so that the network starts as it was pre-trained, and whose squares are penalised.
+
+    Args:
+        norms: the normalisations.
+        task_features: length of what a task is encoded to.
+    """
+
+    def __init__(self, norms: list[Norm], task_features: int) -> None:
+        super().__init__()
+        self.norms = norms
+        self.perceptrons = nn.ModuleList(perceptron([task_features, c, c, 2 * c]) for _, c in norms)
+        self.regularisers = nn.ParameterList(REGULARISER_DEVIATION * torch.randn(2 * c) for _, c in norms)
+
+    def forward(self, task: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Gamma and beta (C,) of each normalisation by its name, for an encoded task (task_features,)."""
+        parts = zip(self.norms, self.perceptrons, self.regularisers, strict=True)
+        return {norm.name: tuple((module(task) * size).chunk(2)) for norm, module, size in parts}
+
+    def penalty(self) -> Tensor:
+        """The sum of the squared multipliers."""
+        return torch.stack([size.square().sum() for size in self.regularisers]).sum()
+
+
+def modulate(network: nn.Module, modulations: dict[str, tuple[Tensor, Tensor]]) -> Film:
+    """The scales and shifts that make ``(1 + gamma) * norm(x) + beta`` of each normalisation's output ``norm(x)``."""
+    parameters = dict(network.named_parameters())
+    film: Film = {}
+    for name, (gamma, beta) in modulations.items():
+        scale, shift = parameters[f"{name}.weight"], parameters[f"{name}.bias"]
+        film[f"{name}.weight"] = (1 + gamma) * scale
+        film[f"{name}.bias"] = (1 + gamma) * shift + beta
+    return film
+
+
+def features_under(network: nn.Module, film: Film, inputs: Inputs) -> Tensor:
+    """Features (n, D) of inputs (n, ...) by the network with other scales and shifts."""
+    features = functional_call(network, film, (inputs,))
+    assert isinstance(features, Tensor)
+    return features

@@ -1,0 +1,254 @@
+"""How inputs are made of files and texts: plain facts, which a benchmark states and its learners' checkpoints hold.
+
+A benchmark states them as a dict of plain values (`DataModule.preprocessing`); `make_preprocessing` builds from it what
+reads a user's own files in the way of the training. An *item* is what one example is made of: an image file (or an
+opened image), or a text.
+"""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fewshot.datasets.decoding import image_array, read_image
+from fewshot.datasets.image_folder import image_files, subfolders
+from fewshot.datasets.pretrained_tokenizer import PretrainedTokenizer
+from fewshot.datasets.words import PADDING, Terms, encode, split_terms
+from fewshot.episodes import Inputs
+from fewshot.errors import FewshotError
+
+Item = TypeVar("Item")
+ImageItem = str | os.PathLike[str] | Image.Image
+
+
+class Preprocessing(ABC, Generic[Item]):
+    """What makes the inputs of a network of items, and finds the items in folders."""
+
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def __call__(self, items: Sequence[Item]) -> Inputs:
+        """The inputs (n, ...) of n items.
+
+        Raises:
+            FewshotError: one cannot be read; it is named.
+        """
+
+    @abstractmethod
+    def support(self, folder: Path) -> dict[str, list[Item]]:
+        """The items of each class below `folder`, the classes sorted by name."""
+
+    @abstractmethod
+    def query(self, source: Any) -> list[Item]:
+        """The items that a user's `source` means: a file or a folder, or items themselves."""
+
+    @abstractmethod
+    def name(self, item: Item) -> str:
+        """What an item is called in a table."""
+
+    @abstractmethod
+    def example(self, number: int) -> Inputs:
+        """Random inputs (n, ...) of the right shapes."""
+
+    def facts(self) -> dict[str, Any]:
+        """What `make_preprocessing` builds this from."""
+        values = asdict(self)  # type: ignore[call-overload]  # each subclass is a dataclass
+        lists = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return {"kind": self.kind, **lists}
+
+
+@dataclass(frozen=True)
+class ImagePreprocessing(Preprocessing[ImageItem]):
+    """Image files as float images (n, channels, image_size, image_size) in [0, 1]; see `load_image_folder`.
+
+    Args:
+        image_size: side in pixels; the middle square of an image is resized to it.
+        channels: 3 for RGB, 1 for grey.
+        invert: the training's ink is bright on dark, that of the files dark on light paper.
+        mean: of each channel, taken off; None leaves the images in [0, 1].
+        std: of each channel, divided by.
+    """
+
+    kind: ClassVar[str] = "image"
+
+    image_size: int
+    channels: Literal[1, 3]
+    invert: bool = False
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.image_size, int) or self.image_size < 1 or self.channels not in (1, 3):
+            raise FewshotError(
+                f"image_size {self.image_size}, channels {self.channels}: use a positive size and 1 or 3 channels"
+            )
+
+    def __call__(self, items: Sequence[ImageItem]) -> Tensor:
+        """Images of files, or of opened images."""
+        images = as_float(torch.from_numpy(np.stack([self._read(item) for item in items])))
+        for values, operation in ((self.mean, torch.sub), (self.std, torch.div)):
+            if values is not None:
+                images = operation(images, torch.tensor(values).view(-1, 1, 1))
+        return images
+
+    def _read(self, item: ImageItem) -> np.ndarray:
+        if isinstance(item, Image.Image):
+            image = image_array(item.copy(), self.image_size, self.channels)
+        else:
+            image = read_image(Path(item), self.image_size, self.channels)
+        return 255 - image if self.invert else image
+
+    def support(self, folder: Path) -> dict[str, list[ImageItem]]:
+        """The images of each class folder."""
+        return {name: list(image_files(below)) for name, below in subfolders(folder).items()}
+
+    def query(self, source: Any) -> list[ImageItem]:
+        """The images in and below a folder, one image file, or a list of files and opened images."""
+        if isinstance(source, Image.Image):
+            return [source]
+        if not isinstance(source, str | os.PathLike):
+            return list(source)
+        path = Path(source)
+        return list(image_files(path)) if path.is_dir() else [path]
+
+    def example(self, number: int) -> Tensor:
+        """Noise."""
+        return torch.rand(number, self.channels, self.image_size, self.image_size)
+
+    def name(self, item: ImageItem) -> str:
+        """The file's path."""
+        return getattr(item, "filename", "") or "image" if isinstance(item, Image.Image) else str(item)
+
+
+@dataclass(frozen=True)
+class TextPreprocessing(Preprocessing[str]):
+    """Texts as ``tokens`` (n, L) and ``lengths`` (n,), int64: the ids of a benchmark's vocabulary or of a tokenizer.
+
+    Args:
+        terms: what has an id: ``words``, or the character ``ngrams`` of the words.
+        max_length: words of a text that are kept; of a tokenizer, pieces.
+        vocabulary: the term of each id; empty with a tokenizer.
+        unknown_ids: ids that unknown terms are spread over by their hash; 0: one id for all.
+        tokenizer: a language model's name or folder, whose tokenizer makes the ids; None: `vocabulary` does.
+        tokenizer_json: that tokenizer as the text of its ``tokenizer.json``, so that its files need not be found again.
+    """
+
+    kind: ClassVar[str] = "text"
+
+    terms: Terms
+    max_length: int
+    vocabulary: Sequence[str]
+    unknown_ids: int = 0
+    tokenizer: str | None = None
+    tokenizer_json: str | None = None
+
+    @cached_property
+    def _pretrained(self) -> PretrainedTokenizer | None:
+        return None if self.tokenizer is None else PretrainedTokenizer(self.tokenizer, self.tokenizer_json)
+
+    def __call__(self, items: Sequence[str]) -> dict[str, Tensor]:
+        """The ids of texts."""
+        pretrained = self._pretrained
+        texts = [
+            pretrained.split(text, self.max_length) if pretrained else split_terms(text, self.terms, self.max_length)
+            for text in items
+        ]
+        for item, text in zip(items, texts, strict=True):
+            if not text:
+                raise FewshotError(f"the text {item!r:.80} has no word; leave it out")
+        return encode(texts, pretrained.vocabulary if pretrained else self.vocabulary, self.unknown_ids)
+
+    def support(self, folder: Path) -> dict[str, list[str]]:
+        """The lines of ``<class>/*.txt``, or of ``<class>.txt``."""
+        try:
+            entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        except OSError as error:
+            raise FewshotError(f"{folder} is no folder that can be read ({error.strerror}); correct it") from error
+        found: dict[str, list[str]] = {}
+        for path in entries:
+            if path.is_dir():
+                name, files = path.name, sorted(path.glob("[!.]*.txt"))
+            elif path.suffix == ".txt":
+                name, files = path.stem, [path]
+            else:
+                continue
+            if not (lines := [line for file in files for line in text_lines(file)]):
+                raise FewshotError(f"{path} holds no text; give it .txt files with a text a line, or remove this class")
+            if name in found:
+                raise FewshotError(f"{folder} has both {name}.txt and a folder {name}; keep one of them")
+            found[name] = lines
+        if not found:
+            raise FewshotError(f"{folder} holds no classes; expected <class>.txt or <class>/*.txt with a text a line")
+        return dict(sorted(found.items()))
+
+    def query(self, source: Any) -> list[str]:
+        """The lines of a file (a `Path`), one text (a str), or a list of texts."""
+        if isinstance(source, str):
+            return [source]
+        if not isinstance(source, os.PathLike):
+            return list(source)
+        if not (lines := text_lines(Path(source))):
+            raise FewshotError(f"{source} holds no text; give a file with a text a line")
+        return lines
+
+    def example(self, number: int) -> dict[str, Tensor]:
+        """Random ids; the texts have different lengths, and the longest another one for each `number`."""
+        size = len(self._pretrained.vocabulary if self._pretrained else self.vocabulary)
+        lengths = torch.arange(number) + 2
+        tokens = torch.randint(2, size, (number, number + 1))
+        tokens[torch.arange(number + 1) >= lengths[:, None]] = PADDING
+        return {"tokens": tokens, "lengths": lengths}
+
+    def name(self, item: str) -> str:
+        """The text."""
+        return item
+
+
+def text_lines(path: Path) -> list[str]:
+    """The lines of a text file that are not empty.
+
+    Raises:
+        FewshotError: it cannot be read, or is no text in UTF-8.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise FewshotError(f"{path} cannot be read ({error.strerror}); give a text file, a text a line") from error
+    except UnicodeDecodeError as error:
+        raise FewshotError(f"{path} is no text in UTF-8 ({error.reason}); save it as UTF-8") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def as_float(images: Inputs) -> Tensor:
+    """uint8 images as float32 in [0, 1]."""
+    assert isinstance(images, Tensor)
+    return images.float().mul_(1 / 255)
+
+
+KINDS: dict[str, type[Preprocessing[Any]]] = {cls.kind: cls for cls in (ImagePreprocessing, TextPreprocessing)}
+
+
+def make_preprocessing(facts: Mapping[str, Any]) -> Preprocessing[Any]:
+    """The preprocessing that `facts` describe, such as ``{"kind": "image", "image_size": 84, "channels": 3}``.
+
+    Raises:
+        FewshotError: the kind is unknown, or its facts are not the kind's.
+    """
+    if not isinstance(facts, Mapping):
+        raise FewshotError(f"preprocessing is {facts!r:.80}; give a DataModule's `preprocessing`")
+    arguments = dict(facts)
+    kind = arguments.pop("kind", None)
+    if kind not in KINDS:
+        raise FewshotError(f"preprocessing of kind {kind!r} is unknown; use one of {', '.join(sorted(KINDS))}")
+    try:
+        return KINDS[kind](**arguments)
+    except TypeError as error:
+        raise FewshotError(f"the facts {sorted(arguments)} do not fit the kind {kind!r} ({error})") from error

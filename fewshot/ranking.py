@@ -1,0 +1,112 @@
+"""`fewshot rank`: which of several runs is the best over many sources, by the average of their ranks."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from fewshot.errors import FewshotError
+from fewshot.metrics import Estimate
+
+BETTER = {"accuracy": 1, "mse": -1}
+"""Metrics to rank by, and whether more of it is better."""
+
+
+def ranks(estimates: Sequence[Estimate], sign: int = 1) -> list[float]:
+    """The rank of each estimate, 1 for the best; those that cannot be told apart share the mean of their ranks.
+
+    From the best down, an estimate belongs to a group as long as it does not differ from the first of it at the 5 %
+    level: their difference is within the root of the sum of their squared 95 % intervals. So no rank is won by chance.
+
+    Args:
+        estimates: means over episodes with their intervals.
+        sign: 1 where more is better, -1 where less is.
+
+    >>> ranks([Estimate(0.50, 0.01), Estimate(0.60, 0.01), Estimate(0.61, 0.01)])
+    [3.0, 1.5, 1.5]
+    """
+    order = sorted(range(len(estimates)), key=lambda i: -sign * estimates[i].mean)
+    found = [0.0] * len(estimates)
+    start = 0
+    while start < len(order):
+        best, end = estimates[order[start]], start + 1
+        while end < len(order) and _alike(best, estimates[order[end]]):
+            end += 1
+        for place in order[start:end]:
+            found[place] = (start + 1 + end) / 2
+        start = end
+    return found
+
+
+def _alike(one: Estimate, other: Estimate) -> bool:
+    return abs(one.mean - other.mean) <= math.hypot(one.ci95, other.ci95)
+
+
+def print_ranks(paths: Sequence[str]) -> None:
+    """Print the results of runs on each source they share, their ranks there, and the average of these.
+
+    Args:
+        paths: ``results.json`` of each run, or the run's folder.
+
+    Raises:
+        FewshotError: a file is missing or no result on several sources, or the runs share no source.
+    """
+    if len(paths) < 2:
+        raise FewshotError("fewshot rank compares runs; give two results.json or more")
+    runs = [_read(Path(path)) for path in paths]
+    shared = [name for name in runs[0]["sources"] if all(name in run["sources"] for run in runs)]
+    if not shared:
+        told = "; ".join(f"{path}: {', '.join(run['sources'])}" for path, run in zip(paths, runs, strict=True))
+        raise FewshotError(f"the runs have no source in common ({told}); test them on the same ones")
+    metric = next((name for name in BETTER if all(name in run["metrics"] for run in runs)), None)
+    if metric is None:
+        raise FewshotError(f"the runs have none of the metrics {', '.join(BETTER)} in common; rank runs of one kind")
+    Console().print(_table(paths, runs, shared, metric))
+
+
+def _table(paths: Sequence[str], runs: Sequence[Mapping[str, Any]], sources: Sequence[str], metric: str) -> Table:
+    table = Table(
+        title=f"{metric}, mean ± 95 % CI (rank)", caption="ranks that do not differ at the 5 % level are shared"
+    )
+    table.add_column("source")
+    learners = [run["learner"] for run in runs]
+    for path, learner in zip(paths, learners, strict=True):
+        table.add_column(learner if learners.count(learner) == 1 else path, justify="right")
+    scale, unit = (100, " %") if metric == "accuracy" else (1, "")
+    totals = [0.0] * len(runs)
+    for source in sources:
+        values = [_estimate(run["sources"][source][metric]) for run in runs]
+        placed = ranks(values, BETTER[metric])
+        totals = [total + rank for total, rank in zip(totals, placed, strict=True)]
+        cells = (
+            f"{scale * value.mean:.2f} ± {scale * value.ci95:.2f}{unit} ({rank:g})"
+            for value, rank in zip(values, placed, strict=True)
+        )
+        table.add_row(source, *cells)
+    table.add_section()
+    table.add_row("average rank", *(f"{total / len(sources):.2f}" for total in totals))
+    return table
+
+
+def _estimate(value: Mapping[str, float | None]) -> Estimate:
+    mean, ci95 = value["mean"], value["ci95"]
+    assert mean is not None
+    return Estimate(mean, 0.0 if ci95 is None else ci95)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    path = path / "results.json" if path.is_dir() else path
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise FewshotError(f"{path} is no results.json ({error}); give what `fewshot test` has written") from error
+    if not isinstance(content, dict) or not content.get("sources"):
+        raise FewshotError(
+            f"{path} has no results source by source; test on a benchmark of several, such as MetaDatasetDataModule or"
+            " MultiSourceDataModule"
+        )
+    return content

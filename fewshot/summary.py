@@ -1,0 +1,81 @@
+"""`fewshot summary`: mean and deviation over the results of several runs, such as folds or seeds of one protocol."""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from fewshot.errors import FewshotError
+
+OF_A_RUN = ("split", "seed", "checkpoint", "threshold", "metrics", "versions", "train_data", "val_data", "test_data")
+"""What may differ between runs that are put together."""
+
+
+class Spread(NamedTuple):
+    """The mean of a metric over runs, and its sample standard deviation."""
+
+    mean: float
+    deviation: float
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """The results of a run, by its folder or its ``results.json``.
+
+    Raises:
+        FewshotError: there are none.
+    """
+    file = path / "results.json" if path.is_dir() else path
+    try:
+        result = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FewshotError(f"{file} holds no results ({error}); give folders of tested runs") from error
+    if not isinstance(result, dict) or "metrics" not in result:
+        raise FewshotError(f"{file} is no results.json of fewshot; give folders of tested runs")
+    return result
+
+
+def spread(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Spread]:
+    """The mean and the deviation of each metric over the `results` of runs by name, each run counting once.
+
+    Raises:
+        FewshotError: there are fewer than two, one is there twice, or they are not of one protocol.
+    """
+    if len(results) < 2:
+        raise FewshotError("a deviation needs two runs at least; name more folders")
+    names, runs = list(results), list(results.values())
+    for name, run in zip(names[1:], runs[1:], strict=True):
+        for key in dict.fromkeys([*runs[0], *run]):
+            if key not in OF_A_RUN and run.get(key) != runs[0].get(key):
+                raise FewshotError(
+                    f"{name} has {key} {run.get(key)}, {names[0]} has {runs[0].get(key)}; put runs of one protocol"
+                    " together"
+                )
+    drawn = [(run.get("split"), run.get("seed")) for run in runs]
+    for i, one in enumerate(drawn):
+        if one in drawn[:i]:
+            raise FewshotError(
+                f"{names[i]} and {names[drawn.index(one)]} both have split {one[0]} and seed {one[1]}; leave one out"
+            )
+    values = {metric: [float(run["metrics"][metric]["mean"]) for run in runs] for metric in runs[0]["metrics"]}
+    return {metric: Spread(statistics.mean(found), statistics.stdev(found)) for metric, found in values.items()}
+
+
+def print_summary(paths: Sequence[str]) -> None:
+    """Print the mean and the deviation of each metric over the runs in these folders."""
+    results = {path: read_results(Path(path)) for path in dict.fromkeys(paths)}
+    spreads, first = spread(results), next(iter(results.values()))
+    way = f"{first['way']}-way " if first.get("way") else ""
+    table = Table(
+        title=f"{first['learner']} on {first['benchmark']}, {way}{first['shot']}-shot",
+        caption=f"{len(results)} runs: {', '.join(str(run['split']) for run in results.values())}",
+    )
+    table.add_column("metric")
+    table.add_column("mean ± deviation", justify="right")
+    for name, (mean, deviation) in spreads.items():
+        scale, unit = (100, " %") if name.startswith(("accuracy", "recall")) else (1, "")
+        table.add_row(name, f"{scale * mean:.2f} ± {scale * deviation:.2f}{unit}")
+    Console().print(table)

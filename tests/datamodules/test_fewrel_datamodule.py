@@ -1,0 +1,104 @@
+"""FewRel: none of the above, what training must not see, and every refusal."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from fakes import fake_fewrel
+
+from fewshot.datamodules.fewrel import FewRelDataModule
+from fewshot.datasets.fewrel import Relations, find_file, read_relations, without_leaks
+from fewshot.errors import FewshotError
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fake_fewrel(tmp_path_factory.mktemp("fewrel"))
+
+
+def module(root: Path, **kwargs: object) -> FewRelDataModule:
+    arguments = {"train": "train_wiki_subset", "test": "val_wiki", "val_relations": 8, **kwargs}
+    return FewRelDataModule(root=str(root), **arguments)  # type: ignore[arg-type]  # of several types
+
+
+@pytest.mark.parametrize(("rate", "none"), [(1, 5), (2, 10), (0.2, 1)])
+def test_none_of_the_above_has_its_rate_and_the_label_n(root: Path, rate: float, none: int) -> None:
+    data = module(root, nota_rate=rate, unknown_ids=100_000)
+    assert data.task == {"kind": "classification", "way": 5, "train_way": 5, "nota": True}
+    for number in range(20):
+        support, query = data.stream("test")[number]
+        assert support.targets.tolist() == list(range(5))
+        assert query.targets.tolist() == [n for n in range(5) for _ in range(5)] + [5] * none
+        assert isinstance(support.inputs, dict)
+        assert isinstance(query.inputs, dict)
+        words, asked = support.inputs["tokens"][:, 2], query.inputs["tokens"][:, 2]
+        assert torch.equal(asked[:25], words.repeat_interleave(5))
+        assert not set(asked[25:].tolist()) & set(words.tolist())
+
+
+def test_without_none_the_episodes_are_the_same(root: Path) -> None:
+    one, two = module(root).stream("val")[3], module(root, nota_rate=1).stream("val")[3]
+    assert torch.equal(one.query.targets, two.query.targets[:25])
+    assert isinstance(one.query.inputs, dict)
+    assert isinstance(two.query.inputs, dict)
+    assert torch.equal(one.query.inputs["tokens"], two.query.inputs["tokens"][:25])
+
+
+def test_the_hidden_test_must_be_named_and_stands_in_the_result(root: Path) -> None:
+    with pytest.raises(FewshotError, match=r"test relations are hidden; set data\.test to val_wiki"):
+        module(root, test=None).setup("fit")
+    assert module(root).protocol()["split"].endswith("tested on val_wiki")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tokens": [" "]}, r"line 1: P3\[1\] has no words"),
+        ({"h": ["a", "Q1", [[7]]]}, r"line 1: P3\[1\] has 'h' at \[7\], outside of its 7 tokens"),
+        ({"t": ["a", "Q1", [[-1]]]}, r"P3\[1\] has 't' at \[-1\], outside"),
+        ({"h": None}, r"P3\[1\] is .*, not tokens with entities"),
+    ],
+)
+def test_a_wrong_item_is_named(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    file = fake_fewrel(tmp_path) / "train_wiki_subset.json"
+    content = json.loads(file.read_text())
+    content["P3"][1] |= change
+    file.write_text(json.dumps(content))
+    with pytest.raises(FewshotError, match=message) as caught:
+        read_relations(file)
+    assert "\n" not in str(caught.value)
+    assert str(file) in str(caught.value)
+
+
+def test_a_relation_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{"P1": [], "P1": []}')
+    with pytest.raises(FewshotError, match=r"x\.json cannot be read as JSON \(the key 'P1' stands there twice\)"):
+        read_relations(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("test", ["val_wiki", "val_pubmed"])
+def test_nothing_of_the_real_test_is_in_training(shared_data: Path, test: str) -> None:
+    root = shared_data / "fewrel"
+    data = module(root, test=test, val_relations=12)
+    train, held, asked = (set(data.datasets[part].classes) for part in ("train", "val", "test"))
+    assert not train & asked
+    assert not train & held
+    assert (len(train), len(held)) == (52, 12)
+    tested = [one for found in read_relations(find_file(root, test)).values() for one in found]
+    texts = {" ".join(token.strip().lower() for token in one.tokens if token.strip()) for one in tested}
+    known = data.datasets["train"].inputs
+    assert isinstance(known, dict)
+    words = data.texts.vocabulary
+    rows = zip(known["tokens"].tolist(), known["lengths"].tolist(), strict=True)
+    assert not texts & {" ".join(words[i] for i in row[:length]) for row, length in rows}
+
+
+def test_no_real_entity_pair_of_the_test_stays_in_training(shared_data: Path) -> None:
+    train, tested = (read_relations(find_file(shared_data / "fewrel", f)) for f in ("train_wiki_subset", "val_wiki"))
+
+    def pairs(relations: Relations) -> set[frozenset[str]]:
+        return {frozenset(one.pair) for found in relations.values() for one in found}
+
+    assert len(pairs(train) & pairs(tested)) > 70  # the original's files share them
+    assert not pairs(without_leaks(train, tested.values())) & pairs(tested)

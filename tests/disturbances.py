@@ -1,0 +1,32 @@
+"""Callbacks that disturb a run of their own process in the middle of a meta-step; the command line takes them."""
+
+import os
+import resource
+
+import lightning as L
+
+
+class SendsSignal(L.Callback):
+    """Send a signal to one rank's own process when a meta-step has begun."""
+
+    def __init__(self, number: int, step: int, rank: int = 0) -> None:
+        self.number, self.step, self.rank = number, step, rank
+
+    def on_train_batch_start(self, trainer: L.Trainer, *args: object) -> None:
+        if (trainer.global_step, trainer.global_rank) == (self.step, self.rank):
+            os.kill(os.getpid(), self.number)
+
+
+class FillsDisk(L.Callback):
+    """From a meta-step on, let no file grow beyond so many bytes; the system says EFBIG where a disk says ENOSPC."""
+
+    def __init__(self, step: int, size: int) -> None:
+        self.step, self.size = step, size
+        self.before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def on_train_batch_start(self, trainer: L.Trainer, *args: object) -> None:
+        if trainer.global_step == self.step:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, self.before[1]))
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, self.before)

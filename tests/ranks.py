@@ -1,0 +1,86 @@
+"""Train and test every learner, each rank a process; `torchrun` starts this file.
+
+`ranks.py FOLDER` leaves ``FOLDER/<learner>-<precision>-<rank>.pt``.
+"""
+
+import sys
+import traceback
+import warnings
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from every_learner import NAMES, UNTRAINED, pair
+from lightning.pytorch.strategies import DDPStrategy
+from torch.distributed import GradBucket  # type: ignore[attr-defined]  # documented, but not in __all__
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+
+from fewshot.learners import RelationNetwork
+
+STEPS = 20
+Precision = Literal["64-true", "32-true"]
+IN_FLOAT32 = ("Baseline", "CNP", "FOMAML", "MAML", "PrototypicalNetwork")
+RUNS: list[tuple[str, Precision]] = [(name, "64-true") for name in NAMES] + [(name, "32-true") for name in IN_FLOAT32]
+
+
+class Reductions(L.Callback):
+    """Count the all-reduces of gradients."""
+
+    def __init__(self) -> None:
+        self.buckets: list[int] = []
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if isinstance(trainer.model, torch.nn.parallel.DistributedDataParallel):
+            trainer.model.register_comm_hook(None, self.reduce)
+
+    def reduce(self, state: Any, bucket: GradBucket) -> torch.futures.Future[torch.Tensor]:
+        self.buckets.append(bucket.index())
+        return allreduce_hook(state, bucket)
+
+
+def train(name: str, precision: Precision, root: Path, ranks: int = 1) -> dict[str, Any]:
+    """What 20 meta-steps and a test leave: weights, gradient all-reduces, and the tables and logs of val and test."""
+    learner, benchmark = pair(name)
+    if isinstance(learner, RelationNetwork):  # its batch normalisation has statistics of each rank's own, as everywhere
+        learner.relation.score[0] = torch.nn.Identity()
+    reductions = Reductions()
+    trainer = L.Trainer(
+        accelerator="cpu",
+        num_nodes=ranks,
+        strategy=DDPStrategy(timeout=timedelta(seconds=60)) if ranks > 1 else "auto",
+        precision=precision,
+        max_steps=STEPS,
+        callbacks=[reductions],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        default_root_dir=root,
+    )
+    held: dict[str, Any] = {}
+    if name not in UNTRAINED:
+        trainer.fit(learner, benchmark)
+        held |= {
+            "steps": trainer.global_step,
+            "val": learner.columns["val"],
+            "val_logs": dict(trainer.callback_metrics),
+        }
+    trainer.test(learner, benchmark, verbose=False)
+    weights = {key: value.detach().clone() for key, value in learner.named_parameters()}
+    held |= {"weights": weights, "buckets": reductions.buckets, "world_size": trainer.world_size}
+    return held | {"test": learner.columns["test"], "test_logs": dict(trainer.callback_metrics)}
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    for name, precision in RUNS:
+        try:
+            found: Any = train(name, precision, Path(sys.argv[1]), 2)
+        except Exception:
+            found = traceback.format_exc()
+        torch.save(found, f"{sys.argv[1]}/{name}-{precision}-{torch.distributed.get_rank()}.pt")

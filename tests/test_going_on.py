@@ -1,0 +1,47 @@
+"""A run that was killed, stopped or had no room on the disk goes on as if nothing had happened."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from every_learner import TRAINED
+from killed import STEPS, rows, train
+from torch import Tensor
+
+pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty:UserWarning")
+
+SCRIPT = Path(__file__).with_name("killed.py")
+CHECKPOINT = "rows/version_0/checkpoints/last.ckpt"
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What every learner's run had written when it was killed."""
+    folder = tmp_path_factory.mktemp("killed")
+    process = subprocess.run(
+        [sys.executable, str(SCRIPT), str(folder)], capture_output=True, text=True, timeout=400, check=False
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+    return folder
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_killed_run_goes_on_to_the_same_bits_and_logs(name: str, killed: Path, tmp_path: Path) -> None:
+    root, whole = killed / name, tmp_path / "whole"
+    checkpoint = root / CHECKPOINT
+    saved = torch.load(checkpoint, weights_only=True)["global_step"]
+    assert 3 <= saved < STEPS
+    expected = train(name, whole)
+    same(train(name, root, resume=checkpoint), expected)
+    logged, found = rows(whole), rows(root)
+    assert found.items() <= logged.items()
+    missing = logged.keys() - found.keys()
+    assert all(step == saved - 1 for step, _ in missing), "but for a step whose checkpoint was its last act"
+
+
+def same(weights: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert weights.keys() == expected.keys()
+    for key, value in expected.items():
+        assert torch.equal(weights[key], value), key

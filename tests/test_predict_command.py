@@ -1,0 +1,141 @@
+"""`fewshot predict --support DIR --query DIR`: what it writes and prints, and how it refuses."""
+
+import csv
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import fewshot
+from fewshot.main import main
+
+Photos = tuple[Path, Path]
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    """The one line of a command that must fail."""
+    capsys.readouterr()
+    assert main(list(args)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("fewshot: error: ")
+    assert error.count("\n") == 1, error
+    return error.removeprefix("fewshot: error: ").rstrip()
+
+
+def support_of(photos: Photos, folder: Path, shots: dict[str, int]) -> Path:
+    """A support of links to the first images of some test classes."""
+    for name, number in shots.items():
+        (folder / name).mkdir(parents=True)
+        for i in range(number):
+            (folder / name / f"{i}.png").symlink_to(photos[0] / "test" / name / f"{i}.png")
+    return folder
+
+
+def test_images_are_named(photos: Photos, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    support = support_of(photos, tmp_path / "support", {"k": 1, "m": 3, "n": 2})
+    query = photos[0] / "test/m"
+    output = tmp_path / "new/named.csv"
+    args = ["predict", f"--ckpt_path={photos[1]}", f"--support={support}", f"--query={query}", f"--output={output}"]
+    assert main(args) == 0
+    found = rows(output)
+    assert list(found[0]) == ["file", "class", "probability", "p(k)", "p(m)", "p(n)"]
+    assert [row["file"] for row in found] == sorted(str(query / f"{i}.png") for i in range(16))
+    assert {row["class"] for row in found} == {"m"}
+    predictions = fewshot.load(photos[1]).adapt(support)(query)
+    for row, expected in zip(found, predictions.probabilities.tolist(), strict=True):
+        assert [float(row[f"p({name})"]) for name in "kmn"] == pytest.approx(expected, abs=1e-6)
+        assert float(row["probability"]) == pytest.approx(max(expected), abs=1e-6)
+    printed = capsys.readouterr().out
+    assert "PrototypicalNetwork, 3 classes" in printed
+    assert printed.count(" m ") == 16
+    assert f"predictions: {output}" in printed
+
+
+def test_the_uncertain_are_left_unnamed(
+    photos: Photos, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    args = [f"--ckpt_path={photos[1]}", f"--support={photos[0] / 'test'}", f"--query={photos[0] / 'test'}"]
+    assert main(["predict", *args]) == 0
+    sure = sorted({float(row["probability"]) for row in rows(tmp_path / "predictions.csv")})
+    limit = sum(sure[len(sure) // 2 :][:2]) / 2
+    assert main(["predict", *args, f"--reject={limit}"]) == 0
+    found = rows(tmp_path / "predictions.csv")
+    assert len(found) == 80
+    assert all((row["class"] == "") == (float(row["probability"]) < limit) for row in found)
+    unnamed = sum(row["class"] == "" for row in found)
+    assert 0 < unnamed < 80
+    assert f"60 more in the file; {unnamed} of 80 unnamed" in " ".join(capsys.readouterr().out.split())
+
+
+def test_texts_are_named(texts: Path, tmp_path: Path) -> None:
+    support = tmp_path / "support"
+    (support / "weather").mkdir(parents=True)
+    (support / "weather/some.txt").write_text("please a please b\nplease c\n")
+    (support / "alarm.txt").write_text("intent_140 now\n")
+    (tmp_path / "query.txt").write_text("please a, please [b]\n\nnow intent_140\n")
+    output = tmp_path / "predictions.csv"
+    args = [f"--ckpt_path={texts}", f"--support={support}", f"--query={tmp_path / 'query.txt'}", f"--output={output}"]
+    assert main(["predict", *args]) == 0
+    found = rows(output)
+    assert list(found[0]) == ["text", "class", "probability", "p(alarm)", "p(weather)"]
+    assert [row["text"] for row in found] == ["please a, please [b]", "now intent_140"]
+    assert found[0]["class"] == "weather"
+
+
+def test_a_benchmarks_episodes_are_meant_where_one_is_named(
+    photos: Photos, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = refusal(capsys, "predict", "--support=x", "--data.way=5", f"--ckpt_path={photos[1]}")
+    assert error == "--support names files of your own, --data.way a benchmark's test episodes; leave one of them out"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ((), "--ckpt_path, --support, --query is missing"),
+        (("--ckpt_path=CKPT", "--support=SUPPORT"), "--query is missing"),
+        (("--ckpt_path=CKPT", "--suport=SUPPORT"), "unknown option '--suport'; did you mean '--support'?"),
+        (("--ckpt_path=CKPT", "--support=SUPPORT", "--query=SUPPORT", "x"), "'x' belongs to no option"),
+        (("--ckpt_path=none", "--support=SUPPORT", "--query=SUPPORT"), "there is no checkpoint none"),
+        (("--ckpt_path=CKPT", "--support=none", "--query=SUPPORT"), "none is no folder that can be read"),
+        (("--ckpt_path=CKPT", "--support=SUPPORT/k", "--query=SUPPORT"), "k holds no folders; expected a folder of"),
+        (("--ckpt_path=CKPT", "--support=SUPPORT", "--query=none"), "none cannot be decoded"),
+        (("--ckpt_path=CKPT", "--support=SUPPORT", "--query=EMPTY"), "holds no image"),
+        (("--ckpt_path=CKPT", "--support=SUPPORT", "--query=BROKEN"), "broken.png cannot be decoded"),
+        (("--ckpt_path=CKPT", "--support=SUPPORT", "--query=SUPPORT", "--reject=2"), "2 is no probability"),
+        (("--ckpt_path=CKPT", "--support=SUPPORT", "--query=SUPPORT", "--reject=x"), "--reject: invalid share value"),
+        (("--ckpt_path=CKPT", "--support=SUPPORT", "--query=SUPPORT", "--output=EMPTY"), "is a folder; name a file"),
+        (("--ckpt_path=CKPT", "--support=SUPPORT", "--query=SUPPORT", "--device=gpux"), "device 'gpux' cannot be used"),
+    ],
+)
+def test_a_wrong_call_leaves_nothing(
+    args: tuple[str, ...], message: str, photos: Photos, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "EMPTY").mkdir()
+    (tmp_path / "BROKEN").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "BROKEN/good.png")
+    (tmp_path / "BROKEN/broken.png").write_bytes(b"\x89PNG\r\n")
+    places = {"CKPT": photos[1], "SUPPORT": photos[0] / "test"}
+    places |= {name: tmp_path / name for name in ("EMPTY", "BROKEN")}
+    output = tmp_path / "named.csv"
+    filled = list(args)
+    for name, path in places.items():
+        filled = [arg.replace(f"={name}", f"={path}") for arg in filled]
+    if not any(arg.startswith("--output") for arg in filled):
+        filled.append(f"--output={output}")
+    assert message in refusal(capsys, "predict", *filled)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["BROKEN", "EMPTY"]
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, option in (("predict", "--reject"), ("export", "--format")):
+        with pytest.raises(SystemExit) as stop:
+            main([command, "--help"])
+        assert stop.value.code == 0
+        assert option in capsys.readouterr().out

@@ -1,0 +1,181 @@
+"""IoU pooled over episodes, and the pixels' loss, against what is written out by hand or by torchmetrics."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_jaccard_index
+
+from fewshot.episodes import Episode, Examples, episode, marked, marks_of, stack
+from fewshot.errors import FewshotError
+from fewshot.segmentation import IGNORED, at_size, bootstrapped, overlaps, pixel_loss
+from fewshot.tasks import Segmentation, make_task
+
+
+def random_masks(seed: int, episodes: int, way: int, classes: int) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Logits and masks of some episodes, and which classes the labels stand for."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = [torch.randn(2, way + 1, 5, 7, generator=generator) for _ in range(episodes)]
+    masks = [torch.randint(0, way + 1, (2, 5, 7), generator=generator) for _ in range(episodes)]
+    for mask in masks:
+        mask[torch.rand(mask.shape, generator=generator) < 0.2] = IGNORED
+    marks = torch.stack([torch.randperm(classes, generator=generator)[:way] for _ in range(episodes)])
+    return logits, masks, marks
+
+
+def table(task: Segmentation, logits: list[Tensor], masks: list[Tensor], marks: Tensor) -> dict[str, Tensor]:
+    """The columns that a learner's evaluation collects."""
+    rows = [task.metrics(one, mask) for one, mask in zip(logits, masks, strict=True)]
+    columns = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+    images = torch.zeros(len(masks), 1)
+    return columns | task.marks(marked(images, torch.stack(masks), marks), torch.stack(logits))
+
+
+def written_out(
+    logits: list[Tensor], masks: list[Tensor], marks: Tensor, classes: int
+) -> tuple[float, float, dict[int, float]]:
+    """MIoU, FB-IoU and each class's IoU, pixel by pixel in sums over all episodes (HSNet's and PANet's protocol)."""
+    inter: dict[Any, int] = {}
+    union: dict[Any, int] = {}
+    for one, mask, mark in zip(logits, masks, marks.tolist(), strict=True):
+        for true, given_ in zip(mask.flatten().tolist(), one.argmax(1).flatten().tolist(), strict=True):
+            if true == IGNORED:
+                continue
+            names = {0: "none", **{label: mark[label - 1] for label in range(1, len(mark) + 1)}}
+            for key, a, b in [
+                *((name, names[true] == name, names[given_] == name) for name in range(classes)),
+                ("fg", true > 0, given_ > 0),
+                ("bg", true == 0, given_ == 0),
+            ]:
+                inter[key] = inter.get(key, 0) + (a and b)
+                union[key] = union.get(key, 0) + (a or b)
+    ious = {name: inter[name] / union[name] for name in range(classes) if union[name]}
+    return float(np.mean(list(ious.values()))), (inter["fg"] / union["fg"] + inter["bg"] / union["bg"]) / 2, ious
+
+
+@pytest.mark.parametrize("way", [1, 2, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_miou_and_fb_iou_are_the_written_out_sums_over_all_episodes(seed: int, way: int) -> None:
+    logits, masks, marks = random_masks(seed, 6, way, 5)
+    task = Segmentation(way, tuple("abcde"))
+    found = task.estimates(table(task, logits, masks, marks))
+    miou, fb_iou, ious = written_out(logits, masks, marks, 5)
+    assert found["miou"].mean == pytest.approx(miou, abs=1e-12)
+    assert found["fb_iou"].mean == pytest.approx(fb_iou, abs=1e-12)
+    named = {name: value.mean for name, value in found.items() if name.startswith("iou_")}
+    assert named == pytest.approx({f"iou_{'abcde'[place]}": iou for place, iou in ious.items()}, abs=1e-12)
+
+
+def test_the_accumulation_is_no_mean_of_episodes() -> None:
+    # a large object found whole, and a small one not at all
+    large, small = torch.ones(1, 10, 10, dtype=torch.int64), torch.zeros(1, 10, 10, dtype=torch.int64)
+    small[0, 0, 0] = 1
+    logits = [F.one_hot(mask, 2).permute(0, 3, 1, 2).float() for mask in (large, torch.zeros_like(small))]
+    task = Segmentation(1)
+    columns = table(task, logits, [large, small], torch.zeros(2, 1, dtype=torch.int64))
+    assert task.estimates(columns)["miou"].mean == pytest.approx(100 / 101)
+    by_episode = columns["intersection_1"] / columns["union_1"]
+    assert by_episode.mean() == 0.5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_episode_agrees_with_torchmetrics(seed: int) -> None:
+    (logits,), (mask,), marks = random_masks(seed, 1, 2, 2)
+    task = Segmentation(2)
+    found = task.estimates(table(task, [logits], [mask], marks))
+    expected = multiclass_jaccard_index(logits.argmax(1), mask, 3, average="none", ignore_index=IGNORED)[1:]
+    assert [found[f"iou_{place}"].mean for place in marks[0].tolist()] == pytest.approx(expected.tolist())
+    assert math.isnan(found["miou"].ci95)
+
+
+def test_ignored_pixels_count_nowhere() -> None:
+    (logits,), (mask,), _ = random_masks(0, 1, 2, 2)
+    other = torch.where(mask[:, None] == IGNORED, logits.flip(1), logits)
+    assert not torch.equal(other.argmax(1), logits.argmax(1))
+    assert overlaps(other, mask) == overlaps(logits, mask)
+    assert pixel_loss(other, mask) == pixel_loss(logits, mask)
+
+
+def test_the_loss_is_the_mean_over_counted_pixels() -> None:
+    (logits,), (mask,), _ = random_masks(1, 1, 2, 2)
+    expected = F.cross_entropy(logits.double(), mask, ignore_index=IGNORED)
+    torch.testing.assert_close(pixel_loss(logits.double(), mask), expected)
+    assert pixel_loss(logits, torch.full_like(mask, IGNORED)) == 0
+
+
+def test_small_logits_are_brought_to_the_masks_size() -> None:
+    logits, mask = torch.randn(2, 3, 4, 5), torch.zeros(2, 8, 11, dtype=torch.int64)
+    large = F.interpolate(logits, (8, 11), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(at_size(logits, mask), large)
+    assert overlaps(logits, mask) == overlaps(large, mask)
+    assert at_size(large, mask) is large
+
+
+def test_vmap_gives_the_same_counts_and_losses() -> None:
+    logits, masks, _ = random_masks(2, 4, 2, 3)
+    together = torch.func.vmap(overlaps)(torch.stack(logits), torch.stack(masks))
+    losses = torch.func.vmap(pixel_loss)(torch.stack(logits), torch.stack(masks))
+    for i, (one, mask) in enumerate(zip(logits, masks, strict=True)):
+        assert {name: values[i].item() for name, values in together.items()} == overlaps(one, mask)
+        torch.testing.assert_close(losses[i], pixel_loss(one, mask))
+
+
+def test_the_interval_is_that_of_the_ratio_of_sums() -> None:
+    # of one class, the bootstrap tends to the delta method's interval of a ratio of means
+    rng = np.random.default_rng(0)
+    unions = rng.integers(50, 100, 400).astype(float)
+    intersections = np.minimum(unions, (rng.uniform(0.3, 0.9, 400) * unions).round())
+    found = bootstrapped(torch.tensor(intersections)[:, None], torch.tensor(unions)[:, None])
+    ratio = intersections.sum() / unions.sum()
+    deviation = (intersections - ratio * unions).std(ddof=1) / unions.mean() / math.sqrt(400)
+    assert found.mean == pytest.approx(ratio)
+    assert found.ci95 == pytest.approx(1.96 * deviation, rel=0.08)
+    assert found == bootstrapped(torch.tensor(intersections)[:, None], torch.tensor(unions)[:, None])
+
+
+def test_a_class_of_one_episode_has_no_interval() -> None:
+    unions = torch.tensor([[5.0, 0.0], [5.0, 0.0], [0.0, 5.0]])
+    assert math.isnan(bootstrapped(unions[:, 1:] / 2, unions[:, 1:]).ci95)
+    assert bootstrapped(unions[:, :1], unions[:, :1]).ci95 == 0
+
+
+@given(st.integers(0, 2**31), st.integers(1, 3))
+def test_intersections_lie_in_unions_and_foreground_and_background_share_the_image(seed: int, way: int) -> None:
+    (logits,), (mask,), _ = random_masks(seed, 1, way, way)
+    found = overlaps(logits, mask)
+    for name in ("background", "foreground", *map(str, range(1, way + 1))):
+        assert 0 <= found[f"intersection_{name}"] <= found[f"union_{name}"] <= mask.numel()
+    # a pixel is in one intersection, or in both unions
+    counted = (mask != IGNORED).sum()
+    assert found["intersection_background"] + found["union_foreground"] == counted
+    assert found["intersection_foreground"] + found["union_background"] == counted
+
+
+def test_labels_of_episodes_that_do_not_say_their_classes_stand_for_themselves() -> None:
+    task = Segmentation(2)
+    marks = task.marks(Examples(torch.zeros(3, 1), torch.zeros(3, 4, 5, 5)), torch.zeros(3, 4, 3, 5, 5))
+    assert {name: values.tolist() for name, values in marks.items()} == {"class_1": [0, 0, 0], "class_2": [1, 1, 1]}
+
+
+def test_marks_travel_with_the_episodes() -> None:
+    one = Episode(
+        Examples(torch.zeros(1, 3, 2, 2), torch.zeros(1, 2, 2)),
+        marked(torch.zeros(1, 3, 2, 2), torch.zeros(1, 2, 2), torch.tensor([7])),
+    )
+    batch = stack([one, one])
+    assert marks_of(batch.query).tolist() == [[7], [7]]  # type: ignore[union-attr]  # it has them
+    assert marks_of(episode(batch, 1).query).tolist() == [7]  # type: ignore[union-attr]
+
+
+def test_the_task_is_made_from_plain_facts() -> None:
+    task = make_task({"kind": "segmentation", "way": 2, "classes": ["a", "b", "c"]})
+    assert isinstance(task, Segmentation)
+    assert (task.output_size, task.monitor) == (3, ("miou", "max"))
+    with pytest.raises(FewshotError, match=r"way is 0.*set way >= 1"):
+        make_task({"kind": "segmentation", "way": 0})
