@@ -432,9 +432,12 @@ def test_two_processes_train_the_same_weights_as_one(two_processes: Callable[[st
     assert one.keys() == start.keys()
     for name, weight in one.items():
         assert weight.dtype == torch.float64
+        # Batch norm takes two biases out: their gradient is rounding error, some 1e-15, of which Adam makes 1e5 times
+        # as much (lr / eps).
+        idle = "layers.0.bias" in name or "layers.3.bias" in name
         for rank in two:
-            torch.testing.assert_close(rank[name], weight, rtol=1e-10, atol=1e-12)
-        if "layers.0.bias" not in name and "layers.3.bias" not in name:  # batch norm takes these biases out
+            torch.testing.assert_close(rank[name], weight, rtol=1e-10, atol=1e-9 if idle else 1e-12)
+        if not idle:
             assert (weight - start[name]).abs().max() > 1e-4
 
 
