@@ -5,6 +5,7 @@ import io
 import json
 import pickle
 import string
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -212,8 +213,13 @@ def fake_fewrel(root: Path, relations: int = 24, test_relations: int = 8, instan
 
 def fake_language_model(folder: Path) -> Path:
     """A tiny BERT with the tokenizer of its 40 word pieces, as the transformers library stores them."""
-    transformers = require("transformers", "text")
     words = ["please", "intent", "_", *(f"##{i}" for i in range(10)), *string.ascii_lowercase[:22]]
+    return fake_bert(folder, words, max_position_embeddings=24)
+
+
+def fake_bert(folder: Path, words: Sequence[str], **changes: Any) -> Path:
+    """A tiny BERT with the tokenizer of these word pieces and the special ones; `changes` of its config."""
+    transformers = require("transformers", "text")
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
     folder.mkdir(parents=True)
     (folder / "vocab.txt").write_text("\n".join(pieces) + "\n")
@@ -223,7 +229,7 @@ def fake_language_model(folder: Path) -> Path:
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=12,
-        max_position_embeddings=24,
+        **changes,
     )
     transformers.BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
     transformers.BertModel(config).save_pretrained(folder)

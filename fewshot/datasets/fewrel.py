@@ -204,9 +204,9 @@ def _encoded(parts: Mapping[str, Relations], splitter: TermSplitter, markers: bo
     texts: dict[str, dict[str, list[list[str]]]] = {part: {} for part in parts}
     for part, relations in parts.items():
         for relation, instances in relations.items():
-            placed = [_placed(instance, splitter, marks) for instance in instances]
-            texts[part][relation] = [terms for terms, *_ in placed]
-            spans[part] += [(head, tail) for _, head, tail in placed]
+            found = [placed(instance, splitter, marks) for instance in instances]
+            texts[part][relation] = [terms for terms, *_ in found]
+            spans[part] += [(head, tail) for _, head, tail in found]
     data = encode_texts(texts, splitter)
     datasets = {}
     for part, dataset in data.datasets.items():
@@ -224,16 +224,15 @@ def _markers(splitter: TermSplitter) -> Terms:
     return splitter.pretrained.split_words(PUNCTUATION)
 
 
-def _placed(
-    instance: Instance, splitter: TermSplitter, markers: list[list[str]] | None
-) -> tuple[list[str], Span, Span]:
+def placed(instance: Instance, splitter: TermSplitter, markers: Terms | None) -> tuple[list[str], Span, Span]:
     """The terms of a sentence, and where in them the mentions of head and tail stand."""
     words = splitter.split_words(instance.tokens)
     spans = (instance.head, instance.tail)
     before, after = ([], []) if splitter.pretrained is None else splitter.pretrained.ends
     if markers is not None:
         for (start, end), opening, closing in zip(spans, markers[::2], markers[1::2], strict=True):
-            words[start], words[end - 1] = opening + words[start], words[end - 1] + closing
+            words[start] = opening + words[start]  # one after the other: a mention may be one word
+            words[end - 1] = words[end - 1] + closing
     starts = np.cumsum([0, *map(len, words)]).tolist()
     terms = [term for word in words for term in word]
     places = [(starts[start], starts[end]) for start, end in spans]

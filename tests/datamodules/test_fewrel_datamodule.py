@@ -1,14 +1,27 @@
 """FewRel: none of the above, what training must not see, and every refusal."""
 
 import json
+import string
 from pathlib import Path
 
 import pytest
 import torch
-from fakes import fake_fewrel
+from fakes import fake_bert, fake_fewrel
 
+from fewshot.backbones import HuggingFaceEncoder
 from fewshot.datamodules.fewrel import FewRelDataModule
-from fewshot.datasets.fewrel import Relations, find_file, read_relations, without_leaks
+from fewshot.datasets.fewrel import (
+    MARKERS,
+    PUNCTUATION,
+    UNUSED,
+    Instance,
+    Relations,
+    find_file,
+    placed,
+    read_relations,
+    without_leaks,
+)
+from fewshot.datasets.texts import TermSplitter, TextOptions
 from fewshot.errors import FewshotError
 
 
@@ -102,3 +115,74 @@ def test_no_real_entity_pair_of_the_test_stays_in_training(shared_data: Path) ->
 
     assert len(pairs(train) & pairs(tested)) > 70  # the original's files share them
     assert not pairs(without_leaks(train, tested.values())) & pairs(tested)
+
+
+def instance(words: list[str], head: tuple[int, int], tail: tuple[int, int]) -> Instance:
+    return Instance(tuple(words), head, tail, ("Q1", "Q2"))
+
+
+def terms(data: FewRelDataModule, part: str, row: int) -> tuple[list[str], list[str], list[str]]:
+    """A sentence's terms, and those of its mentions of head and tail."""
+    found = data.datasets[part].inputs
+    assert isinstance(found, dict)
+    ids = found["tokens"][row, : found["lengths"][row]].tolist()
+    sentence = [data.texts.vocabulary[i] for i in ids]
+    return sentence, *(sentence[slice(*found[name][row].tolist())] for name in ("head", "tail"))  # type: ignore[return-value]
+
+
+def test_words_have_markers_of_their_own(root: Path) -> None:
+    sentence, head, tail = terms(module(root, markers=True), "train", 0)
+    assert head == ["<head>", sentence[1], "</head>"]
+    assert sentence[0] == "<head>"
+    assert tail == ["<tail>", "the", sentence[-3], "</tail>"]
+    assert module(root, markers=True).protocol()["markers"] is True
+
+
+@pytest.mark.parametrize("unused", [True, False])
+def test_a_pretrained_tokenizer_has_markers(root: Path, tmp_path: Path, unused: bool) -> None:
+    letters = [mark + letter for letter in string.ascii_letters + string.digits for mark in ("", "##")]
+    extra = [*letters, "@", "#", *([f"[unused{i}]" for i in range(1, 5)] if unused else [])]
+    bert = fake_bert(tmp_path / "bert", extra)
+    data = module(root, markers=True, tokenizer=str(bert), max_length=64)
+    first, second, third, last = UNUSED if unused else PUNCTUATION
+    for part in ("train", "val", "test"):
+        sentence, head, tail = terms(data, part, 5)
+        assert (sentence[0], sentence[-1]) == ("[CLS]", "[SEP]")
+        assert (head[0], head[-1], tail[0], tail[-1]) == (first, second, third, last)
+        joined = ["".join(piece.removeprefix("##") for piece in found[1:-1]) for found in (head, tail)]
+        assert joined[0].startswith("headp")  # BERT's tokenizer puts words in lower case
+        assert joined[1].startswith("thetailp")
+        assert [sentence.count(mark) for mark in UNUSED] == ([1] * 4 if unused else [0] * 4)
+    network = HuggingFaceEncoder(data.vocab_size, tokenizer=str(bert))
+    support = data.stream("test")[0].support
+    assert network(support.inputs).shape == (5, 8)
+
+
+@pytest.mark.parametrize(
+    ("head", "tail", "first"),
+    [
+        ((70, 72), (50, 51), 42),  # both fit, at the end of the window
+        ((3, 4), (10, 12), 0),
+        ((98, 100), (90, 91), 70),
+        ((10, 12), (70, 72), 10),  # too far apart: the first of them
+        ((70, 72), (10, 12), 10),
+    ],
+)
+def test_a_long_sentence_is_cut_to_its_entities(head: tuple[int, int], tail: tuple[int, int], first: int) -> None:
+    words = [f"w{i}" for i in range(100)]
+    cut, *places = placed(instance(words, head, tail), TermSplitter(TextOptions(max_length=30)), None)
+    assert cut == words[first : first + 30]
+    for (start, end), (before, after) in zip((head, tail), places, strict=True):
+        if start < first + 30:
+            assert cut[before:after] == words[start:end]
+        else:
+            assert (before, after) == (30, 30)  # past the window
+
+
+def test_markers_stay_in_the_window() -> None:
+    words = [f"w{i}" for i in range(100)]
+    markers = [[marker] for marker in MARKERS]
+    cut, head, tail = placed(instance(words, (60, 62), (50, 51)), TermSplitter(TextOptions(max_length=16)), markers)
+    assert len(cut) == 16
+    assert cut[slice(*head)] == ["<head>", "w60", "w61", "</head>"]
+    assert cut[slice(*tail)] == ["<tail>", "w50", "</tail>"]
