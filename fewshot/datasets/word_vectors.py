@@ -26,6 +26,10 @@ def read_word_vectors(path: str | Path, words: Collection[str]) -> dict[str, NDA
             vector = np.array(values.split(b" "), np.float32)
         except ValueError as error:
             raise FewshotError(f"{path}, line {number}: a value is no number ({error}); mend the line") from error
+        if not np.isfinite(vector).all():
+            raise FewshotError(
+                f"{path}, line {number}: the word {word.decode()!r} has a value that is not finite; mend the line"
+            )
         size = size or len(vector)
         if len(vector) != size:
             raise FewshotError(
