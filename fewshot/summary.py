@@ -54,6 +54,11 @@ def spread(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Spread]:
                     f"{name} has {key} {run.get(key)}, {names[0]} has {runs[0].get(key)}; put runs of one protocol"
                     " together"
                 )
+        if run["metrics"].keys() != runs[0]["metrics"].keys():
+            raise FewshotError(
+                f"{name} has the metrics {', '.join(run['metrics'])}, {names[0]} has {', '.join(runs[0]['metrics'])};"
+                " put runs of one protocol together"
+            )
     drawn = [(run.get("split"), run.get("seed")) for run in runs]
     for i, one in enumerate(drawn):
         if one in drawn[:i]:

@@ -1,0 +1,83 @@
+"""`fewshot summary`: mean and sample deviation over runs of one protocol, and every refusal."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import fake_snips
+
+from fewshot.main import main
+from fewshot.summary import read_results, spread
+
+RUN: dict[str, Any] = {
+    "learner": "PrototypicalNetwork",
+    "benchmark": "SNIPS",
+    "way": 7,
+    "shot": 1,
+    "seed": 0,
+    "split": "all, fold 0",
+    "metrics": {"accuracy": {"mean": 0.5, "ci95": 0.0}, "loss": {"mean": 1.0, "ci95": 0.0}},
+}
+
+
+def run(fold: int, accuracy: float, **changes: Any) -> dict[str, Any]:
+    metrics = {"accuracy": {"mean": accuracy}, "loss": {"mean": 2 * accuracy}}
+    return {**RUN, "split": f"all, fold {fold}", "metrics": metrics, **changes}
+
+
+def test_the_deviation_is_the_samples() -> None:
+    found = spread({"a": run(0, 0.5), "b": run(1, 0.6), "c": run(2, 0.7)})
+    assert found["accuracy"] == pytest.approx((0.6, 0.1))
+    assert found["loss"] == pytest.approx((1.2, 0.2))
+
+
+@pytest.mark.parametrize(
+    ("runs", "message"),
+    [
+        ([run(0, 0.5)], "needs two runs at least; name more folders"),
+        ([run(0, 0.5), run(0, 0.5)], "run1 and run0 both have split all, fold 0 and seed 0; leave one out"),
+        ([run(0, 0.5), run(1, 0.5, shot=5)], "run1 has shot 5, run0 has 1; put runs of one protocol together"),
+        ([run(0, 0.5), run(1, 0.5, queries=3)], "run1 has queries 3, run0 has None; put runs"),
+        ([run(0, 0.5), run(1, 0.5, metrics={"loss": {"mean": 1.0}})], "run1 has the metrics loss, run0 has accuracy"),
+    ],
+)
+def test_runs_that_do_not_belong_together_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], runs: list[dict[str, Any]], message: str
+) -> None:
+    folders = [tmp_path / f"run{i}" for i in range(len(runs))]
+    for folder, content in zip(folders, runs, strict=True):
+        folder.mkdir()
+        (folder / "results.json").write_text(json.dumps(content))
+    assert main(["summary", *map(str, folders)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line.replace(f"{tmp_path}/", "")
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", "{}"])
+def test_what_is_no_result_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "results.json").write_text(content)
+    assert main(["summary", str(tmp_path), str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(tmp_path / "results.json") in line
+    assert "give folders of tested runs" in line
+
+
+def test_the_command_on_two_folds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, folders = fake_snips(tmp_path / "data"), []
+    for fold in (0, 1):
+        base = tmp_path / f"fold{fold}"
+        options = ("--model=PrototypicalNetwork", "--model.backbone=TfIdf", "--data=SNIPSDataModule")
+        data = (f"--data.root={root}", "--data.shot=2", f"--data.fold={fold}")
+        quiet = ("--trainer.enable_progress_bar=false", f"--trainer.default_root_dir={base}")
+        assert main(["test", *options, *data, *quiet]) == 0
+        folders.append(str(base / "lightning_logs/version_0"))
+    capsys.readouterr()
+    assert main(["summary", *folders]) == 0
+    shown = capsys.readouterr().out
+    means = [read_results(Path(folder))["metrics"]["accuracy"]["mean"] for folder in folders]
+    assert f"{50 * sum(means):.2f} ± {100 * abs(means[0] - means[1]) / 2**0.5:.2f} %" in shown
+    words = " ".join(shown.split())  # the terminal's width decides on the lines
+    assert "PrototypicalNetwork on SNIPS, 7-way 2-shot" in words
+    assert "2 runs: all, fold 0, all, fold 1" in words
