@@ -23,6 +23,20 @@ def test_one_task_has_all_intents(tmp_path: Path) -> None:
         SNIPSDataModule(root=str(tmp_path), way=5).setup("test")
 
 
+def test_another_fold_is_another_support(tmp_path: Path) -> None:
+    root = str(fake_snips(tmp_path))
+    supports = set()
+    for fold in (0, 1, 2, 0):
+        data = SNIPSDataModule(root=root, shot=2, fold=fold)
+        train = data.datasets["train"].inputs
+        assert isinstance(train, dict)
+        words = data.texts.vocabulary
+        drawn = tuple(words[i] for i in train["tokens"][:, 3].tolist())  # the utterance's number
+        assert len(set(drawn[:2])) == 2
+        supports.add(drawn)
+    assert len(supports) == 3  # the same fold is the same support
+
+
 def test_intents_may_be_split(tmp_path: Path) -> None:
     data = SNIPSDataModule(root=str(fake_snips(tmp_path)), split="seed", way=2)
     classes = [name for part in ("train", "val", "test") for name in data.datasets[part].classes]
