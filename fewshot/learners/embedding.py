@@ -2,17 +2,13 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fewshot.backbones.base import Backbone
 from fewshot.engine import map_episodes
 from fewshot.episodes import Episode, Inputs, count, map_tensors
 from fewshot.learners.base import MetaLearner, Outcome
-from fewshot.learners.nota import Criterion, NoneOfTheAbove, Rule, best_threshold
-from fewshot.tasks import Classification
 
 CHUNK_PIXELS = 56_448
 """Pixels of the images that a CPU embeds at once, so that their maps stay in its caches.
@@ -30,53 +26,8 @@ class EmbeddingLearner(MetaLearner):
 
     Args:
         backbone: the network from inputs to features.
-        nota: where some queries are of none of an episode's classes, the rule by which they are told: see
-            `NoneOfTheAbove`. Where there are none, it is not used.
-        nota_criterion: what a threshold is chosen for on the validation episodes: the `accuracy` over all queries, or
-            the `balanced` mean of the in-scope accuracy and the recall of the others.
         **kwargs: arguments of `MetaLearner`.
     """
-
-    judges_nota = True
-
-    def __init__(
-        self,
-        backbone: Backbone | nn.Module,
-        nota: Rule = "minimum",
-        nota_criterion: Criterion = "accuracy",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(backbone, **kwargs)
-        self.nota_criterion: Criterion = nota_criterion
-        self.none = NoneOfTheAbove(nota, isinstance(self.task, Classification) and self.task.nota)
-
-    def facts(self) -> dict[str, Any]:
-        """The rule for none of the above, and its threshold."""
-        return self.none.facts()
-
-    def on_test_start(self) -> None:
-        """Choose the threshold for none of the above."""
-        self._choose_threshold()
-
-    def on_predict_start(self) -> None:
-        """Choose the threshold for none of the above."""
-        self._choose_threshold()
-
-    def _choose_threshold(self) -> None:
-        """Choose the threshold on the benchmark's validation episodes, where one is needed and not known."""
-        datamodule = getattr(self.trainer, "datamodule", None)
-        if datamodule is None or not self.none.lacks_threshold:
-            return
-        to_device = self.trainer.strategy.batch_to_device
-        confidences, right, none = [], [], []
-        for batch in datamodule.every_val_episode():
-            outcome = self.evaluate(batch := to_device(batch, self.device))
-            logits = outcome.outputs[..., :-1]
-            confidences.append(self.none.confidence(logits).flatten())
-            right.append((logits.argmax(-1) == batch.query.targets).flatten())
-            none.append((batch.query.targets == logits.shape[-1]).flatten())
-        queries = torch.cat(confidences), torch.cat(right), torch.cat(none)
-        self.none.threshold = best_threshold(*queries, self.nota_criterion)
 
     @property
     def features(self) -> int:

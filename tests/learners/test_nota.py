@@ -1,11 +1,19 @@
 """None of the above: the rules' logits, and thresholds against trying all of them."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
+from every_learner import NAMES, SIZES, SMALL, TinyImages
 
+from fewshot import MLP, FewshotError
+from fewshot.catalogue import find
+from fewshot.episodes import Episode, episode
+from fewshot.hyperparameters import parameter_names
+from fewshot.learners import MetaLearner
 from fewshot.learners.nota import Criterion, NoneOfTheAbove, best_threshold
+from fewshot.loading import NotaTasks, Stage, TaskDistribution
 
 LOGITS = torch.tensor([[2.0, 0.5, -1.0], [0.3, 0.2, 0.1]], dtype=torch.float64)
 
@@ -44,3 +52,52 @@ def test_the_threshold_is_the_best_of_all(criterion: Criterion) -> None:
 
         found = best_threshold(confidences, right, none, criterion)
         assert math.isclose(score(found), max(score(t / 24) for t in range(-1, 27)), abs_tol=1e-6)
+
+
+class WithOutsiders(TinyImages):
+    """Episodes of three of the six classes, with queries of the others."""
+
+    OTHERS = 4
+
+    @property
+    def task(self) -> dict[str, Any]:
+        return {**super().task, "nota": True}
+
+    def tasks(self, stage: Stage) -> TaskDistribution:
+        return NotaTasks(self.datasets[stage], *self.sizes(stage), self.OTHERS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_learner_judges_or_refuses_in_a_line(name: str) -> None:
+    cls = find(name)
+    assert cls is not None
+    assert issubclass(cls, MetaLearner)
+    benchmark = WithOutsiders(way=3, shot=2, **SIZES)
+    torch.manual_seed(0)
+    backbone = MLP(benchmark.in_features, (8,))
+    facts = {"task": benchmark.task, "train_classes": 6, "length_scale": 1.0, "variance": 1.0, "noise": 0.1}
+    facts |= {"shot": 2, "backbone": backbone}
+    arguments = {fact: facts[fact] for fact in parameter_names(cls) if fact in facts}
+    if not cls.judges_nota:
+        with pytest.raises(FewshotError, match=f"^{name} cannot say that a query is of none of the classes") as caught:
+            cls(**arguments, **SMALL.get(name, {}))
+        assert "\n" not in str(caught.value)
+        return
+    centred = {"transform": "l2"} if name == "SimpleShot" else {}  # its default asks for training examples first
+    learner = cls(**arguments, **SMALL.get(name, {}), **centred)
+    batch = benchmark.on_after_batch_transfer(next(iter(benchmark.test_dataloader())), 0)
+    assert isinstance(batch, Episode)
+    outcome = learner.evaluate(batch)
+    assert outcome.outputs.shape == (2, 3 * 3 + 4, 4)
+    assert outcome.outputs.isfinite().all()
+    right, none = outcome.outputs.argmax(-1) == batch.query.targets, batch.query.targets == 3
+    torch.testing.assert_close(outcome.metrics["recall_none"], (right & none).sum(1) / none.sum(1))
+    torch.testing.assert_close(outcome.metrics["accuracy_in_scope"], (right & ~none).sum(1) / (~none).sum(1))
+    one = episode(batch, 0)
+    assert learner.predict(learner.adapt(one.support), one.query.inputs).shape == (13, 4)
+
+
+def test_some_of_each_are_tested() -> None:
+    judging = {name for name in NAMES if getattr(find(name), "judges_nota", False)}
+    assert {"PrototypicalNetwork", "RFS", "MAML"} <= judging
+    assert {"SNAIL", "MANN", "ProtoMAML"} <= set(NAMES) - judging

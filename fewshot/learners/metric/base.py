@@ -13,12 +13,13 @@ from fewshot.engine import map_episodes
 from fewshot.episodes import Episode, Examples, Inputs, count, episode, stack
 from fewshot.errors import FewshotError
 from fewshot.learners.base import Outcome, evaluation_mode
-from fewshot.learners.embedding import EmbeddingLearner, at_least_float32, full_precision
+from fewshot.learners.embedding import at_least_float32, full_precision
+from fewshot.learners.rejecting import RejectingLearner
 from fewshot.normalization import EpisodeNorm
 from fewshot.tasks import Classification
 
 
-class MetricLearner(EmbeddingLearner):
+class MetricLearner(RejectingLearner):
     """Metric-based few-shot learning: embed, then compare.
 
     The network is the same for all episodes, so that a meta-batch is embedded in one forward pass. A subclass says

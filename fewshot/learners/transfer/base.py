@@ -15,11 +15,12 @@ from fewshot.backbones.base import Backbone
 from fewshot.episodes import Episode, Examples, Inputs
 from fewshot.errors import FewshotError
 from fewshot.learners.base import Outcome, evaluation_mode
-from fewshot.learners.embedding import EmbeddingLearner, at_least_float32, full_precision
+from fewshot.learners.embedding import at_least_float32, full_precision
+from fewshot.learners.rejecting import RejectingLearner
 from fewshot.tasks import Classification
 
 
-class TransferLearner(EmbeddingLearner):
+class TransferLearner(RejectingLearner):
     """Transfer learning: train to tell all training classes apart, then classify each episode by the features.
 
     Training takes plain batches of the training classes' examples (the benchmark's `batch_size`; an epoch is one pass
