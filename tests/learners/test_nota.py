@@ -75,7 +75,13 @@ def test_every_learner_judges_or_refuses_in_a_line(name: str) -> None:
     benchmark = WithOutsiders(way=3, shot=2, **SIZES)
     torch.manual_seed(0)
     backbone = MLP(benchmark.in_features, (8,))
-    facts = {"task": benchmark.task, "train_classes": 6, "length_scale": 1.0, "variance": 1.0, "noise": 0.1}
+    facts: dict[str, Any] = {
+        "task": benchmark.task,
+        "train_classes": 6,
+        "length_scale": 1.0,
+        "variance": 1.0,
+        "noise": 0.1,
+    }
     facts |= {"shot": 2, "backbone": backbone}
     arguments = {fact: facts[fact] for fact in parameter_names(cls) if fact in facts}
     if not cls.judges_nota:
@@ -83,7 +89,9 @@ def test_every_learner_judges_or_refuses_in_a_line(name: str) -> None:
             cls(**arguments, **SMALL.get(name, {}))
         assert "\n" not in str(caught.value)
         return
-    centred = {"transform": "l2"} if name == "SimpleShot" else {}  # its default asks for training examples first
+    centred: dict[str, Any] = (
+        {"transform": "l2"} if name == "SimpleShot" else {}
+    )  # its default asks for training examples first
     learner = cls(**arguments, **SMALL.get(name, {}), **centred)
     batch = benchmark.on_after_batch_transfer(next(iter(benchmark.test_dataloader())), 0)
     assert isinstance(batch, Episode)
