@@ -1,6 +1,6 @@
 """Milliseconds to draw, gather and convert one meta-batch: ``python benchmarks/loading.py``.
 
-Three sources, generated here (the values do not matter), on one thread without workers:
+Three sources of images, generated here (the values do not matter), on one thread without workers:
 
 - Omniglot's sizes in memory: 32 episodes of 5-way 1-shot with 15 queries a class are 2560 images of 28x28, out of 1692
   classes of 20 drawings. The bar is 4 ms: a meta-step of Conv4-64 on these episodes takes about half a second on two
@@ -9,19 +9,28 @@ Three sources, generated here (the values do not matter), on one thread without 
   colour, out of 64 classes of 600. The bars are 60 ms, and 5000 images a second read from the store, also when each
   is compared with its checksum. The store is 0.8 GB on disk and is read through the page cache, as in training.
 - Triple MNIST: the same episodes in grey, composed when they are asked for.
+
+And the text benchmarks, from files of their sizes: the time to read them and make ids of them (the bar is 5 s), and to
+draw one episode of FewRel, 5-way 1-shot with 5 queries a class, without queries of other classes and with as many (the
+bar is 1 ms).
 """
 
+import json
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from fewshot.datamodules import CLINC150DataModule, FewRelDataModule, SNIPSDataModule
+from fewshot.datamodules.text import TextDataModule
 from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.mnist import Digits
 from fewshot.datasets.multi_digit import Compositions
+from fewshot.datasets.snips import INTENTS
 from fewshot.datasets.store import PackedImages, open_store, packed
 from fewshot.episodes import Episode
 from fewshot.loading import ClassTasks, EpisodeLoader, EpisodeStream
@@ -105,14 +114,89 @@ def read_through(folder: Path) -> None:
         print(f"each image {how:28} {rate:8.0f} images a second  bar: 5000")
 
 
+def sentences(number: int, words: int) -> list[list[str]]:
+    """Sentences of words whose frequencies fall as their ranks rise, as those of a language do."""
+    ranks = np.random.default_rng(0).zipf(1.3, (number, words)).clip(max=50_000)
+    return [[f"w{rank}" for rank in row] for row in ranks.tolist()]
+
+
+def write_clinc150(root: Path) -> None:
+    """Files of CLINC150's size: 150 intents with 100, 20 and 30 utterances of 8 words."""
+    texts = iter(sentences(22_500, 8))
+    parts = {
+        part: [[" ".join(next(texts)), f"intent{i}"] for i in range(150) for _ in range(number)]
+        for part, number in (("train", 100), ("val", 20), ("test", 30))
+    }
+    (root / "data_full.json").write_text(json.dumps(parts))
+
+
+def write_snips(root: Path) -> None:
+    """Files of SNIPS's size: 7 intents with 2000 and 100 utterances of 9 words in three pieces."""
+    texts = iter(sentences(7 * 2100, 9))
+    for intent in INTENTS:
+        (root / intent).mkdir()
+        for name, number in ((f"train_{intent}_full", 2000), (f"validate_{intent}", 100)):
+            utterances = [next(texts) for _ in range(number)]
+            items = [{"data": [{"text": f"{' '.join(u[i : i + 3])} "} for i in (0, 3, 6)]} for u in utterances]
+            (root / intent / f"{name}.json").write_text(json.dumps({intent: items}))
+
+
+def write_fewrel(root: Path) -> None:
+    """Files of FewRel's size: 64 and 16 relations with 700 sentences of 25 words."""
+    texts = iter(sentences(80 * 700, 25))
+    for name, relations in (("train_wiki", range(64)), ("val_wiki", range(64, 80))):
+        content = {
+            f"P{r}": [
+                {"tokens": next(texts), "h": ["a", f"Q{r}h{i}", [[3, 4]]], "t": ["b", f"Q{r}t{i}", [[12]]]}
+                for i in range(700)
+            ]
+            for r in relations
+        }
+        (root / f"{name}.json").write_text(json.dumps(content))
+
+
+def read_texts(name: str, write: Callable[[Path], None], make: Callable[[str], TextDataModule]) -> None:
+    """Print how long a text benchmark takes from its files to its first episode."""
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder))
+        start = time.perf_counter()
+        module = make(folder)
+        module.stream("test")[0]
+        print(f"{name:10} read in {time.perf_counter() - start:5.2f} s  bar: 5 s")
+
+
+def draw_texts(repeats: int = 1000) -> None:
+    """Print how long an episode of FewRel takes, without queries of other classes and with them."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_fewrel(Path(folder))
+        for rate in (0, 1):
+            stream = fewrel(folder, nota_rate=rate).stream("test")
+            taken = []
+            for number in range(WARM_UP + repeats):
+                start = time.perf_counter()
+                stream[number]
+                taken.append(1000 * (time.perf_counter() - start))
+            print(f"an episode of FewRel, nota_rate {rate}  {percentiles(taken[WARM_UP:])}  bar: 1 ms")
+
+
+def fewrel(root: str, nota_rate: float = 0) -> FewRelDataModule:
+    """FewRel with twelve of the training relations for validation."""
+    return FewRelDataModule(root=root, test="val_wiki", val_relations=12, nota_rate=nota_rate)
+
+
 def main() -> None:
-    """Measure the three sources."""
+    """Measure all sources."""
     torch.set_num_threads(1)
     measure("in memory, 28x28", in_memory(), 32, 1, 500, "bar: 4 ms")
     measure("composed, 84x84 grey", composed(), 4, 5, 200, "")
     with tempfile.TemporaryDirectory() as folder:
         measure("packed store, 84x84 colour", stored(Path(folder) / "store"), 4, 5, 200, "bar: 60 ms")
         read_through(Path(folder) / "store")
+    print("\ntexts, one thread")
+    read_texts("CLINC150", write_clinc150, lambda root: CLINC150DataModule(root=root))
+    read_texts("SNIPS", write_snips, lambda root: SNIPSDataModule(root=root, split="seed", way=2))
+    read_texts("FewRel", write_fewrel, fewrel)
+    draw_texts()
 
 
 if __name__ == "__main__":

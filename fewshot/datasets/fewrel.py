@@ -5,6 +5,7 @@ the same form. The test relations are hidden: who has no answers to them tests o
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -193,8 +194,8 @@ def _fact(name: str, kept: Relations, read: Relations, splitter: TermSplitter, s
     number, before = (sum(map(len, relations.values())) for relations in (kept, read))
     of = " of its relations" if shared else " relations"
     left_out = f", {before - number} left out as copies or leaks" if before > number else ""
-    words = (token for instances in kept.values() for one in instances for token in one.tokens)
-    case = ", lower-cased" if all(word == word.lower() for word in words) else ""
+    texts = ("".join(one.tokens) for instances in kept.values() for one in instances)
+    case = ", lower-cased" if all(text == text.lower() for text in texts) else ""
     return f"{name}: {len(kept)}{of}, {number} instances{left_out}{case}"
 
 
@@ -233,7 +234,7 @@ def placed(instance: Instance, splitter: TermSplitter, markers: Terms | None) ->
         for (start, end), opening, closing in zip(spans, markers[::2], markers[1::2], strict=True):
             words[start] = opening + words[start]  # one after the other: a mention may be one word
             words[end - 1] = words[end - 1] + closing
-    starts = np.cumsum([0, *map(len, words)]).tolist()
+    starts = list(accumulate(map(len, words), initial=0))
     terms = [term for word in words for term in word]
     places = [(starts[start], starts[end]) for start, end in spans]
     size = splitter.options.max_length - len(before) - len(after)
