@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from fewshot.datasets.json_files import place, read_object
+from fewshot.datasets.json_files import collection_paused, place, read_object
 from fewshot.datasets.texts import TermSplitter, TextData, TextOptions, encode_texts, split_groups, with_inputs
 from fewshot.errors import FewshotError, check_at_least
 
@@ -53,6 +53,7 @@ class FewRel(NamedTuple):
     facts: dict[str, str]
 
 
+@collection_paused()
 def load_fewrel(
     root: Path,
     train: str,

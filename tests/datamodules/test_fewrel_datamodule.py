@@ -1,5 +1,6 @@
 """FewRel: none of the above, what training must not see, and every refusal."""
 
+import gc
 import json
 import string
 from pathlib import Path
@@ -186,3 +187,9 @@ def test_markers_stay_in_the_window() -> None:
     assert len(cut) == 16
     assert cut[slice(*head)] == ["<head>", "w60", "w61", "</head>"]
     assert cut[slice(*tail)] == ["<tail>", "w50", "</tail>"]
+
+
+def test_the_search_for_garbage_goes_on_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FewshotError, match=r"no train_wiki_subset\.json in"):
+        module(tmp_path).setup("fit")
+    assert gc.isenabled()
