@@ -61,6 +61,9 @@ LINKS = {
 """Facts of the benchmark and the arguments that they fill, where the benchmark and the class have them."""
 
 
+OPTIONAL = ("vectors", "vocabulary")
+"""Facts that what asks for them can do without."""
+
 NOT_THE_USERS = (
     r"LightningCLI's args parameter is intended",  # `run(args)` is how tests and notebooks call it
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # lightning 2.6 on torch >= 2.9
@@ -116,7 +119,7 @@ class FewshotCLI(LightningCLI):
         benchmark = pydoc.locate(config["data.class_path"])
         assert isinstance(benchmark, type)
         for fact, key in LINKS.items():
-            if key in config and config[key] is None and not _states(benchmark, fact):
+            if key in config and config[key] is None and fact not in OPTIONAL and not _states(benchmark, fact):
                 owner = key.partition(".init_args." + fact)[0]
                 needy = config[owner + ".class_path"].rpartition(".")[2]
                 remedy = "another learner, or a benchmark with classes" if owner == "model" else "a backbone that fits"

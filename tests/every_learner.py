@@ -3,19 +3,26 @@
 A new learner is covered by itself. It needs a line below only to be small, or where it takes another kind of task.
 """
 
+import functools
+import tempfile
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from fakes import save_pair
 
-from fewshot import MLP, FewshotError, GaussianProcessDataModule
+from fewshot import MLP, Conv4, FewshotError, GaussianProcessDataModule, SegmentationFolderDataModule
 from fewshot.catalogue import find, learners
 from fewshot.datamodules import EpisodicDataModule, ImageDataModule
+from fewshot.datamodules.base import FloatImages
 from fewshot.datasets.base import ClassDataset
 from fewshot.hyperparameters import parameter_names
 from fewshot.learners import MetaLearner
 
-NAMES = [entry.name for entry in learners()]
+OF_LANGUAGE_MODELS = {"FineTuneText", "PET"}
+"""Those that have all their training in `adapt`, of a language model: `tests/learners/test_pet.py`."""
+NAMES = [entry.name for entry in learners() if entry.name not in OF_LANGUAGE_MODELS]
 UNTRAINED = {"GaussianProcess", "SimpleShot"}
 """Those with nothing to train."""
 TRAINED = [name for name in NAMES if name not in UNTRAINED]
@@ -32,6 +39,13 @@ SMALL: dict[str, dict[str, Any]] = {
     "SNAIL": {"filters": 4, "keys": (4, 4, 4), "values": (4, 4, 4)},
 }
 """Arguments that make a learner quick."""
+
+CONVOLUTIONS: dict[str, dict[str, Any]] = {
+    "CNAPs": {"pooled_blocks": 2},  # scales and shifts its batch normalisation
+    "SimpleCNAPs": {"pooled_blocks": 2},
+    "PANet": {"pooled_blocks": 2, "norm": "none"},
+}
+"""Learners that need a Conv4, and its arguments; all others have an MLP."""
 
 
 class TinyImages(ImageDataModule):
@@ -67,7 +81,26 @@ SIZES: dict[str, Any] = {
 def benchmarks(**sizes: Any) -> list[EpisodicDataModule]:
     """One benchmark a kind of task."""
     given = SIZES | sizes
-    return [TinyImages(way=3, shot=2, **given), GaussianProcessDataModule(**{"shot": 4, **given})]
+    return [
+        TinyImages(way=3, shot=2, **given),
+        GaussianProcessDataModule(**{"shot": 4, **given}),
+        SegmentationFolderDataModule(str(masks()), MASKS, image_size=16, min_pixels=16, **given | {"queries": 1}),
+    ]
+
+
+MASKS = {"train": {"a": 1, "b": 2}, "val": {"c": 3, "d": 4}, "test": {"e": 5, "f": 6}}
+
+
+@functools.cache
+def masks() -> Path:
+    """A folder of images with masks, made once a process."""
+    root = Path(tempfile.mkdtemp())
+    for split, classes in MASKS.items():
+        for i in range(12):
+            values = np.zeros((64, 64), np.uint8)
+            values[3 * i :, 8 + 4 * i :] = list(classes.values())[i % 2]
+            save_pair(root / f"images/{split}/{i}.png", root / f"masks/{split}/{i}.png", values)
+    return root
 
 
 def pair(name: str, seed: int = 0, **sizes: Any) -> tuple[MetaLearner, EpisodicDataModule]:
@@ -86,7 +119,13 @@ def pair(name: str, seed: int = 0, **sizes: Any) -> tuple[MetaLearner, EpisodicD
         arguments = {fact: getattr(benchmark, fact) for fact in facts if hasattr(benchmark, fact)}
         if "backbone" in parameter_names(cls):
             torch.manual_seed(seed)
-            arguments["backbone"] = MLP(getattr(benchmark, "in_features", 1), (8,))
+            arguments["backbone"] = (
+                Conv4(benchmark.in_channels, benchmark.image_size, width=4, **CONVOLUTIONS[name])
+                if name in CONVOLUTIONS and isinstance(benchmark, FloatImages)
+                else MLP(getattr(benchmark, "in_features", 1), (8,))
+            )
+        if "encoder" in parameter_names(cls):  # of a set of images
+            arguments["encoder"] = MLP(getattr(benchmark, "in_features", 1), (8,))
         try:
             learner = cls(**arguments, **SMALL.get(name, {}))
         except FewshotError as error:

@@ -22,6 +22,8 @@ NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "CAVIA": (FIXED_WAY, ("--data.train_way=5", "--model.film_after=blocks.2.2")),
     "MAMLPlusPlus": (FIXED_WAY, ("--data.train_way=5", "--model.cosine_schedule=false")),
     **dict.fromkeys(("ANP", "CNP", "GaussianProcess"), ("the benchmark's task is classification", ())),
+    "PANet": ("labels pixels, the benchmark's task is classification", ()),
+    **dict.fromkeys(("PET", "FineTuneText"), ("classifies by a language model", ())),
     "SimpleShot": ("has nothing to train", ()),
 }
 """What else a learner needs, and the options that give it; none where this benchmark or training is not for it."""

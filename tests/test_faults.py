@@ -55,7 +55,7 @@ def stumble() -> None:
 )
 def test_what_happens_in_a_worker_is_one_line(happens: Callable[[], None], message: str) -> None:
     hangs = "worker_timeout" in message
-    loader = EpisodeLoader(Faulty(happens), 8, 1, num_workers=1, timeout=0.5 if hangs else 60)
+    loader = EpisodeLoader(Faulty(happens), 8, 1, num_workers=1, timeout=0.5 if hangs else 5)
     with pytest.raises(FewshotError, match=message) as caught:
         for _ in loader:
             pass

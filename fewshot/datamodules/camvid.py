@@ -31,6 +31,7 @@ class CamVidDataModule(SegmentationFolderDataModule):
     """
 
     benchmark: ClassVar[str] = "CamVid"
+    settles = ("classes", "images", "masks", "ignored", "unseen")
 
     def __init__(self, root: str, image_size: int = 96, min_pixels: int = 500, **kwargs: Any) -> None:
         super().__init__(

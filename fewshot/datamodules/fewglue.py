@@ -36,7 +36,7 @@ class FewGLUEDataModule(EpisodicDataModule):
         max_length: pieces of a text, the pattern's and the special ones included; the longest texts are cut.
         shot: training examples, in all; fewer than the file's 32 are drawn by the seed.
         unlabeled: unlabelled examples, drawn by the seed; None takes all of the file, 0 none.
-        test_episodes: seeds.
+        test_episodes: seeds of a test.
         val_episodes: seeds of a validation.
         eval_batch_size: seeds in memory at once.
         **kwargs: arguments of `EpisodicDataModule`; those of training have no use here.
