@@ -124,6 +124,9 @@ def pair(name: str, seed: int = 0, **sizes: Any) -> tuple[MetaLearner, EpisodicD
                 if name in CONVOLUTIONS and isinstance(benchmark, FloatImages)
                 else MLP(getattr(benchmark, "in_features", 1), (8,))
             )
+            for module in arguments["backbone"].modules():
+                if isinstance(module, torch.nn.BatchNorm2d) and module.running_var is not None:
+                    module.running_var.fill_(0.02)  # as of a trained network: its features are no numbers near 0
         if "encoder" in parameter_names(cls):  # of a set of images
             arguments["encoder"] = MLP(getattr(benchmark, "in_features", 1), (8,))
         try:
