@@ -94,5 +94,5 @@ if __name__ == "__main__":
             assert os.WIFSIGNALED(status), f"{name} was done before it was killed"
             assert os.WTERMSIG(status) == signal.SIGKILL
         else:
-            train(name, Path(sys.argv[1]) / name, Killer(random.randint(4, STEPS - 1), random.uniform(0, 0.02)))
+            train(name, Path(sys.argv[1]) / name, Killer(random.randint(4, STEPS - 4), random.uniform(0, 0.005)))
             os._exit(0)
