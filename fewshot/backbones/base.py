@@ -91,3 +91,13 @@ def check_dropout(rate: float) -> None:
     """
     if not 0 <= rate < 1:
         raise FewshotError(f"dropout is {rate}; it must be in [0, 1)")
+
+
+def dropout_layer(rate: float) -> nn.Module:
+    """Dropout at `rate`; nothing at 0, because `torch.vmap` refuses ``nn.Dropout(0.0)`` as if it were random.
+
+    Raises:
+        FewshotError: the rate is no share below 1.
+    """
+    check_dropout(rate)
+    return nn.Dropout(rate) if rate else nn.Identity()

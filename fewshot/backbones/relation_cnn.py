@@ -6,7 +6,7 @@ Shapes: n sentences, L word places (padding included), E size of a word with its
 import torch
 from torch import Tensor, nn
 
-from fewshot.backbones.base import Backbone, check_dropout
+from fewshot.backbones.base import Backbone, dropout_layer
 from fewshot.backbones.text import mask_padding, max_over_time, read_inputs, word_vectors
 from fewshot.episodes import Inputs
 from fewshot.errors import FewshotError, check_at_least
@@ -47,13 +47,12 @@ class RelationCNN(Backbone):
     ) -> None:
         super().__init__()
         check_at_least(1, position_dim=position_dim, filters=filters, width=width, max_length=max_length)
-        check_dropout(dropout)
         if width % 2 == 0:
             raise FewshotError(f"width is {width}; set an odd width, so that a word stands in the middle of its window")
         self.embedding = word_vectors(vocab_size, embedding_dim, vectors, vocabulary)
         self.to_head, self.to_tail = (nn.Embedding(2 * max_length + 1, position_dim) for _ in range(2))
         self.convolution = nn.Conv1d(embedding_dim + 2 * position_dim, filters, width, padding=width // 2)
-        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()  # vmap refuses Dropout(0) as random
+        self.dropout = dropout_layer(dropout)
         self.max_length, self.out_features = max_length, filters
 
     def forward(self, inputs: Inputs) -> Tensor:

@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from fewshot.backbones.base import Backbone, check_dropout
+from fewshot.backbones.base import Backbone, dropout_layer
 from fewshot.datasets.word_vectors import read_word_vectors
 from fewshot.episodes import Inputs
 from fewshot.errors import FewshotError, check_at_least
@@ -59,7 +59,7 @@ class TextCNN(Backbone):
         self.convolutions = nn.ModuleList(
             nn.Conv1d(embedding_dim, filters, width, padding=width - 1) for width in widths
         )
-        self.dropout = _dropout(dropout)
+        self.dropout = dropout_layer(dropout)
         self.widths = tuple(widths)
         self.out_features = filters * len(widths)
 
@@ -110,7 +110,7 @@ class BagOfWords(Backbone):
         self.layers = nn.Sequential()
         for size, next_size in pairwise(sizes):
             self.layers.extend([nn.Linear(size, next_size), nn.ReLU()])
-        self.dropout = _dropout(dropout)
+        self.dropout = dropout_layer(dropout)
         self.out_features = sizes[-1]
 
     def forward(self, inputs: Inputs) -> Tensor:
@@ -181,9 +181,3 @@ def word_vectors(
             if word in found:
                 embedding.weight[i] = torch.from_numpy(found[word])
     return embedding
-
-
-def _dropout(rate: float) -> nn.Module:
-    check_dropout(rate)
-    # not nn.Dropout(0.0), which torch.vmap refuses as if it were random
-    return nn.Dropout(rate) if rate else nn.Identity()
