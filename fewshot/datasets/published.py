@@ -159,6 +159,40 @@ def load_packed(
     return found.form, packed(folder, found.fingerprint, found.source, image_size, verify=verify_store)
 
 
+def load_splits(
+    root: Path,
+    cache: Path,
+    image_size: int,
+    verify_store: bool,
+    places: Sequence[str],
+    forms: Mapping[str, Mapping[str, str]],
+    readers: Mapping[str, Reader],
+    check: Callable[[str, Mapping[str, Mapping[str, int]]], None],
+    absent: str,
+) -> tuple[str, dict[str, ClassDataset]]:
+    """The form and the datasets of a benchmark whose files know their splits, checked however they were come by.
+
+    Args:
+        root: as for `find_splits`.
+        cache: as for `load_packed`.
+        image_size: as for `load_packed`.
+        verify_store: as for `load_packed`.
+        places: as for `find_splits`.
+        forms: as for `find_splits`.
+        readers: as for `find_splits`.
+        check: as for `find_splits`; called on the finished datasets too, which may be of an older store.
+        absent: as for `find_splits`.
+
+    Raises:
+        FewshotError: the data cannot be found or packed, or are not the benchmark's.
+    """
+    form, datasets = load_packed(
+        lambda: find_splits(root, places, forms, readers, check, absent), cache, image_size, verify_store
+    )
+    check(str(root), counted(datasets))
+    return form, datasets
+
+
 def counted(datasets: Mapping[str, ClassDataset]) -> dict[str, dict[str, int]]:
     """The images of each class of each split."""
     return {

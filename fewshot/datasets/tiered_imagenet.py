@@ -4,6 +4,7 @@ import logging
 import struct
 import zipfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,9 @@ from fewshot.datasets.imagenet_classes import TIERED, classes
 from fewshot.datasets.pickles import load_pickle
 from fewshot.datasets.published import (
     SPLITS,
-    Found,
     Reader,
     check_classes,
-    counted,
-    find_splits,
-    load_packed,
+    load_splits,
     read_class_folders,
 )
 from fewshot.errors import FewshotError
@@ -61,13 +59,8 @@ def load_tiered_imagenet(
     Raises:
         FewshotError: nothing is found, or what is found is damaged or lacks a class.
     """
-    form, datasets = load_packed(lambda: _find(root, verify), cache, image_size, verify_store)
-    _check(str(root), counted(datasets), verify)
-    return form, datasets
-
-
-def _find(root: Path, verify: bool) -> Found:
-    return find_splits(root, PLACES, FORMS, READERS, lambda where, found: _check(where, found, verify), ABSENT)
+    check = partial(_check, verify=verify)
+    return load_splits(root, cache, image_size, verify_store, PLACES, FORMS, READERS, check, ABSENT)
 
 
 def _check(where: str, found: Mapping[str, Mapping[str, int]], verify: bool) -> None:
