@@ -34,6 +34,16 @@ def is_share(name: str) -> bool:
     return name.startswith(("accuracy", "recall", "f1", "em", "miou", "fb_iou", "iou_"))
 
 
+def written(name: str, mean: float, spread: float | None) -> str:
+    """The mean of a metric with its interval or deviation (None: unknown), shares in per cent.
+
+    >>> written("accuracy", 0.5, 0.012)
+    '50.00 ± 1.20 %'
+    """
+    scale, unit = (100.0, " %") if is_share(name) else (1.0, "")
+    return f"{scale * mean:.2f} ± {'?' if spread is None else f'{scale * spread:.2f}'}{unit}"
+
+
 class EpisodeTable(Metric):
     """One row of values an episode, gathered over all ranks in the order of the episodes' numbers.
 

@@ -1,6 +1,5 @@
 """`fewshot rank`: which of several runs is the best over many sources, by the average of their ranks."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from fewshot.errors import FewshotError
-from fewshot.metrics import Estimate
+from fewshot.metrics import Estimate, written
+from fewshot.runs import read_results
 
 BETTER = {"accuracy": 1, "mse": -1}
 """Metrics to rank by, and whether more of it is better."""
@@ -76,16 +76,12 @@ def _table(paths: Sequence[str], runs: Sequence[Mapping[str, Any]], sources: Seq
     learners = [run["learner"] for run in runs]
     for path, learner in zip(paths, learners, strict=True):
         table.add_column(learner if learners.count(learner) == 1 else path, justify="right")
-    scale, unit = (100, " %") if metric == "accuracy" else (1, "")
     totals = [0.0] * len(runs)
     for source in sources:
         values = [_estimate(run["sources"][source][metric]) for run in runs]
         placed = ranks(values, BETTER[metric])
         totals = [total + rank for total, rank in zip(totals, placed, strict=True)]
-        cells = (
-            f"{scale * value.mean:.2f} ± {scale * value.ci95:.2f}{unit} ({rank:g})"
-            for value, rank in zip(values, placed, strict=True)
-        )
+        cells = (f"{written(metric, *value)} ({rank:g})" for value, rank in zip(values, placed, strict=True))
         table.add_row(source, *cells)
     table.add_section()
     table.add_row("average rank", *(f"{total / len(sources):.2f}" for total in totals))
@@ -99,12 +95,8 @@ def _estimate(value: Mapping[str, float | None]) -> Estimate:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    path = path / "results.json" if path.is_dir() else path
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise FewshotError(f"{path} is no results.json ({error}); give what `fewshot test` has written") from error
-    if not isinstance(content, dict) or not content.get("sources"):
+    content = read_results(path)
+    if not content.get("sources"):
         raise FewshotError(
             f"{path} has no results source by source; test on a benchmark of several, such as MetaDatasetDataModule or"
             " MultiSourceDataModule"

@@ -1,6 +1,5 @@
 """`fewshot summary`: mean and deviation over the results of several runs, such as folds or seeds of one protocol."""
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from fewshot.errors import FewshotError
+from fewshot.metrics import written
+from fewshot.runs import read_results, results_file
 
 OF_A_RUN = ("split", "seed", "checkpoint", "threshold", "metrics", "versions", "train_data", "val_data", "test_data")
 """What may differ between runs that are put together."""
@@ -20,22 +21,6 @@ class Spread(NamedTuple):
 
     mean: float
     deviation: float
-
-
-def read_results(path: Path) -> dict[str, Any]:
-    """The results of a run, by its folder or its ``results.json``.
-
-    Raises:
-        FewshotError: there are none.
-    """
-    file = path / "results.json" if path.is_dir() else path
-    try:
-        result = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FewshotError(f"{file} holds no results ({error}); give folders of tested runs") from error
-    if not isinstance(result, dict) or "metrics" not in result:
-        raise FewshotError(f"{file} is no results.json of fewshot; give folders of tested runs")
-    return result
 
 
 def spread(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Spread]:
@@ -72,6 +57,9 @@ def spread(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Spread]:
 def print_summary(paths: Sequence[str]) -> None:
     """Print the mean and the deviation of each metric over the runs in these folders."""
     results = {path: read_results(Path(path)) for path in dict.fromkeys(paths)}
+    for path, run in results.items():
+        if "metrics" not in run:
+            raise FewshotError(f"{results_file(Path(path))} has no metrics; give folders of tested runs")
     spreads, first = spread(results), next(iter(results.values()))
     way = f"{first['way']}-way " if first.get("way") else ""
     table = Table(
@@ -81,6 +69,5 @@ def print_summary(paths: Sequence[str]) -> None:
     table.add_column("metric")
     table.add_column("mean ± deviation", justify="right")
     for name, (mean, deviation) in spreads.items():
-        scale, unit = (100, " %") if name.startswith(("accuracy", "recall")) else (1, "")
-        table.add_row(name, f"{scale * mean:.2f} ± {scale * deviation:.2f}{unit}")
+        table.add_row(name, written(name, mean, deviation))
     Console().print(table)

@@ -8,7 +8,8 @@ import pytest
 from fakes import fake_snips
 
 from fewshot.main import main
-from fewshot.summary import read_results, spread
+from fewshot.runs import read_results
+from fewshot.summary import spread
 
 RUN: dict[str, Any] = {
     "learner": "PrototypicalNetwork",

@@ -21,7 +21,7 @@ from fewshot.datamodules.sources import SourcesDataModule
 from fewshot.datasets.files import written_whole
 from fewshot.learners.base import MetaLearner
 from fewshot.loading import Stage
-from fewshot.metrics import Estimate, is_share
+from fewshot.metrics import Estimate, written
 
 LIBRARIES = ("fewshot", "torch", "torchvision", "lightning", "torchmetrics", "numpy")
 
@@ -103,19 +103,12 @@ def results_table(result: dict[str, Any]) -> Table:
     table.add_column("metric")
     table.add_column("mean ± 95 % CI", justify="right")
     for name, value in result["metrics"].items():
-        table.add_row(name, _written(name, value))
+        table.add_row(name, written(name, value["mean"], value["ci95"]))
     for source, metrics in result.get("sources", {}).items():
         table.add_section()
         for name, value in metrics.items():
-            table.add_row(f"{name} on {source}", _written(name, value))
+            table.add_row(f"{name} on {source}", written(name, value["mean"], value["ci95"]))
     return table
-
-
-def _written(name: str, value: Mapping[str, Any]) -> str:
-    """An estimate as a mean with its interval; accuracies in per cent."""
-    scale, unit = (100.0, " %") if is_share(name) else (1.0, "")
-    ci95 = "?" if value["ci95"] is None else f"{scale * value['ci95']:.2f}"
-    return f"{scale * value['mean']:.2f} ± {ci95}{unit}"
 
 
 class ResultsWriter(Callback):
