@@ -112,12 +112,14 @@ def load_fewrel(
                 " files without common relations"
             )
     once = {part: {name: list(dict.fromkeys(found)) for name, found in rows.items()} for part, rows in parts.items()}
+    # The vocabulary is of all training sentences, so that a learner can be tested on any file.
+    sentences = [one for instances in once["train"].values() for one in instances]
     once["train"] = without_leaks(once["train"], [*once["val"].values(), *once["test"].values()])
     facts = {
         part: _fact(files[part], once[part], parts[part], splitter, bool(val_relations) and part != "test")
         for part in files
     }
-    return FewRel(_encoded(once, splitter, markers), facts)
+    return FewRel(_encoded(once, splitter, markers, sentences), facts)
 
 
 def find_file(root: Path, name: str) -> Path:
@@ -200,7 +202,9 @@ def _fact(name: str, kept: Relations, read: Relations, splitter: TermSplitter, s
     return f"{name}: {len(kept)}{of}, {number} instances{left_out}{case}"
 
 
-def _encoded(parts: Mapping[str, Relations], splitter: TermSplitter, markers: bool) -> TextData:
+def _encoded(
+    parts: Mapping[str, Relations], splitter: TermSplitter, markers: bool, counted: Sequence[Instance]
+) -> TextData:
     marks = _markers(splitter) if markers else None
     spans: dict[str, list[tuple[Span, Span]]] = {part: [] for part in parts}
     texts: dict[str, dict[str, list[list[str]]]] = {part: {} for part in parts}
@@ -209,7 +213,7 @@ def _encoded(parts: Mapping[str, Relations], splitter: TermSplitter, markers: bo
             found = [placed(instance, splitter, marks) for instance in instances]
             texts[part][relation] = [terms for terms, *_ in found]
             spans[part] += [(head, tail) for _, head, tail in found]
-    data = encode_texts(texts, splitter)
+    data = encode_texts(texts, splitter, counted=[placed(instance, splitter, marks)[0] for instance in counted])
     datasets = {}
     for part, dataset in data.datasets.items():
         head, tail = torch.from_numpy(np.array(spans[part], np.int64).reshape(-1, 2, 2)).unbind(1)

@@ -106,7 +106,12 @@ class TermSplitter:
         return [[word] if word else [] for word in lower]
 
 
-def encode_texts(parts: Mapping[str, Texts], splitter: TermSplitter, known: Sequence[str] = ()) -> TextData:
+def encode_texts(
+    parts: Mapping[str, Texts],
+    splitter: TermSplitter,
+    known: Sequence[str] = (),
+    counted: Sequence[Sequence[str]] | None = None,
+) -> TextData:
     """The texts of each part as datasets of ``tokens`` (n, L) and ``lengths`` (n,), int64.
 
     The vocabulary comes from the part ``train`` alone, so that what is met at test time is as new as it would be in
@@ -116,13 +121,14 @@ def encode_texts(parts: Mapping[str, Texts], splitter: TermSplitter, known: Sequ
         parts: the texts of train, val and test by class.
         splitter: what has split them.
         known: terms that get an id whether they occur or not.
+        counted: the texts that the vocabulary is of; None means those of train.
     """
     options, pretrained = splitter.options, splitter.pretrained
     flat = {part: [text for texts in classes.values() for text in texts] for part, classes in parts.items()}
     if pretrained:
         vocabulary = pretrained.vocabulary
     else:
-        vocabulary = build_vocabulary(flat["train"], options.min_count)
+        vocabulary = build_vocabulary(flat["train"] if counted is None else counted, options.min_count)
         vocabulary += tuple(term for term in known if term not in vocabulary)
     if options.vectors is not None:
         everywhere = {term for texts in flat.values() for text in texts for term in text}

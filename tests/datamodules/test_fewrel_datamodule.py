@@ -108,6 +108,13 @@ def test_nothing_of_the_real_test_is_in_training(shared_data: Path, test: str) -
     assert not texts & {" ".join(words[i] for i in row[:length]) for row, length in rows}
 
 
+def test_the_vocabulary_is_the_same_for_every_test(shared_data: Path) -> None:
+    wiki, pubmed = (module(shared_data / "fewrel", test=f"val_{name}", val_relations=12) for name in ("wiki", "pubmed"))
+    kept, more = (int(data.datasets["train"].counts.sum()) for data in (wiki, pubmed))
+    assert kept < more  # whose sentences are also left out where they are copies
+    assert wiki.texts.vocabulary == pubmed.texts.vocabulary  # so that one learner can be tested on both
+
+
 def test_no_real_entity_pair_of_the_test_stays_in_training(shared_data: Path) -> None:
     train, tested = (read_relations(find_file(shared_data / "fewrel", f)) for f in ("train_wiki_subset", "val_wiki"))
 
