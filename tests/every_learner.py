@@ -5,12 +5,14 @@ A new learner is covered by itself. It needs a line below only to be small, or w
 
 import functools
 import tempfile
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from fakes import save_pair
+from torch import nn
 
 from fewshot import MLP, Conv4, FewshotError, GaussianProcessDataModule, SegmentationFolderDataModule
 from fewshot.catalogue import find, learners
@@ -103,34 +105,47 @@ def masks() -> Path:
     return root
 
 
-def pair(name: str, seed: int = 0, **sizes: Any) -> tuple[MetaLearner, EpisodicDataModule]:
+def tiny_backbone(name: str, benchmark: EpisodicDataModule) -> nn.Module:
+    """A backbone that the learner `name` takes and that is as small as can be."""
+    if name in CONVOLUTIONS and isinstance(benchmark, FloatImages):
+        return Conv4(benchmark.in_channels, benchmark.image_size, width=4, **CONVOLUTIONS[name])
+    return MLP(getattr(benchmark, "in_features", 1), (8,))
+
+
+def pair(
+    name: str,
+    seed: int = 0,
+    candidates: Iterable[EpisodicDataModule] | None = None,
+    make_backbone: Callable[[str, EpisodicDataModule], nn.Module] = tiny_backbone,
+    given: Mapping[str, Any] | None = None,
+    **sizes: Any,
+) -> tuple[MetaLearner, EpisodicDataModule]:
     """The learner `name`, its weights drawn by `seed`, and a benchmark that it takes.
 
     Args:
         name: a class of the catalogue.
         seed: of the weights.
-        **sizes: arguments of the benchmark.
+        candidates: benchmarks, the first of which that the learner takes is given; None means the tiny ones.
+        make_backbone: makes a backbone for the learner and the benchmark.
+        given: arguments of the learner; None means those that make it quick.
+        **sizes: arguments of the tiny benchmarks.
     """
     cls = find(name)
     assert cls is not None
     refusals = []
-    for benchmark in benchmarks(**sizes):
+    for benchmark in benchmarks(**sizes) if candidates is None else candidates:
         facts = [fact for fact in parameter_names(cls) if fact not in ("backbone", "batchnorm")]
         arguments = {fact: getattr(benchmark, fact) for fact in facts if hasattr(benchmark, fact)}
         if "backbone" in parameter_names(cls):
             torch.manual_seed(seed)
-            arguments["backbone"] = (
-                Conv4(benchmark.in_channels, benchmark.image_size, width=4, **CONVOLUTIONS[name])
-                if name in CONVOLUTIONS and isinstance(benchmark, FloatImages)
-                else MLP(getattr(benchmark, "in_features", 1), (8,))
-            )
+            arguments["backbone"] = make_backbone(name, benchmark)
             for module in arguments["backbone"].modules():
-                if isinstance(module, torch.nn.BatchNorm2d) and module.running_var is not None:
+                if isinstance(module, nn.BatchNorm2d) and module.running_var is not None:
                     module.running_var.fill_(0.02)  # as of a trained network: its features are no numbers near 0
         if "encoder" in parameter_names(cls):  # of a set of images
             arguments["encoder"] = MLP(getattr(benchmark, "in_features", 1), (8,))
         try:
-            learner = cls(**arguments, **SMALL.get(name, {}))
+            learner = cls(**arguments, **(SMALL.get(name, {}) if given is None else given))
         except FewshotError as error:
             refusals.append(str(error))
         else:
