@@ -52,8 +52,8 @@ def test_it_trains_in_every_precision(name: str, precision: Any, tmp_path: Any) 
 
 
 def enough_to_learn() -> list[EpisodicDataModule]:
-    """One benchmark a kind of task, on which 300 steps show; 300 test episodes."""
-    sizes: dict[str, Any] = {"meta_batch_size": 4, "train_episodes": 1200, "val_episodes": 2, "test_episodes": 300}
+    """One benchmark a kind of task, on which 300 steps show; 200 test episodes."""
+    sizes: dict[str, Any] = {"meta_batch_size": 2, "train_episodes": 600, "val_episodes": 2, "test_episodes": 200}
     return [
         GlyphsDataModule(way=5, shot=5, queries=5, batch_size=32, eval_batch_size=4, **sizes),
         GaussianProcessDataModule(shot=10, **sizes | {"meta_batch_size": 16, "train_episodes": 4800}),
