@@ -15,10 +15,11 @@ class Estimate(NamedTuple):
     ci95: float
 
 
-def estimate(values: Tensor) -> Estimate:
+def estimate(values: Tensor, weights: Tensor | None = None) -> Estimate:
     """Mean and 95 % confidence interval, 1.96 s / sqrt(n) with the unbiased s, of per-episode values (n,).
 
-    The interval of a single episode is unknown: NaN.
+    Episodes that count by positive `weights` (n,), such as their numbers of queries, have the ratio estimator's: the
+    mean sum(w v) / sum(w), and the s of w (v - mean) / mean(w). The interval of a single episode is unknown: NaN.
 
     >>> estimate(torch.tensor([0.5, 1.0, 0.75, 0.75]))
     Estimate(mean=0.75, ci95=0.2000...)
@@ -26,7 +27,12 @@ def estimate(values: Tensor) -> Estimate:
     values = values.double().cpu()
     if len(values) < 2:
         return Estimate(values.mean().item(), math.nan)
-    return Estimate(values.mean().item(), 1.96 * values.std().item() / math.sqrt(len(values)))
+    if weights is None:
+        return Estimate(values.mean().item(), 1.96 * values.std().item() / math.sqrt(len(values)))
+    share = weights.double().cpu() / weights.double().mean().cpu()
+    mean = (share * values).mean()
+    # the weighted residuals sum to 0, so that their standard deviation is the ratio estimator's
+    return Estimate(mean.item(), 1.96 * (share * (values - mean)).std().item() / math.sqrt(len(values)))
 
 
 def is_share(name: str) -> bool:
@@ -47,7 +53,8 @@ def written(name: str, mean: float, spread: float | None) -> str:
 class EpisodeTable(Metric):
     """One row of values an episode, gathered over all ranks in the order of the episodes' numbers.
 
-    `columns` gives the table: ``{"episode": (n,) int64, name: (n,) float32, ...}``.
+    `columns` gives the table: ``{"episode": (n,) int64, name: (n,) float32, ...}``. Where the task's episodes count by
+    their size, one column is their `weight`.
     """
 
     full_state_update = False

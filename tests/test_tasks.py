@@ -42,8 +42,8 @@ def test_regression_is_judged_by_the_mean_squared_error() -> None:
 @pytest.mark.parametrize(
     ("facts", "message"),
     [
-        ({"kind": "ranking"}, "task kind 'ranking' is unknown; use one of classification, regression"),
-        ({"way": 5}, "task kind None is unknown; use one of classification, regression"),
+        ({"kind": "sorting"}, "task kind 'sorting' is unknown; use one of classification, ranking, regression"),
+        ({"way": 5}, "task kind None is unknown; use one of classification, ranking, regression"),
         ({"kind": "classification", "ways": 5}, "does not fit the kind 'classification'"),
         ({"kind": "classification", "way": 1}, "way is 1: an episode needs at least 2 classes; set way >= 2"),
         ({"kind": "classification", "way": 5, "train_way": 0}, "train_way is 0: .*; set train_way >= 2"),

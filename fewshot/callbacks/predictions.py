@@ -14,7 +14,7 @@ from fewshot.datasets.files import written_whole
 from fewshot.episodes import MetaBatch, stacked
 from fewshot.learners.base import MetaLearner, Outcome
 from fewshot.segmentation import IGNORED, at_size
-from fewshot.tasks import Classification, GaussianRegression, Segmentation
+from fewshot.tasks import Classification, GaussianRegression, Ranking, Segmentation, mean_ranks
 
 
 class PredictionWriter(Callback):
@@ -59,6 +59,8 @@ class PredictionWriter(Callback):
             elif isinstance(pl_module.task, Classification):
                 probability, predicted = one.softmax(-1).max(-1)
                 columns = [pl_module.task.labels(targets).tolist(), predicted.tolist(), probability.tolist()]
+            elif isinstance(pl_module.task, Ranking):
+                columns = [targets.tolist(), one.argmax(-1).tolist(), mean_ranks(one, targets).tolist()]
             else:
                 density = isinstance(pl_module.task, GaussianRegression)
                 parts = [targets, *(one.chunk(2, -1) if density else [one])]
@@ -86,6 +88,7 @@ class PredictionWriter(Callback):
             if isinstance(pl_module.task, Segmentation):
                 names = ["pixels", "right", "mask"]
             names += ["deviation"] if isinstance(pl_module.task, GaussianRegression) else []
+            names += ["rank"] if isinstance(pl_module.task, Ranking) else []
             writer.writerow(("episode", "query", *names))
             writer.writerows(self.rows)
         print(f"predictions: {path}")
