@@ -22,7 +22,8 @@ class PredictionWriter(Callback):
 
     Classification: the label, the predicted label and its probability. Regression: the target and the output, and its
     standard deviation where the learner predicts one. Segmentation: the pixels of the query's mask that are counted,
-    the share of them labelled right, and where the predicted mask lies, an image whose values are labels.
+    the share of them labelled right, and where the predicted mask lies, an image whose values are labels. Ranking: the
+    right candidate and the first one, both by their column in the scores, and the rank of the right one.
     Each rank of several writes its own file, ``predictions_rank1.csv`` and so on.
     """
 
