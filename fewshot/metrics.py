@@ -37,7 +37,7 @@ def estimate(values: Tensor, weights: Tensor | None = None) -> Estimate:
 
 def is_share(name: str) -> bool:
     """Whether the metric of this name lies in [0, 1] and is told in per cent."""
-    return name.startswith(("accuracy", "recall", "f1", "em", "miou", "fb_iou", "iou_"))
+    return name.startswith(("accuracy", "recall", "f1", "em", "miou", "fb_iou", "iou_", "mrr", "hits"))
 
 
 def written(name: str, mean: float, spread: float | None) -> str:
@@ -53,8 +53,7 @@ def written(name: str, mean: float, spread: float | None) -> str:
 class EpisodeTable(Metric):
     """One row of values an episode, gathered over all ranks in the order of the episodes' numbers.
 
-    `columns` gives the table: ``{"episode": (n,) int64, name: (n,) float32, ...}``. Where the task's episodes count by
-    their size, one column is their `weight`.
+    `columns` gives the table: ``{"episode": (n,) int64, name: (n,) float32, ...}``.
     """
 
     full_state_update = False

@@ -1,12 +1,20 @@
 """The ranking task kind against written-out references: ties, candidates that do not count, means over queries."""
 
 import math
+from collections.abc import Iterator
+from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
+from torch.utils.data import DataLoader
 
+from fewshot.backbones.pixels import Pixels
+from fewshot.episodes import Episode, Examples, Inputs
+from fewshot.learners.base import MetaLearner, Outcome
 from fewshot.metrics import estimate
 from fewshot.tasks import Ranking, mean_ranks
 
@@ -44,7 +52,7 @@ def test_loss_and_its_gradient_leave_out_what_does_not_count() -> None:
     scores = torch.tensor([[1.0, 0.5, -math.inf, 3.0]], dtype=torch.float64, requires_grad=True)
     loss = Ranking(margin=1.0).loss(scores, torch.tensor([0]))
     assert loss.item() == pytest.approx((0.5 + 3.0) / 2)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     assert scores.grad is not None
     assert scores.grad.tolist() == [[-1.0, 0.5, 0.0, 0.5]]
 
@@ -61,3 +69,31 @@ def test_equal_weights_are_no_weights() -> None:
     values = torch.tensor([0.2, 0.9, 0.4], dtype=torch.float64)
     weighted = estimate(values, torch.full((3,), 17))
     assert weighted == pytest.approx(estimate(values))
+
+
+class Scores(MetaLearner):
+    """The inputs are the scores; the support says nothing."""
+
+    def adapt(self, support: Examples) -> None: ...
+
+    def predict(self, adapted: None, inputs: Inputs) -> Tensor:
+        assert isinstance(inputs, Tensor)
+        return inputs
+
+    def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
+        scores, targets = self.predict(None, meta_batch.query.inputs), meta_batch.query.targets
+        found = {name: value[None] for name, value in self.task.metrics(scores[0], targets[0]).items()}
+        yield Outcome(self.task.loss(scores[0], targets[0])[None], found, scores)
+
+
+def test_a_learner_s_means_are_over_queries(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sets = [(torch.randn(1, n, 8), torch.zeros(1, n, dtype=torch.int64)) for n in (2, 40, 9)]
+    episodes = [Episode(Examples(scores, targets), Examples(scores, targets)) for scores, targets in sets]
+    learner = Scores(Pixels(8), task={"kind": "ranking"})
+    trainer = L.Trainer(logger=False, enable_progress_bar=False, accelerator="cpu", default_root_dir=tmp_path)
+    trainer.test(learner, DataLoader(episodes, batch_size=None), verbose=False)  # type: ignore[arg-type]
+    ranks = torch.cat([mean_ranks(scores[0], targets[0]) for scores, targets in sets])
+    assert learner.estimates["test"]["mrr"].mean == pytest.approx(ranks.reciprocal().mean().item(), abs=1e-6)
+    assert "query_count" not in learner.estimates["test"]
+    assert learner.columns["test"]["query_count"].tolist() == [2, 40, 9]
