@@ -15,6 +15,7 @@ from fewshot.backbones import (
     Colours,
     Conv4,
     DilatedNetwork,
+    EntityVectors,
     HuggingFaceEncoder,
     MaskedLanguageModel,
     Pixels,
@@ -51,6 +52,7 @@ from fewshot.datamodules import (
     SNIPSDataModule,
     TieredImageNetDataModule,
     TripleMNISTDataModule,
+    WikiOneDataModule,
 )
 from fewshot.episodes import Episode, Examples
 from fewshot.errors import FewshotError
@@ -78,6 +80,7 @@ from fewshot.learners import (
     MAMLPlusPlus,
     MatchingNetwork,
     MetaLearner,
+    MetaR,
     MetaSGD,
     PANet,
     ProtoMAML,
@@ -87,6 +90,8 @@ from fewshot.learners import (
     SiameseNetwork,
     SimpleCNAPs,
     SimpleShot,
+    TailFrequency,
+    TransE,
 )
 from fewshot.trained import load
 
@@ -125,6 +130,7 @@ __all__ = [
     "Conv4",
     "DilatedNetwork",
     "DoubleMNISTDataModule",
+    "EntityVectors",
     "Episode",
     "Examples",
     "FC100DataModule",
@@ -144,6 +150,7 @@ __all__ = [
     "MatchingNetwork",
     "MetaDatasetDataModule",
     "MetaLearner",
+    "MetaR",
     "MetaSGD",
     "MiniImageNetDataModule",
     "MultiSourceDataModule",
@@ -165,13 +172,16 @@ __all__ = [
     "SimpleShot",
     "SinusoidAndLineDataModule",
     "SinusoidDataModule",
+    "TailFrequency",
     "TextCNN",
     "TextTransformer",
     "TfIdf",
     "TieredImageNetDataModule",
     "TorchvisionBackbone",
+    "TransE",
     "TripleMNISTDataModule",
     "WeightedBag",
+    "WikiOneDataModule",
     "__version__",
     "load",
 ]

@@ -7,6 +7,7 @@ import pydoc
 import sys
 import warnings
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,14 @@ LINKS = {
     "length_scale": "model.init_args.length_scale",
     "variance": "model.init_args.variance",
     "noise": "model.init_args.noise",
+    "entities": "model.init_args.backbone.init_args.entities",
+    "dimensions": "model.init_args.backbone.init_args.dimensions",
+    "entity_vectors": "model.init_args.backbone.init_args.entity_vectors",
+    "tail_counts": "model.init_args.tail_counts",
 }
 """Facts of the benchmark and the arguments that they fill, where the benchmark and the class have them."""
+COSTLY = ("train_classes", "dimensions", "entity_vectors", "tail_counts")
+"""Those that are asked of a benchmark only where a class needs them: to know them, data must be read or learned."""
 
 
 OPTIONAL = ("vectors", "vocabulary")
@@ -97,15 +104,15 @@ class FewshotCLI(LightningCLI):
         """Link the benchmark's facts; ask when to write the last checkpoint."""
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
         for fact, target in LINKS.items():
-            if fact == "train_classes":
-                parser.link_arguments("data", target, self._train_classes, apply_on="instantiate")
+            if fact in COSTLY:
+                parser.link_arguments("data", target, partial(self._if_asked, fact), apply_on="instantiate")
             else:
                 parser.link_arguments(f"data.{fact}", target, apply_on="instantiate")
 
-    def _train_classes(self, data: EpisodicDataModule) -> int | None:
-        """The fact of that name, for learners that ask for it: to know it, the data must be read."""
-        asked = LINKS["train_classes"] in self.config[str(self.subcommand)]
-        return getattr(data, "train_classes", None) if asked else None
+    def _if_asked(self, fact: str, data: EpisodicDataModule) -> Any:
+        """The costly `fact`, for classes that ask for it; None for others."""
+        asked = LINKS[fact] in self.config[str(self.subcommand)]
+        return getattr(data, fact, None) if asked else None
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; and once more without defaults, which tells what the user wrote by hand."""

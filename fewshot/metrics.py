@@ -37,7 +37,7 @@ def estimate(values: Tensor, weights: Tensor | None = None) -> Estimate:
 
 def is_share(name: str) -> bool:
     """Whether the metric of this name lies in [0, 1] and is told in per cent."""
-    return name.startswith(("accuracy", "recall", "f1", "em", "miou", "fb_iou", "iou_", "mrr", "hits"))
+    return name.startswith(("accuracy", "recall", "f1", "em", "miou", "fb_iou", "iou_"))
 
 
 def written(name: str, mean: float, spread: float | None) -> str:

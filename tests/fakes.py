@@ -189,6 +189,33 @@ def fake_snips(root: Path) -> Path:
     return root
 
 
+def fake_wiki_one(root: Path, entities: int = 60) -> Path:
+    """Wiki-One's files: relations are shifts on a ring of entities, so that vectors can be learned."""
+    root.mkdir(parents=True, exist_ok=True)
+    stages = {"train": range(3, 7), "dev": range(7, 15), "test": range(15, 25)}
+    tasks = {stage: {f"by{shift}": [] for shift in shifts} for stage, shifts in stages.items()}
+    tails: dict[str, list[str]] = {}
+    for relations in tasks.values():
+        for name in relations:
+            for i in range(0, entities, 4):
+                tail = f"e{(i + int(name[2:])) % entities}"
+                relations[name].append([f"e{i}", name, tail])
+                tails[f"e{i}{name}"] = [tail]
+    candidates = {name: [f"e{i}" for i in range(entities)] for relations in tasks.values() for name in relations}
+    lines = [f"e{i}\tnext{shift}\te{(i + shift) % entities}\n" for shift in (1, 2) for i in range(entities)]
+    (root / "path_graph").write_text("".join(lines))
+    contents = {
+        **{f"{stage}_tasks.json": relations for stage, relations in tasks.items()},
+        "rel2candidates.json": candidates,
+        "e1rel_e2.json": tails,
+        "ent2ids": {f"e{i}": i for i in range(entities)},
+        "relation2ids": {name: i for i, name in enumerate(("next1", "next2", "next1_inv", "next2_inv"))},
+    }
+    for file, content in contents.items():
+        (root / file).write_text(json.dumps(content))
+    return root
+
+
 def fake_fewrel(root: Path, relations: int = 24, test_relations: int = 8, instances: int = 12) -> Path:
     """FewRel's ``train_wiki_subset.json`` and ``val_wiki.json``: relations with a word of their own."""
     root.mkdir(parents=True, exist_ok=True)

@@ -24,6 +24,8 @@ NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
     **dict.fromkeys(("ANP", "CNP", "GaussianProcess"), ("the benchmark's task is classification", ())),
     "PANet": ("labels pixels, the benchmark's task is classification", ()),
     **dict.fromkeys(("PET", "FineTuneText"), ("classifies by a language model", ())),
+    **dict.fromkeys(("MetaR", "TransE"), ("the benchmark's task is classification", ())),
+    "TailFrequency": ("TailFrequency needs tail_counts", ()),
     "SimpleShot": ("has nothing to train", ()),
 }
 """What else a learner needs, and the options that give it; none where this benchmark or training is not for it."""
@@ -38,7 +40,7 @@ def data(own_data_root: Path) -> None:
 def test_every_learner_takes_the_config_or_says_what_it_needs(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = SMALL if name == "GaussianProcess" else (*SMALL, "--model.backbone.width=4")  # that one has no backbone
+    small = SMALL if name in ("GaussianProcess", "TailFrequency") else (*SMALL, "--model.backbone.width=4")
     options: tuple[str, ...] = ()
     if name in NEEDS:
         message, options = NEEDS[name]

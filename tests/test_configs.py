@@ -25,6 +25,7 @@ from fakes import (
     fake_snips,
     fake_tiered_imagenet,
     fake_voc,
+    fake_wiki_one,
 )
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -54,6 +55,7 @@ ROOTS: dict[str, Callable[[Path], Path] | None] = {
     "FewGLUEDataModule": lambda folder: fake_fewglue(folder),
     "FewRelDataModule": lambda folder: fake_fewrel(folder),
     "SNIPSDataModule": lambda folder: fake_snips(folder),
+    "WikiOneDataModule": lambda folder: fake_wiki_one(folder),
 }
 """What makes each benchmark's data for `--data.root`; None: nothing is needed."""
 VERIFIED = (

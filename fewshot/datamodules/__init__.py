@@ -25,6 +25,7 @@ from fewshot.datamodules.pascal5i import Pascal5iDataModule
 from fewshot.datamodules.segmentation import SegmentationDataModule, SegmentationFolderDataModule
 from fewshot.datamodules.snips import SNIPSDataModule
 from fewshot.datamodules.text import TextDataModule
+from fewshot.datamodules.wiki_one import WikiOneDataModule
 
 __all__ = [
     "CIFARFSDataModule",
@@ -56,4 +57,5 @@ __all__ = [
     "TextDataModule",
     "TieredImageNetDataModule",
     "TripleMNISTDataModule",
+    "WikiOneDataModule",
 ]

@@ -24,6 +24,7 @@ from fewshot.learners.optimization.cavia import CAVIA
 from fewshot.learners.optimization.imaml import IMAML
 from fewshot.learners.optimization.maml import FOMAML, MAML
 from fewshot.learners.optimization.maml_plus_plus import MAMLPlusPlus
+from fewshot.learners.optimization.meta_r import MetaR
 from fewshot.learners.optimization.meta_sgd import MetaSGD
 from fewshot.learners.optimization.proto_maml import ProtoMAML
 from fewshot.learners.optimization.reptile import Reptile
@@ -34,6 +35,8 @@ from fewshot.learners.transfer.fine_tune import FineTune
 from fewshot.learners.transfer.fine_tune_text import FineTuneText
 from fewshot.learners.transfer.pet import PET
 from fewshot.learners.transfer.rfs import RFS
+from fewshot.learners.transfer.tail_frequency import TailFrequency
+from fewshot.learners.transfer.trans_e import TransE
 
 __all__ = [
     "ADML",
@@ -59,6 +62,7 @@ __all__ = [
     "MAMLPlusPlus",
     "MatchingNetwork",
     "MetaLearner",
+    "MetaR",
     "MetaSGD",
     "MetricLearner",
     "ModelBasedLearner",
@@ -71,5 +75,7 @@ __all__ = [
     "SiameseNetwork",
     "SimpleCNAPs",
     "SimpleShot",
+    "TailFrequency",
+    "TransE",
     "TransferLearner",
 ]

@@ -1,0 +1,180 @@
+"""One-shot link prediction: Wiki-One, NELL-One and what else has their files."""
+
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from fewshot.datamodules.base import EpisodicDataModule
+from fewshot.datasets.entity_vectors import read_vectors, train_vectors
+from fewshot.datasets.few_shot_graph import FewShotGraph, read_graph
+from fewshot.datasets.files import Arrays, cached_arrays, data_root, file_hash
+from fewshot.datasets.relation_tasks import EvaluationEpisodes, RelationTasks, background_relations
+from fewshot.errors import FewshotError, check_at_least, check_choice
+from fewshot.loading import Stage, TaskDistribution
+
+
+class WikiOneDataModule(EpisodicDataModule):
+    """Wiki-One: rank the tails of a relation that few triples are known of; also NELL-One. Paper: arXiv:1808.09040.
+
+    `root` holds ``path_graph``, ``{train,dev,test}_tasks.json``, ``rel2candidates.json``, ``e1rel_e2.json``,
+    ``ent2ids`` and ``relation2ids``. Validation and test have an episode for each relation: its first `shot` triples
+    are the support, all others queries, and results are means over queries. Facts for learners and backbones:
+    `entities`, `dimensions`, `entity_vectors`, `tail_counts`.
+
+    Args:
+        root: folder with the data; None means `wiki_one` below `$FEWSHOT_DATA`, or else below the user's cache folder.
+        background: how the background graph is used. `pre-train`: vectors of entities are trained on it first.
+            `in-train`: its relations are training tasks besides the others, and vectors begin at random.
+        embeddings: what pre-trains vectors. They are read from ``entity2vec.TransE`` (`DistMult`) in `root` where that
+            file is; else trained, which takes minutes, and cached in the data root with a checksum.
+        dimensions: values of an entity's vector; those of a file are the file's.
+        embedding_epochs: passes over the background graph to train vectors.
+        shot: support triples.
+        queries: query triples of a training episode, each against one wrong tail.
+        meta_batch_size: training episodes a step, over all ranks.
+        train_episodes: training episodes an epoch, over all ranks.
+        eval_batch_size: relations in memory at once.
+        val_episodes: relations to validate on, the first of the file; None: all.
+        test_episodes: relations to test on, the first of the file; None: all, which published results are on.
+        **kwargs: arguments of `EpisodicDataModule`.
+    """
+
+    benchmark: ClassVar[str] = "Wiki-One"
+
+    def __init__(
+        self,
+        root: str | None = None,
+        background: Literal["pre-train", "in-train"] = "pre-train",
+        embeddings: Literal["TransE", "DistMult"] = "TransE",
+        dimensions: int = 100,
+        embedding_epochs: int = 50,
+        shot: int = 1,
+        queries: int = 3,
+        meta_batch_size: int = 64,
+        train_episodes: int = 64000,
+        eval_batch_size: int = 1,
+        val_episodes: int | None = None,
+        test_episodes: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            shot=shot,
+            queries=queries,
+            meta_batch_size=meta_batch_size,
+            train_episodes=train_episodes,
+            eval_batch_size=eval_batch_size,
+            val_episodes=1 if val_episodes is None else val_episodes,
+            test_episodes=1 if test_episodes is None else test_episodes,
+            **kwargs,
+        )
+        check_at_least(1, shot=shot, queries=queries, dimensions=dimensions, embedding_epochs=embedding_epochs)
+        check_choice("background", background, ("pre-train", "in-train"))
+        check_choice("embeddings", embeddings, ("TransE", "DistMult"))
+        self.root = data_root(None) / "wiki_one" if root is None else data_root(root)
+        self.background, self.embeddings = background, embeddings
+        self.asked_dimensions, self.embedding_epochs = dimensions, embedding_epochs
+        self.asked_episodes = {"val": val_episodes, "test": test_episodes}
+        self._graph: FewShotGraph | None = None
+        self._found: tuple[str, Arrays] | None = None
+
+    @property
+    def task(self) -> dict[str, Any]:
+        """Ranking."""
+        return {"kind": "ranking"}
+
+    @property
+    def graph(self) -> FewShotGraph:
+        """The graph and its relations, read once."""
+        if self._graph is None:
+            graph = read_graph(self.root)
+            for stage, asked in self.asked_episodes.items():
+                if asked is not None and asked > len(graph.tasks[stage]):
+                    raise FewshotError(
+                        f"{stage}_episodes is {asked}, but {self.root} has {len(graph.tasks[stage])} relations; an"
+                        " episode is a relation, lower it or leave it out for all"
+                    )
+                self.episodes[stage] = asked or len(graph.tasks[stage])
+            self._graph = graph
+        return self._graph
+
+    @property
+    def entities(self) -> int:
+        """How many entities there are."""
+        return self.graph.entities
+
+    @property
+    def dimensions(self) -> int:
+        """Values of an entity's vector."""
+        return self.asked_dimensions if self.background == "in-train" else self._vectors()[1]["entities"].shape[1]
+
+    @property
+    def entity_vectors(self) -> str | None:
+        """The file of pre-trained vectors; None where they begin at random."""
+        return None if self.background == "in-train" else self._vectors()[0]
+
+    @property
+    def tail_counts(self) -> list[int]:
+        """How often each entity is a tail in the background graph."""
+        return np.bincount(self.graph.background[:, 2], minlength=self.entities).tolist()
+
+    def _vectors(self) -> tuple[str, Arrays]:
+        """The cache file with the vectors, and what is in it; trained or read where it is not there."""
+        if self._found is None:
+            given = self.root / f"entity2vec.{self.embeddings}"
+            graph, is_given = self.graph, given.is_file()
+            source = file_hash(given if is_given else self.root / "path_graph", "sha256")[:16]
+            size = "" if is_given else f"_{graph.entities}x{self.asked_dimensions}_{self.embedding_epochs}"
+            path = data_root(None) / f"entity_vectors_{self.embeddings}{size}_{source}.npz"
+
+            def build() -> Arrays:
+                if is_given:
+                    return {"entities": read_vectors(given, graph.entities)}
+                return dict(
+                    train_vectors(
+                        graph.background,
+                        graph.entities,
+                        graph.relations,
+                        self.embeddings,
+                        self.asked_dimensions,
+                        self.embedding_epochs,
+                        seed=0,
+                    )
+                )
+
+            arrays = cached_arrays(path, build)
+            if not path.is_file():
+                raise FewshotError(f"cannot write {path}; set FEWSHOT_DATA to a folder of yours")
+            self._found = str(path), arrays
+        return self._found
+
+    def prepare(self) -> None:
+        """Read and check the graph; train the vectors."""
+        if self.background == "pre-train":
+            self._vectors()
+        for stage in ("val", "test"):
+            self.stream(stage)
+
+    def setup(self, stage: str) -> None:
+        """Read the graph, so that the number of episodes is known."""
+        self.graph.tasks  # noqa: B018
+
+    def tasks(self, stage: Stage) -> TaskDistribution:
+        """The distribution of training episodes; validation and test have a list."""
+        graph, least = self.graph, self.train_shot + self.train_queries
+        if self.background == "in-train":
+            graph = background_relations(graph, least)
+        return RelationTasks(graph, graph.tasks[stage], self.train_shot, self.train_queries)
+
+    def stream(self, stage: Stage) -> Any:
+        """Training episodes without end; of validation and test an episode for each relation."""
+        if stage == "train":
+            return super().stream(stage)
+        return EvaluationEpisodes(self.graph, self.graph.tasks[stage], self.shot, self.seed)
+
+    def protocol(self) -> dict[str, Any]:
+        """The facts that stand beside every result; how the background graph was used among them."""
+        mode = {"pre-train": "BG:Pre-Train", "in-train": "BG:In-Train"}[self.background]
+        facts = {"split": self.root.name, "background": mode, "queries": "all"}
+        if self.background == "pre-train":
+            facts["embeddings"] = self.embeddings
+        return {**super().protocol(), **facts}

@@ -1,0 +1,86 @@
+"""What learners of rankings share: a relation from few pairs of entities, and candidates scored by it.
+
+Shapes: B episodes, K support pairs, Q queries, C candidates, D values of a vector.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fewshot.backbones.base import Backbone
+from fewshot.episodes import Episode, Examples, Inputs, map_tensors, stack
+from fewshot.errors import FewshotError
+from fewshot.learners.base import MetaLearner, Outcome
+from fewshot.tasks import Ranking
+
+CELLS = 2**24
+"""Values of candidates' vectors in memory at once: 64 MiB in float32."""
+
+
+class RankingLearner(MetaLearner):
+    """Link prediction from few pairs: a relation's representation, and the scores of candidate tails.
+
+    The relations of a meta-batch are taken together, on an axis B.
+
+    Raises:
+        FewshotError: the benchmark's task is not ranking.
+    """
+
+    task: Ranking
+
+    def __init__(self, backbone: Backbone | nn.Module, **kwargs: Any) -> None:
+        super().__init__(backbone, **kwargs)
+        if not isinstance(self.task, Ranking):
+            raise FewshotError(
+                f"{type(self).__name__} ranks tails of relations, the benchmark's task is {self.task.kind};"
+                " choose a benchmark of ranking such as WikiOneDataModule"
+            )
+
+    @abstractmethod
+    def relation(self, pairs: Tensor, wrong: Tensor) -> Tensor:
+        """What is kept of relations, (B, ...), of ids of pairs (B, K, 2) and of a wrong tail for each head (B, K)."""
+
+    @abstractmethod
+    def score(self, relation: Tensor, heads: Tensor, candidates: Tensor) -> Tensor:
+        """Scores (B, Q, C) of ids of heads (B, Q) and candidates (B, Q, C)."""
+
+    def adapt(self, support: Examples) -> Tensor:
+        """The relation of one support set, with an axis B = 1."""
+        with torch.inference_mode(False):
+            pairs, wrong = _ids(stack([map_tensors(torch.clone, support.inputs)]), "pairs", "wrong")
+            return self.relation(pairs, wrong)
+
+    def predict(self, adapted: Tensor, inputs: Inputs) -> Tensor:
+        """Scores (Q, C) of the candidates of one episode's queries; -inf where there is none."""
+        return self.scores(adapted, stack([inputs]))[0]
+
+    def scores(self, relation: Tensor, inputs: Inputs) -> Tensor:
+        """Scores (B, Q, C), some queries at a time; -inf where there is no candidate."""
+        heads, candidates = _ids(inputs, "heads", "candidates")
+        size = len(heads) * candidates.shape[2] * int(self.backbone.out_features)
+        rows = max(1, CELLS // size)
+        parts = zip(heads.split(rows, 1), candidates.split(rows, 1), strict=True)
+        found = torch.cat([self.score(relation, *part) for part in parts], 1)
+        return found.masked_fill(candidates < 0, -math.inf)
+
+    def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
+        """The relations of all episodes, then their queries."""
+        relation = self.relation(*_ids(meta_batch.support.inputs, "pairs", "wrong"))
+        scores, targets = self.scores(relation, meta_batch.query.inputs), meta_batch.query.targets
+        judged = list(zip(scores, targets, strict=True))
+        losses = torch.stack([self.task.loss(one, right) for one, right in judged])
+        yield Outcome(losses, stack([self.task.metrics(one, right) for one, right in judged]), scores)
+
+
+def distance_score(relation: Tensor, heads: Tensor, tails: Tensor) -> Tensor:
+    """TransE's score -|h + r - t| (...) of vectors (..., D)."""
+    return -torch.linalg.vector_norm(heads + relation - tails, dim=-1)
+
+
+def _ids(inputs: Inputs, *names: str) -> list[Tensor]:
+    assert isinstance(inputs, dict)
+    return [inputs[name] for name in names]

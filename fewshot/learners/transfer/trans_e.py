@@ -1,0 +1,35 @@
+"""TransE's own ranking: what a background graph's vectors know without any learning from relations."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from fewshot.backbones.base import Backbone
+from fewshot.learners.ranking import RankingLearner, distance_score
+
+
+class TransE(RankingLearner):
+    """TransE: a relation is the mean of t - h over its support pairs; nothing is trained. Paper: Bordes et al. 2013.
+
+    The vector that minimises the support's squared distances |h + r - t|^2, for entities whose vectors are given. The
+    baseline that a learner of relations must beat.
+
+    Args:
+        backbone: ids of entities to their vectors, `EntityVectors`.
+        **kwargs: arguments of `MetaLearner`.
+    """
+
+    trains_on = "nothing"
+
+    def __init__(self, backbone: Backbone | nn.Module, **kwargs: Any) -> None:
+        super().__init__(backbone, **kwargs)
+
+    def relation(self, pairs: Tensor, wrong: Tensor) -> Tensor:
+        """Relation vectors (B, D)."""
+        heads, tails = self.backbone(pairs).unbind(-2)
+        relation: Tensor = (tails - heads).mean(1)
+        return relation
+
+    def score(self, relation: Tensor, heads: Tensor, candidates: Tensor) -> Tensor:
+        """-|h + r - t|."""
+        return distance_score(relation[:, None, None], self.backbone(heads)[:, :, None], self.backbone(candidates))
