@@ -1,0 +1,142 @@
+"""MetaR against its equations written out, its meta-gradient against differences, and the baselines by hand."""
+
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from slopes import assert_slope
+from torch import Tensor, nn
+
+from fewshot import EntityVectors, MetaR, TailFrequency, TransE
+from fewshot.episodes import Episode, Examples
+from fewshot.errors import FewshotError
+
+EPISODES, SHOT, QUERIES, CANDIDATES, ENTITIES, SIZE = 3, 2, 4, 5, 20, 6
+TASK = {"kind": "ranking"}
+
+
+@pytest.fixture
+def batch() -> Episode:
+    torch.manual_seed(0)
+
+    def ids(*shape: int) -> Tensor:
+        return torch.randint(ENTITIES, (EPISODES, *shape))
+
+    candidates = ids(QUERIES, CANDIDATES)
+    candidates[:, :, -1] = -1
+    support = {"pairs": ids(SHOT, 2), "wrong": ids(SHOT)}
+    zeros = torch.zeros(EPISODES, SHOT + QUERIES, dtype=torch.int64)
+    query = {"heads": ids(QUERIES), "candidates": candidates}
+    return Episode(Examples(support, zeros[:, :SHOT]), Examples(query, zeros[:, SHOT:]))
+
+
+def learner(first_order: bool = False) -> MetaR:
+    return MetaR(EntityVectors(ENTITIES, SIZE), 0.7, (5, 4), first_order, task=TASK).double()
+
+
+def loss_of(made: MetaR, batch: Episode) -> Tensor:
+    return torch.cat([outcome.loss for outcome in made.run(batch, training=True)]).mean()
+
+
+def written_out(made: MetaR, batch: Episode, e: int) -> Tensor:
+    """The scores (Q, C) of one episode, with the gradient of the support loss in closed form."""
+    vectors = made.backbone(torch.arange(ENTITIES))
+    support, query = batch.support.inputs, batch.query.inputs
+    assert isinstance(support, dict)
+    assert isinstance(query, dict)
+    relations = []
+    for h, t in support["pairs"][e].tolist():
+        x = torch.cat([vectors[h], vectors[t]])
+        layers = [m for m in made.relation_learner if isinstance(m, nn.Linear)]
+        for layer, _ in pairwise(layers):
+            x = layer.weight @ x + layer.bias
+            x = torch.where(x > 0, x, 0.01 * x)
+        relations.append(layers[-1].weight @ x + layers[-1].bias)
+    meta = sum(relations[1:], relations[0]) / SHOT
+    gradient = torch.zeros_like(meta)
+    for (h, t), wrong in zip(support["pairs"][e].tolist(), support["wrong"][e].tolist(), strict=True):
+        right, against = vectors[h] + meta - vectors[t], vectors[h] + meta - vectors[wrong]
+        if 1 + right.norm() - against.norm() > 0:
+            gradient = gradient + (right / right.norm() - against / against.norm()) / SHOT
+    adapted = meta - made.inner_lr * gradient
+    scores = torch.full((QUERIES, CANDIDATES), -math.inf, dtype=torch.float64)
+    for q, head in enumerate(query["heads"][e].tolist()):
+        for c, tail in enumerate(query["candidates"][e, q].tolist()):
+            if tail >= 0:
+                scores[q, c] = -(vectors[head] + adapted - vectors[tail]).norm()
+    return scores
+
+
+def test_scores_and_loss_are_the_written_out_ones(batch: Episode) -> None:
+    made = learner()
+    (outcome,) = made.run(batch, training=True)
+    for e in range(EPISODES):
+        scores = written_out(made, batch, e)
+        torch.testing.assert_close(outcome.outputs[e], scores, rtol=0, atol=1e-12)
+        pairs = [max(0.0, 1 - row[0].item() + other.item()) for row in scores for other in row[1:-1]]
+        assert outcome.loss[e].item() == pytest.approx(sum(pairs) / len(pairs), abs=1e-12)
+
+
+def test_the_meta_gradient_is_the_slope(batch: Episode) -> None:
+    made = learner()
+    assert_slope(lambda: loss_of(made, batch), list(made.parameters()), 1e-6)
+
+
+def test_first_order_has_the_same_loss_and_another_gradient(batch: Episode) -> None:
+    made, first = learner(), learner(first_order=True)
+    first.load_state_dict(made.state_dict())
+    losses = [loss_of(one, batch) for one in (made, first)]
+    assert losses[0] == losses[1]
+    exact, constant = (
+        torch.autograd.grad(loss, list(one.backbone.parameters()))[0]
+        for loss, one in zip(losses, (made, first), strict=True)
+    )
+    assert (exact - constant).abs().max() > 1e-4
+
+
+def test_adapt_and_predict_are_the_meta_batch_s(batch: Episode) -> None:
+    made = learner()
+    outcome = made.evaluate(batch)
+    torch.testing.assert_close(outcome.outputs, next(iter(made.run(batch, training=True))).outputs)
+    support, query = batch.support.inputs, batch.query.inputs
+    assert isinstance(support, dict)
+    assert isinstance(query, dict)
+    one = Examples({name: ids[1] for name, ids in support.items()}, batch.support.targets[1])
+    scores = made.predict(made.adapt(one), {name: ids[1] for name, ids in query.items()})
+    torch.testing.assert_close(scores, outcome.outputs[1])
+
+
+def test_transe_takes_the_mean_translation() -> None:
+    vectors = EntityVectors(4, 2)
+    with torch.no_grad():
+        vectors.vectors.weight.copy_(torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 3.0], [1.0, 3.0]]))
+    made = TransE(vectors, task=TASK)
+    support = Examples({"pairs": torch.tensor([[0, 1]]), "wrong": torch.tensor([2])}, torch.zeros(1))
+    scores = made.predict(
+        made.adapt(support), {"heads": torch.tensor([2]), "candidates": torch.tensor([[3, 2, 0, -1]])}
+    )
+    assert scores.tolist() == [pytest.approx([0, -1, -math.sqrt(10), -math.inf])]
+
+
+def test_the_support_s_tails_come_before_the_background_s() -> None:
+    made = TailFrequency([0, 9, 3, 3], task=TASK)
+    support = Examples({"pairs": torch.tensor([[1, 0]]), "wrong": torch.tensor([2])}, torch.zeros(1))
+    query = {"heads": torch.tensor([2]), "candidates": torch.tensor([[0, 1, 2, 3, -1]])}
+    scores = made.predict(made.adapt(support), query)
+    assert scores.tolist() == [pytest.approx([1, 0.9, 0.3, 0.3, -math.inf])]
+
+
+def test_another_task_is_refused() -> None:
+    with pytest.raises(FewshotError, match="task is classification; choose a benchmark of ranking"):
+        MetaR(EntityVectors(4, 2), task={"kind": "classification", "way": 5})
+
+
+def test_other_vectors_than_the_benchmark_s_are_refused(tmp_path: Path) -> None:
+
+    path = str(tmp_path / "vectors.npz")
+    np.savez(path, entities=np.zeros((3, 2), np.float32))
+    with pytest.raises(FewshotError, match=r"has vectors \(3, 2\), but entities is 4 and dimensions 2"):
+        EntityVectors(4, 2, path)
