@@ -193,7 +193,9 @@ def fake_wiki_one(root: Path, entities: int = 60) -> Path:
     """Wiki-One's files: relations are shifts on a ring of entities, so that vectors can be learned."""
     root.mkdir(parents=True, exist_ok=True)
     stages = {"train": range(3, 7), "dev": range(7, 15), "test": range(15, 25)}
-    tasks = {stage: {f"by{shift}": [] for shift in shifts} for stage, shifts in stages.items()}
+    tasks: dict[str, dict[str, list[list[str]]]] = {
+        stage: {f"by{shift}": [] for shift in shifts} for stage, shifts in stages.items()
+    }
     tails: dict[str, list[str]] = {}
     for relations in tasks.values():
         for name in relations:

@@ -27,7 +27,8 @@ def score(model: Model, head: Tensor, relation: Tensor, tail: Tensor) -> Tensor:
     tensor(-5.)
     """
     if model == "TransE":
-        return -torch.linalg.vector_norm(head + relation - tail, dim=-1)
+        distance: Tensor = torch.linalg.vector_norm(head + relation - tail, dim=-1)
+        return -distance
     return (head * relation * tail).sum(-1)
 
 

@@ -78,7 +78,8 @@ class RankingLearner(MetaLearner):
 
 def distance_score(relation: Tensor, heads: Tensor, tails: Tensor) -> Tensor:
     """TransE's score -|h + r - t| (...) of vectors (..., D)."""
-    return -torch.linalg.vector_norm(heads + relation - tails, dim=-1)
+    distance: Tensor = torch.linalg.vector_norm(heads + relation - tails, dim=-1)
+    return -distance
 
 
 def _ids(inputs: Inputs, *names: str) -> list[Tensor]:
