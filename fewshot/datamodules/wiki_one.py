@@ -115,7 +115,8 @@ class WikiOneDataModule(EpisodicDataModule):
     @property
     def tail_counts(self) -> list[int]:
         """How often each entity is a tail in the background graph."""
-        return np.bincount(self.graph.background[:, 2], minlength=self.entities).tolist()
+        counts: list[int] = np.bincount(self.graph.background[:, 2], minlength=self.entities).tolist()
+        return counts
 
     def _vectors(self) -> tuple[str, Arrays]:
         """The cache file with the vectors, and what is in it; trained or read where it is not there."""

@@ -58,7 +58,7 @@ def train_vectors(
     optimizer = torch.optim.Adagrad([entity.weight, relation.weight], lr=RATE)
     data = torch.from_numpy(triples.astype(np.int64))
     for _ in range(epochs):
-        for rows in torch.randperm(len(data), generator=rng).split(BATCH):
+        for rows in torch.split(torch.randperm(len(data), generator=rng), BATCH):
             true = data[rows]
             false, places = true.clone(), torch.arange(len(rows))
             at = 2 * torch.randint(2, (len(rows),), generator=rng)
@@ -70,7 +70,7 @@ def train_vectors(
                 (MARGIN - right + wrong).relu().mean().backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
             with torch.no_grad():  # only those that moved
-                moved = torch.cat([true[:, [0, 2]], false[:, [0, 2]]]).unique()
+                moved = torch.unique(torch.cat([true[:, [0, 2]], false[:, [0, 2]]]))
                 entity.weight[moved] = nn.functional.normalize(entity.weight[moved], dim=1)
     return {"entities": entity.weight.detach().numpy(), "relations": relation.weight.detach().numpy()}
 

@@ -61,9 +61,10 @@ class RankingLearner(MetaLearner):
     def scores(self, relation: Tensor, inputs: Inputs) -> Tensor:
         """Scores (B, Q, C), some queries at a time; -inf where there is no candidate."""
         heads, candidates = _ids(inputs, "heads", "candidates")
-        size = len(heads) * candidates.shape[2] * int(self.backbone.out_features)
-        rows = max(1, CELLS // size)
-        parts = zip(heads.split(rows, 1), candidates.split(rows, 1), strict=True)
+        features = self.backbone.out_features
+        assert isinstance(features, int)  # `MetaLearner` has checked it
+        rows = max(1, CELLS // (len(heads) * candidates.shape[2] * features))
+        parts = zip(torch.split(heads, rows, 1), torch.split(candidates, rows, 1), strict=True)
         found = torch.cat([self.score(relation, *part) for part in parts], 1)
         return found.masked_fill(candidates < 0, -math.inf)
 

@@ -9,6 +9,7 @@ from fakes import fake_wiki_one
 from fewshot import FewshotError, WikiOneDataModule
 from fewshot.datasets.entity_vectors import Model, read_vectors, train_vectors
 from fewshot.datasets.files import cached_arrays
+from fewshot.episodes import Episode
 
 
 @pytest.fixture
@@ -20,11 +21,14 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_stage_has_an_episode_for_each_relation(root: Path) -> None:
     data = WikiOneDataModule(str(root), shot=5)
     for loader, relations in ((data.val_dataloader(), 8), (data.test_dataloader(), 10)):
-        batches = [episode for batch in loader for episode in batch]
-        assert len(batches) == relations
-        for episode in batches:
-            assert episode.support.inputs["pairs"].shape == (1, 5, 2)  # type: ignore[index]
-            assert episode.query.inputs["candidates"].shape == (1, 10, 61)  # type: ignore[index]
+        batches: list[list[Episode]] = list(loader)
+        episodes = [episode for batch in batches for episode in batch]
+        assert len(episodes) == relations
+        for support, query in episodes:
+            assert isinstance(support.inputs, dict)
+            assert isinstance(query.inputs, dict)
+            assert support.inputs["pairs"].shape == (1, 5, 2)
+            assert query.inputs["candidates"].shape == (1, 10, 61)
     facts = data.protocol()
     assert (facts["background"], facts["embeddings"], facts["queries"]) == ("BG:Pre-Train", "TransE", "all")
 
@@ -32,7 +36,7 @@ def test_a_stage_has_an_episode_for_each_relation(root: Path) -> None:
 def test_vectors_are_trained_once_and_again_where_the_cache_is_not_whole(root: Path) -> None:
     paths = [WikiOneDataModule(str(root), dimensions=8, embedding_epochs=2).entity_vectors for _ in range(2)]
     assert paths[0] == paths[1] is not None
-    path = Path(paths[0])
+    path = Path(str(paths[0]))
     before = path.read_bytes()
     path.write_bytes(before[:-1])
     WikiOneDataModule(str(root), dimensions=8, embedding_epochs=2).prepare()
