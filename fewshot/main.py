@@ -62,9 +62,12 @@ LINKS = {
     "dimensions": "model.init_args.backbone.init_args.dimensions",
     "entity_vectors": "model.init_args.backbone.init_args.entity_vectors",
     "tail_counts": "model.init_args.tail_counts",
+    "relations": "model.init_args.backbone.init_args.relations",
+    "neighbours": "model.init_args.backbone.init_args.neighbours",
+    "edges": "model.init_args.backbone.init_args.edges",
 }
 """Facts of the benchmark and the arguments that they fill, where the benchmark and the class have them."""
-COSTLY = ("train_classes", "dimensions", "entity_vectors", "tail_counts")
+COSTLY = ("train_classes", "dimensions", "entity_vectors", "tail_counts", "neighbours", "edges")
 """Those that are asked of a benchmark only where a class needs them: to know them, data must be read or learned."""
 
 

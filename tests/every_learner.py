@@ -11,10 +11,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from fakes import save_pair
+from fakes import fake_wiki_one, save_pair
 from torch import nn
 
-from fewshot import MLP, Conv4, FewshotError, GaussianProcessDataModule, SegmentationFolderDataModule
+from fewshot import (
+    MLP,
+    Conv4,
+    EntityVectors,
+    FewshotError,
+    GaussianProcessDataModule,
+    NeighbourEncoder,
+    SegmentationFolderDataModule,
+    WikiOneDataModule,
+)
 from fewshot.catalogue import find, learners
 from fewshot.datamodules import EpisodicDataModule, ImageDataModule
 from fewshot.datamodules.base import FloatImages
@@ -25,7 +34,7 @@ from fewshot.learners import MetaLearner
 OF_LANGUAGE_MODELS = {"FineTuneText", "PET"}
 """Those that have all their training in `adapt`, of a language model: `tests/learners/test_pet.py`."""
 NAMES = [entry.name for entry in learners() if entry.name not in OF_LANGUAGE_MODELS]
-UNTRAINED = {"GaussianProcess", "SimpleShot"}
+UNTRAINED = {"GaussianProcess", "SimpleShot", "TailFrequency", "TransE"}
 """Those with nothing to train."""
 TRAINED = [name for name in NAMES if name not in UNTRAINED]
 
@@ -33,6 +42,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "ANP": {"width": 8},
     "CNP": {"width": 8},
     "FineTune": {"steps": 3},
+    "GMatching": {"dropout": 0.0},  # which two processes draw apart
     "IMAML": {"inner_steps": 3, "cg_steps": 2},
     "MAMLPlusPlus": {"inner_steps": 2},
     "MANN": {"hidden": 8, "slots": 6, "slot_size": 5, "heads": 2},
@@ -87,6 +97,7 @@ def benchmarks(**sizes: Any) -> list[EpisodicDataModule]:
         TinyImages(way=3, shot=2, **given),
         GaussianProcessDataModule(**{"shot": 4, **given}),
         SegmentationFolderDataModule(str(masks()), MASKS, image_size=16, min_pixels=16, **given | {"queries": 1}),
+        WikiOneDataModule(str(graph()), dimensions=8, embedding_epochs=2, shot=2, **given),
     ]
 
 
@@ -105,10 +116,23 @@ def masks() -> Path:
     return root
 
 
+@functools.cache
+def graph() -> Path:
+    """Wiki-One's files, made once a process."""
+    return fake_wiki_one(Path(tempfile.mkdtemp()))
+
+
 def tiny_backbone(name: str, benchmark: EpisodicDataModule) -> nn.Module:
     """A backbone that the learner `name` takes and that is as small as can be."""
     if name in CONVOLUTIONS and isinstance(benchmark, FloatImages):
         return Conv4(benchmark.in_channels, benchmark.image_size, width=4, **CONVOLUTIONS[name])
+    if isinstance(benchmark, WikiOneDataModule):
+        size, vectors = (benchmark.entities, benchmark.dimensions), benchmark.entity_vectors
+        if name == "GMatching":
+            return NeighbourEncoder(
+                size[0], benchmark.relations, benchmark.edges, size[1], benchmark.neighbours, vectors
+            )
+        return EntityVectors(*size, vectors)
     return MLP(getattr(benchmark, "in_features", 1), (8,))
 
 
@@ -146,7 +170,7 @@ def pair(
             arguments["encoder"] = MLP(getattr(benchmark, "in_features", 1), (8,))
         try:
             learner = cls(**arguments, **(SMALL.get(name, {}) if given is None else given))
-        except FewshotError as error:
+        except (FewshotError, TypeError) as error:  # a TypeError: the benchmark lacks a fact
             refusals.append(str(error))
         else:
             assert isinstance(learner, MetaLearner)

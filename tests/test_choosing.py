@@ -24,7 +24,7 @@ NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
     **dict.fromkeys(("ANP", "CNP", "GaussianProcess"), ("the benchmark's task is classification", ())),
     "PANet": ("labels pixels, the benchmark's task is classification", ()),
     **dict.fromkeys(("PET", "FineTuneText"), ("classifies by a language model", ())),
-    **dict.fromkeys(("MetaR", "TransE"), ("the benchmark's task is classification", ())),
+    **dict.fromkeys(("GMatching", "MetaR", "TransE"), ("the benchmark's task is classification", ())),
     "TailFrequency": ("TailFrequency needs tail_counts", ()),
     "SimpleShot": ("has nothing to train", ()),
 }

@@ -9,6 +9,7 @@ from fewshot.backbones.entity_vectors import EntityVectors
 from fewshot.backbones.hugging_face import HuggingFaceEncoder
 from fewshot.backbones.masked_language_model import MaskedLanguageModel
 from fewshot.backbones.mlp import MLP
+from fewshot.backbones.neighbour_encoder import NeighbourEncoder
 from fewshot.backbones.pixels import Pixels
 from fewshot.backbones.relation_cnn import RelationCNN
 from fewshot.backbones.resnet12 import ResNet12
@@ -31,6 +32,7 @@ __all__ = [
     "EntityVectors",
     "HuggingFaceEncoder",
     "MaskedLanguageModel",
+    "NeighbourEncoder",
     "Pixels",
     "RelationCNN",
     "ResNet12",

@@ -1,5 +1,7 @@
 """Vectors of a knowledge graph's entities."""
 
+from typing import Literal
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -18,13 +20,19 @@ class EntityVectors(Backbone):
         dimensions: values of a vector.
         entity_vectors: the file (``.npz``) with the vectors to begin with; None begins with random ones of unit length.
         frozen: keep the vectors as they are, so that a learner trains its other weights alone.
+        kind: whose vectors of the file these are.
 
     Raises:
         FewshotError: the file's vectors are others.
     """
 
     def __init__(
-        self, entities: int, dimensions: int = 100, entity_vectors: str | None = None, frozen: bool = False
+        self,
+        entities: int,
+        dimensions: int = 100,
+        entity_vectors: str | None = None,
+        frozen: bool = False,
+        kind: Literal["entities", "relations"] = "entities",
     ) -> None:
         super().__init__()
         check_at_least(1, entities=entities, dimensions=dimensions)
@@ -33,10 +41,12 @@ class EntityVectors(Backbone):
         with torch.no_grad():
             if entity_vectors is not None and not weights_follow():
                 with np.load(entity_vectors, allow_pickle=False) as file:
-                    found = torch.from_numpy(file["entities"])
+                    if kind not in file:
+                        raise FewshotError(f"{entity_vectors} has no vectors of {kind}; give relation2vec's file too")
+                    found = torch.from_numpy(file[kind])
                 if found.shape != self.vectors.weight.shape:
                     raise FewshotError(
-                        f"{entity_vectors} has vectors {tuple(found.shape)}, but entities is {entities} and dimensions"
+                        f"{entity_vectors} has vectors {tuple(found.shape)}, but {kind} is {entities} and dimensions"
                         f" {dimensions}; leave all three to the benchmark"
                     )
                 self.vectors.weight.copy_(found)

@@ -1,13 +1,16 @@
 """One-shot link prediction: Wiki-One, NELL-One and what else has their files."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from fewshot.datamodules.base import EpisodicDataModule
-from fewshot.datasets.entity_vectors import read_vectors, train_vectors
+from fewshot.datasets.entity_vectors import read_vectors, train_vectors, with_inverses
 from fewshot.datasets.few_shot_graph import FewShotGraph, read_graph
 from fewshot.datasets.files import Arrays, cached_arrays, data_root, file_hash
+from fewshot.datasets.neighbours import neighbours
 from fewshot.datasets.relation_tasks import EvaluationEpisodes, RelationTasks, background_relations
 from fewshot.errors import FewshotError, check_at_least, check_choice
 from fewshot.loading import Stage, TaskDistribution
@@ -19,7 +22,7 @@ class WikiOneDataModule(EpisodicDataModule):
     `root` holds ``path_graph``, ``{train,dev,test}_tasks.json``, ``rel2candidates.json``, ``e1rel_e2.json``,
     ``ent2ids`` and ``relation2ids``. Validation and test have an episode for each relation: its first `shot` triples
     are the support, all others queries, and results are means over queries. Facts for learners and backbones:
-    `entities`, `dimensions`, `entity_vectors`, `tail_counts`.
+    `entities`, `dimensions`, `entity_vectors`, `tail_counts`, `relations`, `neighbours`, `edges`.
 
     Args:
         root: folder with the data; None means `wiki_one` below `$FEWSHOT_DATA`, or else below the user's cache folder.
@@ -29,6 +32,7 @@ class WikiOneDataModule(EpisodicDataModule):
             file is; else trained, which takes minutes, and cached in the data root with a checksum.
         dimensions: values of an entity's vector; those of a file are the file's.
         embedding_epochs: passes over the background graph to train vectors.
+        max_neighbours: neighbours that are kept of an entity, for learners which look at them.
         shot: support triples.
         queries: query triples of a training episode, each against one wrong tail.
         meta_batch_size: training episodes a step, over all ranks.
@@ -48,6 +52,7 @@ class WikiOneDataModule(EpisodicDataModule):
         embeddings: Literal["TransE", "DistMult"] = "TransE",
         dimensions: int = 100,
         embedding_epochs: int = 50,
+        max_neighbours: int = 50,
         shot: int = 1,
         queries: int = 3,
         meta_batch_size: int = 64,
@@ -68,14 +73,17 @@ class WikiOneDataModule(EpisodicDataModule):
             **kwargs,
         )
         check_at_least(1, shot=shot, queries=queries, dimensions=dimensions, embedding_epochs=embedding_epochs)
+        check_at_least(1, max_neighbours=max_neighbours)
         check_choice("background", background, ("pre-train", "in-train"))
         check_choice("embeddings", embeddings, ("TransE", "DistMult"))
         self.root = data_root(None) / "wiki_one" if root is None else data_root(root)
         self.background, self.embeddings = background, embeddings
         self.asked_dimensions, self.embedding_epochs = dimensions, embedding_epochs
+        self.max_neighbours = max_neighbours
         self.asked_episodes = {"val": val_episodes, "test": test_episodes}
         self._graph: FewShotGraph | None = None
         self._found: tuple[str, Arrays] | None = None
+        self._neighbourhoods: tuple[str, Arrays] | None = None
 
     @property
     def task(self) -> dict[str, Any]:
@@ -103,6 +111,21 @@ class WikiOneDataModule(EpisodicDataModule):
         return self.graph.entities
 
     @property
+    def relations(self) -> int:
+        """How many relations the background graph has, inverses included."""
+        return self.graph.relations
+
+    @property
+    def neighbours(self) -> str:
+        """The file with each entity's neighbours in the background graph."""
+        return self._neighbours()[0]
+
+    @property
+    def edges(self) -> int:
+        """How many neighbours all entities have together."""
+        return len(self._neighbours()[1]["edges"])
+
+    @property
     def dimensions(self) -> int:
         """Values of an entity's vector."""
         return self.asked_dimensions if self.background == "in-train" else self._vectors()[1]["entities"].shape[1]
@@ -121,32 +144,47 @@ class WikiOneDataModule(EpisodicDataModule):
     def _vectors(self) -> tuple[str, Arrays]:
         """The cache file with the vectors, and what is in it; trained or read where it is not there."""
         if self._found is None:
-            given = self.root / f"entity2vec.{self.embeddings}"
+            given, of_relations = (self.root / f"{of}2vec.{self.embeddings}" for of in ("entity", "relation"))
             graph, is_given = self.graph, given.is_file()
-            source = file_hash(given if is_given else self.root / "path_graph", "sha256")[:16]
             size = "" if is_given else f"_{graph.entities}x{self.asked_dimensions}_{self.embedding_epochs}"
-            path = data_root(None) / f"entity_vectors_{self.embeddings}{size}_{source}.npz"
+            files = [file for file in (given, of_relations) if file.is_file()] if is_given else []
 
             def build() -> Arrays:
                 if is_given:
-                    return {"entities": read_vectors(given, graph.entities)}
-                return dict(
-                    train_vectors(
-                        graph.background,
-                        graph.entities,
-                        graph.relations,
-                        self.embeddings,
-                        self.asked_dimensions,
-                        self.embedding_epochs,
-                        seed=0,
-                    )
-                )
+                    sizes = {"entities": graph.entities, "relations": graph.relations}
+                    return {part: read_vectors(file, sizes[part]) for part, file in zip(sizes, files, strict=False)}
+                arguments = self.embeddings, self.asked_dimensions, self.embedding_epochs
+                found = train_vectors(graph.background, graph.entities, graph.relations, *arguments, seed=0)
+                return {**found, "relations": with_inverses(found["relations"], graph.inverses, self.embeddings)}
 
-            arrays = cached_arrays(path, build)
-            if not path.is_file():
-                raise FewshotError(f"cannot write {path}; set FEWSHOT_DATA to a folder of yours")
-            self._found = str(path), arrays
+            name = f"entity_vectors_{self.embeddings}{size}"
+            self._found = self._cached(name, files or [self.root / "path_graph"], build)
         return self._found
+
+    def _neighbours(self) -> tuple[str, Arrays]:
+        """The cache file with the neighbours, and what is in it."""
+        if self._neighbourhoods is None:
+            graph = self.graph
+            if lonely := np.setdiff1d(graph.background[:, 1], np.flatnonzero(graph.inverses >= 0)).tolist():
+                raise FewshotError(
+                    f"{self.root / 'relation2ids'}: the relation of id {lonely[0]} has no inverse, of its name and"
+                    " _inv; neighbours need one, add it"
+                )
+            self._neighbourhoods = self._cached(
+                f"neighbours_{self.max_neighbours}",
+                [self.root / "path_graph", self.root / "ent2ids", self.root / "relation2ids"],
+                lambda: neighbours(graph.background, graph.inverses, graph.entities, self.max_neighbours),
+            )
+        return self._neighbourhoods
+
+    def _cached(self, name: str, sources: list[Path], build: Callable[[], Arrays]) -> tuple[str, Arrays]:
+        """The cache file of what is built from `sources`, and what is in it."""
+        digest = "_".join(file_hash(source, "sha256")[:16] for source in sources)
+        path = data_root(None) / f"{name}_{digest}.npz"
+        arrays = cached_arrays(path, build)
+        if not path.is_file():
+            raise FewshotError(f"cannot write {path}; set FEWSHOT_DATA to a folder of yours")
+        return str(path), arrays
 
     def prepare(self) -> None:
         """Read and check the graph; train the vectors."""

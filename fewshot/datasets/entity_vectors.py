@@ -75,6 +75,21 @@ def train_vectors(
     return {"entities": entity.weight.detach().numpy(), "relations": relation.weight.detach().numpy()}
 
 
+def with_inverses(relations: NDArray[np.float32], inverses: NDArray[np.int32], model: Model) -> NDArray[np.float32]:
+    """Vectors of relations (R, D), those of inverses (names in ``_inv``) made of their relation's: -r, of DistMult r.
+
+    Args:
+        relations: the vectors (R, D); those of relations without triples are random.
+        inverses: the inverse of each (R,), -1 where there is none; the later of two is made of the earlier.
+        model: whose vectors these are.
+    """
+    made = relations.copy()
+    numbers = np.arange(len(inverses))
+    pairs = numbers[inverses > numbers]
+    made[inverses[pairs]] = relations[pairs] * (-1 if model == "TransE" else 1)
+    return made
+
+
 def read_vectors(path: Path, entities: int) -> NDArray[np.float32]:
     """The vectors (E, D) of a file ``entity2vec.<model>``: a line for each id, values with blanks between.
 

@@ -38,6 +38,7 @@ class FewShotGraph:
         entities: how many entities there are. relations: how many background relations, inverses included.
         tasks: the relations of each stage.
         tails: the true tails of a head id and a task relation, by ``(head, relation)``.
+        inverses: the inverse of each background relation (R,), which has its name and ``_inv``; -1 where there is none.
     """
 
     FILES: ClassVar[dict[str, str]] = {
@@ -51,6 +52,7 @@ class FewShotGraph:
     relations: int
     tasks: dict[str, list[Relation]]
     tails: dict[tuple[int, str], Ids]
+    inverses: Ids
 
 
 def read_graph(folder: Path) -> FewShotGraph:
@@ -84,7 +86,16 @@ def read_graph(folder: Path) -> FewShotGraph:
             stages[name] = stage
     background = _read_triples(folder / "path_graph", entities, relations)
     tails = _read_tails(folder / "e1rel_e2.json", entities, tasks)
-    return FewShotGraph(background, len(entities), len(relations), tasks, tails)
+    return FewShotGraph(background, len(entities), len(relations), tasks, tails, _inverses(relations))
+
+
+def _inverses(relations: dict[str, int]) -> Ids:
+    """The inverse of each relation, (R,)."""
+    inverses = np.full(len(relations), -1, np.int32)
+    for name, number in relations.items():
+        inverse = name.removesuffix("_inv") if name.endswith("_inv") else f"{name}_inv"
+        inverses[number] = relations.get(inverse, -1)
+    return inverses
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from fewshot.learners.base import MetaLearner
 from fewshot.learners.metric.base import MetricLearner
+from fewshot.learners.metric.g_matching import GMatching
 from fewshot.learners.metric.matching_network import MatchingNetwork
 from fewshot.learners.metric.panet import PANet
 from fewshot.learners.metric.prototypical_network import PrototypicalNetwork
@@ -58,6 +59,7 @@ __all__ = [
     "CNAPs",
     "FineTune",
     "FineTuneText",
+    "GMatching",
     "GaussianProcess",
     "MAMLPlusPlus",
     "MatchingNetwork",

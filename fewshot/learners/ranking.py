@@ -18,7 +18,7 @@ from fewshot.learners.base import MetaLearner, Outcome
 from fewshot.tasks import Ranking
 
 CELLS = 2**24
-"""Values of candidates' vectors in memory at once: 64 MiB in float32."""
+"""Values of candidates in memory at once: 64 MiB in float32."""
 
 
 class RankingLearner(MetaLearner):
@@ -39,6 +39,18 @@ class RankingLearner(MetaLearner):
                 f"{type(self).__name__} ranks tails of relations, the benchmark's task is {self.task.kind};"
                 " choose a benchmark of ranking such as WikiOneDataModule"
             )
+
+    @property
+    def features(self) -> int:
+        """Values of an entity's vector, D."""
+        features = self.backbone.out_features
+        assert isinstance(features, int)  # `MetaLearner` has checked it
+        return features
+
+    @property
+    def values(self) -> int:
+        """How many values a candidate needs while it is scored."""
+        return self.features
 
     @abstractmethod
     def relation(self, pairs: Tensor, wrong: Tensor) -> Tensor:
@@ -61,9 +73,7 @@ class RankingLearner(MetaLearner):
     def scores(self, relation: Tensor, inputs: Inputs) -> Tensor:
         """Scores (B, Q, C), some queries at a time; -inf where there is no candidate."""
         heads, candidates = _ids(inputs, "heads", "candidates")
-        features = self.backbone.out_features
-        assert isinstance(features, int)  # `MetaLearner` has checked it
-        rows = max(1, CELLS // (len(heads) * candidates.shape[2] * features))
+        rows = max(1, CELLS // (len(heads) * candidates.shape[2] * self.values))
         parts = zip(torch.split(heads, rows, 1), torch.split(candidates, rows, 1), strict=True)
         found = torch.cat([self.score(relation, *part) for part in parts], 1)
         return found.masked_fill(candidates < 0, -math.inf)

@@ -15,7 +15,8 @@ from fewshot.errors import FewshotError
 def graph(pairs: list[list[int]], candidates: list[int], tails: dict[int, list[int]]) -> tuple[FewShotGraph, Relation]:
     relation = Relation("r", np.array(pairs, np.int32), np.array(candidates, np.int32))
     known = {(head, "r"): np.array(found, np.int32) for head, found in tails.items()}
-    return FewShotGraph(np.empty((0, 3), np.int32), 10, 0, {"train": [relation]}, known), relation
+    none = np.empty((0, 3), np.int32)
+    return FewShotGraph(none, 10, 0, {"train": [relation]}, known, np.empty(0, np.int32)), relation
 
 
 def test_other_true_tails_are_removed() -> None:

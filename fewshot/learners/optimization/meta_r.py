@@ -43,12 +43,11 @@ class MetaR(RankingLearner):
         for size in hidden:
             check_at_least(1, hidden=size)
         self.inner_lr, self.first_order = inner_lr, first_order
-        features = int(self.backbone.out_features)  # type: ignore[arg-type]  # `MetaLearner` has checked it
-        sizes = (2 * features, *hidden)
+        sizes = (2 * self.features, *hidden)
         layers: list[nn.Module] = []
         for before, after in pairwise(sizes):
             layers += [nn.Linear(before, after), nn.LeakyReLU()]
-        self.relation_learner = nn.Sequential(*layers, nn.Linear(sizes[-1], features))
+        self.relation_learner = nn.Sequential(*layers, nn.Linear(sizes[-1], self.features))
 
     def relation(self, pairs: Tensor, wrong: Tensor) -> Tensor:
         """Relation vectors (B, D) after the gradient step."""
