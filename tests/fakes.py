@@ -204,7 +204,7 @@ def fake_wiki_one(root: Path, entities: int = 60) -> Path:
                 relations[name].append([f"e{i}", name, tail])
                 tails[f"e{i}{name}"] = [tail]
     candidates = {name: [f"e{i}" for i in range(entities)] for relations in tasks.values() for name in relations}
-    lines = [f"e{i}\tnext{shift}\te{(i + shift) % entities}\n" for shift in (1, 2) for i in range(entities)]
+    lines = [f"e{i}\tnext{shift}\te{(i + shift) % entities}\n" for shift in (1, 2) for i in range(entities // shift)]
     (root / "path_graph").write_text("".join(lines))
     contents = {
         **{f"{stage}_tasks.json": relations for stage, relations in tasks.items()},

@@ -13,7 +13,7 @@ from fewshot.hyperparameters import weights_follow
 
 
 class NeighbourEncoder(Backbone):
-    """GMatching's neighbour encoder: tanh(mean of W [r; e] + b over an entity's neighbours e by r). arXiv:1808.09040.
+    """GMatching's neighbour encoder: tanh(W [r; e] + b, the mean of an entity's neighbours). Paper: arXiv:1808.09040.
 
     As the mean is linear, only the mean vectors of the relations and of the neighbours go through W. An entity without
     neighbours has the mean 0.

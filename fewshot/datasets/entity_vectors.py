@@ -49,11 +49,9 @@ def train_vectors(
     rng = torch.Generator().manual_seed(seed)
     vectors, bound = [], 6 / dimensions**0.5
     for number in (entities, relations):
-        table = nn.Embedding(number, dimensions, sparse=True)
-        with torch.no_grad():
-            table.weight.uniform_(-bound, bound, generator=rng)
-            table.weight.div_(table.weight.norm(dim=1, keepdim=True))
-        vectors.append(table)
+        # not drawn by nn.Embedding, whose draws would move the generator of all that is made after
+        drawn = torch.empty(number, dimensions).uniform_(-bound, bound, generator=rng)
+        vectors.append(nn.Embedding.from_pretrained(nn.functional.normalize(drawn), freeze=False, sparse=True))  # type: ignore[no-untyped-call]
     entity, relation = vectors
     optimizer = torch.optim.Adagrad([entity.weight, relation.weight], lr=RATE)
     data = torch.from_numpy(triples.astype(np.int64))

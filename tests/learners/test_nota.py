@@ -81,6 +81,7 @@ def test_every_learner_judges_or_refuses_in_a_line(name: str) -> None:
         "length_scale": 1.0,
         "variance": 1.0,
         "noise": 0.1,
+        "tail_counts": [1, 2],
     }
     facts |= {"shot": 2, "backbone": backbone}
     arguments = {fact: facts[fact] for fact in parameter_names(cls) if fact in facts}
