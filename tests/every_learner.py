@@ -26,7 +26,7 @@ from fewshot import (
 )
 from fewshot.catalogue import find, learners
 from fewshot.datamodules import EpisodicDataModule, ImageDataModule
-from fewshot.datamodules.base import FloatImages
+from fewshot.datamodules.images import FloatImages
 from fewshot.datasets.base import ClassDataset
 from fewshot.hyperparameters import parameter_names
 from fewshot.learners import MetaLearner

@@ -1,8 +1,9 @@
 """Benchmarks, one LightningDataModule each. To add one: write the file, import its class here."""
 
-from fewshot.datamodules.base import ClassificationDataModule, EpisodicDataModule, ImageDataModule
+from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datamodules.camvid import CamVidDataModule
 from fewshot.datamodules.cifar100 import CIFARFSDataModule, FC100DataModule
+from fewshot.datamodules.classification import ClassificationDataModule
 from fewshot.datamodules.clinc150 import CLINC150DataModule
 from fewshot.datamodules.cub import CUBDataModule
 from fewshot.datamodules.fewglue import FewGLUEDataModule
@@ -16,6 +17,7 @@ from fewshot.datamodules.gaussian_process import GaussianProcessDataModule
 from fewshot.datamodules.glyphs import GlyphsDataModule
 from fewshot.datamodules.image_folder import ImageFolderDataModule
 from fewshot.datamodules.imagenet import MiniImageNetDataModule, TieredImageNetDataModule
+from fewshot.datamodules.images import ImageDataModule
 from fewshot.datamodules.meta_dataset import MetaDatasetDataModule
 from fewshot.datamodules.multi_digit import DoubleMNISTDataModule, TripleMNISTDataModule
 from fewshot.datamodules.multi_source import MultiSourceDataModule

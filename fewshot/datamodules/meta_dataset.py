@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from fewshot.augmentation import Augmentation
 from fewshot.broad_sampling import MAX_CONTRIBUTION, MAX_QUERIES, MAX_WAYS, MIN_WAYS
-from fewshot.datamodules.base import ImageBatches
+from fewshot.datamodules.images import ImageBatches
 from fewshot.datamodules.sources import SourcesDataModule
 from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.files import data_root

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from fewshot.datamodules.base import EpisodicDataModule, ImageBatches
+from fewshot.datamodules.base import EpisodicDataModule
+from fewshot.datamodules.images import ImageBatches
 from fewshot.datamodules.sources import SourcesDataModule
 from fewshot.episodes import Episode, Examples, map_examples
 from fewshot.errors import FewshotError

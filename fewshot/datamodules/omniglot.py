@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from fewshot.datamodules.base import ImageDataModule
+from fewshot.datamodules.images import ImageDataModule
 from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.files import data_root
 from fewshot.datasets.omniglot import OmniglotSplit, load_omniglot

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from fewshot.datamodules.base import FloatImages
+from fewshot.datamodules.images import FloatImages
 from fewshot.datamodules.sources import SourcesDataModule
 from fewshot.datasets.files import data_root
 from fewshot.datasets.orbit import Mode, Thing, UserTasks, load_orbit

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from fewshot.datamodules.base import ImageDataModule
+from fewshot.datamodules.images import ImageDataModule
 
 
 class PublishedImageDataModule(ImageDataModule):

@@ -4,7 +4,8 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from fewshot.datamodules.base import EpisodicDataModule, FloatImages
+from fewshot.datamodules.base import EpisodicDataModule
+from fewshot.datamodules.images import FloatImages
 from fewshot.datasets.files import data_root
 from fewshot.datasets.segmentation import (
     SegmentationDataset,

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from functools import cached_property
 from typing import Any
 
-from fewshot.datamodules.base import ClassificationDataModule
+from fewshot.datamodules.classification import ClassificationDataModule
 from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.pretrained_tokenizer import PretrainedTokenizer
 from fewshot.datasets.texts import TextData, TextOptions

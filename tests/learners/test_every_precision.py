@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from fewshot import Conv4, GaussianProcessDataModule, GlyphsDataModule, SegmentationFolderDataModule, WikiOneDataModule
 from fewshot.datamodules import EpisodicDataModule
-from fewshot.datamodules.base import FloatImages
+from fewshot.datamodules.images import FloatImages
 from fewshot.episodes import map_tensors, stacked
 from fewshot.learners import MetaLearner, SimpleShot
 

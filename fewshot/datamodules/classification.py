@@ -1,0 +1,166 @@
+"""What the benchmarks of classes share: episodes of some classes, plain batches of the training classes."""
+
+from abc import abstractmethod
+from functools import partial
+from typing import Any, ClassVar
+
+from fewshot.datamodules.base import EpisodicDataModule
+from fewshot.datasets.base import ClassDataset
+from fewshot.datasets.files import data_root
+from fewshot.errors import FewshotError
+from fewshot.loading import (
+    STAGES,
+    ClassTasks,
+    Stage,
+    TaskDistribution,
+    VaryingTasks,
+)
+from fewshot.sampling import check_split, draw_varying_episode
+
+
+class ClassificationDataModule(EpisodicDataModule):
+    """A benchmark of N-way K-shot classification over the classes of a dataset.
+
+    Args:
+        root: folder with the data; None means `$FEWSHOT_DATA`, or else the user's cache folder.
+        download: fetch missing files into `root`.
+        way: classes of an episode, N.
+        train_way: way in training; None means `way`.
+        val_way: way in validation; None means `way`. Splits whose validation classes are fewer than `way` (16 of Double
+            MNIST, mini-ImageNet and CIFAR-FS, for 20-way tests) need it.
+        unequal_shots: split the N*K support examples of an episode at random among its classes, at least 1 for each,
+            so that `shot` is the average; in all stages.
+        ways: smallest and largest way, such as ``[5, 20]``: each episode of all stages draws its own, uniformly. None
+            means `way` and `train_way` always.
+        shots: smallest and largest shot, likewise. Episodes that differ in size are run one by one.
+        **kwargs: arguments of `EpisodicDataModule`.
+    """
+
+    can_download: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        root: str | None = None,
+        download: bool = False,
+        way: int = 5,
+        train_way: int | None = None,
+        val_way: int | None = None,
+        unequal_shots: bool = False,
+        ways: tuple[int, int] | None = None,
+        shots: tuple[int, int] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        for name, sizes, least in (("ways", ways, 2), ("shots", shots, 1)):
+            if sizes is not None and not least <= sizes[0] <= sizes[1]:
+                raise FewshotError(
+                    f"{name} is {list(sizes)}; give the smallest and the largest, in this order, at least {least}"
+                )
+        fixed = {"train_way": train_way, "val_way": val_way} if ways else {}
+        fixed |= {"train_shot": kwargs.get("train_shot")} if shots else {}
+        fixed |= {"unequal_shots": unequal_shots or None} if ways or shots else {}
+        if given := [name for name, value in fixed.items() if value is not None]:
+            raise FewshotError(f"{given[0]} does not go with {'ways' if ways else 'shots'}; leave one of them out")
+        self.ways, self.shots = ways, shots
+        if unequal_shots and min(self.shot, self.train_shot) < 2:
+            raise FewshotError(
+                "unequal_shots is on and an episode has 1 shot: there is nothing to split; set shot >= 2"
+            )
+        self.unequal_shots = unequal_shots
+        if download and not self.can_download:
+            raise FewshotError(f"{self.benchmark} has nothing to download; leave out download: true")
+        self.root, self.download = data_root(root), download
+        self.way, self.train_way = way, way if train_way is None else train_way
+        self.val_way = way if val_way is None else val_way
+        self._datasets: dict[str, ClassDataset] | None = None
+
+    @abstractmethod
+    def load(self) -> dict[str, ClassDataset]:
+        """Read the classes of train, val and test."""
+
+    @property
+    def split_name(self) -> str:
+        """Which of the benchmark's class splits is in use."""
+        return "default"
+
+    @property
+    def datasets(self) -> dict[str, ClassDataset]:
+        """The classes of train, val and test, read once and checked against the episodes asked for."""
+        if self._datasets is None:
+            datasets = self.load()
+            for stage in STAGES:
+                self.check(stage, datasets[stage])
+            self._datasets = datasets
+        return self._datasets
+
+    def check(self, stage: Stage, split: ClassDataset) -> None:
+        """Check the stage's classes against the episodes asked for.
+
+        Raises:
+            FewshotError: they cannot be drawn.
+        """
+        way, shot, queries = self.sizes(stage)
+        way, shot = self.ways[1] if self.ways else way, self.shots[1] if self.shots else shot
+        prefixes = ("train_", "train_") if stage == "train" else ("val_" if stage == "val" else "", "")
+        check_split(stage, split.classes, split.counts, way, shot, queries, *prefixes)
+        if self.unequal_shots and (fewest := int(split.counts.min())) <= shot + queries:
+            raise FewshotError(
+                f"unequal_shots has nothing to give in the {stage} split: a class of {fewest} examples has"
+                f" {queries} queries and {shot} shots; lower queries or shot"
+            )
+
+    def sizes(self, stage: Stage) -> tuple[int, int, int]:
+        """The way, shot and queries of a stage's episodes."""
+        if stage == "train":
+            return self.train_way, self.train_shot, self.train_queries
+        return self.val_way if stage == "val" else self.way, self.shot, self.queries
+
+    @property
+    def train_classes(self) -> int:
+        """How many classes training has, for learners that learn to tell them all apart; reads the data."""
+        return len(self.datasets["train"].classes)
+
+    def examples(self) -> ClassDataset:
+        """The training classes."""
+        return self.datasets["train"]
+
+    @property
+    def task(self) -> dict[str, Any]:
+        """Classification with this benchmark's ways."""
+        if self.ways is not None:
+            return {"kind": "classification", "way": None}
+        return {"kind": "classification", "way": self.way, "train_way": self.train_way}
+
+    def protocol(self) -> dict[str, Any]:
+        """The facts that stand beside every result on this benchmark."""
+        unequal = {"unequal_shots": True} if self.unequal_shots else {}
+        val_way = {"val_way": self.val_way} if self.val_way != self.way else {}
+        varying = {
+            name: f"{sizes[0]} to {sizes[1]}" for name, sizes in (("way", self.ways), ("shot", self.shots)) if sizes
+        }
+        return {**super().protocol(), "split": self.split_name, "way": self.way, **val_way, **unequal, **varying}
+
+    def prepare_data(self) -> None:
+        """Download and cache, once a machine."""
+        _ = self.datasets
+
+    def setup(self, stage: str) -> None:
+        """Read the data on every rank."""
+        _ = self.datasets
+
+    def tasks(self, stage: Stage) -> TaskDistribution:
+        """N-way K-shot tasks over the stage's classes."""
+        dataset, (way, shot, queries) = self.datasets[stage], self.sizes(stage)
+        if not self.ways and not self.shots:
+            return ClassTasks(dataset, way, shot, queries, self.unequal_shots)
+        return VaryingTasks(
+            dataset,
+            partial(
+                draw_varying_episode,
+                starts=dataset.starts,
+                counts=dataset.counts,
+                ways=self.ways or (way, way),
+                shots=self.shots or (shot, shot),
+                queries=queries,
+            ),
+        )

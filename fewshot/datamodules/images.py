@@ -1,0 +1,138 @@
+"""What the benchmarks of images share: conversion, augmentation and normalisation on the device."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fewshot.augmentation import Augmentation
+from fewshot.datamodules.base import EpisodicDataModule
+from fewshot.datamodules.classification import ClassificationDataModule
+from fewshot.episodes import Batch, Examples, Inputs, map_examples
+from fewshot.errors import FewshotError
+from fewshot.loading import (
+    STAGES,
+)
+from fewshot.preprocessing import ImagePreprocessing, as_float
+
+
+class FloatImages(EpisodicDataModule):
+    """Images are stored as uint8 and converted to float in [0, 1] once a meta-batch, on the device.
+
+    Facts for backbones: `in_channels`, `image_size`, `in_features`; for `fewshot predict`, `preprocessing`.
+    """
+
+    in_channels: int
+    image_size: int
+    bright_ink: ClassVar[bool] = False
+    """Whether the images are drawings in bright ink on dark, where files have dark ink on light paper."""
+
+    @property
+    def preprocessing(self) -> dict[str, Any] | None:
+        """Files become images of this size and these channels, in [0, 1]."""
+        channels: Literal[1, 3] = 1 if self.in_channels == 1 else 3
+        return ImagePreprocessing(self.image_size, channels, invert=self.bright_ink).facts()
+
+    @property
+    def in_features(self) -> int:
+        """Values of an image, for backbones that flatten it."""
+        return self.in_channels * self.image_size**2
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Convert the images (uint8) of a meta-batch, or of plain examples, to float in [0, 1]."""
+        return self._precise(map_examples(lambda part: part._replace(inputs=as_float(part.inputs)), batch))
+
+    def _precise(self, batch: Batch) -> Batch:
+        """The batch in the Trainer's precision: it has been converted to it before, but what was uint8 then."""
+        converted: Batch = self.trainer.precision_plugin.convert_input(batch) if self.trainer else batch
+        return converted
+
+
+class ImageBatches(FloatImages):
+    """Images that are augmented in training and normalised, on the device.
+
+    What is drawn for an episode is a function of the seed and its number, whatever the ranks and the interruptions.
+
+    Args:
+        augment: random changes of training images, such as ``{padding: 4, flip: true}``; None: none.
+        augment_query: the same for the queries alone; None: as `augment`. ``{}`` leaves them as they are.
+        normalize: subtract `mean` and divide by `std`, the benchmark's constants for each channel.
+        **kwargs: arguments of the next base.
+    """
+
+    mean: ClassVar[tuple[float, ...] | None] = None
+    """Of the training images in [0, 1], for each channel."""
+    std: ClassVar[tuple[float, ...] | None] = None
+
+    def __init__(
+        self,
+        augment: Augmentation | None = None,
+        augment_query: Augmentation | None = None,
+        normalize: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if normalize and self.mean is None:
+            raise FewshotError(f"{self.benchmark} has no constants to normalise by; leave out normalize: true")
+        self.augment, self.normalize = augment, normalize
+        self.augment_query = augment if augment_query is None else augment_query
+
+    @property
+    def preprocessing(self) -> dict[str, Any] | None:
+        """Files become images of this size and these channels, in [0, 1] or normalised."""
+        facts = super().preprocessing
+        if facts is not None and self.normalize:
+            facts |= {"mean": self.mean and list(self.mean), "std": self.std and list(self.std)}
+        return facts
+
+    def protocol(self) -> dict[str, Any]:
+        """The facts that stand beside every result; what was done to the images among them."""
+        augmented = {name: vars(how) for name in ("augment", "augment_query") if (how := getattr(self, name))}
+        return {**super().protocol(), **augmented, **({"normalize": True} if self.normalize else {})}
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Convert the images (uint8) of a meta-batch, or of plain examples, to float; augment them, normalise them."""
+        batch = map_examples(lambda part: part._replace(inputs=as_float(part.inputs)), batch)
+        if self.trainer and self.trainer.training and self._train_loader is not None:
+            batch = self._augmented(batch, self._train_loader.numbers_at_hand)
+        if self.normalize:
+            mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+            batch = map_examples(lambda part: part._replace(inputs=_normalized(part.inputs, mean, std)), batch)
+        return self._precise(batch)
+
+    def _augmented(self, batch: Batch, numbers: Sequence[int]) -> Batch:
+        """Augment the float images of these episodes, or of these plain examples."""
+        if self.augment is None and self.augment_query is None:
+            return batch
+        if isinstance(batch, list):
+            return [self._augmented(one, [number]) for one, number in zip(batch, numbers, strict=True)]
+        # a fourth number in the seed, so that no episode is drawn with these generators
+        stage = len(STAGES) if isinstance(batch, Examples) else 0
+        rngs = [np.random.default_rng([self.seed, stage, number, 2]) for number in numbers]
+        how = iter((self.augment, self.augment_query))
+
+        def changed(part: Examples) -> Examples:
+            augmentation = next(how)
+            if augmentation is None:
+                return part
+            assert isinstance(part.inputs, Tensor)
+            images = part.inputs.flatten(0, -4)
+            drawn = torch.cat([augmentation.draw(rng, len(images) // len(rngs)) for rng in rngs])
+            return part._replace(inputs=augmentation(images, drawn).view(part.inputs.shape))
+
+        return map_examples(changed, batch)
+
+
+def _normalized(images: Inputs, mean: Tensor, std: Tensor) -> Tensor:
+    assert isinstance(images, Tensor)
+    return (images - mean.to(images)) / std.to(images)
+
+
+class ImageDataModule(ImageBatches, ClassificationDataModule):
+    """A benchmark of N-way K-shot classification of images.
+
+    Args:
+        **kwargs: arguments of `ImageBatches` and `ClassificationDataModule`.
+    """

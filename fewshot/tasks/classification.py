@@ -1,0 +1,186 @@
+"""Classification: of examples, of texts with the measures of a benchmark, of the frames of videos."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics.functional.classification import binary_f1_score, multiclass_f1_score
+
+from fewshot.episodes import Examples, marks_of
+from fewshot.errors import FewshotError
+from fewshot.metrics import Estimate
+from fewshot.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Classification(Task):
+    """N-way classification: logits (n, N) against labels (n,) int64; mean cross-entropy, accuracy.
+
+    Args:
+        way: classes of an episode at validation and test; None means that it differs from episode to episode, in
+            training too.
+        train_way: classes of a training episode; None means `way`.
+        nota: some queries are of none of the N classes: their label is N, and the logits are (n, N + 1).
+    """
+
+    kind: ClassVar[str] = "classification"
+    monitor: ClassVar[tuple[str, Literal["min", "max"]]] = ("accuracy", "max")
+
+    way: int | None
+    train_way: int | None = None
+    nota: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value in (("way", self.way), ("train_way", self.train_way)):
+            if value is not None and value < 2:
+                raise FewshotError(f"{name} is {value}: an episode needs at least 2 classes; set {name} >= 2")
+
+    @property
+    def output_size(self) -> int:
+        """N logits, or with none of the above N + 1, for learners whose head has a fixed way."""
+        return self.one_way + self.nota
+
+    @property
+    def one_way(self) -> int:
+        """N, where all episodes have the same.
+
+        Raises:
+            FewshotError: the way differs from episode to episode.
+        """
+        if self.way is None:
+            raise FewshotError(ANY_WAY.format(learner="this learner"))
+        return self.way
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy."""
+        return F.cross_entropy(outputs, targets)
+
+    def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """The share of queries whose largest logit is the label's; with none of the above also by its two parts.
+
+        `accuracy_in_scope`: of the queries of the N classes; `recall_none`: of the others, the share that is found.
+        """
+        right = (outputs.argmax(-1) == targets).float()
+        if not self.nota:
+            return {"accuracy": right.mean()}
+        none = (targets == outputs.shape[-1] - 1).float()
+        return {
+            "accuracy": right.mean(),
+            "accuracy_in_scope": (right * (1 - none)).sum() / (1 - none).sum(),
+            "recall_none": (right * none).sum() / none.sum(),
+        }
+
+    def labels(self, targets: Tensor) -> Tensor:
+        """The labels (n,) in targets, which say more in some tasks."""
+        return targets
+
+
+@dataclass(frozen=True)
+class Understanding(Classification):
+    """Classification judged as SuperGLUE does (arXiv:1905.00537): targets (n,) are ``label + way * question``.
+
+    Args:
+        measures: what is measured: `accuracy`; `f1_macro`, the mean F1 of the classes; `f1a`, the F1 of class 1 over
+            all answers; `em`, the share of questions all of whose answers are right.
+    """
+
+    kind: ClassVar[str] = "understanding"
+
+    measures: Sequence[str] = ("accuracy",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if unknown := set(self.measures) - set(MEASURES):
+            raise FewshotError(f"the measure {min(unknown)!r} is unknown; use one of {', '.join(MEASURES)}")
+
+    def labels(self, targets: Tensor) -> Tensor:
+        """The labels (n,); -1 stays what it is."""
+        return torch.where(targets < 0, targets, targets % self.one_way)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy."""
+        return super().loss(outputs, self.labels(targets))
+
+    def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """The measures by name, accuracy always among them."""
+        predicted, labels = outputs.argmax(-1), self.labels(targets)
+        groups = targets.div(self.one_way, rounding_mode="floor")
+        names = dict.fromkeys(("accuracy", *self.measures))
+        return {name: MEASURES[name](predicted, labels, groups, self.one_way) for name in names}
+
+
+def _exact_match(predicted: Tensor, labels: Tensor, groups: Tensor, way: int) -> Tensor:
+    """The share of groups with no wrong answer."""
+    _, places = torch.unique(groups, return_inverse=True)
+    wrong = torch.zeros(int(places.max()) + 1, device=labels.device)
+    return (wrong.index_add(0, places, (predicted != labels).float()) == 0).float().mean()
+
+
+MEASURES: dict[str, Callable[[Tensor, Tensor, Tensor, int], Tensor]] = {
+    "accuracy": lambda predicted, labels, _, way: (predicted == labels).float().mean(),
+    "f1_macro": lambda predicted, labels, _, way: multiclass_f1_score(predicted, labels, way, average="macro"),
+    "f1a": lambda predicted, labels, _, way: binary_f1_score(predicted, labels),
+    "em": _exact_match,
+}
+
+
+@dataclass(frozen=True)
+class VideoClassification(Classification):
+    """Classification of frames, judged by video: `accuracy_video` is the mean over all videos of all episodes.
+
+    A video's accuracy is that over its frames; `Marked.marks` says which frame is of which video. The interval is
+    1.96 s / sqrt(videos). The table of episodes keeps the number of videos, and the sums of their accuracies and of the
+    squares. `accuracy` beside it is over the frames of an episode, averaged over episodes.
+    """
+
+    kind: ClassVar[str] = "video_classification"
+    monitor: ClassVar[tuple[str, Literal["min", "max"]]] = ("accuracy_video", "max")
+
+    def marks(self, query: Examples, outputs: Tensor) -> dict[str, Tensor]:
+        """``videos``, ``video_sum`` and ``video_squares``; where nothing is marked an episode is one video."""
+        right = (outputs.argmax(-1) == query.targets).float()
+        videos = marks_of(query)
+        if videos is None:
+            videos = torch.zeros_like(query.targets)
+        rows = [
+            torch.stack([one[of == video].mean() for video in of.unique()])
+            for one, of in zip(right, videos, strict=True)
+        ]
+        return {
+            "videos": torch.tensor([float(len(row)) for row in rows], device=right.device),
+            "video_sum": torch.stack([row.sum() for row in rows]),
+            "video_squares": torch.stack([row.square().sum() for row in rows]),
+        }
+
+    def estimates(self, columns: Mapping[str, Tensor]) -> dict[str, Estimate]:
+        """The means over episodes, and ``accuracy_video`` over videos."""
+        number, total, squares = (columns[name].double().sum() for name in ("videos", "video_sum", "video_squares"))
+        mean = total / number
+        variance = (squares - number * mean.square()).clamp(min=0) / (number - 1)
+        interval = 1.96 * (variance / number).sqrt() if number > 1 else torch.tensor(torch.nan)
+        others = {name: values for name, values in columns.items() if not name.startswith("video")}
+        return {**super().estimates(others), "accuracy_video": Estimate(mean.item(), interval.item())}
+
+
+ANY_WAY = (
+    "{learner} has outputs for one way, but the benchmark's way differs from episode to episode; choose a learner of"
+    " any way, such as PrototypicalNetwork or ProtoMAML"
+)
+
+
+def check_one_way(task: Task, learner: str) -> None:
+    """Check that all episodes have the same way, for a `learner` whose outputs are for one way alone.
+
+    Raises:
+        FewshotError: they differ, between training and test or from episode to episode.
+    """
+    if isinstance(task, Classification) and task.way is None:
+        raise FewshotError(ANY_WAY.format(learner=learner))
+    if isinstance(task, Classification) and task.train_way not in (None, task.way):
+        raise FewshotError(
+            f"{learner} has one head for all episodes, but train_way is {task.train_way} and way is {task.way};"
+            f" set train_way to {task.way} or choose a learner of any way"
+        )

@@ -1,0 +1,73 @@
+"""Regression, of values or of normal distributions."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from fewshot.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Regression(Task):
+    """Regression: outputs (n, targets) against targets (n, targets); mean squared error.
+
+    Args:
+        targets: values to predict for each query.
+    """
+
+    kind: ClassVar[str] = "regression"
+    monitor: ClassVar[tuple[str, Literal["min", "max"]]] = ("mse", "min")
+
+    targets: int = 1
+
+    @property
+    def output_size(self) -> int:
+        """One output a target value."""
+        return self.targets
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean squared error."""
+        return F.mse_loss(outputs, targets)
+
+    def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Mean squared error."""
+        return {"mse": F.mse_loss(outputs, targets)}
+
+
+@dataclass(frozen=True)
+class GaussianRegression(Regression):
+    """Regression judged as a density: outputs (n, 2 * targets) are the means, then the standard deviations.
+
+    A benchmark states `Regression`; a learner that predicts how sure it is judges itself by this. The loss is the
+    negative log-likelihood a query; beside it stand the mean squared error of the means and `coverage95`, the share of
+    target values within 1.96 deviations of the mean, which is 0.95 for a calibrated learner.
+    """
+
+    monitor: ClassVar[tuple[str, Literal["min", "max"]]] = ("log_likelihood", "max")
+
+    @property
+    def output_size(self) -> int:
+        """A mean and a standard deviation a target value."""
+        return 2 * self.targets
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean negative log-likelihood."""
+        return -gaussian_log_likelihood(targets, *outputs.chunk(2, -1)).mean()
+
+    def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Log-likelihood a query, mean squared error, coverage of the 95 % band."""
+        mean, deviation = outputs.chunk(2, -1)
+        return {
+            "log_likelihood": gaussian_log_likelihood(targets, mean, deviation).mean(),
+            "mse": F.mse_loss(mean, targets),
+            "coverage95": ((targets - mean).abs() <= 1.96 * deviation).float().mean(),
+        }
+
+
+def gaussian_log_likelihood(targets: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+    """Log N(targets; mean, deviation^2) of values (n, targets), which are independent, summed to (n,)."""
+    standard = (targets - mean) / deviation
+    return -(0.5 * standard.square() + deviation.log() + 0.5 * math.log(2 * math.pi)).sum(-1)

@@ -1,0 +1,99 @@
+"""Segmentation: the class of every pixel."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from fewshot.episodes import Examples, marks_of
+from fewshot.errors import FewshotError
+from fewshot.metrics import Estimate, estimate
+from fewshot.segmentation import (
+    bootstrapped,
+    by_class,
+    foreground_background,
+    overlaps,
+    pixel_loss,
+    pooled_ious,
+)
+from fewshot.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Segmentation(Task):
+    """N-way segmentation: logits (n, N+1, h, w) against masks (n, H, W), 0 the background, 1..N classes, 255 ignored.
+
+    Logits are brought to the masks' size bilinearly. The loss is the mean cross-entropy of the pixels. Results are sums
+    over ALL episodes, not means of them: `miou`, the mean over the benchmark's classes of intersection over union, and
+    `fb_iou`, the mean of the IoU of background and of foreground, whatever its class (arXiv:1908.06391, section 4.1).
+    Their intervals are bootstrapped over episodes. The table of episodes keeps the counts of pixels.
+
+    Args:
+        way: classes of an episode besides the background.
+        classes: the benchmark's classes by name; episodes are about some of them, `Marked.marks` says which.
+    """
+
+    kind: ClassVar[str] = "segmentation"
+    monitor: ClassVar[tuple[str, Literal["min", "max"]]] = ("miou", "max")
+
+    way: int = 1
+    classes: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.way < 1:
+            raise FewshotError(f"way is {self.way}: an episode needs a class besides the background; set way >= 1")
+
+    @property
+    def output_size(self) -> int:
+        """Logits of the background and of N classes."""
+        return self.way + 1
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy of the pixels that are not ignored."""
+        return pixel_loss(outputs, targets)
+
+    def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """The pixels of intersections and unions, `fewshot.segmentation.overlaps`."""
+        return overlaps(outputs, targets)
+
+    def marks(self, query: Examples, outputs: Tensor) -> dict[str, Tensor]:
+        """``class_1``..``class_N``: which of the benchmark's classes each label stands for.
+
+        Where the queries are not `fewshot.episodes.marked`, label n is class n - 1 in all episodes.
+        """
+        marks = marks_of(query)
+        if marks is None:
+            marks = torch.arange(self.way, device=query.targets.device).expand(len(query.targets), -1)
+        return {f"class_{label}": marks[:, label - 1] for label in range(1, self.way + 1)}
+
+    def scores(self, columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """FB-IoU over the meta-batch."""
+        intersections, unions = foreground_background(columns)
+        return {"fb_iou": pooled_ious(intersections.sum(0), unions.sum(0)).nanmean()}
+
+    def estimates(self, columns: Mapping[str, Tensor]) -> dict[str, Estimate]:
+        """``miou`` and ``fb_iou``, also after each inner step and under attack, and the IoU of each class."""
+        counts = ("intersection_", "union_", "class_")
+        found = {name: estimate(values) for name, values in columns.items() if not name.startswith(counts)}
+        start = "union_foreground"
+        for suffix in (name.removeprefix(start) for name in columns if name.startswith(start)):
+            sums = by_class(columns, self.way, self._classes(columns), suffix)
+            found[f"miou{suffix}"] = bootstrapped(*sums)
+            found[f"fb_iou{suffix}"] = bootstrapped(*foreground_background(columns, suffix))
+            if not suffix:
+                found |= self._of_each_class(*sums)
+        return found
+
+    def _classes(self, columns: Mapping[str, Tensor]) -> int:
+        last = max(int(columns[f"class_{label}"].max()) for label in range(1, self.way + 1))
+        return max(len(self.classes), last + 1)
+
+    def _of_each_class(self, intersections: Tensor, unions: Tensor) -> dict[str, Estimate]:
+        """``iou_<class>`` of the classes that the episodes were about."""
+        names = [*self.classes, *map(str, range(len(self.classes), unions.shape[1]))]
+        return {
+            f"iou_{names[place]}": bootstrapped(intersections[:, [place]], unions[:, [place]])
+            for place in unions.sum(0).nonzero().flatten().tolist()
+        }
