@@ -32,8 +32,9 @@ from fewshot.datasets.mnist import Digits
 from fewshot.datasets.multi_digit import Compositions
 from fewshot.datasets.snips import INTENTS
 from fewshot.datasets.store import PackedImages, open_store, packed
+from fewshot.distributions import ClassTasks
 from fewshot.episodes import Episode
-from fewshot.loading import ClassTasks, EpisodeLoader, EpisodeStream
+from fewshot.loading import EpisodeLoader, EpisodeStream
 from fewshot.preprocessing import as_float
 
 WARM_UP = 50

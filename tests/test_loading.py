@@ -22,10 +22,11 @@ from fewshot.backbones import MLP
 from fewshot.datamodules import SinusoidDataModule
 from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.functions import Sinusoid
+from fewshot.distributions import ClassTasks, Stacked, gather
 from fewshot.episodes import Episode, count, episode, stack
 from fewshot.errors import FewshotError
 from fewshot.learners import MAML
-from fewshot.loading import STAGES, ClassTasks, EpisodeLoader, EpisodeStream, Stacked, VaryingStream, gather
+from fewshot.loading import STAGES, EpisodeLoader, EpisodeStream, VaryingStream
 
 
 def keys(meta_batch: Episode) -> list[bytes]:
@@ -124,7 +125,8 @@ import hashlib, sys
 import numpy as np, torch
 from fewshot.datamodules import SinusoidDataModule
 from fewshot.datasets.base import ClassDataset
-from fewshot.loading import ClassTasks, EpisodeStream
+from fewshot.distributions import ClassTasks
+from fewshot.loading import EpisodeStream
 images = np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8), np.uint8)
 data = ClassDataset(torch.from_numpy(images), np.full(5, 8), tuple("abcde"))
 digest = hashlib.sha256()

@@ -10,16 +10,10 @@ import torch
 from torch.utils.data import Dataset
 
 from fewshot.datasets.base import ClassDataset
+from fewshot.distributions import TaskDistribution
 from fewshot.episodes import Examples
 from fewshot.errors import FewshotError
-from fewshot.loading import (
-    EpisodeLoader,
-    EpisodeStream,
-    ExampleStream,
-    Item,
-    Stage,
-    TaskDistribution,
-)
+from fewshot.loading import EpisodeLoader, EpisodeStream, ExampleStream, Item, Stage
 
 
 class EpisodicDataModule(L.LightningDataModule):

@@ -7,14 +7,9 @@ from typing import Any, ClassVar
 from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.files import data_root
+from fewshot.distributions import ClassTasks, TaskDistribution, VaryingTasks
 from fewshot.errors import FewshotError
-from fewshot.loading import (
-    STAGES,
-    ClassTasks,
-    Stage,
-    TaskDistribution,
-    VaryingTasks,
-)
+from fewshot.loading import STAGES, Stage
 from fewshot.sampling import check_split, draw_varying_episode
 
 

@@ -12,9 +12,7 @@ from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datamodules.classification import ClassificationDataModule
 from fewshot.episodes import Batch, Examples, Inputs, map_examples
 from fewshot.errors import FewshotError
-from fewshot.loading import (
-    STAGES,
-)
+from fewshot.loading import STAGES
 from fewshot.preprocessing import ImagePreprocessing, as_float
 
 

@@ -11,9 +11,10 @@ from fewshot.datamodules.sources import SourcesDataModule
 from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.files import data_root
 from fewshot.datasets.meta_dataset import TRAINED, SourceSplit, found_sources, load_source
+from fewshot.distributions import TaskDistribution
 from fewshot.episodes import Examples
 from fewshot.errors import FewshotError
-from fewshot.loading import Stage, TaskDistribution
+from fewshot.loading import Stage
 
 
 class MetaDatasetDataModule(ImageBatches, SourcesDataModule):

@@ -9,9 +9,10 @@ import numpy as np
 from torch import Tensor
 
 from fewshot.datamodules.base import EpisodicDataModule
+from fewshot.distributions import TaskDistribution
 from fewshot.episodes import Episode, map_tensors
 from fewshot.errors import FewshotError
-from fewshot.loading import EpisodeLoader, EpisodeStream, Stage, TaskDistribution
+from fewshot.loading import EpisodeLoader, EpisodeStream, Stage
 
 Sourced: TypeAlias = list[tuple[str, Episode]]
 """A meta-batch before it is converted: the name of each episode's source, and the episode with B = 1."""

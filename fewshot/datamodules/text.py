@@ -9,9 +9,10 @@ from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.pretrained_tokenizer import PretrainedTokenizer
 from fewshot.datasets.texts import TextData, TextOptions
 from fewshot.datasets.words import Terms
+from fewshot.distributions import FixedTask, NotaTasks, TaskDistribution
 from fewshot.episodes import Batch, Examples, map_examples
 from fewshot.errors import FewshotError
-from fewshot.loading import FixedTask, NotaTasks, Stage, TaskDistribution
+from fewshot.loading import Stage
 from fewshot.preprocessing import TextPreprocessing
 
 

@@ -12,8 +12,9 @@ from fewshot.datasets.few_shot_graph import FewShotGraph, read_graph
 from fewshot.datasets.files import Arrays, cached_arrays, data_root, file_hash
 from fewshot.datasets.neighbours import neighbours
 from fewshot.datasets.relation_tasks import EvaluationEpisodes, RelationTasks, background_relations
+from fewshot.distributions import TaskDistribution
 from fewshot.errors import FewshotError, check_at_least, check_choice
-from fewshot.loading import Stage, TaskDistribution
+from fewshot.loading import Stage
 
 
 class WikiOneDataModule(EpisodicDataModule):

@@ -20,8 +20,8 @@ from fewshot.datasets.meta_dataset_sources import SOURCES, ClassImages, find_ima
 from fewshot.datasets.meta_dataset_specs import Spec, read_spec
 from fewshot.datasets.omniglot import DRAWINGS, HALVES, split_characters
 from fewshot.datasets.store import packed
+from fewshot.distributions import VaryingTasks
 from fewshot.errors import FewshotError, nearest
-from fewshot.loading import VaryingTasks
 
 UNPACKED = ("quickdraw",)
 """Sources whose files are arrays already, which would be a terabyte at 84x84."""

@@ -13,9 +13,9 @@ import torch
 from torch.utils.data import Dataset
 
 from fewshot.datasets.few_shot_graph import FewShotGraph, Ids, Relation
+from fewshot.distributions import Stacked
 from fewshot.episodes import Episode, Examples, stack
 from fewshot.errors import FewshotError
-from fewshot.loading import Stacked
 
 
 def evaluation_episode(graph: FewShotGraph, relation: Relation, shot: int, seed: int = 0) -> Episode:

@@ -17,9 +17,9 @@ from torch import Tensor
 from fewshot.datasets.decoding import decoded
 from fewshot.datasets.files import cached_arrays, data_root
 from fewshot.datasets.image_folder import IMAGE_FILE, PROGRESS_FROM
+from fewshot.distributions import Stacked
 from fewshot.episodes import Episode, Examples, marked
 from fewshot.errors import FewshotError
-from fewshot.loading import Stacked
 from fewshot.sampling import Index, draw_classes
 from fewshot.segmentation import IGNORED
 

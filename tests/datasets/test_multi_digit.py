@@ -15,8 +15,8 @@ from fewshot.datasets import mnist
 from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.mnist import SIZE, load_mnist
 from fewshot.datasets.multi_digit import Compositions, load_multi_digit, random_below, split_numbers
+from fewshot.distributions import gather
 from fewshot.errors import FewshotError
-from fewshot.loading import gather
 
 SIDES = {2: 64, 3: 84}
 PINNED = [298032, 303649, 302985]  # sums of three images of the generated digits

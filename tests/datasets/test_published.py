@@ -19,8 +19,8 @@ from fewshot.datasets.cub import CubSplit, load_cub, split_kinds
 from fewshot.datasets.imagenet_classes import MINI, TIERED, classes
 from fewshot.datasets.mini_imagenet import load_mini_imagenet
 from fewshot.datasets.tiered_imagenet import load_tiered_imagenet, npz_member
+from fewshot.distributions import gather
 from fewshot.errors import FewshotError
-from fewshot.loading import gather
 
 PARTS = ("train", "val", "test")
 SIZE = 4

@@ -19,8 +19,9 @@ from fewshot.datasets import store
 from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.decoding import Cropped, Encoded, ImageSource, read_image
 from fewshot.datasets.store import CHECKS, IMAGES, INDEX, Source, fingerprint_of, open_store, packed
+from fewshot.distributions import ClassTasks, gather
 from fewshot.errors import FewshotError
-from fewshot.loading import ClassTasks, EpisodeStream, gather
+from fewshot.loading import EpisodeStream
 
 SIZE = 6
 

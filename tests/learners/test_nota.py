@@ -9,11 +9,12 @@ from every_learner import NAMES, SIZES, SMALL, TinyImages
 
 from fewshot import MLP, FewshotError
 from fewshot.catalogue import find
+from fewshot.distributions import NotaTasks, TaskDistribution
 from fewshot.episodes import Episode, episode
 from fewshot.hyperparameters import parameter_names
 from fewshot.learners import MetaLearner
 from fewshot.learners.nota import Criterion, NoneOfTheAbove, best_threshold
-from fewshot.loading import NotaTasks, Stage, TaskDistribution
+from fewshot.loading import Stage
 
 LOGITS = torch.tensor([[2.0, 0.5, -1.0], [0.3, 0.2, 0.1]], dtype=torch.float64)
 

@@ -1,0 +1,196 @@
+"""Distributions over tasks that episodes are drawn from."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from fewshot.datasets.base import ClassDataset, LazyInputs
+from fewshot.episodes import Episode, Examples, Inputs, MetaBatch, map_tensors, stack
+from fewshot.sampling import draw_classes, draw_episode, draw_episode_of, draw_outsiders, draw_unequal_episode
+
+
+class TaskDistribution(Protocol):
+    """p(T): a distribution over tasks that episodes are drawn from."""
+
+    def draw(self, rng: np.random.Generator) -> Episode:
+        """One episode, without the axis B; a function of the generator alone."""
+
+    def draw_many(self, rngs: Sequence[np.random.Generator]) -> MetaBatch:
+        """The meta-batch of one episode a generator: `draw` of each stacked, or a list where they differ in size."""
+
+
+class Stacked:
+    """Mix-in: `draw_many` as the stack of `draw`, for distributions with no faster way."""
+
+    def draw_many(self: TaskDistribution, rngs: Sequence[np.random.Generator]) -> Episode:
+        """The meta-batch of one episode a generator."""
+        return stack([self.draw(rng) for rng in rngs])
+
+
+class ClassTasks:
+    """N-way K-shot classification tasks over the classes of a dataset.
+
+    Inputs come out as they are stored (images uint8): conversion happens once a meta-batch, on the device.
+
+    Args:
+        dataset: the split's examples by class.
+        way: N. shot: K. queries: Q a class.
+        unequal_shots: split the N*K support examples at random among the classes, at least 1 for each.
+    """
+
+    def __init__(self, dataset: ClassDataset, way: int, shot: int, queries: int, unequal_shots: bool = False) -> None:
+        self.dataset, self.way, self.shot, self.queries = dataset, way, shot, queries
+        self.unequal_shots = unequal_shots
+        self.starts, self.counts = dataset.starts, dataset.counts
+        self.labels = torch.arange(way)
+
+    def draw(self, rng: np.random.Generator) -> Episode:
+        """One episode: support inputs (S, ...), query inputs (N*Q, ...), labels 0..N-1 in blocks."""
+        many = self.draw_many([rng])
+        return Episode(*(Examples(_first(part.inputs), part.targets[0]) for part in many))
+
+    def draw_many(self, rngs: Sequence[np.random.Generator]) -> Episode:
+        """A meta-batch with one gather for the support and one for the query."""
+        if self.unequal_shots:
+            return self._draw_unequal(rngs)
+        rows = [draw_episode(rng, self.starts, self.counts, self.way, self.shot, self.queries) for rng in rngs]
+        support, query = (np.stack(part).reshape(len(rngs), -1) for part in zip(*rows, strict=True))
+        return Episode(self._examples(support, self.shot), self._examples(query, self.queries))
+
+    def _draw_unequal(self, rngs: Sequence[np.random.Generator]) -> Episode:
+        drawn = [draw_unequal_episode(rng, self.starts, self.counts, self.way, self.shot, self.queries) for rng in rngs]
+        support, labels, query = (np.stack(part) for part in zip(*drawn, strict=True))
+        inputs = gather(self.dataset.inputs, torch.from_numpy(support))
+        return Episode(
+            Examples(inputs, torch.from_numpy(labels)), self._examples(query.reshape(len(rngs), -1), self.queries)
+        )
+
+    def _examples(self, rows: np.ndarray, repeats: int) -> Examples:
+        labels = self.labels.repeat_interleave(repeats).expand(len(rows), -1)
+        return Examples(gather(self.dataset.inputs, torch.from_numpy(rows)), labels)
+
+
+class VaryingTasks:
+    """Classification tasks whose ways and shots differ from episode to episode, so that a meta-batch is a list.
+
+    Args:
+        dataset: the split's examples by class.
+        draw_rows: from an episode's generator to the rows of its support (S,), their labels (S,) and the rows of its
+            queries (N, Q).
+    """
+
+    def __init__(
+        self,
+        dataset: ClassDataset,
+        draw_rows: Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray, np.ndarray]],
+    ) -> None:
+        self.dataset, self.draw_rows = dataset, draw_rows
+
+    def draw(self, rng: np.random.Generator) -> Episode:
+        """One episode: support inputs (S, ...), query inputs (N*Q, ...), labels 0..N-1 in blocks."""
+        return map_tensors(lambda tensor: tensor[0], self._single(rng))
+
+    def draw_many(self, rngs: Sequence[np.random.Generator]) -> list[Episode]:
+        """One episode a generator, each with B = 1."""
+        return [self._single(rng) for rng in rngs]
+
+    def _single(self, rng: np.random.Generator) -> Episode:
+        support, labels, query = self.draw_rows(rng)
+        queried = np.arange(len(query)).repeat(query.shape[1])
+        rows = torch.from_numpy(np.concatenate([support, query.flatten()]))[None]
+        inputs = gather(self.dataset.inputs, rows)  # in one go, which for images on disk is faster
+        support_inputs, query_inputs = (
+            map_tensors(lambda tensor: tensor[:, part], inputs)  # noqa: B023  # used at once
+            for part in (slice(len(support)), slice(len(support), None))
+        )
+        return Episode(
+            Examples(support_inputs, torch.from_numpy(labels)[None]),
+            Examples(query_inputs, torch.from_numpy(queried)[None]),
+        )
+
+
+class NotaTasks(ClassTasks):
+    """N-way K-shot tasks with queries of other classes, to be recognised as none of the above: label N.
+
+    The support and the other queries are those of `ClassTasks`; the queries of other classes stand behind them.
+
+    Args:
+        dataset: the split's examples by class.
+        way: N. shot: K. queries: Q a class.
+        none_queries: queries of other classes.
+    """
+
+    def __init__(self, dataset: ClassDataset, way: int, shot: int, queries: int, none_queries: int) -> None:
+        super().__init__(dataset, way, shot, queries)
+        self.none_queries = none_queries
+        self.query_labels = torch.cat([self.labels.repeat_interleave(queries), torch.full((none_queries,), way)])
+
+    def draw_many(self, rngs: Sequence[np.random.Generator]) -> Episode:
+        """A meta-batch with one gather for the support and one for the query."""
+        support, query = [], []
+        for rng in rngs:
+            classes = draw_classes(rng, len(self.counts), self.way)
+            ours, asked = draw_episode_of(classes, rng, self.starts, self.counts, self.shot, self.queries)
+            others = draw_outsiders(rng, self.starts, self.counts, classes, self.none_queries)
+            support.append(ours.ravel())
+            query.append(np.concatenate([asked.ravel(), others]))
+        inputs = gather(self.dataset.inputs, torch.from_numpy(np.stack(query)))
+        labels = self.query_labels.expand(len(rngs), -1)
+        return Episode(self._examples(np.stack(support), self.shot), Examples(inputs, labels))
+
+
+class FixedTask(Stacked):
+    """The one task whose support is all of a dataset and whose queries are all of another with the same classes.
+
+    Args:
+        support: K examples of each of the N classes.
+        query: the queries.
+        none: queries of no class among them: label N.
+    """
+
+    def __init__(self, support: ClassDataset, query: ClassDataset, none: ClassDataset | None = None) -> None:
+        parts = [support, query] if none is None else [support, query, none]
+        given, asked, *others = _equally_wide([part.inputs for part in parts])
+        labels, targets = (torch.from_numpy(np.repeat(np.arange(len(p.counts)), p.counts)) for p in (support, query))
+        if none is not None:
+            asked = {name: torch.cat([values, others[0][name]]) for name, values in asked.items()}
+            targets = torch.cat([targets, torch.full((int(none.counts.sum()),), len(support.classes))])
+        self.episode = Episode(Examples(given, labels), Examples(asked, targets))
+
+    def draw(self, rng: np.random.Generator) -> Episode:
+        """The episode; nothing is drawn."""
+        return self.episode
+
+
+def _equally_wide(parts: Sequence[Inputs | LazyInputs]) -> list[dict[str, torch.Tensor]]:
+    """Texts' inputs of several datasets, the rows of each tensor padded with 0 to the widest of them."""
+    dicts = [part for part in parts if isinstance(part, dict)]
+    assert len(dicts) == len(parts)
+    widest = {name: max(part[name].shape[-1] for part in dicts) for name in dicts[0]}
+    return [
+        {
+            name: F.pad(values, (0, widest[name] - values.shape[-1])) if values.dim() > 1 else values
+            for name, values in part.items()
+        }
+        for part in dicts
+    ]
+
+
+def gather(inputs: Inputs | LazyInputs, rows: torch.Tensor) -> Inputs:
+    """The rows (B, S) of inputs (n, ...), shape (B, S, ...)."""
+    if isinstance(inputs, LazyInputs):
+        taken = inputs.take(rows.flatten().numpy())
+        return taken.view(*rows.shape, *taken.shape[1:])
+    if isinstance(inputs, dict):
+        return {name: gather(value, rows) for name, value in inputs.items()}  # type: ignore[misc]  # values are tensors
+    flat = inputs.view(len(inputs), -1)
+    # uint8 rows are copied as int64 words where they fit: 4x faster than byte by byte
+    words = flat.view(torch.int64) if flat.dtype == torch.uint8 and flat.shape[1] % 8 == 0 else flat
+    return words[rows.flatten()].view(inputs.dtype).view(*rows.shape, *inputs.shape[1:])
+
+
+def _first(inputs: Inputs) -> Inputs:
+    return {name: value[0] for name, value in inputs.items()} if isinstance(inputs, dict) else inputs[0]
