@@ -5,7 +5,7 @@ from fewshot.backbones.bilstm import BiLSTM
 from fewshot.backbones.colours import Colours
 from fewshot.backbones.conv4 import Conv4
 from fewshot.backbones.dilated import DilatedNetwork
-from fewshot.backbones.entity_vectors import EntityVectors
+from fewshot.backbones.entity_vectors import EntityVectors, MappedEntityVectors
 from fewshot.backbones.hugging_face import HuggingFaceEncoder
 from fewshot.backbones.masked_language_model import MaskedLanguageModel
 from fewshot.backbones.mlp import MLP
@@ -31,6 +31,7 @@ __all__ = [
     "DilatedNetwork",
     "EntityVectors",
     "HuggingFaceEncoder",
+    "MappedEntityVectors",
     "MaskedLanguageModel",
     "NeighbourEncoder",
     "Pixels",

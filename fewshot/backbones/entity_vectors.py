@@ -1,12 +1,15 @@
 """Vectors of a knowledge graph's entities."""
 
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
+from fewshot.datasets.npz import npz_member
 from fewshot.episodes import Inputs
 from fewshot.errors import FewshotError, check_at_least
 from fewshot.hyperparameters import weights_follow
@@ -20,6 +23,7 @@ class EntityVectors(Backbone):
         dimensions: values of a vector.
         entity_vectors: the file (``.npz``) with the vectors to begin with; None begins with random ones of unit length.
         frozen: keep the vectors as they are, so that a learner trains its other weights alone.
+        sparse: gradients of the vectors in use alone, for large graphs and optimizers that take them, such as Adagrad.
         kind: whose vectors of the file these are.
 
     Raises:
@@ -32,24 +36,22 @@ class EntityVectors(Backbone):
         dimensions: int = 100,
         entity_vectors: str | None = None,
         frozen: bool = False,
+        sparse: bool = False,
         kind: Literal["entities", "relations"] = "entities",
     ) -> None:
         super().__init__()
         check_at_least(1, entities=entities, dimensions=dimensions)
         self.out_features = dimensions
-        self.vectors = nn.Embedding(entities, dimensions)
+        self.vectors = nn.Embedding(entities, dimensions, sparse=sparse)
         with torch.no_grad():
             if entity_vectors is not None and not weights_follow():
-                with np.load(entity_vectors, allow_pickle=False) as file:
-                    if kind not in file:
-                        raise FewshotError(f"{entity_vectors} has no vectors of {kind}; give relation2vec's file too")
-                    found = torch.from_numpy(file[kind])
-                if found.shape != self.vectors.weight.shape:
+                found = vectors_of(entity_vectors, kind)
+                if found.shape != (entities, dimensions):
                     raise FewshotError(
-                        f"{entity_vectors} has vectors {tuple(found.shape)}, but {kind} is {entities} and dimensions"
+                        f"{entity_vectors} has vectors {found.shape}, but {kind} is {entities} and dimensions"
                         f" {dimensions}; leave all three to the benchmark"
                     )
-                self.vectors.weight.copy_(found)
+                np.copyto(self.vectors.weight.numpy(), found)
             else:
                 self.vectors.weight.copy_(nn.functional.normalize(self.vectors.weight, dim=1))
         self.vectors.weight.requires_grad_(not frozen)
@@ -60,3 +62,49 @@ class EntityVectors(Backbone):
             raise FewshotError("EntityVectors reads ids of entities; choose a learner of rankings such as MetaR")
         vectors: Tensor = self.vectors(inputs.clamp(min=0))
         return vectors
+
+
+class MappedEntityVectors(Backbone):
+    """Vectors of entities that stay in their file, for graphs whose vectors do not fit. Paper: Bordes et al. 2013.
+
+    They are not trained, and only those in use are read. A checkpoint does not hold them: it names the file.
+
+    Args:
+        entities: how many there are.
+        dimensions: values of a vector.
+        entity_vectors: the file (``.npz``) with the vectors.
+
+    Raises:
+        FewshotError: there is no file, or its vectors are others.
+    """
+
+    def __init__(self, entities: int, dimensions: int = 100, entity_vectors: str | None = None) -> None:
+        super().__init__()
+        if entity_vectors is None:
+            raise FewshotError("MappedEntityVectors needs a file of vectors; set data.background to pre-train")
+        self.vectors, self.out_features = vectors_of(entity_vectors, "entities"), dimensions
+        if self.vectors.shape != (entities, dimensions):
+            raise FewshotError(
+                f"{entity_vectors} has vectors {self.vectors.shape}, but entities is {entities} and dimensions"
+                f" {dimensions}; leave all three to the benchmark"
+            )
+        self.like: Tensor
+        self.register_buffer("like", torch.zeros(()), persistent=False)  # for device and precision
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Vectors (..., D) of ids (...); an id below 0 is none, and its vector is any."""
+        if not isinstance(inputs, Tensor):
+            raise FewshotError("MappedEntityVectors reads ids of entities; choose a learner of rankings such as MetaR")
+        ids, places = torch.unique(inputs.clamp(min=0), return_inverse=True)
+        return torch.from_numpy(self.vectors[ids.cpu().numpy()]).to(self.like)[places]
+
+
+def vectors_of(path: str, kind: str) -> NDArray[np.float32]:
+    """The vectors (n, D) of `kind`, entities or relations, in a file of `WikiOneDataModule`; left on the disk.
+
+    Raises:
+        FewshotError: there is no such file, or it has none of that kind.
+    """
+    if not Path(path).is_file():
+        raise FewshotError(f"the file of vectors {path} is missing; let the benchmark make it anew, or name one")
+    return npz_member(Path(path), kind)

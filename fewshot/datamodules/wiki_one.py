@@ -9,8 +9,9 @@ import numpy as np
 from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datasets.entity_vectors import read_vectors, train_vectors, with_inverses
 from fewshot.datasets.few_shot_graph import FewShotGraph, read_graph
-from fewshot.datasets.files import Arrays, cached_arrays, data_root, file_hash
+from fewshot.datasets.files import Arrays, data_root, file_hash
 from fewshot.datasets.neighbours import neighbours
+from fewshot.datasets.npz import mapped_arrays
 from fewshot.datasets.relation_tasks import EvaluationEpisodes, RelationTasks, background_relations
 from fewshot.distributions import TaskDistribution
 from fewshot.errors import FewshotError, check_at_least, check_choice
@@ -182,10 +183,7 @@ class WikiOneDataModule(EpisodicDataModule):
         """The cache file of what is built from `sources`, and what is in it."""
         digest = "_".join(file_hash(source, "sha256")[:16] for source in sources)
         path = data_root(None) / f"{name}_{digest}.npz"
-        arrays = cached_arrays(path, build)
-        if not path.is_file():
-            raise FewshotError(f"cannot write {path}; set FEWSHOT_DATA to a folder of yours")
-        return str(path), arrays
+        return str(path), mapped_arrays(path, build)
 
     def prepare(self) -> None:
         """Read and check the graph; train the vectors."""

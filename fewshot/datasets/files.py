@@ -126,20 +126,31 @@ def cached_arrays(path: Path, build: Callable[[], Mapping[str, NDArray[np.generi
     never trusted, it is built again. A folder that cannot be written to costs the cache, not the run, and is
     logged.
     """
-    sidecar = path.with_name(path.name + ".sha256")
-    try:
-        if sidecar.read_text().strip() == file_hash(path, "sha256"):
-            with np.load(path, allow_pickle=False) as file:
-                return dict(file)
-    except (OSError, ValueError):
-        pass  # not built yet, or no longer text
+    if cache_is_whole(path):
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
     arrays = dict(build())
+    write_cache(path, arrays)
+    return arrays
+
+
+def cache_is_whole(path: Path) -> bool:
+    """Whether the cache file `path` is there and has the checksum of its sidecar."""
+    try:
+        return _sidecar(path).read_text().strip() == file_hash(path, "sha256")
+    except (OSError, ValueError):
+        return False  # not built yet, or no longer text
+
+
+def write_cache(path: Path, arrays: Arrays) -> None:
+    """Write the cache file `path` with its sidecar; a folder that cannot be written to is logged."""
+    sidecar = _sidecar(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=path.parent, prefix=".cache-"))
     except OSError as error:
         log.warning("cannot write the cache %s (%s): going on without it", path, error)
-        return arrays
+        return
     try:
         np.savez(scratch / path.name, **arrays)  # type: ignore[arg-type]  # numpy types the keywords too narrowly
         (scratch / sidecar.name).write_text(file_hash(scratch / path.name, "sha256") + "\n")
@@ -149,7 +160,10 @@ def cached_arrays(path: Path, build: Callable[[], Mapping[str, NDArray[np.generi
         log.warning("cannot write the cache %s (%s): going on without it", path, error)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return arrays
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")
 
 
 @contextmanager

@@ -1,8 +1,5 @@
 """tiered-ImageNet: 608 classes of ImageNet, split by superclass, 84x84 (Ren et al., arXiv:1803.00676)."""
 
-import logging
-import struct
-import zipfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,8 +9,8 @@ import numpy as np
 
 from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.decoding import Encoded, ImageSource
-from fewshot.datasets.files import opened_zip
 from fewshot.datasets.imagenet_classes import TIERED, classes
+from fewshot.datasets.npz import npz_member
 from fewshot.datasets.pickles import load_pickle
 from fewshot.datasets.published import (
     SPLITS,
@@ -23,8 +20,6 @@ from fewshot.datasets.published import (
     read_class_folders,
 )
 from fewshot.errors import FewshotError
-
-log = logging.getLogger(__name__)
 
 IMAGES = {"train": 448_695, "val": 124_261, "test": 206_209}
 PLACES = ("tiered_imagenet", "tiered-imagenet", "tieredImageNet", "tieredimagenet")
@@ -103,34 +98,6 @@ def _by_class(path: Path, images: Sequence[ImageSource], split: str) -> dict[str
     numbers, starts = np.unique(labels[order], return_index=True)
     groups = np.split(order, starts[1:])
     return {f"{split}{number:03d}": [images[i] for i in rows] for number, rows in zip(numbers, groups, strict=True)}
-
-
-def npz_member(path: Path, name: str) -> np.ndarray:
-    """The array `name` of an ``.npz`` file: mapped where the file is not compressed, for it has 10 GB.
-
-    Raises:
-        FewshotError: the file is damaged, or has no such array.
-    """
-    with opened_zip(path) as archive:
-        if f"{name}.npy" not in archive.namelist():
-            raise FewshotError(f"{path} has no array {name!r}; replace it")
-        info = archive.getinfo(f"{name}.npy")
-        try:
-            if info.compress_type != zipfile.ZIP_STORED:
-                log.warning("%s is compressed: reading it whole, %.1f GB", path, info.file_size / 1e9)
-                with np.load(path, allow_pickle=False) as arrays:
-                    return np.asarray(arrays[name])
-            with path.open("rb") as file:
-                file.seek(info.header_offset + 26)  # of the local header: the lengths of the name and the extra field
-                file.seek(sum(struct.unpack("<HH", file.read(4))), 1)
-                version = np.lib.format.read_magic(file)
-                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, fortran, dtype = read(file)
-                if fortran or dtype.hasobject:
-                    raise ValueError(f"{dtype} in Fortran's order" if fortran else "it holds objects")
-                return np.memmap(path, dtype, "r", file.tell(), shape)
-        except ValueError as error:
-            raise FewshotError(f"{path}: its array {name!r} cannot be read ({error}); replace it") from error
 
 
 READERS: dict[str, Reader] = {"png_pkl": _read_png, "npz": _read_npz, "folders": read_class_folders}

@@ -180,6 +180,7 @@ class MetaLearner(RemembersArguments, L.LightningModule):
 
     def _gradient_is_finite(self) -> bool:
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        gradients = [grad.coalesce().values() if grad.is_sparse else grad for grad in gradients]
         return bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients)))
 
     def _diverged(self, batch: Any) -> str:

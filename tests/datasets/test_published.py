@@ -18,7 +18,8 @@ from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.cub import CubSplit, load_cub, split_kinds
 from fewshot.datasets.imagenet_classes import MINI, TIERED, classes
 from fewshot.datasets.mini_imagenet import load_mini_imagenet
-from fewshot.datasets.tiered_imagenet import load_tiered_imagenet, npz_member
+from fewshot.datasets.npz import npz_member
+from fewshot.datasets.tiered_imagenet import load_tiered_imagenet
 from fewshot.distributions import gather
 from fewshot.errors import FewshotError
 

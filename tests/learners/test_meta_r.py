@@ -4,13 +4,15 @@ import math
 from itertools import pairwise
 from pathlib import Path
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
+from fakes import fake_wiki_one
 from slopes import assert_slope
 from torch import Tensor, nn
 
-from fewshot import EntityVectors, MetaR, TailFrequency, TransE
+from fewshot import EntityVectors, MappedEntityVectors, MetaR, TailFrequency, TransE, WikiOneDataModule
 from fewshot.episodes import Episode, Examples
 from fewshot.errors import FewshotError
 
@@ -140,3 +142,42 @@ def test_other_vectors_than_the_benchmark_s_are_refused(tmp_path: Path) -> None:
     np.savez(path, entities=np.zeros((3, 2), np.float32))
     with pytest.raises(FewshotError, match=r"has vectors \(3, 2\), but entities is 4 and dimensions 2"):
         EntityVectors(4, 2, path)
+
+
+def test_vectors_on_the_disk_are_those_in_memory(batch: Episode, tmp_path: Path) -> None:
+    path = str(tmp_path / "vectors.npz")
+    np.savez(path, entities=np.random.default_rng(0).normal(size=(ENTITIES, 4)).astype(np.float32))
+    made, mapped = (MetaR(cls(ENTITIES, 4, path), task=TASK).double() for cls in (EntityVectors, MappedEntityVectors))
+    mapped.load_state_dict({name: w for name, w in made.state_dict().items() if not name.startswith("backbone")})
+    torch.testing.assert_close(mapped.evaluate(batch).outputs, made.evaluate(batch).outputs)
+    assert mapped.evaluate(batch).outputs.dtype == torch.float64
+    assert not any(name.startswith("backbone") for name in mapped.state_dict())
+
+
+def test_sparse_gradients_train_as_dense_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEWSHOT_DATA", str(tmp_path / "cache"))
+    root, found = fake_wiki_one(tmp_path / "root"), []
+    for sparse in (False, True):
+        data = WikiOneDataModule(str(root), dimensions=4, embedding_epochs=1, train_episodes=640, meta_batch_size=64)
+        torch.manual_seed(0)
+        backbone = EntityVectors(data.entities, data.dimensions, data.entity_vectors, sparse=sparse)
+        made = MetaR(backbone, hidden=(5,), task=data.task, optimizer=torch.optim.Adagrad)
+        trainer = L.Trainer(
+            accelerator="cpu", max_steps=5, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, limit_val_batches=0, use_distributed_sampler=False, default_root_dir=tmp_path,
+        )  # fmt: skip
+        trainer.fit(made, data)
+        found.append(backbone.vectors.weight)
+        assert backbone.vectors.weight.grad is not None
+        assert backbone.vectors.weight.grad.is_sparse == sparse
+    torch.testing.assert_close(*found)
+
+
+def test_a_missing_file_of_vectors_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(FewshotError, match="is missing; let the benchmark make it anew"):
+        MappedEntityVectors(4, 2, str(tmp_path / "none.npz"))
+    with pytest.raises(FewshotError, match="needs a file of vectors; set data"):
+        MappedEntityVectors(4, 2)
+    np.savez(tmp_path / "others.npz", relations=np.zeros((4, 2), np.float32))
+    with pytest.raises(FewshotError, match="has no array 'entities'"):
+        MappedEntityVectors(4, 2, str(tmp_path / "others.npz"))
