@@ -31,8 +31,8 @@ from fewshot.datasets.base import ClassDataset
 from fewshot.hyperparameters import parameter_names
 from fewshot.learners import MetaLearner
 
-OF_LANGUAGE_MODELS = {"FineTuneText", "PET"}
-"""Those that have all their training in `adapt`, of a language model: `tests/learners/test_pet.py`."""
+OF_LANGUAGE_MODELS = {"BERTPair", "FineTuneText", "PET"}
+"""Those that need a language model and its texts: `tests/learners/test_pet.py` and `test_bert_pair.py`."""
 NAMES = [entry.name for entry in learners() if entry.name not in OF_LANGUAGE_MODELS]
 UNTRAINED = {"GaussianProcess", "SimpleShot", "TailFrequency", "TransE"}
 """Those with nothing to train."""

@@ -23,6 +23,7 @@ NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "MAMLPlusPlus": (FIXED_WAY, ("--data.train_way=5", "--model.cosine_schedule=false")),
     **dict.fromkeys(("ANP", "CNP", "GaussianProcess"), ("the benchmark's task is classification", ())),
     "PANet": ("labels pixels, the benchmark's task is classification", ()),
+    "BERTPair": ("it needs a benchmark of texts with data.tokenizer set to the model", ()),
     **dict.fromkeys(("PET", "FineTuneText"), ("classifies by a language model", ())),
     **dict.fromkeys(("GMatching", "MetaR", "TransE"), ("the benchmark's task is classification", ())),
     "TailFrequency": ("TailFrequency needs tail_counts", ()),

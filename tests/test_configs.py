@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from fakes import (
     fake_fewglue,
     fake_fewrel,
     fake_image_folder,
+    fake_masked_language_model,
     fake_masks,
     fake_mini_imagenet,
     fake_mnist,
@@ -30,6 +32,14 @@ from fakes import (
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 EXPERIMENTS = sorted(path for path in CONFIGS.glob("**/*.yaml") if path.parent.name != "trainer")
+
+
+def with_model(root: Path) -> Path:
+    """`root`, with a tiny language model in it."""
+    fake_masked_language_model(root / "bert")
+    return root
+
+
 ROOTS: dict[str, Callable[[Path], Path] | None] = {
     "GlyphsDataModule": None,
     "OmniglotDataModule": None,  # `fake_omniglot` fills the cache
@@ -53,7 +63,7 @@ ROOTS: dict[str, Callable[[Path], Path] | None] = {
     "Pascal5iDataModule": lambda folder: fake_voc(folder, images=6),
     "SegmentationFolderDataModule": lambda folder: fake_masks(folder),
     "FewGLUEDataModule": lambda folder: fake_fewglue(folder),
-    "FewRelDataModule": lambda folder: fake_fewrel(folder),
+    "FewRelDataModule": lambda folder: with_model(fake_fewrel(folder)),
     "SNIPSDataModule": lambda folder: fake_snips(folder),
     "WikiOneDataModule": lambda folder: fake_wiki_one(folder),
 }
@@ -70,12 +80,13 @@ def identity(path: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def data_root(own_data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[str]]:
+def data_root(own_data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[dict[str, Any]], list[str]]:
     """The options that lead a benchmark to its generated data."""
     fake_omniglot(own_data_root)
     made: dict[str, Path] = {}
 
-    def options(benchmark: str) -> list[str]:
+    def options(data: dict[str, Any]) -> list[str]:
+        benchmark = data["class_path"].rpartition(".")[2]
         if benchmark not in ROOTS:
             pytest.fail(f"{benchmark} has a config but no generated data: add it to ROOTS in {Path(__file__).name}")
         make = ROOTS[benchmark]
@@ -84,7 +95,7 @@ def data_root(own_data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         if benchmark not in made:
             made[benchmark] = make(tmp_path_factory.mktemp(benchmark) / "root")
         model = made[benchmark] / "bert"  # the model that generated texts are for
-        tokenizer = [f"--data.tokenizer={model}"] if model.is_dir() else []
+        tokenizer = [f"--data.tokenizer={model}"] if "tokenizer" in data["init_args"] else []
         verify = ["--data.verify=false"] if benchmark in VERIFIED else []
         return [f"--data.root={made[benchmark]}", *tokenizer, *verify]
 
@@ -118,11 +129,11 @@ def command(path: Path) -> str:
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=identity)
 def test_config(
-    path: Path, tmp_path: Path, data_root: Callable[[str], list[str]], monkeypatch: pytest.MonkeyPatch
+    path: Path, tmp_path: Path, data_root: Callable[[dict[str, Any]], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few_characters(monkeypatch)
     config = yaml.safe_load(path.read_text())
-    options = [*data_root(config["data"]["class_path"].rpartition(".")[2]), *small(config)]
+    options = [*data_root(config["data"]), *small(config)]
     training = command(path) == "fit"
     limits = ["--trainer.max_steps=2", "--trainer.max_epochs=1", "--trainer.val_check_interval=2"]
     run = fewshot(command(path), tmp_path, f"--config={path}", *options, *(limits if training else ()))

@@ -25,7 +25,9 @@ from fewshot.trained import Predictor, TrainedLearner
 WAY, SHOT, SIZE = 3, 2, 16
 EXTRA = {"train_classes": 4, "shot": SHOT, "num_context": 3, "film_after": "blocks.1.2", "slots": 8, "hidden": 8}
 RANKING = ("GMatching", "MetaR", "TailFrequency", "TransE")
-OTHERS = ("ANP", "CNP", "GaussianProcess", "PANet", "PET", "FineTuneText", *RANKING)  # or of language models
+LANGUAGE = ("BERTPair", "FineTuneText", "PET")
+OTHERS = ("ANP", "CNP", "GaussianProcess", "PANet", *LANGUAGE, *RANKING)
+"""No classifiers, or of language models."""
 CLASSIFIERS = [e.name for e in learners() if e.name not in OTHERS]
 
 

@@ -10,6 +10,7 @@ from fewshot.backbones.hugging_face import HuggingFaceEncoder
 from fewshot.backbones.masked_language_model import MaskedLanguageModel
 from fewshot.backbones.mlp import MLP
 from fewshot.backbones.neighbour_encoder import NeighbourEncoder
+from fewshot.backbones.pair_encoder import PairEncoder
 from fewshot.backbones.pixels import Pixels
 from fewshot.backbones.relation_cnn import RelationCNN
 from fewshot.backbones.resnet12 import ResNet12
@@ -34,6 +35,7 @@ __all__ = [
     "MappedEntityVectors",
     "MaskedLanguageModel",
     "NeighbourEncoder",
+    "PairEncoder",
     "Pixels",
     "RelationCNN",
     "ResNet12",

@@ -27,12 +27,13 @@ class HuggingFaceEncoder(Backbone):
         vocab_size: how many ids the benchmark's tokenizer has.
         tokenizer: the benchmark's tokenizer; null is refused, because words' ids mean nothing to the model.
         model: the name at https://huggingface.co/models or a folder; null takes that of `tokenizer`.
-        pooling: `mean` over the text's pieces (arXiv:1908.10084), or `cls`: the first piece.
+        pooling: `mean` over the text's pieces (arXiv:1908.10084), `cls`: the first piece, or `pooler`: that piece
+            through the layer by which BERT's pre-training tells whether one sentence follows another.
         config: builds an untrained network from these values of the model's config instead of loading it; what a
             checkpoint holds.
 
     Raises:
-        FewshotError: the model cannot be loaded, or it is not the tokenizer's.
+        FewshotError: the model cannot be loaded, has no pooler, or is not the tokenizer's.
     """
 
     auto: ClassVar[str] = "AutoModel"
@@ -45,7 +46,7 @@ class HuggingFaceEncoder(Backbone):
         vocab_size: int,
         tokenizer: str | None,
         model: str | None = None,
-        pooling: Literal["mean", "cls"] = "mean",
+        pooling: Literal["mean", "cls", "pooler"] = "mean",
         config: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -61,7 +62,10 @@ class HuggingFaceEncoder(Backbone):
                 f"the tokenizer {tokenizer} has {vocab_size} ids, the model {model or tokenizer} knows {known};"
                 " give both the same name"
             )
-        if getattr(self.network.base_model, "pooler", None) is not None:
+        pooler = getattr(self.network.base_model, "pooler", None)
+        if pooling == "pooler" and pooler is None:
+            raise FewshotError(f"the model {model or tokenizer} has no pooler; set pooling to cls")
+        if pooling != "pooler" and pooler is not None:
             self.network.base_model.pooler = None  # unused here; a distributed run would wait for its gradients
         self.pooling = pooling
         self.out_features = int(self.network.config.hidden_size)
@@ -69,7 +73,14 @@ class HuggingFaceEncoder(Backbone):
     def forward(self, inputs: Inputs) -> Tensor:
         """Features (n, D) of `inputs`: ``tokens`` (n, L) and ``lengths`` (n,), int64."""
         tokens, lengths, mask = self._read(inputs)
-        states: Tensor = self.network.base_model(input_ids=tokens, attention_mask=mask).last_hidden_state
+        return self._pooled(self.network.base_model(input_ids=tokens, attention_mask=mask), lengths)
+
+    def _pooled(self, output: Any, lengths: Tensor) -> Tensor:
+        """Features (n, D) of what the network gives for texts of `lengths` (n,)."""
+        if self.pooling == "pooler":
+            pooled: Tensor = output.pooler_output
+            return pooled
+        states: Tensor = output.last_hidden_state
         if self.pooling == "cls":
             return states[..., 0, :]
         return mask_padding(states, lengths).sum(-2) / lengths.clamp(min=1).unsqueeze(-1)

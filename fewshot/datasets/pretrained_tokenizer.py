@@ -73,6 +73,13 @@ class PretrainedTokenizer:
         return pieces[:first], pieces[first + len(bare) :]
 
     @property
+    def pair_ends(self) -> tuple[list[int], list[int], list[int]]:
+        """The ids that the model wants before, between and after two texts that it reads as one."""
+        bare, whole = self.tokenizer("a", add_special_tokens=False)["input_ids"], self.tokenizer("a", "a")["input_ids"]
+        one, two = (i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
+        return whole[:one], whole[one + len(bare) : two], whole[two + len(bare) :]
+
+    @property
     def json(self) -> str | None:
         """The tokenizer as the text of its ``tokenizer.json``; None where it has none and is known by name alone."""
         fast = getattr(self.tokenizer, "backend_tokenizer", None)

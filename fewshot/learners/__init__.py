@@ -2,6 +2,7 @@
 
 from fewshot.learners.base import MetaLearner
 from fewshot.learners.metric.base import MetricLearner
+from fewshot.learners.metric.bert_pair import BERTPair
 from fewshot.learners.metric.g_matching import GMatching
 from fewshot.learners.metric.matching_network import MatchingNetwork
 from fewshot.learners.metric.panet import PANet
@@ -54,6 +55,7 @@ __all__ = [
     "R2D2",
     "RFS",
     "SNAIL",
+    "BERTPair",
     "Baseline",
     "BaselinePlusPlus",
     "CNAPs",
