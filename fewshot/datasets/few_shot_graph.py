@@ -19,6 +19,10 @@ from numpy.typing import NDArray
 from fewshot.errors import FewshotError
 
 Ids = NDArray[np.int32]
+REMEDY = (
+    "set root to a folder with the files of Wiki-One or NELL-One, which are linked at"
+    " github.com/xwhan/One-shot-Relational-Learning (no licence is stated; Wikidata's facts are CC0)"
+)
 
 
 class Relation(NamedTuple):
@@ -112,7 +116,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         with path.open(encoding="utf-8") as file:
             found = json.load(file, object_pairs_hook=unique)
     except FileNotFoundError as error:
-        raise FewshotError(f"{path} is missing; set root to a folder with the files of Wiki-One") from error
+        raise FewshotError(f"{path} is missing; {REMEDY}") from error
     except json.JSONDecodeError as error:
         raise FewshotError(f"{path}, line {error.lineno}: not JSON ({error.msg}); fetch the file again") from error
     except UnicodeDecodeError as error:
@@ -155,7 +159,7 @@ def _read_triples(path: Path, entities: dict[str, int], relations: dict[str, int
                     file_of = "relation2ids" if error.args[0] == relation and head in entities else "ent2ids"
                     raise FewshotError(f"{path}, line {number}: {error.args[0]!r} is not in {file_of}") from error
     except FileNotFoundError as error:
-        raise FewshotError(f"{path} is missing; set root to a folder with the files of Wiki-One") from error
+        raise FewshotError(f"{path} is missing; {REMEDY}") from error
     return np.frombuffer(found, np.int32).reshape(-1, 3)
 
 
