@@ -75,7 +75,7 @@ LEARNING: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("ADML", "ANIL", "BOIL", "FOMAML", "MAML", "ProtoMAML"), IN_ONE_STEP),
     "CAVIA": {"film_after": "blocks.2.1", "inner_lr": 1.0, "inner_steps": 2},
     "IMAML": {"inner_lr": 0.1, "inner_steps": 8, "proximal": 2.0, "cg_damping": 1.0},
-    "MAMLPlusPlus": {"inner_lr": 0.4, "inner_steps": 2},
+    "MAMLPlusPlus": {"inner_lr": 0.4, "inner_steps": 2, "cosine_schedule": False},
     "MANN": {"hidden": 64, "slots": 32},
     "MetaSGD": {"initial_rates": (0.2, 0.6)},
     "Reptile": {"inner_optimizer": "adam", "inner_lr": 0.001, "inner_steps": 3},
@@ -101,13 +101,13 @@ def trained(name: str, precision: Any, seed: int, folder: Any) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINED)
-def test_300_steps_in_bfloat16_are_as_good_as_in_float32(name: str, tmp_path: Any) -> None:
+def test_300_steps_in_bfloat16_are_no_worse_than_in_float32(name: str, tmp_path: Any) -> None:
     """Rounding sends a training another way, as another seed does; so each is trained from three seeds."""
     exact, mixed = ([trained(name, p, seed, tmp_path) for seed in range(3)] for p in ("32-true", "bf16-mixed"))
     means, variances = zip(*((mean(scores), variance(scores)) for scores in (exact, mixed)), strict=True)
     difference, interval = means[1] - means[0], 2.776 * math.sqrt(sum(variances) / 3)  # Student's t, 4 degrees
     print(f"{name}: float32 {means[0]:.4f}, bfloat16 {difference:+.4f} ± {interval:.4f}")
-    assert abs(difference) <= interval
+    assert difference >= -interval
 
 
 @pytest.mark.gpu
