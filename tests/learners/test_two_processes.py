@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from every_learner import NAMES, TRAINED
-from ranks import IN_FLOAT32, STEPS, Precision, train
+from ranks import STEPS, TRAINED_IN, Precision, train
 
 SCRIPT = Path(__file__).resolve().parents[1] / "ranks.py"
 TOLERANCE = {"64-true": 1e-10, "32-true": 1e-5}
@@ -49,9 +49,8 @@ def of_rank(folder: Path, name: str, precision: Precision, rank: int) -> dict[st
     return found
 
 
-@pytest.mark.parametrize(
-    ("name", "precision"), [(name, "64-true") for name in TRAINED] + [(name, "32-true") for name in IN_FLOAT32]
-)
+@pytest.mark.parametrize("precision", TRAINED_IN)
+@pytest.mark.parametrize("name", TRAINED)
 def test_two_processes_train_the_same_weights_as_one(
     name: str, precision: Precision, folder: Path, tmp_path: Path
 ) -> None:
