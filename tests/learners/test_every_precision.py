@@ -65,8 +65,8 @@ def enough_to_learn() -> list[EpisodicDataModule]:
 def small_backbone(name: str, benchmark: EpisodicDataModule) -> nn.Module:
     """Conv4 of 16 filters for images."""
     if isinstance(benchmark, FloatImages):
-        cheap = {"downsample": "stride", "output": "mean"}
-        return Conv4(benchmark.in_channels, benchmark.image_size, width=16, **CONVOLUTIONS.get(name, cheap))
+        sizes = {"output": "mean", **CONVOLUTIONS.get(name, {"downsample": "stride"})}
+        return Conv4(benchmark.in_channels, benchmark.image_size, width=16, **sizes)
     return tiny_backbone(name, benchmark)
 
 
