@@ -341,6 +341,14 @@ def fewglue_record(task: str, number: int) -> dict[str, Any]:
     if task == "MultiRC":
         answers = [{"text": f"{word} {i}", "idx": i, "label": (number + i) % 2} for i in range(3)]
         return {"idx": number, "passage": {"text": f"a {word}", "questions": [{"question": "b?", "answers": answers}]}}
+    if task == "ReCoRD":
+        passage = f"Ann and {word.upper()} Bell.\n@highlight\nBell met Ann." + " Cy Doe came." * (number % 3 == 0)
+        names = ("Ann", f"{word.upper()} Bell", "Bell", *(("Cy Doe",) if number % 3 == 0 else ()))
+        spans = [(passage.index(name), name) for name in names]
+        entities = [{"start": start, "end": start + len(name) - 1} for start, name in spans]
+        answers = [{"start": s, "end": s + len(n) - 1, "text": n} for s, n in spans[: 1 + number % 2]]
+        qas = [{"query": f"{word}: @placeholder's was.", "answers": answers, "idx": number}]
+        return {"idx": number, "source": word, "passage": {"text": passage, "entities": entities}, "qas": qas}
     fields: dict[str, dict[str, Any]] = {
         "BoolQ": {"question": f"is {word}", "passage": f"the {word} is"},
         "CB": {"premise": f"the {word}.", "hypothesis": f"a {word}"},

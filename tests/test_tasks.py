@@ -10,6 +10,7 @@ from fewshot.errors import FewshotError
 from fewshot.tasks import (
     Classification,
     GaussianRegression,
+    Reading,
     Regression,
     check_one_way,
     gaussian_log_likelihood,
@@ -42,8 +43,11 @@ def test_regression_is_judged_by_the_mean_squared_error() -> None:
 @pytest.mark.parametrize(
     ("facts", "message"),
     [
-        ({"kind": "sorting"}, "task kind 'sorting' is unknown; use one of classification, ranking, regression"),
-        ({"way": 5}, "task kind None is unknown; use one of classification, ranking, regression"),
+        (
+            {"kind": "sorting"},
+            "task kind 'sorting' is unknown; use one of classification, ranking, reading, regression",
+        ),
+        ({"way": 5}, "task kind None is unknown; use one of classification, ranking, reading, regression"),
         ({"kind": "classification", "ways": 5}, "does not fit the kind 'classification'"),
         ({"kind": "classification", "way": 1}, "way is 1: an episode needs at least 2 classes; set way >= 2"),
         ({"kind": "classification", "way": 5, "train_way": 0}, "train_way is 0: .*; set train_way >= 2"),
@@ -84,6 +88,27 @@ def test_one_way_is_asked_of_classification_alone() -> None:
     message = r"^Learner has one head .* train_way is 20 and way is 5; set train_way to 5 or"
     with pytest.raises(FewshotError, match=message):
         check_one_way(Classification(5, 20), "Learner")
+
+
+def test_reading_counts_every_right_answer() -> None:
+    """Against a loop: questions of two, three and one candidates, the last unanswered by the right one."""
+    worth = [[(0.0, 0.5), (1.0, 1.0)], [(1.0, 1.0), (0.0, 0.25), (1.0, 1.0)], [(1.0, 1.0)]]
+    targets = torch.full((3, 3, 2), -1.0)
+    for target, row in zip(targets, worth, strict=True):
+        target[: len(row)] = torch.tensor(row)
+    scores = torch.tensor([[2.0, 1.0, -9.0], [0.0, 1.0, 3.0], [1.0, -9.0, -9.0]])
+    task = make_task({"kind": "reading"})
+    picked = [worth[i][int(scores[i].argmax())] for i in range(3)]
+    got = task.metrics(scores, targets)
+    assert {name: float(value) for name, value in got.items()} == {
+        "accuracy": pytest.approx(sum(exact for exact, _ in picked) / 3),
+        "f1": pytest.approx(sum(f1 for _, f1 in picked) / 3),
+    }
+    assert isinstance(task, Reading)
+    assert task.labels(targets).tolist() == [1, 0, 0]
+    assert task.labels(torch.full((2, 3, 2), -1.0)).tolist() == [-1, -1]
+    log = scores.log_softmax(-1)
+    assert float(task.loss(scores, targets)) == pytest.approx(-float(log[0, 1] + log[1, 0] + log[2, 0]) / 3)
 
 
 def test_understanding_measures_as_superglue_does() -> None:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot.datamodules.base import EpisodicDataModule
-from fewshot.datasets.fewglue import Row, read_fewglue
+from fewshot.datasets.fewglue import UNLABELLED, Row, read_fewglue
 from fewshot.datasets.fewglue_patterns import TASKS
 from fewshot.datasets.files import data_root
 from fewshot.datasets.pattern_encoding import NO_PIECE, PatternEncoder
@@ -71,6 +71,7 @@ class FewGLUEDataModule(EpisodicDataModule):
         self.unlabeled = unlabeled
         self._encoder: PatternEncoder | None = None
         self._parts: dict[str, Examples] = {}
+        self._questions: dict[str, Tensor] = {}
 
     @property
     def encoder(self) -> PatternEncoder:
@@ -89,13 +90,17 @@ class FewGLUEDataModule(EpisodicDataModule):
         """SuperGLUE's metrics of the task."""
         if self.subset not in TASKS:
             read_fewglue(self.root, self.subset, "train")  # says why there is none
-        return {"kind": "understanding", "way": TASKS[self.subset].way, "measures": list(TASKS[self.subset].metrics)}
+        way, measures = TASKS[self.subset].way, TASKS[self.subset].metrics
+        if way is None:
+            return {"kind": "reading"}
+        return {"kind": "understanding", "way": way, "measures": list(measures)}
 
     def part(self, part: Literal["train", "unlabeled", "dev32", "val"]) -> Examples:
         """The examples of a file, read once."""
         if part not in self._parts:
             rows, task = read_fewglue(self.root, self.subset, part), TASKS[self.subset]
             self._parts[part] = Examples(self.encoder.encode(rows, task), _targets(rows, task.way))
+            self._questions[part] = torch.tensor([row.question for row in rows])
         return self._parts[part]
 
     def tasks(self, stage: Stage) -> TaskDistribution:
@@ -103,7 +108,7 @@ class FewGLUEDataModule(EpisodicDataModule):
         if stage == "train":
             raise FewshotError("FewGLUE has nothing to train on but each episode's support; use `fewshot test`")
         train = self.part("train")
-        questions = train.targets.div(TASKS[self.subset].way, rounding_mode="floor")
+        questions = self._questions["train"]
         if self.shot > (most := len(questions.unique())):  # type: ignore[no-untyped-call]
             raise FewshotError(f"shot is {self.shot}, but {self.subset} has {most} training examples; lower shot")
         # of no unlabelled examples the file is not even looked for
@@ -132,7 +137,13 @@ class FewGLUEDataModule(EpisodicDataModule):
             self.tasks("val" if stage == "validate" else "test")
 
 
-def _targets(rows: Sequence[Row], way: int) -> Tensor:
+def _targets(rows: Sequence[Row], way: int | None) -> Tensor:
+    """What a task kind makes of it: labels and questions in one number; where the way differs, each choice's worth."""
+    if way is None:
+        targets = torch.full((len(rows), max(len(row.choices) for row in rows), 2), -1.0)
+        for target, row in zip(targets, rows, strict=True):
+            target[: len(row.worth)] = torch.tensor(row.worth).view(-1, 2)
+        return targets
     return torch.tensor([-1 if row.label < 0 else row.label + way * row.question for row in rows])
 
 
@@ -151,8 +162,8 @@ class _Adaptation(Stacked):
         rows = rng.permutation(np.flatnonzero(np.isin(self.questions, chosen)))
         others = rng.permutation(len(self.unlabelled.targets))[: self.number]
         parts = _rows(self.train, rows), _rows(self.unlabelled, others)
-        inputs = {name: _joined(name, [part[name] for part, _ in parts]) for name in parts[0][0]}
-        return Episode(Examples(inputs, torch.cat([targets for _, targets in parts])), self.query)
+        inputs = {name: joined([part[name] for part, _ in parts], FILLERS[name]) for name in parts[0][0]}
+        return Episode(Examples(inputs, joined([targets for _, targets in parts], UNLABELLED)), self.query)
 
 
 def _rows(examples: Examples, rows: np.ndarray) -> tuple[dict[str, Tensor], Tensor]:
@@ -161,10 +172,12 @@ def _rows(examples: Examples, rows: np.ndarray) -> tuple[dict[str, Tensor], Tens
     return {name: value[chosen] for name, value in examples.inputs.items()}, examples.targets[chosen]
 
 
-def _joined(name: str, parts: Sequence[Tensor]) -> Tensor:
-    """Tensors one after the other, those of fewer places filled up; the lengths say where a text ends."""
-    if name not in ("tokens", "answers"):
-        return torch.cat(list(parts))
-    longest = max(part.shape[-1] for part in parts)
-    filler = NO_PIECE if name == "answers" else 0
-    return torch.cat([F.pad(part, (0, longest - part.shape[-1]), value=filler) for part in parts])
+FILLERS = {"tokens": 0, "lengths": 0, "places": 0, "answers": NO_PIECE}
+
+
+def joined(parts: Sequence[Tensor], filler: float) -> Tensor:
+    """Tensors one after the other, those that are smaller in another dimension filled up."""
+    sizes = [max(part.shape[i] for part in parts) for i in range(1, parts[0].dim())]
+    grown = [[(0, size - own) for own, size in zip(part.shape[1:], sizes, strict=True)] for part in parts]
+    pads = [[n for pair in reversed(one) for n in pair] for one in grown]
+    return torch.cat([F.pad(part, pad, value=filler) for part, pad in zip(parts, pads, strict=True)])

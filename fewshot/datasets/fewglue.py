@@ -5,9 +5,11 @@ Files: ``<task>/train.jsonl`` and ``unlabeled.jsonl`` of github.com/timoschick/f
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
+
+from torchmetrics.functional.text import squad
 
 from fewshot.datasets.fewglue_patterns import TASKS, GlueTask
 from fewshot.errors import FewshotError, nearest
@@ -20,7 +22,8 @@ UNLABELLED = -1
 class Row(NamedTuple):
     """An example: the texts that templates name, its label (-1: unlabelled), where it stands.
 
-    `question` tells apart what is counted as one: MultiRC has an example an answer, several a question.
+    `question` tells apart what is counted as one: MultiRC has an example an answer, several a question. `worth` is what
+    each choice is worth as an answer where several may be right: its exact match and its F1, both of 0 ... 1.
     """
 
     fields: dict[str, str]
@@ -28,6 +31,7 @@ class Row(NamedTuple):
     where: str
     question: int
     choices: tuple[str, ...] = ()
+    worth: tuple[tuple[float, float], ...] = ()
 
 
 def read_fewglue(root: Path, task: str, part: Part) -> list[Row]:
@@ -35,14 +39,12 @@ def read_fewglue(root: Path, task: str, part: Part) -> list[Row]:
 
     Args:
         root: holds ``FewGLUE/`` and ``FewGLUE_32dev/``, itself or in ``fewglue/``; or the tasks' folders themselves.
-        task: BoolQ, CB, COPA, MultiRC, RTE, WSC or WiC.
-        part: the file's name.
+        task: BoolQ, CB, COPA, MultiRC, RTE, ReCoRD, WSC or WiC.
+        part: the file's name. Of ReCoRD's ``train`` each right answer is an example, beside the wrong choices.
 
     Raises:
         FewshotError: the file is missing, or a line is not an example of the task: it names file and line.
     """
-    if task == "ReCoRD":
-        raise FewshotError("ReCoRD cannot be run yet: it asks for one of many entities; choose another task")
     if task not in TASKS:
         raise FewshotError(f"FewGLUE has no task {task!r}{nearest(task, TASKS)}")
     places = [root / folder / sub / task / f"{part}.jsonl" for folder in ("", "fewglue") for sub in FOLDERS]
@@ -54,7 +56,8 @@ def read_fewglue(root: Path, task: str, part: Part) -> list[Row]:
     try:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
-                rows += _rows(Record(line, f"{path}, line {number}", labelled=part != "unlabeled"), task, len(rows))
+                record = Record(line, f"{path}, line {number}", labelled=part != "unlabeled")
+                rows += _rows(record, task, len(rows), alone=part == "train")
     except UnicodeDecodeError as error:
         raise FewshotError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}); fetch it again") from error
     if not rows:
@@ -109,10 +112,12 @@ class Record:
             yield Record("", self.where, self.labelled, value)
 
 
-def _rows(record: Record, name: str, before: int) -> list[Row]:
+def _rows(record: Record, name: str, before: int, alone: bool) -> list[Row]:
     task = TASKS[name]
     if name == "MultiRC":
         return _answers(record, task, before)
+    if name == "ReCoRD":
+        return _entities(record, before, alone)
     fields, choices = READERS[name](record)
     return [Row(fields, record.label(task.labels or tuple(range(len(choices)))), record.where, before, choices)]
 
@@ -128,6 +133,46 @@ def _answers(record: Record, task: GlueTask, before: int) -> list[Row]:
             fields = {"passage": text, "question": asked, "answer": answer.text("text", empty=True)}
             rows.append(Row(fields, answer.label(task.labels), answer.where, number))
     return rows
+
+
+PLACEHOLDER = "@placeholder"
+
+
+def _entities(record: Record, before: int, alone: bool) -> list[Row]:
+    """ReCoRD: which of the passage's entities the placeholder stands for; several may be right, unless left `alone`."""
+    rows: list[Row] = []
+    passage = record.inner("passage")
+    text = passage.text("text")
+    spans = [(span.get("start", int), span.get("end", int)) for span in passage.each("entities")]  # the end included
+    if wrong := [span for span in spans if not 0 <= span[0] <= span[1] < len(passage.values["text"])]:
+        raise FewshotError(f"{record.where}: the entity {wrong[0]} lies outside the passage of {len(text)} characters")
+    choices = tuple(dict.fromkeys(passage.values["text"][start : end + 1] for start, end in spans))
+    for qa in record.each("qas"):
+        query, number = qa.text("query"), before + len(rows)
+        if PLACEHOLDER not in query or not choices:
+            raise FewshotError(f"{record.where}: no {PLACEHOLDER} in the query, or no entity in the passage")
+        asked, _, rest = query.partition(PLACEHOLDER)
+        fields = {"passage": text.replace("\n@highlight\n", "\n- "), "before": asked.strip(), "after": rest}
+        if not record.labelled:
+            rows.append(Row(fields, UNLABELLED, record.where, number, choices))
+            continue
+        worth = answer_worth(choices, [answer.text("text") for answer in qa.each("answers")])
+        right = [i for i, (exact, _) in enumerate(worth) if exact]
+        if not right:
+            raise FewshotError(f"{record.where}: no answer is an entity of the passage; fetch the file again")
+        for label in right if alone else right[:1]:
+            left = [i for i in range(len(choices)) if not alone or i == label or i not in right]
+            kept, values = tuple(choices[i] for i in left), tuple(worth[i] for i in left)
+            rows.append(Row(fields, left.index(label), record.where, number, kept, values))
+    return rows
+
+
+def answer_worth(choices: Sequence[str], answers: Sequence[str]) -> tuple[tuple[float, float], ...]:
+    """Exact match and F1 of words of each choice with the best of the answers, both of 0 ... 1 (arXiv:1606.05250)."""
+    truth: dict[str, str | dict[str, list[str] | list[int]]]
+    truth = {"answers": {"answer_start": [0] * len(answers), "text": list(answers)}, "id": ""}
+    scores = [squad({"prediction_text": choice, "id": ""}, truth) for choice in choices] if answers else []
+    return tuple((float(score["exact_match"]) / 100, float(score["f1"]) / 100) for score in scores)
 
 
 Fields: TypeAlias = tuple[dict[str, str], tuple[str, ...]]

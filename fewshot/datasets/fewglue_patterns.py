@@ -18,14 +18,14 @@ class Pattern(NamedTuple):
 class GlueTask(NamedTuple):
     """A task: the labels as its files write them, SuperGLUE's metrics, the plain text for a classifier, the patterns.
 
-    `labels` are empty where an example brings its own choices, whose number is `way`.
+    `labels` are empty where an example brings its own choices, whose number is `way`; None where it differs.
     """
 
     labels: tuple[Any, ...]
     metrics: tuple[str, ...]
     plain: str
     patterns: tuple[Pattern, ...]
-    way: int = 2
+    way: int | None = 2
 
 
 NO_YES, FALSE_TRUE = ("no", "yes"), ("false", "true")
@@ -95,6 +95,14 @@ TASKS: dict[str, GlueTask] = {
             ),
             Pattern("{premise} Question: {hypothesis}. True or false? Answer: {mask}.", ("true", "false")),
         ),
+    ),
+    # One pattern, the query itself: the paper has no other, and distils nothing here.
+    "ReCoRD": GlueTask(
+        (),
+        ("accuracy", "f1"),
+        "{passage} {before} {choice}{after}",
+        (Pattern("{passage} {before} {mask}{after}"),),
+        way=None,
     ),
     # PET writes the noun itself into the mask; a yes or no does without its special training on true examples alone.
     "WSC": GlueTask(

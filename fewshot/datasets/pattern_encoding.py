@@ -1,7 +1,8 @@
 """Examples as ids by patterns: what a classifier reads and what a masked language model completes.
 
 Shapes: n examples, V views (the plain text, then a pattern each), C candidates, S sequences of a view (1, or C where
-each candidate has its own), L places, M pieces of the longest candidate.
+each candidate has its own), L places, M pieces of the longest candidate. An example of fewer candidates than another
+has empty sequences (length 0) and answers of no piece (-1) in their place.
 """
 
 import re
@@ -58,8 +59,8 @@ class PatternEncoder:
         tokens = [[[s for s, _ in sequences] for sequences, _ in view] for view in views]
         return {
             "tokens": padded(tokens, self.special["pad"]),
-            "lengths": torch.tensor([[[len(s) for s in view] for view in row] for row in tokens]),
-            "places": torch.tensor([[[place for _, place in sequences] for sequences, _ in view] for view in views]),
+            "lengths": padded([[[[len(s)] for s in view] for view in row] for row in tokens], 0)[..., 0],
+            "places": padded([[[[place] for _, place in own] for own, _ in view] for view in views], 0)[..., 0],
             "answers": padded([[answers for _, answers in view] for view in views], NO_PIECE),
         }
 

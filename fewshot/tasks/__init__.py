@@ -9,7 +9,13 @@ from typing import Any
 
 from fewshot.errors import FewshotError
 from fewshot.tasks.base import Task
-from fewshot.tasks.classification import Classification, Understanding, VideoClassification, check_one_way
+from fewshot.tasks.classification import (
+    Classification,
+    Reading,
+    Understanding,
+    VideoClassification,
+    check_one_way,
+)
 from fewshot.tasks.ranking import Ranking, mean_ranks
 from fewshot.tasks.regression import GaussianRegression, Regression, gaussian_log_likelihood
 from fewshot.tasks.segmentation import Segmentation
@@ -19,6 +25,7 @@ __all__ = [
     "Classification",
     "GaussianRegression",
     "Ranking",
+    "Reading",
     "Regression",
     "Segmentation",
     "Task",
@@ -31,7 +38,8 @@ __all__ = [
 ]
 
 KINDS: dict[str, type[Task]] = {
-    cls.kind: cls for cls in (Classification, Understanding, VideoClassification, Ranking, Regression, Segmentation)
+    cls.kind: cls
+    for cls in (Classification, Understanding, Reading, VideoClassification, Ranking, Regression, Segmentation)
 }
 
 

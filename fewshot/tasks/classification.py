@@ -112,6 +112,35 @@ class Understanding(Classification):
         return {name: MEASURES[name](predicted, labels, groups, self.one_way) for name in names}
 
 
+@dataclass(frozen=True)
+class Reading(Classification):
+    """A choice among a question's own candidates, of which several may be right: ReCoRD (arXiv:1810.12885).
+
+    Targets (n, C, 2) hold each candidate's exact match with the best of the answers and its F1 of words, both of
+    0 ... 1; -1 where a question has fewer than C candidates, or is unlabelled. The logits (n, C) must be the smallest
+    where there is no candidate.
+    """
+
+    kind: ClassVar[str] = "reading"
+
+    way: int | None = None
+
+    def labels(self, targets: Tensor) -> Tensor:
+        """The first right candidate (n,), -1 where there is none."""
+        right = targets[..., 0] == 1
+        return torch.where(right.any(-1), right.int().argmax(-1), -1)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy with the first right candidate."""
+        return F.cross_entropy(outputs, self.labels(targets))
+
+    def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """`accuracy`, the share of questions whose best candidate is right, and `f1`, its mean F1."""
+        chosen = targets.gather(1, outputs.argmax(-1)[:, None, None].expand(-1, 1, 2))[:, 0]
+        exact, f1 = chosen.clamp(min=0).mean(0)
+        return {"accuracy": exact, "f1": f1}
+
+
 def _exact_match(predicted: Tensor, labels: Tensor, groups: Tensor, way: int) -> Tensor:
     """The share of groups with no wrong answer."""
     _, places = torch.unique(groups, return_inverse=True)

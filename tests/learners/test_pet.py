@@ -16,7 +16,7 @@ from fewshot.datamodules import FewGLUEDataModule
 from fewshot.episodes import Episode, Examples
 from fewshot.errors import FewshotError
 from fewshot.learners import PET, FineTuneText
-from fewshot.learners.transfer.language import TextClassifier, batches
+from fewshot.learners.transfer.language import NO_CANDIDATE, TextClassifier, batches
 from fewshot.learners.transfer.pet import Ensemble, candidate_scores, hinge, one_pass_scores
 from fewshot.main import main
 
@@ -59,20 +59,23 @@ def naive_candidate(model: MaskedLanguageModel, tokens: Tensor, place: int, answ
     return total
 
 
-@pytest.mark.parametrize("subset", ["COPA", "CB", "WiC"])
+@pytest.mark.parametrize("subset", ["COPA", "CB", "WiC", "ReCoRD"])
 def test_scores_are_those_written_out(root: Path, subset: str) -> None:
     model = network(root).double().eval()
     inputs = data(root, subset).part("val").inputs
     assert isinstance(inputs, dict)
-    view = 2
+    view, own_sequences = (1 if subset == "ReCoRD" else 2), subset in ("COPA", "ReCoRD")
     with torch.no_grad():
         quick, exact = one_pass_scores(model, inputs, view), candidate_scores(model, inputs, view)
         for row in range(len(exact)):
             answers = [[int(i) for i in a if i >= 0] for a in inputs["answers"][row, view]]
-            longest = max(range(len(answers)), key=lambda c: len(answers[c])) if subset == "COPA" else 0
+            longest = max(range(len(answers)), key=lambda c: len(answers[c])) if own_sequences else 0
             for c, answer in enumerate(answers):
+                if not answer:  # ReCoRD's questions have three candidates or four
+                    assert float(exact[row, c]) == float(quick[row, c]) == NO_CANDIDATE
+                    continue
                 for own, scores, reference in (
-                    (c if subset == "COPA" else 0, exact, naive_candidate),
+                    (c if own_sequences else 0, exact, naive_candidate),
                     (longest, quick, naive_one_pass),
                 ):
                     tokens = inputs["tokens"][row, view, own, : inputs["lengths"][row, view, own]]
@@ -110,7 +113,7 @@ CASES = [(FineTuneText, {}), (PET, {"distil": False}), (PET, {"distil_steps": 2,
 
 
 @pytest.mark.parametrize(("kind", "arguments"), CASES)
-@pytest.mark.parametrize("subset", ["CB", "COPA"])
+@pytest.mark.parametrize("subset", ["CB", "COPA", "ReCoRD"])
 def test_adaptation_is_a_function_of_the_support(root: Path, subset: str, kind: Any, arguments: dict[str, Any]) -> None:
     module = data(root, subset)
     own = learner(
@@ -126,7 +129,7 @@ def test_adaptation_is_a_function_of_the_support(root: Path, subset: str, kind: 
     assert torch.equal(own.predict(own.adapt(one.support), one.query.inputs), first)
     assert not torch.equal(own.predict(own.adapt(other.support), other.query.inputs), first)
     assert all(torch.equal(value, before[name]) for name, value in own.state_dict().items())
-    assert first.shape == (7, own.task.output_size)
+    assert first.shape == (7, {"CB": 3, "COPA": 2, "ReCoRD": 4}[subset])
 
 
 def test_an_ensemble_is_the_weighted_mean_of_its_patterns(root: Path) -> None:
@@ -163,7 +166,7 @@ def test_a_classifier_learns_the_ensembles_soft_labels(root: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "arguments"), [(FineTuneText, {}), (PET, {"distil": False})])
-@pytest.mark.parametrize("subset", ["RTE", "MultiRC"])
+@pytest.mark.parametrize("subset", ["RTE", "MultiRC", "ReCoRD"])
 def test_the_support_is_learned(root: Path, subset: str, kind: Any, arguments: dict[str, Any]) -> None:
     module = data(root, subset, unlabeled=0, shot=4)
     own = learner(kind, root, module, steps=80, lr=0.03, batch=12, **arguments)
@@ -230,7 +233,6 @@ def test_refusals(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     for command, model, message in (
         ("fit", [*pet, "--trainer.max_epochs=1"], "PET learns each task when it is tested"),
         ("test", ["--model=MAML", "--model.backbone=HuggingFaceEncoder"], "MAML does not read FewGLUE's patterns"),
-        ("test", [*pet, "--data.subset=ReCoRD"], "ReCoRD cannot be run yet"),
     ):
         capsys.readouterr()
         assert main([command, *options, *model]) == 2

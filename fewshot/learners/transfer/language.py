@@ -23,6 +23,7 @@ from fewshot.errors import FewshotError
 from fewshot.learners.base import MetaLearner, Outcome, evaluation_mode
 from fewshot.tasks import Classification
 
+NO_CANDIDATE = -1e4  # the score of what is no candidate: below any log-probability
 VIEWS = ("tokens", "lengths", "places", "answers")
 GRADIENT_CLIP = 1.0  # the largest norm, as in the paper's code
 
@@ -39,7 +40,8 @@ class LanguageLearner(MetaLearner):
         batch: examples of a step.
         lr: learning rate of AdamW, which falls to 0 in equal steps.
         weight_decay: of AdamW.
-        judged_at_once: examples of a forward pass where nothing is trained; changes speed and memory alone.
+        judged_at_once: texts of a forward pass where nothing is trained, an example's candidates each counted where
+            each has its own, but one example at least; changes speed and memory alone.
         **kwargs: arguments of `MetaLearner`; those of its optimizer have no use here.
 
     Raises:
@@ -139,7 +141,8 @@ class LanguageLearner(MetaLearner):
         whole = views(inputs)
         with evaluation_mode(model), torch.no_grad():
             rows = torch.arange(len(whole["tokens"]), device=whole["tokens"].device)
-            return torch.cat([score(picked(whole, part)) for part in torch.split(rows, self.judged_at_once)])
+            size = max(1, self.judged_at_once // whole["tokens"].shape[2])
+            return torch.cat([score(picked(whole, part)) for part in torch.split(rows, size)])
 
 
 class TextClassifier(nn.Module):
@@ -159,8 +162,11 @@ class TextClassifier(nn.Module):
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """Logits (b, C) of inputs (b, V, ...)."""
         tokens, lengths = sequences(inputs, 0)
-        logits: Tensor = self.head(self.backbone({"tokens": tokens.flatten(0, 1), "lengths": lengths.flatten()}))
-        return logits.view(len(tokens), -1)
+        there = lengths > 0
+        logits: Tensor = self.head(self.backbone({"tokens": tokens[there], "lengths": lengths[there]}))
+        if tokens.shape[1] == 1:
+            return logits
+        return logits.new_full(there.shape, NO_CANDIDATE).masked_scatter(there, logits)
 
 
 def views(inputs: Inputs) -> dict[str, Tensor]:

@@ -15,7 +15,14 @@ from fewshot.backbones.base import Backbone
 from fewshot.backbones.masked_language_model import MaskedLanguageModel
 from fewshot.episodes import Examples, Inputs
 from fewshot.errors import FewshotError
-from fewshot.learners.transfer.language import LanguageLearner, TextClassifier, picked, sequences, views
+from fewshot.learners.transfer.language import (
+    NO_CANDIDATE,
+    LanguageLearner,
+    TextClassifier,
+    picked,
+    sequences,
+    views,
+)
 
 
 class Ensemble(NamedTuple):
@@ -131,7 +138,7 @@ def one_pass_scores(model: MaskedLanguageModel, inputs: dict[str, Tensor], view:
     masks = mask_places(first, answers.shape[-1], read["lengths"])
     logs = model.vocabulary_logits(read, masks).log_softmax(-1)  # (b, M, pieces)
     said = logs.gather(-1, answers.clamp(min=0).mT).mT  # (b, C, M)
-    return said.masked_fill(answers < 0, 0).sum(-1)
+    return said.masked_fill(answers < 0, 0).sum(-1).masked_fill(pieces == 0, NO_CANDIDATE)
 
 
 def candidate_scores(model: MaskedLanguageModel, inputs: dict[str, Tensor], view: int) -> Tensor:
@@ -139,9 +146,10 @@ def candidate_scores(model: MaskedLanguageModel, inputs: dict[str, Tensor], view
     answers = inputs["answers"][:, view]
     if answers.shape[-1] == 1:
         return one_pass_scores(model, inputs, view)
-    tokens, lengths = (part.flatten(0, 1).clone() for part in sequences(inputs, view))
-    pieces, row = answers.flatten(0, 1), torch.arange(len(tokens), device=tokens.device)  # (b * C, M)
-    masks = mask_places(inputs["places"][:, view].flatten(), pieces.shape[-1], lengths)
+    there = (answers >= 0).any(-1)  # (b, C), below N of them
+    tokens, lengths = (part[there] for part in sequences(inputs, view))
+    pieces, row = answers[there], torch.arange(len(tokens), device=tokens.device)  # (N, M)
+    masks = mask_places(inputs["places"][:, view][there], pieces.shape[-1], lengths)
     left, score = pieces >= 0, torch.zeros(len(tokens), device=tokens.device)
     while left.any():
         logs = model.vocabulary_logits({"tokens": tokens, "lengths": lengths}, masks).log_softmax(-1)
@@ -151,7 +159,7 @@ def candidate_scores(model: MaskedLanguageModel, inputs: dict[str, Tensor], view
         place = masks[row, best]
         tokens[row, place] = torch.where(open_, pieces[row, best], tokens[row, place])
         left = left & (best[:, None] != torch.arange(left.shape[1], device=left.device))
-    return score.view(answers.shape[:2])
+    return score.new_full(there.shape, NO_CANDIDATE).masked_scatter(there, score)
 
 
 def mask_places(first: Tensor, pieces: int, lengths: Tensor) -> Tensor:
