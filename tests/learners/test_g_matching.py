@@ -85,13 +85,18 @@ def of_pair(made: GMatching, head: int, tail: int) -> Tensor:
 
 
 def matched(made: GMatching, query: Tensor, support: Tensor) -> Tensor:
-    cell, size = made.reader, len(query)
-    h, c, r = torch.zeros(size), torch.zeros(2 * size, dtype=torch.float64), torch.zeros(size)
+    """The authors' LSTM cell, twice as wide as what is read of it: the rest is random here, and changes nothing."""
+    size = len(query)
+    cell = torch.nn.LSTMCell(size, 2 * size).double()
+    read = torch.arange(8 * size).view(4, 2, size)[:, 0].flatten()  # of each gate the first half
+    with torch.no_grad():
+        cell.weight_ih[read], cell.bias_ih[read], cell.bias_hh[read] = made.of_query.weight, made.of_query.bias, 0
+        cell.weight_hh[read] = torch.cat([gates.weight for gates in made.of_state], 1)  # type: ignore[misc]
+    h, state = query, (query.new_zeros(2 * size),) * 2
     for _ in range(made.steps):
-        gates = cell.weight_ih @ query + cell.bias_ih + cell.weight_hh @ torch.cat([h, r]).double() + cell.bias_hh
-        i, f, g, o = gates.chunk(4)
-        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-        h, r = query + (o.sigmoid() * c.tanh())[:size], support
+        output, c = cell(query, state)
+        h = query + output[:size]
+        state = torch.cat([h, support]), c
     return h @ support
 
 

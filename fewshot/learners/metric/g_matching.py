@@ -16,7 +16,8 @@ class GMatching(RankingLearner):
 
     A pair is g([f(h); f(t)]), with f the backbone, such as `NeighbourEncoder`, and g a residual network of two layers
     with LayerNorm; the support s is the mean of its pairs. A query pair q is read by an LSTM, h_k = q + LSTM(q, [h_k-1;
-    s]), from zeros; its score is h_K . s, as in the authors' code: the margin of 5 is beyond the paper's cosine.
+    s]), from zeros; its score is h_K . s, as in the authors' code: the margin of 5 is beyond the paper's cosine. Theirs
+    has an LSTM twice as wide, of which only this half is ever read. What it says of q and s is the same at each step.
 
     Args:
         backbone: ids of entities to features, `NeighbourEncoder` in the paper.
@@ -49,12 +50,16 @@ class GMatching(RankingLearner):
             nn.Linear(size, 2 * size), nn.ReLU(), nn.Dropout(dropout), nn.Linear(2 * size, size)
         )
         self.norm = nn.LayerNorm(size)
-        self.reader = nn.LSTMCell(size, 2 * size)
+        # the LSTM's gates; the first step has no h and s before it
+        self.of_query = nn.Linear(size, 4 * size)
+        self.of_state = nn.ModuleList(nn.Linear(size, 4 * size, bias=False) for _ in ("h", "s") if steps > 1)
+        for weight in (*self.of_query.parameters(), *self.of_state.parameters()):
+            nn.init.uniform_(weight, -((2 * size) ** -0.5), (2 * size) ** -0.5)  # torch's, of the authors' width
 
     @property
     def values(self) -> int:
-        """The LSTM's gates are the most that a candidate needs: 4 of twice a pair's features."""
-        return 16 * self.features
+        """The LSTM's gates are the most that a candidate needs: 4 of a pair's features."""
+        return 8 * self.features
 
     def encode(self, heads: Tensor, tails: Tensor) -> Tensor:
         """Pairs (..., 2D) of ids (...)."""
@@ -69,11 +74,15 @@ class GMatching(RankingLearner):
     def score(self, relation: Tensor, heads: Tensor, candidates: Tensor) -> Tensor:
         """h_K . s of each query's head with each candidate."""
         query = self.encode(heads[..., None].expand_as(candidates), candidates)
-        support = relation[:, None, None].expand_as(query)
-        q, s = query.flatten(0, -2), support.flatten(0, -2)
-        matched, state = q, (q.new_zeros(len(q), 2 * q.shape[1]),) * 2
-        for _ in range(self.steps):
-            output, cell = self.reader(q, state)
-            matched = q + output[:, : q.shape[1]]
-            state = torch.cat([matched, s], -1), cell
-        return (matched * s).sum(-1).view(candidates.shape)
+        support = relation[:, None, None]
+        always = self.of_query(query)
+        into, _, new, out = always.chunk(4, -1)
+        cell = into.sigmoid() * new.tanh()
+        matched = query + out.sigmoid() * cell.tanh()
+        for _ in range(self.steps - 1):
+            of_h, of_s = self.of_state
+            into, forget, new, out = (always + of_h(matched) + of_s(support)).chunk(4, -1)
+            cell = forget.sigmoid() * cell + into.sigmoid() * new.tanh()
+            matched = query + out.sigmoid() * cell.tanh()
+        scores: Tensor = (matched * support).sum(-1)
+        return scores
