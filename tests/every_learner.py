@@ -4,6 +4,7 @@ A new learner is covered by itself. It needs a line below only to be small, or w
 """
 
 import functools
+import importlib.util
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -11,16 +12,20 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from fakes import fake_wiki_one, save_pair
+from fakes import fake_fewglue, fake_fewrel, fake_wiki_one, save_pair
 from torch import nn
 
 from fewshot import (
     MLP,
     Conv4,
     EntityVectors,
+    FewGLUEDataModule,
+    FewRelDataModule,
     FewshotError,
     GaussianProcessDataModule,
+    MaskedLanguageModel,
     NeighbourEncoder,
+    PairEncoder,
     SegmentationFolderDataModule,
     WikiOneDataModule,
 )
@@ -32,20 +37,24 @@ from fewshot.hyperparameters import parameter_names
 from fewshot.learners import MetaLearner
 
 OF_LANGUAGE_MODELS = {"BERTPair", "FineTuneText", "PET"}
-"""Those that need a language model and its texts: `tests/learners/test_pet.py` and `test_bert_pair.py`."""
-NAMES = [entry.name for entry in learners() if entry.name not in OF_LANGUAGE_MODELS]
-UNTRAINED = {"GaussianProcess", "SimpleShot", "TailFrequency", "TransE"}
-"""Those with nothing to train."""
+"""Those that need a language model and its texts, and the extra ``fewshot[text]`` for both."""
+LEFT_OUT = set() if importlib.util.find_spec("transformers") else OF_LANGUAGE_MODELS
+NAMES = [entry.name for entry in learners() if entry.name not in LEFT_OUT]
+UNTRAINED = {"FineTuneText", "GaussianProcess", "PET", "SimpleShot", "TailFrequency", "TransE"}
+"""Those with nothing to train before a task is seen."""
 TRAINED = [name for name in NAMES if name not in UNTRAINED]
 
 SMALL: dict[str, dict[str, Any]] = {
     "ANP": {"width": 8},
+    "BERTPair": {"dropout": 0.0},
     "CNP": {"width": 8},
     "FineTune": {"steps": 3},
-    "GMatching": {"dropout": 0.0},  # which two processes draw apart
+    "FineTuneText": {"steps": 3},
+    "GMatching": {"dropout": 0.0},  # which two processes draw apart, as of BERTPair
     "IMAML": {"inner_steps": 3, "cg_steps": 2},
     "MAMLPlusPlus": {"inner_steps": 2},
     "MANN": {"hidden": 8, "slots": 6, "slot_size": 5, "heads": 2},
+    "PET": {"steps": 2, "distil_steps": 2},
     "RelationNetwork": {"hidden": 8},
     "Reptile": {"inner_steps": 2},
     "SNAIL": {"filters": 4, "keys": (4, 4, 4), "values": (4, 4, 4)},
@@ -90,9 +99,16 @@ SIZES: dict[str, Any] = {
 }
 
 
-def benchmarks(**sizes: Any) -> list[EpisodicDataModule]:
-    """One benchmark a kind of task."""
+def benchmarks(name: str, **sizes: Any) -> list[EpisodicDataModule]:
+    """One benchmark a kind of task; for a language model the one that it can learn."""
     given = SIZES | sizes
+    if name in OF_LANGUAGE_MODELS:
+        root, model = texts()
+        own: dict[str, Any] = {"root": str(root), "tokenizer": str(model), "max_length": 64}
+        if name != "BERTPair":  # a task and its own examples
+            judged = {key: given[key] for key in ("val_episodes", "test_episodes")}
+            return [FewGLUEDataModule(subset="CB", shot=8, **own, **judged)]
+        return [FewRelDataModule("train_wiki_subset", test="val_wiki", val_relations=6, way=3, shot=1, **own, **given)]
     return [
         TinyImages(way=3, shot=2, **given),
         GaussianProcessDataModule(**{"shot": 4, **given}),
@@ -122,6 +138,16 @@ def graph() -> Path:
     return fake_wiki_one(Path(tempfile.mkdtemp()))
 
 
+@functools.cache
+def texts() -> tuple[Path, Path]:
+    """FewRel's files and FewGLUE's, and a language model for both, made once a process."""
+    root = Path(tempfile.mkdtemp())
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)  # the same model in each process
+        fake_fewrel(fake_fewglue(root / "texts"))
+    return root / "texts", root / "texts/bert"
+
+
 def tiny_backbone(name: str, benchmark: EpisodicDataModule) -> nn.Module:
     """A backbone that the learner `name` takes and that is as small as can be."""
     if name in CONVOLUTIONS and isinstance(benchmark, FloatImages):
@@ -133,6 +159,13 @@ def tiny_backbone(name: str, benchmark: EpisodicDataModule) -> nn.Module:
                 size[0], benchmark.relations, benchmark.edges, size[1], benchmark.neighbours, vectors
             )
         return EntityVectors(*size, vectors)
+    if name in OF_LANGUAGE_MODELS:
+        assert isinstance(benchmark, FewRelDataModule | FewGLUEDataModule)
+        made = PairEncoder if name == "BERTPair" else MaskedLanguageModel
+        model = made(benchmark.vocab_size, benchmark.tokenizer)
+        for weight in model.parameters():  # which are the folder's, where they should be the seed's
+            weight.data += 0.1 * torch.randn_like(weight)
+        return model
     return MLP(getattr(benchmark, "in_features", 1), (8,))
 
 
@@ -149,7 +182,8 @@ def pair(
     Args:
         name: a class of the catalogue.
         seed: of the weights.
-        candidates: benchmarks, the first of which that the learner takes is given; None means the tiny ones.
+        candidates: benchmarks, the first of which that the learner takes is given; None means the tiny ones, as they
+            do for language models.
         make_backbone: makes a backbone for the learner and the benchmark.
         given: arguments of the learner; None means those that make it quick.
         **sizes: arguments of the tiny benchmarks.
@@ -157,7 +191,7 @@ def pair(
     cls = find(name)
     assert cls is not None
     refusals = []
-    for benchmark in benchmarks(**sizes) if candidates is None else candidates:
+    for benchmark in benchmarks(name, **sizes) if candidates is None or name in OF_LANGUAGE_MODELS else candidates:
         facts = [fact for fact in parameter_names(cls) if fact not in ("backbone", "batchnorm")]
         arguments = {fact: getattr(benchmark, fact) for fact in facts if hasattr(benchmark, fact)}
         if "backbone" in parameter_names(cls):

@@ -8,6 +8,7 @@ import lightning as L
 import pytest
 import torch
 from commands import FEW, QUIET, SINUSOID, fit
+from every_learner import pair
 
 import fewshot
 from fewshot import MAML, MLP, FewshotError, SinusoidDataModule
@@ -192,3 +193,15 @@ def test_wrong_intervals_are_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
     for option in ("every_n_steps=0", "every_minutes=-1"):
         assert main(["fit", *SINUSOID, f"--checkpoint.{option}", f"--trainer.default_root_dir={tmp_path}"]) == 2
         assert f"{option.replace('=', ' is ')}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["MAML", "MANN", "MatchingNetwork", "Reptile", "SNAIL"])
+def test_every_family_begins_with_another_learners_backbone(name: str, tmp_path: Path) -> None:
+    source, benchmark = pair("PrototypicalNetwork")
+    writer = trainer(tmp_path)
+    writer.strategy.connect(source)
+    writer.save_checkpoint(tmp_path / "source.ckpt")
+    learner, _ = pair(name, seed=1, candidates=[benchmark], given={"weights": str(tmp_path / "source.ckpt")})
+    held, taken = source.backbone.state_dict(), learner.backbone.state_dict()
+    assert held.keys() == taken.keys()
+    assert all(torch.equal(taken[key], value) for key, value in held.items())

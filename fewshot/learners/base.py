@@ -59,6 +59,7 @@ class MetaLearner(RemembersArguments, L.LightningModule):
             episode and the inner step that it came from, or `skip` the meta-batch and count it in `train/skipped`.
         batchnorm: statistics of batch normalisation at evaluation. `transductive`: those of the query batch, so that
             queries see each other. `inductive`: none of the query's own (each family says which instead).
+        weights: a checkpoint of any learner, whose backbone's weights are taken; None leaves the backbone as it is.
     """
 
     trains_on: ClassVar[Literal["episodes", "examples", "nothing"]] = "episodes"
@@ -78,6 +79,7 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         gradient_clip: float | None = None,
         nonfinite: Literal["stop", "skip"] = "stop",
         batchnorm: BatchNormPolicy = "inductive",
+        weights: str | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -105,6 +107,8 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         self.loaded_step = 0  # the meta-steps of the checkpoint whose weights these are
         self.columns: dict[str, dict[str, Tensor]] = {}
         self.estimates: dict[str, dict[str, Estimate]] = {}
+        if weights is not None:
+            self._take_backbone(weights)
 
     def facts(self) -> dict[str, Any]:
         """The learner's facts that stand beside its results."""
@@ -282,15 +286,7 @@ class MetaLearner(RemembersArguments, L.LightningModule):
 
     # ------------------------------------------------------------------ checkpoints
 
-    def take_backbone(self, path: str) -> None:
-        """Give the backbone the weights of the one in a checkpoint, whichever learner's.
-
-        Args:
-            path: a .ckpt file that `fewshot fit` wrote.
-
-        Raises:
-            FewshotError: it is no such file, or holds another network.
-        """
+    def _take_backbone(self, path: str) -> None:
         checkpoint = read_checkpoint(path)
         inductive = self.batchnorm == "inductive"
         self.backbone.load_state_dict(backbone_weights(checkpoint, path, self.backbone.state_dict(), inductive))

@@ -28,7 +28,6 @@ class SimpleShot(MetricLearner):
 
     Args:
         backbone: the embedding network.
-        weights: a checkpoint of any learner, whose backbone is taken; None leaves the backbone as it was built.
         transform: of the features: `none`, `l2` (unit length) or `cl2n` (centred, then unit length).
         **kwargs: arguments of `MetaLearner`.
     """
@@ -36,7 +35,6 @@ class SimpleShot(MetricLearner):
     def __init__(
         self,
         backbone: Backbone | nn.Module,
-        weights: str | None = None,
         transform: Literal["none", "l2", "cl2n"] = "cl2n",
         **kwargs: Any,
     ) -> None:
@@ -46,8 +44,6 @@ class SimpleShot(MetricLearner):
         self.transform = transform
         self.center: Tensor
         self.register_buffer("center", torch.full((self.features,), math.nan))  # not yet known
-        if weights is not None:
-            self.take_backbone(weights)
 
     # ------------------------------------------------------------------ the centre
 

@@ -37,7 +37,6 @@ class ConditionalLearner(EmbeddingLearner):
 
     Args:
         backbone: the pre-trained network from inputs to features, with batch normalisation.
-        weights: a checkpoint of any learner, whose backbone is taken; None leaves the backbone as it was built.
         encoder: the network from a support image to its vector; None means `Conv4` with the mean of its last map.
         penalty: weight of the squared multipliers of the modulation in the loss.
         **kwargs: arguments of `MetaLearner`.
@@ -50,7 +49,6 @@ class ConditionalLearner(EmbeddingLearner):
     def __init__(
         self,
         backbone: Backbone | nn.Module,
-        weights: str | None = None,
         encoder: Backbone | None = None,
         penalty: float = 0.001,
         **kwargs: Any,
@@ -66,8 +64,6 @@ class ConditionalLearner(EmbeddingLearner):
         if penalty < 0:
             raise FewshotError(f"penalty is {penalty}; set it to 0 or more")
         self.penalty = penalty
-        if weights is not None:
-            self.take_backbone(weights)
         self.backbone.requires_grad_(False)
         norms = modulated_norms(self.backbone)
         self.encoder: Backbone = self._encoder() if encoder is None else build(encoder, Backbone, "encoder")

@@ -34,15 +34,12 @@ class TransferLearner(RejectingLearner):
     Args:
         backbone: the network from inputs to features.
         train_classes: classes that training tells apart; a DataModule's `train_classes`.
-        weights: a checkpoint of any learner whose backbone this one starts from; None starts it as it was built.
         **kwargs: arguments of `MetaLearner`.
     """
 
     trains_on = "examples"
 
-    def __init__(
-        self, backbone: Backbone | nn.Module, train_classes: int, weights: str | None = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, backbone: Backbone | nn.Module, train_classes: int, **kwargs: Any) -> None:
         super().__init__(backbone, **kwargs)
         if not isinstance(self.task, Classification):
             raise FewshotError(
@@ -58,8 +55,6 @@ class TransferLearner(RejectingLearner):
             raise FewshotError(f"train_classes is {train_classes}; set train_classes >= 2, as the benchmark says")
         self.train_classes = train_classes
         self.classifier = self.make_classifier(train_classes)
-        if weights is not None:
-            self.take_backbone(weights)
 
     def make_classifier(self, classes: int) -> nn.Module:
         """The module from features (n, D) to logits (n, classes) that training uses; a linear layer, bias zero."""

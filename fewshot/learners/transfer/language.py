@@ -193,9 +193,9 @@ def sequences(inputs: dict[str, Tensor], view: int) -> tuple[Tensor, Tensor]:
 
 def batches(examples: int, size: int, steps: int) -> Iterator[Tensor]:
     """Rows of `steps` batches of `size`, or of all examples where they are fewer, pass after pass in random order."""
-    size, order = min(size, examples), torch.empty(0, dtype=torch.long)
+    size, order = min(size, examples), torch.empty(0, dtype=torch.long, device="cpu")
     for _ in range(steps):
         if len(order) < size:
-            order = torch.cat([order, torch.randperm(examples)])
+            order = torch.cat([order, torch.randperm(examples, device="cpu")])
         yield order[:size]
         order = order[size:]
