@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-from every_learner import NAMES, TRAINED, pair
+from every_learner import LEFT_OUT, NAMES, TRAINED, pair, texts
 from lightning.pytorch.strategies import DDPStrategy
 from torch.distributed import GradBucket  # type: ignore[attr-defined]  # documented, but not in __all__
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
@@ -84,6 +84,8 @@ def train(name: str, precision: Precision, root: Path, ranks: int = 1) -> dict[s
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
+    if not LEFT_OUT:
+        texts()  # once the processes are connected, transformers saves a model on the first alone
     for name, precision in RUNS:
         try:
             found: Any = train(name, precision, Path(sys.argv[1]), 2)
