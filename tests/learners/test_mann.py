@@ -25,7 +25,7 @@ def same_numbers() -> None:
     torch.manual_seed(0)
 
 
-def mann(protocol: str = "episode") -> MANN:
+def mann(protocol: str = "episode", normalise: bool = False) -> MANN:
     learner = MANN(
         MLP(4, (D,)),
         task=TASK,
@@ -34,6 +34,7 @@ def mann(protocol: str = "episode") -> MANN:
         slot_size=SIZE,
         heads=HEADS,
         protocol=protocol,  # type: ignore[arg-type]
+        normalise=normalise,
     )
     return learner.double()
 
@@ -148,8 +149,9 @@ def test_the_episode_protocol_reads_the_support_and_each_query_by_itself(batch: 
     assert_same_gradients(learner, outcome.loss.mean(), torch.stack(losses).mean())
 
 
-def test_the_sequence_protocol_predicts_every_item_before_its_label(batch: Episode) -> None:
-    learner = mann("sequence")
+@pytest.mark.parametrize("normalise", [False, True])
+def test_the_sequence_protocol_predicts_every_item_before_its_label(batch: Episode, normalise: bool) -> None:
+    learner = mann("sequence", normalise=normalise)
     (outcome,) = learner.run(batch, training=True)
     losses = []
     for i in range(EPISODES):
@@ -157,7 +159,10 @@ def test_the_sequence_protocol_predicts_every_item_before_its_label(batch: Episo
         targets = torch.cat([part.targets[i] for part in batch])
         order = orders(inputs[None])[0]
         labels = targets[order].tolist()
-        logits = written_out(learner, learner.backbone(inputs)[order], labels)
+        features = learner.backbone(inputs)[order]
+        if normalise:
+            features = torch.stack([(x - x.mean()) / (x.var(correction=0) + 1e-5).sqrt() for x in features])
+        logits = written_out(learner, features, labels)
         losses.append(F.cross_entropy(torch.stack(logits), targets[order]))
         torch.testing.assert_close(outcome.loss[i], losses[-1], rtol=1e-10, atol=1e-11)
         for place, number in enumerate(order.tolist()):

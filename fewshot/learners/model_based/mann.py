@@ -47,6 +47,8 @@ class MANN(SequenceLearner):
         sharpness: the cosine is multiplied by it before the softmax. The paper's 1 reads little more than the mean of
             all slots, at most 2 % of one; 10 reads the slot that matches.
         protocol: `episode` or `sequence`, in training and evaluation.
+        normalise: give each example's features the mean 0 and the variance 1, without which the LSTM learns slowly from
+            features that are all positive, as those after a ReLU.
         warmup_steps: meta-steps of training by the protocol `episode`, before those of `sequence`. A network that
             begins with sequences is long content with counting which labels have not come yet.
         **kwargs: arguments of `MetaLearner`.
@@ -62,6 +64,7 @@ class MANN(SequenceLearner):
         usage_decay: float = 0.95,
         sharpness: float = 1.0,
         protocol: Literal["episode", "sequence"] = "episode",
+        normalise: bool = False,
         warmup_steps: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -79,6 +82,7 @@ class MANN(SequenceLearner):
         self.slots, self.slot_size, self.heads = slots, slot_size, heads
         self.usage_decay, self.sharpness = usage_decay, sharpness
         self.protocol, self.warmup_steps = protocol, warmup_steps
+        self.norm = nn.LayerNorm(self.features, elementwise_affine=False) if normalise else nn.Identity()
         self.controller = nn.LSTMCell(self.features + self.task.one_way + heads * slot_size, hidden)
         self.interface = nn.Linear(hidden, heads * (slot_size + 1))
         self.output = nn.Linear(hidden + heads * slot_size, self.task.one_way)
@@ -96,7 +100,7 @@ class MANN(SequenceLearner):
 
     def step(self, state: State, features: Tensor) -> tuple[State, Tensor]:
         """The state after an item with `features` (B, D), its label unknown, and the logits (B, N) for it."""
-        inputs = torch.cat([features, state.label, state.reads], -1)
+        inputs = torch.cat([self.norm(features), state.label, state.reads], -1)
         hidden, cell = self.controller(inputs, (state.hidden, state.cell))
         raw = self.interface(hidden).view(len(hidden), self.heads, -1)
         keys, gates = raw[..., :-1].tanh(), raw[..., -1].sigmoid()
