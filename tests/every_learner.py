@@ -182,8 +182,7 @@ def pair(
     Args:
         name: a class of the catalogue.
         seed: of the weights.
-        candidates: benchmarks, the first of which that the learner takes is given; None means the tiny ones, as they
-            do for language models.
+        candidates: benchmarks, the first of which that the learner takes is given; None means the tiny ones.
         make_backbone: makes a backbone for the learner and the benchmark.
         given: arguments of the learner; None means those that make it quick.
         **sizes: arguments of the tiny benchmarks.
@@ -191,7 +190,7 @@ def pair(
     cls = find(name)
     assert cls is not None
     refusals = []
-    for benchmark in benchmarks(name, **sizes) if candidates is None or name in OF_LANGUAGE_MODELS else candidates:
+    for benchmark in benchmarks(name, **sizes) if candidates is None else candidates:
         facts = [fact for fact in parameter_names(cls) if fact not in ("backbone", "batchnorm")]
         arguments = {fact: getattr(benchmark, fact) for fact in facts if hasattr(benchmark, fact)}
         if "backbone" in parameter_names(cls):

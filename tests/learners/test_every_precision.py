@@ -8,7 +8,19 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from every_learner import CONVOLUTIONS, MASKS, NAMES, TRAINED, UNTRAINED, graph, masks, pair, tiny_backbone
+from every_learner import (
+    CONVOLUTIONS,
+    MASKS,
+    NAMES,
+    OF_LANGUAGE_MODELS,
+    TRAINED,
+    UNTRAINED,
+    benchmarks,
+    graph,
+    masks,
+    pair,
+    tiny_backbone,
+)
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
@@ -51,9 +63,11 @@ def test_it_trains_in_every_precision(name: str, precision: Any, tmp_path: Any) 
     assert {p.dtype for p in learner.parameters()} <= {expected}
 
 
-def enough_to_learn() -> list[EpisodicDataModule]:
+def enough_to_learn(name: str) -> list[EpisodicDataModule]:
     """One benchmark a kind of task, on which 300 steps show; 200 test episodes."""
     sizes: dict[str, Any] = {"meta_batch_size": 2, "train_episodes": 600, "val_episodes": 2, "test_episodes": 200}
+    if name in OF_LANGUAGE_MODELS:
+        return benchmarks(name, **sizes)
     return [
         GlyphsDataModule(way=5, shot=5, queries=5, batch_size=32, eval_batch_size=4, **sizes),
         GaussianProcessDataModule(shot=10, **sizes | {"meta_batch_size": 16, "train_episodes": 4800}),
@@ -88,7 +102,7 @@ def trained(name: str, precision: Any, seed: int, folder: Any) -> float:
     """The score of a learner after 300 steps."""
     # The rate falls to zero, so that two runs do not end at different points of a random walk.
     given = {"lr_scheduler": partial(CosineAnnealingLR, T_max=300), **LEARNING.get(name, {})}
-    learner, benchmark = pair(name, seed, enough_to_learn(), small_backbone, given)
+    learner, benchmark = pair(name, seed, enough_to_learn(name), small_backbone, given)
     trainer = L.Trainer(
         accelerator="cpu", precision=precision, max_steps=300, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
