@@ -51,6 +51,19 @@ def images(queries: int = 2) -> Episode:
 
 
 @pytest.mark.parametrize("make", MAKERS)
+def test_a_frozen_backbone_stays_as_it_is(make: Callable[..., MetaLearner]) -> None:
+    learner, batch = make(Conv4(1, 16, width=4), frozen=True).double().train(), images()
+    held = {name: value.clone() for name, value in learner.backbone.state_dict().items()}
+    (outcome,) = learner.run(batch, training=True)
+    outcome.loss.sum().backward()  # type: ignore[no-untyped-call]
+    assert all(weight.grad is None for weight in learner.backbone.parameters())
+    others = [weight for name, weight in learner.named_parameters() if not name.startswith("backbone.")]
+    assert all(weight.grad is not None for weight in others)
+    assert all(torch.equal(value, held[name]) for name, value in learner.backbone.state_dict().items())
+    torch.testing.assert_close(learner.eval().evaluate(batch).outputs, outcome.outputs)  # by the same averages
+
+
+@pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("policy", ["inductive", "transductive"])
 def test_batch_normalisation_follows_the_policy(make: Callable[..., MetaLearner], policy: BatchNormPolicy) -> None:
     learner = make(Conv4(1, 16, width=4), batchnorm=policy).double()

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -25,14 +26,18 @@ class ModelBasedLearner(EmbeddingLearner):
 
     Args:
         backbone: the network from inputs to features.
+        frozen: leave the backbone's weights and running averages as they are, for one that comes trained (`weights`).
         **kwargs: arguments of `MetaLearner`.
     """
 
     takes: ClassVar[type[Task]]
     """The kind of task that the algorithm is made for."""
 
-    def __init__(self, backbone: Backbone | nn.Module, **kwargs: Any) -> None:
+    def __init__(self, backbone: Backbone | nn.Module, frozen: bool = False, **kwargs: Any) -> None:
         super().__init__(backbone, **kwargs)
+        self.frozen = frozen
+        if frozen:
+            self.backbone.requires_grad_(False)
         if not isinstance(self.task, self.takes):
             raise FewshotError(
                 f"{type(self).__name__} is made for {self.takes.kind}, but the benchmark's task is {self.task.kind};"
@@ -64,7 +69,8 @@ class ModelBasedLearner(EmbeddingLearner):
 
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
         """Embed the meta-batch in one pass, read all supports at once, answer all queries at once."""
-        support, query = self.embed_meta_batch(meta_batch, training)
+        with evaluation_mode(self.backbone) if self.frozen else nullcontext():
+            support, query = self.embed_meta_batch(meta_batch, training)
         yield self.outcome(
             Episode(Examples(support, meta_batch.support.targets), Examples(query, meta_batch.query.targets)),
             meta_batch,
