@@ -12,8 +12,19 @@ from fewshot.errors import FewshotError
 from fewshot.metrics import written
 from fewshot.runs import read_results, results_file
 
-OF_A_RUN = ("split", "seed", "checkpoint", "threshold", "metrics", "versions", "train_data", "val_data", "test_data")
-"""What may differ between runs that are put together."""
+OF_A_RUN = (
+    "split",
+    "seed",
+    "checkpoint",
+    "global_step",
+    "threshold",
+    "metrics",
+    "versions",
+    "train_data",
+    "val_data",
+    "test_data",
+)
+"""What may differ between runs that are put together; the step, because each is tested at its best on validation."""
 
 
 class Spread(NamedTuple):

@@ -28,7 +28,7 @@ def run(fold: int, accuracy: float, **changes: Any) -> dict[str, Any]:
 
 
 def test_the_deviation_is_the_samples() -> None:
-    found = spread({"a": run(0, 0.5), "b": run(1, 0.6), "c": run(2, 0.7)})
+    found = spread({"a": run(0, 0.5, global_step=60), "b": run(1, 0.6, global_step=80), "c": run(2, 0.7)})
     assert found["accuracy"] == pytest.approx((0.6, 0.1))
     assert found["loss"] == pytest.approx((1.2, 0.2))
 
