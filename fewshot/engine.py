@@ -1,6 +1,7 @@
 """Runs a function of ONE episode over a meta-batch: loop or vmap, chunked, compiled or not; the result is the same."""
 
 from collections.abc import Callable, Hashable, Iterator
+from contextlib import nullcontext
 from contextvars import ContextVar
 from typing import Literal, TypeAlias, TypeVar
 
@@ -12,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fewshot.compilation import Compiler
 from fewshot.episodes import Episode, count, episode, map_tensors, stack
 from fewshot.normalization import EpisodeNorm
+from fewshot.pooling import LeanPooling
 
 How: TypeAlias = Literal["loop", "vmap"]
 Parallel: TypeAlias = Literal["auto", "loop", "vmap"]
@@ -70,8 +72,9 @@ def map_episodes(
     """Yield the results of `function` for successive chunks of a meta-batch, stacked along a first axis b.
 
     The results come chunk by chunk so that the caller can run each chunk's backward, which frees its graph, before
-    the next is computed. The episode's normalisation layers use its own statistics (see `EpisodeNorm`), and attention
-    runs in plain operations, because the fused kernels have no second derivative.
+    the next is computed. The episode's normalisation layers use its own statistics (see `EpisodeNorm`), attention
+    runs in plain operations, because the fused kernels have no second derivative, and the loop's max-pooling keeps
+    less in memory (see `LeanPooling`).
 
     Args:
         function: takes an episode (no axis B) and the normalisation in force, gives a tree of tensors.
@@ -87,7 +90,8 @@ def map_episodes(
         """One episode for the loop, a chunk for vmap; the modes end before the caller's code goes on."""
         outside = transformed.set(how == "vmap" or compiler is not None)
         try:
-            with sdpa_kernel(SDPBackend.MATH), EpisodeNorm(exact_vmap=how == "vmap") as norm:
+            pooling = LeanPooling() if how == "loop" and compiler is None else nullcontext()
+            with sdpa_kernel(SDPBackend.MATH), pooling, EpisodeNorm(exact_vmap=how == "vmap") as norm:
                 if how == "loop":
                     return function(episodes, norm)
                 result: Result = torch.func.vmap(lambda one: function(one, norm), randomness="different")(episodes)

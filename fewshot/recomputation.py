@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fewshot.normalization import EpisodeNorm
+from fewshot.pooling import LeanPooling
 
 Named: TypeAlias = dict[str, Tensor]
 
@@ -65,6 +66,7 @@ class _Recomputed(torch.autograd.Function):
             stack.enter_context(torch.enable_grad())
             stack.enter_context(torch.autocast(ctx.device, precision, enabled))
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # as the engine runs it
+            stack.enter_context(LeanPooling())
             stack.enter_context(EpisodeNorm(exact_vmap=False))
             after = ctx.step(*weights)
         return None, None, *torch.autograd.grad(after, [*weights, *others], gradients, allow_unused=True)
