@@ -201,6 +201,12 @@ def test_images_are_augmented_and_scaled(root: Path, tmp_path: Path) -> None:
     assert torch.allclose(data.on_after_batch_transfer(batch, 0)[0].query.inputs, plain, atol=1e-5)
 
 
+@pytest.fixture(autouse=True)
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a refused run leaves, it leaves in the test's own folder."""
+    monkeypatch.chdir(tmp_path)
+
+
 def refusal(capsys: pytest.CaptureFixture[str], *options: str) -> str:
     assert main(["fit", *MODEL, *SMALL, *options, *FEW, *QUIET, "--trainer.max_epochs=1"]) == 2
     errors = capsys.readouterr().err.strip().splitlines()
