@@ -1,7 +1,7 @@
 """Runs a function of ONE episode over a meta-batch: loop or vmap, chunked, compiled or not; the result is the same."""
 
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Literal, TypeAlias, TypeVar
 
@@ -61,6 +61,18 @@ def loop_only(network: nn.Module) -> str | None:
     return next((type(module).__name__ for module in modules), None)
 
 
+@contextmanager
+def episode_modes(how: How) -> Iterator[EpisodeNorm]:
+    """What an episode runs under; gives the normalisation in force.
+
+    Its normalisation layers use its own statistics (see `EpisodeNorm`), attention runs in plain operations, because the
+    fused kernels have no second derivative, and max-pooling that no transform sees keeps less (see `LeanPooling`).
+    """
+    pooling = nullcontext() if transformed.get() else LeanPooling()
+    with sdpa_kernel(SDPBackend.MATH), pooling, EpisodeNorm(exact_vmap=how == "vmap") as norm:
+        yield norm
+
+
 def map_episodes(
     function: Callable[[Episode, EpisodeNorm], Result],
     meta_batch: Episode,
@@ -72,9 +84,7 @@ def map_episodes(
     """Yield the results of `function` for successive chunks of a meta-batch, stacked along a first axis b.
 
     The results come chunk by chunk so that the caller can run each chunk's backward, which frees its graph, before
-    the next is computed. The episode's normalisation layers use its own statistics (see `EpisodeNorm`), attention
-    runs in plain operations, because the fused kernels have no second derivative, and the loop's max-pooling keeps
-    less in memory (see `LeanPooling`).
+    the next is computed. It runs under `episode_modes`.
 
     Args:
         function: takes an episode (no axis B) and the normalisation in force, gives a tree of tensors.
@@ -90,8 +100,7 @@ def map_episodes(
         """One episode for the loop, a chunk for vmap; the modes end before the caller's code goes on."""
         outside = transformed.set(how == "vmap" or compiler is not None)
         try:
-            pooling = LeanPooling() if how == "loop" and compiler is None else nullcontext()
-            with sdpa_kernel(SDPBackend.MATH), pooling, EpisodeNorm(exact_vmap=how == "vmap") as norm:
+            with episode_modes(how) as norm:
                 if how == "loop":
                     return function(episodes, norm)
                 result: Result = torch.func.vmap(lambda one: function(one, norm), randomness="different")(episodes)

@@ -5,7 +5,6 @@ than half of all that an inner loop holds. Here stays the place of the largest v
 derivatives of every order are torch's own, by torch's own kernels; places are made into indices part by part.
 """
 
-import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -41,15 +40,13 @@ class Windows(NamedTuple):
         (down, right), width = ((k - 1) * d for k, d in zip(self.kernel, self.dilation, strict=True)), self.size[1]
         return torch.uint8 if down * width + right < 256 else torch.int32
 
-
-@functools.lru_cache(maxsize=64)
-def _first(windows: Windows, count: Pair, device: torch.device) -> Tensor:
-    """The index (h, w) in the flattened map of the first value of each of the h x w = `count` windows."""
-    rows, columns = (
-        torch.arange(n, device=device) * step - pad
-        for n, step, pad in zip(count, windows.stride, windows.padding, strict=True)
-    )
-    return rows[:, None] * windows.size[1] + columns
+    def first(self, like: Tensor) -> Tensor:
+        """The index (h, w) in the flattened map of the first value of each window of `like` (n, C, h, w)."""
+        rows, columns = (
+            torch.arange(n, device=like.device) * step - pad
+            for n, step, pad in zip(like.shape[2:], self.stride, self.padding, strict=True)
+        )
+        return rows[:, None] * self.size[1] + columns
 
 
 class LeanPooling(TorchFunctionMode):
@@ -87,11 +84,14 @@ class _Pool(torch.autograd.Function):
 
     @staticmethod
     def forward(input: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
-        values, places = [], []
+        values: list[Tensor] = []
+        places: list[Tensor] = []
         for part in _parts(len(input), 8 * input.numel() // math.prod(windows.stride), input.device):
             largest, indices = torch.ops.aten.max_pool2d_with_indices(input[part], *windows[1:])
+            if not values:
+                first = windows.first(indices)
             values.append(largest)
-            places.append(indices.sub_(_first(windows, indices.shape[2:], indices.device)).to(windows.places))
+            places.append(indices.sub_(first).to(windows.places))
         return _joined(values), _joined(places)
 
     @staticmethod
@@ -105,7 +105,16 @@ class _Pool(torch.autograd.Function):
         return _Scatter.apply(gradients[0], *ctx.saved_tensors, ctx.windows), None
 
 
-class _Scatter(torch.autograd.Function):
+class _ByPlaces(torch.autograd.Function):
+    """A linear function of its first argument, which needs the places alone for its derivative."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Windows], output: Tensor) -> None:
+        ctx.windows = inputs[2]
+        ctx.save_for_backward(inputs[1])
+
+
+class _Scatter(_ByPlaces):
     """Each window's value added to where its largest value came from: the derivative of `_Pool`."""
 
     @staticmethod
@@ -122,16 +131,11 @@ class _Scatter(torch.autograd.Function):
         return result
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Windows], output: Tensor) -> None:
-        ctx.windows = inputs[2]
-        ctx.save_for_backward(inputs[1])
-
-    @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         return _Gather.apply(gradients[0], *ctx.saved_tensors, ctx.windows), None, None
 
 
-class _Gather(torch.autograd.Function):
+class _Gather(_ByPlaces):
     """What stands where each window's largest value came from: the derivative of `_Scatter`."""
 
     @staticmethod
@@ -142,18 +146,13 @@ class _Gather(torch.autograd.Function):
         return result
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Windows], output: Tensor) -> None:
-        ctx.windows = inputs[2]
-        ctx.save_for_backward(inputs[1])
-
-    @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         return _Scatter.apply(gradients[0], *ctx.saved_tensors, ctx.windows), None, None
 
 
 def _indices(places: Tensor, windows: Windows) -> Iterator[tuple[slice, Tensor]]:
     """Part by part of n maps, the indices of `places` in the flattened map; each part takes the last one's memory."""
-    first = _first(windows, places.shape[2:], places.device)
+    first = windows.first(places)
     memory: Tensor | None = None
     for part in _parts(len(places), 8 * places.numel(), places.device):
         some = places[part]

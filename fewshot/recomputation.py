@@ -9,10 +9,8 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fewshot.normalization import EpisodeNorm
-from fewshot.pooling import LeanPooling
+from fewshot.engine import episode_modes
 
 Named: TypeAlias = dict[str, Tensor]
 
@@ -65,8 +63,6 @@ class _Recomputed(torch.autograd.Function):
                 torch.get_device_module(ctx.device).set_rng_state(ctx.device_random)
             stack.enter_context(torch.enable_grad())
             stack.enter_context(torch.autocast(ctx.device, precision, enabled))
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))  # as the engine runs it
-            stack.enter_context(LeanPooling())
-            stack.enter_context(EpisodeNorm(exact_vmap=False))
+            stack.enter_context(episode_modes("loop"))
             after = ctx.step(*weights)
         return None, None, *torch.autograd.grad(after, [*weights, *others], gradients, allow_unused=True)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from graphs import nodes
 from torch import Tensor, nn
 
 from fewshot import MAML, Conv4, Episode, Examples, pooling
@@ -33,13 +34,7 @@ def maps(layout: torch.memory_format, width: int = 8) -> Tensor:
 
 def graph(tensor: Tensor) -> set[str]:
     """The names of the operations that made a tensor."""
-    nodes, left = set(), [tensor.grad_fn]
-    while left:
-        node = left.pop()
-        if node is not None and node not in nodes:
-            nodes.add(node)
-            left += [parent for parent, _ in node.next_functions]
-    return {node.name() for node in nodes}
+    return {node.name() for node in nodes(tensor)}
 
 
 def graph_name(tensor: Tensor) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from graphs import nodes
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -240,24 +241,13 @@ def test_nothing_left_to_solve_changes_nothing() -> None:
 # ---------------------------------------------------------------- memory
 
 
-def nodes(value: Tensor) -> int:
-    """The operations that a backward pass from `value` goes through."""
-    seen, todo = set(), [value.grad_fn]
-    while todo:
-        node = todo.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            todo += [parent for parent, _ in node.next_functions]
-    return len(seen)
-
-
 @pytest.mark.parametrize("parallel", WAYS)
 @pytest.mark.parametrize("adapt", ["all", "body", "head"])
 def test_the_graph_does_not_grow_with_the_inner_steps(adapt: Any, parallel: Parallel, batch: Episode) -> None:
     counts = []
     for steps in (1, 12):
         learner = imaml(Smooth(), adapt=adapt, inner_steps=steps, episode_parallel=parallel)
-        counts.append([nodes(outcome.loss) for outcome in learner.run(batch, training=True)])
+        counts.append([len(nodes(outcome.loss)) for outcome in learner.run(batch, training=True)])
     assert counts[0] == counts[1]
 
 
