@@ -6,7 +6,7 @@ Tracing sees operations, not Python: any network, normalisation mode and learner
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
@@ -16,20 +16,27 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_unflatten  # what torch.func flattens its trees with
 
 from fewshot.errors import FewshotError
+from fewshot.pooling import unpooled
 
 Result = TypeVar("Result")
+Graph: TypeAlias = Callable[..., Sequence[Tensor]]
+"""A function of tensors to tensors."""
+Compile: TypeAlias = bool | Literal["capture"]
+"""How episodes are compiled: not at all, by torch's compiler, or by capture in a CUDA graph."""
 
 
 class Compiler:
     """Compiles functions of tensors, once for each key and each set of shapes.
 
     Args:
-        backend: what `torch.compile` compiles with.
+        backend: what `torch.compile` compiles with; `capture` compiles nothing, but records what the function starts on
+            a GPU, which is then started again as a whole.
     """
 
     def __init__(self, backend: str = "inductor") -> None:
         self.backend = backend
-        self._compiled: dict[Hashable, tuple[Callable[..., Sequence[Tensor]], Any]] = {}
+        self._compiled: dict[Hashable, tuple[Graph, Any]] = {}
+        self._copied: set[int] = set()  # the parameters whose gradients are copied
 
     def __reduce__(self) -> tuple[type["Compiler"], tuple[str]]:
         """Copies begin empty: a compiled function reads the parameters of the network that it was made for."""
@@ -52,17 +59,43 @@ class Compiler:
         precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         shapes = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in tensors)
         key = key, precision, torch.is_grad_enabled(), shapes, str(tree)
-        if key not in self._compiled:
-            rank_zero_info("Compiling the inner loop: minutes the first time on a machine, then seconds from its cache")
-            self._compiled[key] = _compiled(function, tensors, tree, self.backend)
-        graph, result_tree = self._compiled[key]
         try:
-            with torch.autocast(device, enabled=False), torch._dynamo.config.patch(optimize_ddp=False):
-                leaves = graph(*tensors)
+            with torch._dynamo.config.patch(optimize_ddp=False):
+                if key not in self._compiled:
+                    self._compiled[key] = self._make(function, tensors, tree)
+                graph, result_tree = self._compiled[key]
+                with torch.autocast(device, enabled=False):
+                    leaves = graph(*tensors)
         except TorchDynamoException as error:
             raise FewshotError(f"compile: true does not work here ({_reason(error)}); set compile: false") from error
         result: Result = tree_unflatten(list(leaves), result_tree)
         return result
+
+    def _make(self, function: Callable[[Any], Any], tensors: list[Tensor], tree: Any) -> tuple[Graph, Any]:
+        """The function, compiled, and the tree that its results are the leaves of."""
+        device = tensors[0].device.type
+        if self.backend == "capture":
+            if device != "cuda":
+                raise FewshotError(f"compile: capture needs a CUDA GPU, and this runs on {device}; set compile: true")
+            graph, result_tree = _traced(function, tensors, tree)
+            with torch.autocast(device, enabled=False):
+                compiled: Any = torch.cuda.make_graphed_callables(graph, tuple(tensors), allow_unused_input=True)
+        else:
+            rank_zero_info("Compiling the inner loop: minutes the first time on a machine, then seconds from its cache")
+            graph, result_tree = _traced(function, tensors, tree)
+            backend = _inductor if self.backend == "inductor" else self.backend
+            compiled = torch.compile(graph, backend=backend, fullgraph=True, dynamic=False)
+        if device != "cuda":
+            return compiled, result_tree
+        self._copy_gradients(graph)
+        return lambda *tensors: [leaf.clone() for leaf in compiled(*tensors)], result_tree
+
+    def _copy_gradients(self, graph: torch.nn.Module) -> None:
+        """Have the gradients of the graph's parameters copied: the next run of a CUDA graph writes over its results."""
+        for parameter in graph.parameters():
+            if parameter.requires_grad and id(parameter) not in self._copied:
+                self._copied.add(id(parameter))
+                parameter.register_hook(torch.clone)  # type: ignore[no-untyped-call]
 
 
 def _reason(error: BaseException) -> str:
@@ -71,8 +104,19 @@ def _reason(error: BaseException) -> str:
     return _reason(cause) if cause is not None else f"{type(error).__name__}: {error}".strip().splitlines()[0]
 
 
-def _compiled(function: Callable[[Any], Any], tensors: list[Tensor], tree: Any, backend: str) -> tuple[Any, Any]:
-    """The function as a compiled graph of tensors to a list of tensors, and the tree that these are the leaves of."""
+def _inductor(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Any:
+    """Compile by torch's compiler, with our derivative of max-pooling; on a GPU started as a whole (a CUDA graph)."""
+    # Imported where it is used: it takes seconds. `torch.compile` itself takes no table of decompositions.
+    from torch._inductor.compile_fx import compile_fx
+    from torch._inductor.decomposition import select_decomp_table
+
+    pooling = torch.ops.aten.max_pool2d_with_indices_backward.default
+    decompositions = {**select_decomp_table(), pooling: unpooled}
+    return compile_fx(graph, inputs, decompositions=decompositions, config_patches={"triton.cudagraphs": True})
+
+
+def _traced(function: Callable[[Any], Any], tensors: list[Tensor], tree: Any) -> tuple[torch.fx.GraphModule, Any]:
+    """The function as a flat graph of tensors to a list of tensors, and the tree that these are the leaves of."""
     result_tree = None
 
     def flat(*tensors: Tensor) -> list[Tensor]:
@@ -86,7 +130,6 @@ def _compiled(function: Callable[[Any], Any], tensors: list[Tensor], tree: Any, 
     torch.clear_autocast_cache()
     torch.set_autocast_cache_enabled(False)
     try:
-        graph = make_fx(flat, decomposition_table={})(*tensors)
+        return make_fx(flat, decomposition_table={})(*tensors), result_tree
     finally:
         torch.set_autocast_cache_enabled(cached)
-    return torch.compile(graph, backend=backend, fullgraph=True, dynamic=False), result_tree

@@ -69,7 +69,7 @@ class ClassTasks:
         )
 
     def _examples(self, rows: np.ndarray, repeats: int) -> Examples:
-        labels = self.labels.repeat_interleave(repeats).expand(len(rows), -1)
+        labels = self.labels.repeat_interleave(repeats).repeat(len(rows), 1)
         return Examples(gather(self.dataset.inputs, torch.from_numpy(rows)), labels)
 
 
@@ -138,7 +138,7 @@ class NotaTasks(ClassTasks):
             support.append(ours.ravel())
             query.append(np.concatenate([asked.ravel(), others]))
         inputs = gather(self.dataset.inputs, torch.from_numpy(np.stack(query)))
-        labels = self.query_labels.expand(len(rngs), -1)
+        labels = self.query_labels.repeat(len(rngs), 1)
         return Episode(self._examples(np.stack(support), self.shot), Examples(inputs, labels))
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._prims_common import suggest_memory_format
 from torch.nn.modules.utils import _pair  # what torch's own pooling layers read their arguments with
 from torch.overrides import TorchFunctionMode
 
@@ -77,6 +78,41 @@ def max_pool2d(
     size = input.shape[2], input.shape[3]
     windows = Windows(size, kernel, _pair(stride or kernel), _pair(padding), _pair(dilation), ceil_mode)
     return _Pool.apply(input, windows)[0]
+
+
+def unpooled(
+    gradient: Tensor,
+    input: Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    ceil_mode: bool,
+    indices: Tensor,
+) -> Any:
+    """For a compiler: the derivative (n, C, H, W) of max-pooling, as what each pixel takes rather than gets added.
+
+    torch's own is one addition into memory after another, which its compiler takes apart badly; what is written here
+    becomes a loop over the pixels. Windows that overlap stay with torch's. The arguments are those of
+    ``aten.max_pool2d_with_indices_backward``.
+    """
+    kernel = (kernel_size[0], kernel_size[-1])
+    apart = tuple(stride or kernel) == kernel and not any(padding) and all(d == 1 for d in dilation) and not ceil_mode
+    if not apart or input.dim() != 4:
+        return NotImplemented  # which leaves the operation as it is
+    (n, channels, *size), (down, right) = input.shape, kernel
+    h, w = indices.shape[2:]
+    windows = Windows((size[0], size[1]), kernel, kernel, (0, 0), (1, 1), ceil_mode)
+    places = indices - windows.first(indices)
+    zero = torch.zeros_like(gradient)
+    rows = [
+        torch.stack([torch.where(places == i * size[1] + j, gradient, zero) for j in range(right)], -1)
+        .reshape(n, channels, h, w * right)
+        for i in range(down)
+    ]  # fmt: skip
+    pixels = torch.stack(rows, 3).reshape(n, channels, h * down, w * right)
+    pixels = F.pad(pixels, (0, size[1] - w * right, 0, size[0] - h * down))
+    return pixels.contiguous(memory_format=suggest_memory_format(input))
 
 
 class _Pool(torch.autograd.Function):

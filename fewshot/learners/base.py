@@ -165,6 +165,11 @@ class MetaLearner(RemembersArguments, L.LightningModule):
                 self.manual_backward(outcome.loss.sum() / total)
             losses.append(outcome.loss.detach())
             metrics.append({name: value.detach() for name, value in outcome.metrics.items()})
+        # Logged while an accelerator still computes the gradient, for which the next line waits.
+        self.log("train/loss", torch.cat(losses).mean(), prog_bar=True)
+        columns = {name: torch.cat([chunk[name] for chunk in metrics]) for name in metrics[0]}
+        for name, score in self.task.scores(columns).items():
+            self.log(f"train/{name}", score, prog_bar=name == self.task.monitor[0])
         if self._gradient_is_finite():
             if self.gradient_clip is not None:
                 self.clip_gradients(optimizer, self.gradient_clip, "norm")
@@ -177,10 +182,6 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         scheduler = self.lr_schedulers()
         if isinstance(scheduler, LRScheduler) and not isinstance(scheduler, ReduceLROnPlateau):
             scheduler.step()
-        self.log("train/loss", torch.cat(losses).mean(), prog_bar=True)
-        columns = {name: torch.cat([chunk[name] for chunk in metrics]) for name in metrics[0]}
-        for name, score in self.task.scores(columns).items():
-            self.log(f"train/{name}", score, prog_bar=name == self.task.monitor[0])
 
     def _gradient_is_finite(self) -> bool:
         gradients = [p.grad for p in self.parameters() if p.grad is not None]

@@ -1,0 +1,74 @@
+"""What only a GPU can show: captured and compiled episodes, their gradients, and a run from the command line."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from commands import fit, results
+from torch import Tensor
+
+from fewshot.backbones import Conv4
+from fewshot.episodes import Episode, Examples, map_tensors
+from fewshot.learners import FOMAML, MAML, MAMLPlusPlus
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
+
+EPISODES = 4
+
+
+def meta_batch(seed: int) -> Episode:
+    """4 episodes, 3-way 1-shot with 2 queries a class, 16x16 pixels."""
+    random = torch.Generator().manual_seed(seed)
+
+    def examples(a_class: int) -> Examples:
+        labels = torch.arange(3).repeat_interleave(a_class).repeat(EPISODES, 1)
+        inputs = torch.rand(EPISODES, 3 * a_class, 1, 16, 16, generator=random, dtype=torch.float64)
+        return Examples(inputs, labels)
+
+    return Episode(examples(1), examples(2))
+
+
+def make(cls: type[MAML] | type[MAMLPlusPlus], **arguments: Any) -> MAML | MAMLPlusPlus:
+    torch.manual_seed(0)
+    task = {"kind": "classification", "way": 3}
+    return cls(Conv4(1, 16, width=8), task=task, inner_lr=0.1, inner_steps=2, **arguments).double()
+
+
+def gradients(learner: MAML | MAMLPlusPlus, batches: Sequence[Episode]) -> list[Tensor]:
+    """The meta-gradient of each batch, on the learner's device, with the chunks of a batch summed up."""
+    found = []
+    for batch in batches:
+        learner.zero_grad()
+        for outcome in learner.run(map_tensors(lambda tensor: tensor.to(learner.device), batch), training=True):
+            torch.autograd.backward(outcome.loss.sum())
+        found.append(torch.cat([p.grad.flatten().cpu() for p in learner.parameters() if p.grad is not None]))
+    return found
+
+
+@pytest.mark.parametrize("compile", [False, True, "capture"])
+@pytest.mark.parametrize("chunk", [None, 2])
+@pytest.mark.parametrize("cls", [MAML, FOMAML, MAMLPlusPlus])
+def test_meta_gradients_are_those_of_the_loop_on_a_cpu(
+    cls: type[MAML] | type[MAMLPlusPlus], chunk: int | None, compile: Any
+) -> None:
+    if compile is True and (cls is not MAML or chunk is None):
+        pytest.skip("a minute each: one compilation stands for all")
+    batches = [meta_batch(seed) for seed in range(5)]  # a CUDA graph runs as itself from the third on
+    expected = gradients(make(cls, episode_parallel="loop"), batches)
+    learner = make(cls, episodes_per_chunk=chunk, compile=compile).cuda()
+    for ours, theirs in zip(gradients(learner, batches), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+@pytest.mark.parametrize("compile", ["false", "capture"])
+def test_a_run_on_a_gpu(tmp_path: Path, precision: str, compile: str) -> None:
+    """With a worker, so that batches are pinned."""
+    run = fit(
+        tmp_path, "--model", "MAML", "--model.backbone", "Conv4", "--data", "GlyphsDataModule", "--data.num_workers=1",
+        "--data.meta_batch_size=2", f"--model.compile={compile}", "--trainer.accelerator=gpu", "--trainer.devices=1",
+        f"--trainer.precision={precision}", "--trainer.max_epochs=2",
+    )  # fmt: skip
+    assert 0 < results(run)["metrics"]["accuracy"]["mean"] <= 1
