@@ -30,13 +30,19 @@ class Compiler:
 
     Args:
         backend: what `torch.compile` compiles with; `capture` compiles nothing, but records what the function starts on
-            a GPU, which is then started again as a whole.
+            a GPU, which is then started again as a whole. Of a captured function one call's backward pass has to end
+            before the next call.
     """
 
     def __init__(self, backend: str = "inductor") -> None:
         self.backend = backend
         self._compiled: dict[Hashable, tuple[Graph, Any]] = {}
         self._copied: set[int] = set()  # the parameters whose gradients are copied
+
+    @property
+    def captures(self) -> bool:
+        """Whether each call writes over what the last one kept for its backward pass."""
+        return self.backend == "capture"
 
     def __reduce__(self) -> tuple[type["Compiler"], tuple[str]]:
         """Copies begin empty: a compiled function reads the parameters of the network that it was made for."""
@@ -74,18 +80,23 @@ class Compiler:
     def _make(self, function: Callable[[Any], Any], tensors: list[Tensor], tree: Any) -> tuple[Graph, Any]:
         """The function, compiled, and the tree that its results are the leaves of."""
         device = tensors[0].device.type
-        if self.backend == "capture":
-            if device != "cuda":
+        if self.captures:
+            if not _on_gpu(tensors):
                 raise FewshotError(f"compile: capture needs a CUDA GPU, and this runs on {device}; set compile: true")
             graph, result_tree = _traced(function, tensors, tree)
+            if hasattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch"):  # from torch 2.10 on
+                # It is recorded on a stream of its own, and torch waits for that stream as it should.
+                torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
+            # What it is given becomes what every later episode is written into.
+            memory = tuple(tensor.clone() for tensor in tensors)
             with torch.autocast(device, enabled=False):
-                compiled: Any = torch.cuda.make_graphed_callables(graph, tuple(tensors), allow_unused_input=True)
+                compiled: Any = torch.cuda.make_graphed_callables(graph, memory, allow_unused_input=True)
         else:
             rank_zero_info("Compiling the inner loop: minutes the first time on a machine, then seconds from its cache")
             graph, result_tree = _traced(function, tensors, tree)
             backend = _inductor if self.backend == "inductor" else self.backend
             compiled = torch.compile(graph, backend=backend, fullgraph=True, dynamic=False)
-        if device != "cuda":
+        if not _on_gpu(tensors):
             return compiled, result_tree
         self._copy_gradients(graph)
         return lambda *tensors: [leaf.clone() for leaf in compiled(*tensors)], result_tree
@@ -96,6 +107,10 @@ class Compiler:
             if parameter.requires_grad and id(parameter) not in self._copied:
                 self._copied.add(id(parameter))
                 parameter.register_hook(torch.clone)  # type: ignore[no-untyped-call]
+
+
+def _on_gpu(tensors: Sequence[Tensor]) -> bool:
+    return tensors[0].is_cuda
 
 
 def _reason(error: BaseException) -> str:

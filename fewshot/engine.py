@@ -91,10 +91,12 @@ def map_episodes(
         meta_batch: B episodes.
         how: `loop` runs one episode after another, `vmap` a chunk at once.
         episodes_per_chunk: episodes held in memory at once; None means 1 for the loop, all for vmap.
-        compiler: runs `function` compiled; None runs it as it is.
+        compiler: runs `function` compiled; None runs it as it is; one that captures, the loop one by one.
         key: for the compiler: all that the function's operations depend on besides the shapes.
     """
     size = episodes_per_chunk or (1 if how == "loop" else count(meta_batch))
+    if how == "loop" and compiler is not None and compiler.captures:
+        size = 1  # each run writes over what the backward pass of the last one reads
 
     def run(episodes: Episode) -> Result:
         """One episode for the loop, a chunk for vmap; the modes end before the caller's code goes on."""

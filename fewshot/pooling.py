@@ -97,7 +97,8 @@ def unpooled(
     ``aten.max_pool2d_with_indices_backward``.
     """
     kernel = (kernel_size[0], kernel_size[-1])
-    apart = tuple(stride or kernel) == kernel and not any(padding) and all(d == 1 for d in dilation) and not ceil_mode
+    step = (stride[0], stride[-1]) if stride else kernel
+    apart = step == kernel and not any(padding) and all(d == 1 for d in dilation) and not ceil_mode
     if not apart or input.dim() != 4:
         return NotImplemented  # which leaves the operation as it is
     (n, channels, *size), (down, right) = input.shape, kernel

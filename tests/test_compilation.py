@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fewshot import compilation
 from fewshot.backbones import MLP
 from fewshot.compilation import Compiler
 from fewshot.datamodules import SinusoidDataModule
@@ -142,6 +143,61 @@ def test_a_compiled_training_ends_in_the_weights_of_a_plain_one(compiled: list[A
 
     torch.testing.assert_close(trained(True), trained(False), rtol=1e-5, atol=1e-6)
     assert len(compiled) == 1
+
+
+class Graphed:
+    """What `torch.cuda.make_graphed_callables` gives, on a CPU: results and gradients lie where the last ones lay."""
+
+    def __init__(self, graph: Any, arguments: tuple[Tensor, ...], allow_unused_input: bool) -> None:
+        assert allow_unused_input
+        self.graph, self.arguments, self.parameters = graph, arguments, tuple(graph.parameters())
+        self.results = [torch.empty_like(result) for result in graph(*arguments)]
+        self.gradients = [torch.empty_like(parameter) for parameter in self.parameters]
+
+    def __call__(self, *arguments: Tensor) -> tuple[Tensor, ...]:
+        graphed = self
+
+        class Run(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
+                for mine, given in zip(graphed.arguments, tensors, strict=False):
+                    mine.copy_(given)
+                with torch.enable_grad():
+                    ctx.results = graphed.graph(*graphed.arguments)
+                for mine, result in zip(graphed.results, ctx.results, strict=True):
+                    mine.copy_(result.detach())
+                return tuple(mine.detach() for mine in graphed.results)
+
+            @staticmethod
+            def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+                pairs = [(r, g) for r, g in zip(ctx.results, gradients, strict=True) if r.requires_grad]
+                found = torch.autograd.grad([r for r, _ in pairs], graphed.parameters, [g for _, g in pairs])
+                for mine, gradient in zip(graphed.gradients, found, strict=True):
+                    mine.copy_(gradient)
+                return (None,) * len(graphed.arguments) + tuple(mine.detach() for mine in graphed.gradients)
+
+        results: tuple[Tensor, ...] = Run.apply(*arguments, *self.parameters)
+        return results
+
+
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_what_a_cuda_graph_writes_over_is_copied(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results of one chunk are kept while the next runs, and gradients are summed up over chunks."""
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", Graphed)
+    learner, plain = make(compile="capture", episodes_per_chunk=chunk), make()
+    monkeypatch.setattr(compilation, "_on_gpu", lambda tensors: True)
+    for batch in (meta_batch(), map_tensors(lambda tensor: tensor + 0.5, meta_batch())):
+        given = map_tensors(torch.clone, batch)
+        expected = gradient(plain, batch)
+        torch.testing.assert_close(gradient(learner, batch), expected, rtol=1e-10, atol=1e-12)
+        outcomes = [torch.cat([o.loss for o in list(one.run(batch, training=True))]) for one in (learner, plain)]
+        torch.testing.assert_close(*outcomes, rtol=1e-10, atol=1e-12)
+        assert torch.equal(batch.support.targets, given.support.targets), "the caller's batch is left alone"
+
+
+def test_capture_without_a_gpu_is_one_line() -> None:
+    with pytest.raises(FewshotError, match="compile: capture needs a CUDA GPU, and this runs on cpu; set compile"):
+        gradient(make(compile="capture"), meta_batch())
 
 
 @pytest.mark.parametrize(

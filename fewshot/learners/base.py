@@ -170,9 +170,12 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         columns = {name: torch.cat([chunk[name] for chunk in metrics]) for name in metrics[0]}
         for name, score in self.task.scores(columns).items():
             self.log(f"train/{name}", score, prog_bar=name == self.task.monitor[0])
-        if self._gradient_is_finite():
+        # Under 16-mixed the gradient is so many times too large. Should that overflow, the optimizer's step leaves the
+        # weights alone and the scale is halved; what is not finite without a scale is no overflow.
+        scale = self._loss_scale()
+        if scale > 1 or self._gradient_is_finite():
             if self.gradient_clip is not None:
-                self.clip_gradients(optimizer, self.gradient_clip, "norm")
+                self.clip_gradients(optimizer, self.gradient_clip * scale, "norm")
             optimizer.step()
         elif self.nonfinite == "stop":
             raise FewshotError(self._diverged(batch))
@@ -182,6 +185,11 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         scheduler = self.lr_schedulers()
         if isinstance(scheduler, LRScheduler) and not isinstance(scheduler, ReduceLROnPlateau):
             scheduler.step()
+
+    def _loss_scale(self) -> float:
+        """What losses are multiplied by before the backward pass."""
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        return 1.0 if scaler is None else float(scaler.get_scale())
 
     def _gradient_is_finite(self) -> bool:
         gradients = [p.grad for p in self.parameters() if p.grad is not None]

@@ -21,8 +21,9 @@ from every_learner import (
     pair,
     tiny_backbone,
 )
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch.utils._pytree import tree_leaves
 
 from fewshot import Conv4, GaussianProcessDataModule, GlyphsDataModule, SegmentationFolderDataModule, WikiOneDataModule
 from fewshot.datamodules import EpisodicDataModule
@@ -155,6 +156,16 @@ def test_it_makes_no_tensor_without_saying_on_which_device(name: str) -> None:
                 assert tensor.device.type == "cpu"
                 assert (tensor.isfinite() | tensor.isneginf()).all()  # the score of no candidate
         assert all(p.grad is None or p.grad.isfinite().all() for p in learner.parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_batches_can_be_pinned(name: str) -> None:
+    """On the way to a GPU every value needs a memory of its own, which an expanded tensor has not."""
+    _, benchmark = pair(name, **SMALL)
+    stages = ["val", "test"] if name in UNTRAINED else ["train", "val", "test"]
+    for stage in stages:
+        for tensor in tree_leaves(next(iter(getattr(benchmark, f"{stage}_dataloader")()))):
+            assert not isinstance(tensor, Tensor) or torch._debug_has_internal_overlap(tensor) != 1, stage
 
 
 def test_the_test_of_devices_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import lightning as L
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
+from torch.optim import SGD
 
 from fewshot.backbones import MLP, Conv4
 from fewshot.datamodules import SinusoidDataModule
@@ -260,6 +263,37 @@ def test_a_meta_gradient_that_is_not_finite_never_reaches_the_weights(policy: An
         assert learner.skipped == 1
         assert trainer.global_step == 3
     assert all(p.isfinite().all() for p in learner.parameters())
+
+
+@pytest.mark.parametrize("clip", [None, 0.1])
+def test_a_loss_that_is_scaled_trains_as_one_that_is_not(clip: float | None) -> None:
+    """As under 16-mixed; where the scaled gradient overflows, the step is left out and the scale halved."""
+
+    def trained(scale: float | None) -> tuple[Tensor, float | None]:
+        data = SinusoidDataModule(shot=5, queries=5, meta_batch_size=3, train_episodes=12, val_episodes=2)
+        torch.manual_seed(0)
+        learner = MAML(MLP(1, (5,)), task=data.task, gradient_clip=clip, optimizer=partial(SGD, lr=0.1))
+        precision = MixedPrecision(
+            "bf16-mixed", "cpu"
+        )  # float16 is torch's on a GPU alone; the scale is no matter of it
+        scaler = precision.scaler = None if scale is None else torch.amp.GradScaler("cpu", init_scale=scale)
+        trainer = L.Trainer(
+            max_epochs=1, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+            enable_checkpointing=False, plugins=[precision],
+        )  # fmt: skip
+        trainer.fit(learner, data)
+        return torch.cat(
+            [p.detach().flatten() for p in learner.parameters()]
+        ), None if scaler is None else scaler.get_scale()
+
+    plain, _ = trained(None)
+    scaled, scale = trained(2.0**10)
+    torch.testing.assert_close(scaled, plain, rtol=1e-5, atol=1e-6)
+    assert scale == 2.0**10
+    overflown, scale = trained(3e38)
+    assert overflown.isfinite().all()
+    assert scale is not None
+    assert scale < 3e38
 
 
 @pytest.mark.parametrize("cls", [ANIL, BOIL, FOMAML, MAML, MetaSGD, ProtoMAML])
