@@ -62,8 +62,10 @@ class Interruption(Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
         """Have the Trainer stop at the end of the step if any rank has received a signal."""
-        noted = torch.tensor(self._noted, device=trainer.strategy.root_device)
-        self._acting = int(trainer.strategy.reduce(noted, reduce_op="max")) if trainer.world_size > 1 else self._noted
+        self._acting = self._noted
+        if trainer.world_size > 1:  # else an accelerator would be waited for at every step
+            noted = torch.tensor(self._noted, device=trainer.strategy.root_device)
+            self._acting = int(trainer.strategy.reduce(noted, reduce_op="max"))
         if not validation_follows(trainer):  # it would stop in the middle
             self._stop(trainer)
 
