@@ -56,8 +56,8 @@ class MetaLearner(RemembersArguments, L.LightningModule):
             (`ReduceLROnPlateau`: once a validation, on the task's main metric).
         gradient_clip: largest norm of the meta-gradient; None leaves it as it is.
         nonfinite: what to do with a meta-gradient that is not finite, which never reaches the weights: `stop` with the
-            episode and the inner step that it came from, or `skip` the meta-batch and count it in `train/skipped`. Under
-            `16-mixed` a step that overflows for its loss's scale is left out in silence, and the scale halved.
+            episode and the inner step that it came from, or `skip` the meta-batch and count it in `train/skipped`.
+            Under `16-mixed` a step that overflows for its loss's scale is left out in silence, and the scale halved.
         batchnorm: statistics of batch normalisation at evaluation. `transductive`: those of the query batch, so that
             queries see each other. `inductive`: none of the query's own (each family says which instead).
         weights: a checkpoint of any learner, whose backbone's weights are taken; None leaves the backbone as it is.
