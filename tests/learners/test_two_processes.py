@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from every_learner import NAMES, TRAINED
+from filelock import FileLock
 from ranks import STEPS, TRAINED_IN, Precision, train
 
 SCRIPT = Path(__file__).resolve().parents[1] / "ranks.py"
@@ -22,24 +23,37 @@ def free_port() -> int:
         return port
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the ranks have left: one pair of processes trains all learners, one after the other."""
-    found = tmp_path_factory.mktemp("ranks")
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """What the ranks have left: one pair of processes trains all learners, for all of pytest's workers."""
+    root = tmp_path_factory.getbasetemp()
+    found = (root if worker_id == "master" else root.parent) / "ranks"
+    with FileLock(f"{found}.lock"):
+        if not found.exists():
+            found.mkdir()
+            train_on_two(found)
+    return found
+
+
+def train_on_two(folder: Path) -> None:
+    """Have two processes train all learners. They need minutes, on a slow machine many."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
     torchrun += ["--master-addr=127.0.0.1", f"--master-port={free_port()}"]
     nodes = [
         subprocess.Popen(
-            [*torchrun, f"--node-rank={rank}", str(SCRIPT), str(found)],
+            [*torchrun, f"--node-rank={rank}", str(SCRIPT), str(folder)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
         for rank in range(2)
     ]
-    outputs = [node.communicate(timeout=400)[0] for node in nodes]
+    try:
+        outputs = [node.communicate(timeout=1200)[0] for node in nodes]
+    finally:
+        for node in nodes:
+            node.terminate()  # torchrun takes its process with it
     assert [node.returncode for node in nodes] == [0, 0], "".join(outputs)[-3000:]
-    return found
 
 
 def of_rank(folder: Path, name: str, precision: Precision, rank: int) -> dict[str, Any]:
