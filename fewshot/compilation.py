@@ -79,21 +79,15 @@ class Compiler:
 
     def _make(self, function: Callable[[Any], Any], tensors: list[Tensor], tree: Any) -> tuple[Graph, Any]:
         """The function, compiled, and the tree that its results are the leaves of."""
-        device = tensors[0].device.type
-        if self.captures:
-            if not _on_gpu(tensors):
-                raise FewshotError(f"compile: capture needs a CUDA GPU, and this runs on {device}; set compile: true")
-            graph, result_tree = _traced(function, tensors, tree)
-            if hasattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch"):  # from torch 2.10 on
-                # It is recorded on a stream of its own, and torch waits for that stream as it should.
-                torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
-            # What it is given becomes what every later episode is written into.
-            memory = tuple(tensor.clone() for tensor in tensors)
-            with torch.autocast(device, enabled=False):
-                compiled: Any = torch.cuda.make_graphed_callables(graph, memory, allow_unused_input=True)
-        else:
+        if not self.captures:
             rank_zero_info("Compiling the inner loop: minutes the first time on a machine, then seconds from its cache")
-            graph, result_tree = _traced(function, tensors, tree)
+        elif not _on_gpu(tensors):
+            device = tensors[0].device.type
+            raise FewshotError(f"compile: capture needs a CUDA GPU, and this runs on {device}; set compile: true")
+        graph, result_tree = _traced(function, tensors, tree)
+        if self.captures:
+            compiled = _captured(graph, tensors)
+        else:
             backend = _inductor if self.backend == "inductor" else self.backend
             compiled = torch.compile(graph, backend=backend, fullgraph=True, dynamic=False)
         if not _on_gpu(tensors):
@@ -117,6 +111,17 @@ def _reason(error: BaseException) -> str:
     """The first line of what the compiler's own error was, below the errors that it is wrapped in."""
     cause = getattr(error, "inner_exception", None) or error.__cause__
     return _reason(cause) if cause is not None else f"{type(error).__name__}: {error}".strip().splitlines()[0]
+
+
+def _captured(graph: torch.fx.GraphModule, tensors: Sequence[Tensor]) -> Any:
+    """The graph as what it starts on a GPU for such tensors, and what its backward pass starts."""
+    if hasattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch"):  # from torch 2.10 on
+        # It is recorded on a stream of its own, and torch waits for that stream as it should.
+        torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
+    # What it is given becomes what every later episode is written into.
+    memory = tuple(tensor.clone() for tensor in tensors)
+    with torch.autocast(tensors[0].device.type, enabled=False):
+        return torch.cuda.make_graphed_callables(graph, memory, allow_unused_input=True)
 
 
 def _inductor(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Any:

@@ -273,18 +273,15 @@ def test_a_loss_that_is_scaled_trains_as_one_that_is_not(clip: float | None) -> 
         data = SinusoidDataModule(shot=5, queries=5, meta_batch_size=3, train_episodes=12, val_episodes=2)
         torch.manual_seed(0)
         learner = MAML(MLP(1, (5,)), task=data.task, gradient_clip=clip, optimizer=partial(SGD, lr=0.1))
-        precision = MixedPrecision(
-            "bf16-mixed", "cpu"
-        )  # float16 is torch's on a GPU alone; the scale is no matter of it
+        precision = MixedPrecision("bf16-mixed", "cpu")  # Lightning's float16 needs a GPU, a scale does not
         scaler = precision.scaler = None if scale is None else torch.amp.GradScaler("cpu", init_scale=scale)
         trainer = L.Trainer(
             max_epochs=1, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
             enable_checkpointing=False, plugins=[precision],
         )  # fmt: skip
         trainer.fit(learner, data)
-        return torch.cat(
-            [p.detach().flatten() for p in learner.parameters()]
-        ), None if scaler is None else scaler.get_scale()
+        weights = torch.cat([p.detach().flatten() for p in learner.parameters()])
+        return weights, None if scaler is None else scaler.get_scale()
 
     plain, _ = trained(None)
     scaled, scale = trained(2.0**10)
