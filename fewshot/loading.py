@@ -5,7 +5,6 @@ consecutive numbers in meta-batches; of each meta-batch, rank r of R takes every
 labelled examples, for learners that train without episodes, come from a list of the same kind.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Generic, Literal, TypeAlias
 
@@ -18,6 +17,7 @@ from fewshot.datasets.base import ClassDataset
 from fewshot.distributions import TaskDistribution, gather
 from fewshot.episodes import Episode, Examples, MetaBatch
 from fewshot.errors import FewshotError
+from fewshot.workers import told
 
 Stage: TypeAlias = Literal["train", "val", "test"]
 STAGES: tuple[Stage, ...] = ("train", "val", "test")
@@ -223,7 +223,7 @@ class EpisodeLoader(Generic[Item]):
         numbers = list(self.numbers())
         self._resumed, self._left = False, len(numbers)
         self._batches.numbers = numbers
-        for batch, self.numbers_at_hand in zip(_told(self._loader), numbers, strict=True):  # noqa: B020  # not over self
+        for batch, self.numbers_at_hand in zip(told(self._loader), numbers, strict=True):  # noqa: B020  # not over self
             if self.repeat:
                 self._next_batch += 1
                 self._left -= 1
@@ -237,40 +237,6 @@ class EpisodeLoader(Generic[Item]):
         """Go on at the position of a checkpoint."""
         self._next_batch, self._left = state["next_batch"], state["left"]
         self._resumed = self._left > 0
-
-
-def _told(batches: DataLoader[Item]) -> Iterator[Item]:
-    """The batches of a DataLoader; what goes wrong in a worker is told in one line, without its traceback.
-
-    Raises:
-        FewshotError: a worker raised one or could not read a file, was killed, or gave nothing in time.
-    """
-    try:
-        yield from batches
-    except (FewshotError, RuntimeError, OSError, EOFError) as error:
-        if batches.num_workers and (said := _of_a_worker(error)):
-            raise FewshotError(said) from error
-        raise
-
-
-def _of_a_worker(error: Exception) -> str | None:
-    """What an error of a DataLoader with workers means; None for a mistake of the program's."""
-    text = str(error)
-    if raised := re.search(r"^Caught \w+ in DataLoader worker.*\n[\w.]*?(\w+): (.*)", text, re.DOTALL):
-        mistake = not isinstance(error, FewshotError | OSError)
-        return None if mistake else " ".join(raised.group(2).split())
-    if late := re.search(r"DataLoader timed out after ([\d.]+) seconds", text):
-        return (
-            f"no meta-batch came from the processes that draw episodes in {late.group(1)} s; see whether the disk with"
-            " the data answers, raise data.worker_timeout, or set data.num_workers to 0"
-        )
-    # a batch that was on its way when the worker died ends in an error of the connection
-    if isinstance(error, OSError | EOFError) or re.search(r"DataLoader worker \(.*\) (is killed|exited)", text):
-        return (
-            f"a process that draws episodes ended from outside ({text.splitlines()[0] if text else 'no answer'}), often"
-            " because memory ran out; lower data.num_workers, or set it to 0"
-        )
-    return None
 
 
 class _Batches:

@@ -1,5 +1,6 @@
 """What goes wrong in the middle of a run: an error of one line, or a result that is right all the same."""
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -60,6 +61,20 @@ def test_what_happens_in_a_worker_is_one_line(happens: Callable[[], None], messa
         for _ in loader:
             pass
     assert "\n" not in str(caught.value)
+
+
+def test_a_worker_that_is_killed_while_nobody_waits_is_told_at_the_next_batch() -> None:
+    others = multiprocessing.active_children()
+    loader = iter(EpisodeLoader(Faulty(lambda: None), 8, 1, num_workers=1))
+    next(loader)
+    (worker,) = (process for process in multiprocessing.active_children() if process not in others)
+    assert worker.pid
+    os.kill(worker.pid, signal.SIGKILL)
+    worker_is_gone = time.monotonic() + 0.2
+    while time.monotonic() < worker_is_gone:  # a training step: torch's handler of the signal would raise in it
+        pass
+    with pytest.raises(FewshotError, match=r"ended from outside \(DataLoader worker \(pid"):
+        next(loader)
 
 
 def test_a_mistake_of_the_programs_keeps_its_traceback() -> None:
