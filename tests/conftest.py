@@ -13,9 +13,16 @@ from fewshot.datasets.base import ClassDataset
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_thread() -> None:
-    """One thread: the networks are tiny, and results must not depend on the machine's cores."""
+def one_thread() -> Iterator[None]:
+    """One thread, in every process that a test starts too.
+
+    The networks are tiny, results must not depend on the machine's cores, and threads of several processes that wait
+    for one another on the same cores make a test ten times as long.
+    """
     torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
