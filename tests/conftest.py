@@ -8,8 +8,11 @@ import pytest
 import torch
 from commands import fit
 from fakes import fake_clinc150, fake_image_folder
+from once import once
 
 from fewshot.datasets.base import ClassDataset
+
+__all__ = ["once"]  # a fixture for all tests
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from every_learner import TRAINED
 from killed import STEPS, rows, train
+from once import Once
 from torch import Tensor
 
 pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty:UserWarning")
@@ -16,15 +17,17 @@ SCRIPT = Path(__file__).with_name("killed.py")
 CHECKPOINT = "rows/version_0/checkpoints/last.ckpt"
 
 
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="session")
+def killed(once: Once) -> Path:
     """What every learner's run had written when it was killed."""
-    folder = tmp_path_factory.mktemp("killed")
+    return once("killed", kill_them_all)
+
+
+def kill_them_all(folder: Path) -> None:
     process = subprocess.run(
-        [sys.executable, str(SCRIPT), str(folder)], capture_output=True, text=True, timeout=400, check=False
+        [sys.executable, str(SCRIPT), str(folder)], capture_output=True, text=True, timeout=800, check=False
     )
     assert process.returncode == 0, process.stderr[-3000:]
-    return folder
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from every_learner import NAMES, TRAINED
-from filelock import FileLock
+from once import Once
 from ranks import STEPS, TRAINED_IN, Precision, train
 
 SCRIPT = Path(__file__).resolve().parents[1] / "ranks.py"
@@ -24,15 +24,9 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """What the ranks have left: one pair of processes trains all learners, for all of pytest's workers."""
-    root = tmp_path_factory.getbasetemp()
-    found = (root if worker_id == "master" else root.parent) / "ranks"
-    with FileLock(f"{found}.lock"):
-        if not found.exists():
-            found.mkdir()
-            train_on_two(found)
-    return found
+def folder(once: Once) -> Path:
+    """What the ranks have left: one pair of processes trains all learners."""
+    return once("ranks", train_on_two)
 
 
 def train_on_two(folder: Path) -> None:
