@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 from fewshot.backbones import Conv4
 from fewshot.compilation import Compiler
+from fewshot.datamodules import GlyphsDataModule
 from fewshot.engine import Parallel
 from fewshot.episodes import Episode, Examples, episode
 from fewshot.errors import FewshotError
@@ -297,3 +298,28 @@ def test_evaluation_takes_the_same_proximal_steps(parallel: Parallel, batch: Epi
 def test_bad_arguments_are_errors(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(FewshotError, match=message):
         imaml(Smooth(), **arguments)
+
+
+# ---------------------------------------------------------------- the settings
+
+
+@pytest.mark.parametrize(("settings", "rests"), [({}, True), ({"inner_lr": 0.1}, False)])
+def test_the_inner_loop_comes_to_rest_at_the_default_rate(settings: dict[str, Any], rests: bool) -> None:
+    # The meta-gradient is that of a solution: where the inner loop has not come near one, it points anywhere.
+    benchmark = GlyphsDataModule(way=5, shot=1)
+    benchmark.setup("fit")
+    images, labels = episode(next(iter(benchmark.train_dataloader())), 0).support
+    assert isinstance(images, Tensor)
+    learner = IMAML(Conv4(1, 28), task={"kind": "classification", "way": 5}, **settings).double()
+    start = {name: weight.detach() for name, weight in learner.network.named_parameters()}
+
+    def slope(weights: Weights) -> float:
+        def objective(weights: Weights) -> Tensor:
+            away = torch.stack([(weights[name] - start[name]).square().sum() for name in start]).sum()
+            return F.cross_entropy(functional_call(learner.network, weights, (images.double() / 255,)), labels) + away
+
+        slopes = torch.func.grad(objective)(weights)
+        return torch.stack([slope.square().sum() for slope in slopes.values()]).sum().sqrt().item()
+
+    *_, end = learner.inner_loop(Examples(images.double() / 255, labels), 16)
+    assert (slope(end) < 0.05 * slope(start)) == rests
