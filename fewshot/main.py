@@ -92,6 +92,16 @@ LIGHTNINGS_OWN = ("hpc", "registry")
 class FewshotCLI(LightningCLI):
     """LightningCLI with the benchmark's facts linked to the learner and its backbone."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        given = kwargs.get("args")
+        self._first = next(iter(sys.argv[1:] if given is None else given), None)
+        super().__init__(*args, **kwargs)
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # static in LightningCLI
+        """The one that is asked for, if any is: to make the parser of each takes half a second."""
+        every = LightningCLI.subcommands()
+        return {self._first: every[self._first]} if self._first in every else every
+
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:
         """Add what only some subcommands have."""
         super().setup_parser(*args, **kwargs)
@@ -99,16 +109,18 @@ class FewshotCLI(LightningCLI):
             # the others take it without a word, so that the config.yaml of a fit is a config for them too
             shown = "Test the best checkpoint when training is done." if subcommand == "fit" else argparse.SUPPRESS
             self._parser(subcommand).add_argument("--test_after_fit", type=bool, default=True, help=shown)
-        self._parser("test").set_defaults(verbose=False)  # `ResultsWriter` prints the table
-        for subcommand in self.subcommands():
             self._parser(subcommand).set_defaults(weights_only=True)  # a checkpoint holds plain values alone
+        if "test" in self.subcommands():
+            self._parser("test").set_defaults(verbose=False)  # `ResultsWriter` prints the table
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Link the benchmark's facts; ask when to write the last checkpoint."""
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
         for fact, target in LINKS.items():
             if fact in COSTLY:
-                parser.link_arguments("data", target, partial(self._if_asked, fact), apply_on="instantiate")
+                if_asked = partial(self._if_asked, fact)
+                if_asked.__name__ = fact  # type: ignore[attr-defined]  # how `--help` names it
+                parser.link_arguments("data", target, if_asked, apply_on="instantiate")
             else:
                 parser.link_arguments(f"data.{fact}", target, apply_on="instantiate")
 
