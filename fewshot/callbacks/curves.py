@@ -2,13 +2,12 @@
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from fewshot.callbacks.figures import Pixels, log, pixels, save
 from fewshot.callbacks.results import run_folder
 from fewshot.learners.base import MetaLearner
 from fewshot.metrics import Estimate, is_share
@@ -35,21 +34,18 @@ class AdaptationCurve(Callback):
     @rank_zero_only
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Send the figure to TensorBoard and save it."""
-        if (figure := self._figure(trainer, pl_module, "test")) is not None:
-            folder = run_folder(trainer)
-            folder.mkdir(parents=True, exist_ok=True)
-            figure.savefig(folder / "adaptation.png", dpi=150)
+        if (image := self._figure(trainer, pl_module, "test")) is not None:
+            save(image, run_folder(trainer) / "adaptation.png")
 
-    def _figure(self, trainer: L.Trainer, learner: L.LightningModule, stage: str) -> Figure | None:
+    def _figure(self, trainer: L.Trainer, learner: L.LightningModule, stage: str) -> Pixels | None:
         if not isinstance(learner, MetaLearner):
             return None
         curves = adaptation_curves(learner.estimates[stage], learner.task.monitor[0])
         if not curves:
             return None
-        figure = draw_curves(curves)
-        if isinstance(trainer.logger, TensorBoardLogger):
-            trainer.logger.experiment.add_figure(f"{stage}/adaptation", figure, trainer.global_step, close=False)
-        return figure
+        image = pixels(draw_curves(curves), dpi=150)
+        log(image, trainer, f"{stage}/adaptation")
+        return image
 
 
 def adaptation_curves(estimates: dict[str, Estimate], metric: str) -> dict[str, list[Estimate]]:
@@ -74,8 +70,10 @@ def draw_curves(curves: dict[str, list[Estimate]]) -> Figure:
     Args:
         curves: estimates after 0, 1, ..., K inner steps, by the name of the quantity.
     """
-    figure = Figure(figsize=(0.4 + 4.2 * len(curves), 3.4), layout="constrained")
-    FigureCanvasAgg(figure)
+    width, height, panel, gap = 0.4 + 4.2 * len(curves), 3.4, 3.5, 0.7  # in inches
+    figure = Figure(figsize=(width, height))
+    # Written out: a layout that matplotlib finds for itself takes as long as the drawing.
+    figure.subplots_adjust(gap / width, 0.55 / height, 1 - 0.2 / width, 1 - 0.35 / height, wspace=gap / panel)
     for column, (name, curve) in enumerate(curves.items(), start=1):
         _draw(figure.add_subplot(1, len(curves), column), name, curve)
     return figure

@@ -1,7 +1,6 @@
 """Pictures of a segmentation episode: the support with its masks, queries with the predicted and the true ones."""
 
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -54,11 +53,13 @@ def draw_masks(episode: Episode, predicted: Tensor, rows: int = 5) -> Figure:
         grid.append([(title, overlaid(image, mask)) for title, mask in masks.items()])
     height, width = query.inputs.shape[-2:]
     tall = SIDE * height / width
-    figure = Figure(figsize=(3 * SIDE + 0.4, (tall + 0.3) * len(grid) + 0.1), layout="constrained")
-    FigureCanvasAgg(figure)
+    across, down = 3 * (SIDE + 0.1) + 0.1, (tall + 0.3) * len(grid) + 0.1
+    figure = Figure(figsize=(across, down))
     for row, pictures in enumerate(grid):
         for column, (title, pixels) in enumerate(pictures):
-            axis = figure.add_subplot(len(grid), 3, 3 * row + column + 1)
+            # Each at its place in inches: a layout that matplotlib finds for itself takes longer than the drawing.
+            left, bottom = 0.1 + column * (SIDE + 0.1), down - (row + 1) * (tall + 0.3)
+            axis = figure.add_axes((left / across, bottom / down, SIDE / across, tall / down))
             axis.imshow(pixels.numpy(), vmin=0, vmax=1)
             axis.axis("off")
             if title in untitled:  # above the first of its kind alone

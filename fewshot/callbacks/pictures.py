@@ -8,11 +8,11 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from fewshot.callbacks.figures import log, pixels, save
 from fewshot.callbacks.masks import draw_masks
 from fewshot.callbacks.results import run_folder
 from fewshot.datamodules.gaussian_process import GaussianProcessDataModule
@@ -70,15 +70,13 @@ class EpisodePicture(Callback):
         if trainer.sanity_checking or not isinstance(trainer.logger, TensorBoardLogger):
             return
         if (figure := self._figure(trainer, pl_module)) is not None:
-            trainer.logger.experiment.add_figure("val/episode", figure, trainer.global_step, close=False)
+            log(pixels(figure, dpi=100), trainer, "val/episode")
 
     @rank_zero_only
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the picture."""
         if (figure := self._figure(trainer, pl_module)) is not None:
-            folder = run_folder(trainer)
-            folder.mkdir(parents=True, exist_ok=True)
-            figure.savefig(folder / "episode.png", dpi=100)
+            save(pixels(figure, dpi=100), run_folder(trainer) / "episode.png")
 
     def _figure(self, trainer: L.Trainer, learner: L.LightningModule) -> Figure | None:
         if self.first is None or not isinstance(learner, MetaLearner):
@@ -161,7 +159,6 @@ def draw_images(episode: Episode, predicted: Tensor, queries: int = 5, classes: 
     # One pair of axes for all images, in inches: axes for each take a second to lay out.
     width, height = way + 0.3, ROW * (rows + 1) + 0.2
     figure = Figure(figsize=(width, height))
-    FigureCanvasAgg(figure)
     axis = figure.add_axes((0, 0, 1, 1))
     for label in range(way):
         axis.text(label + 0.8, 0.12, f"class {label + 1}", ha="center", va="center", fontsize=9)
@@ -186,8 +183,8 @@ def _show(axis: Axes, image: Tensor, row: int, column: int, colour: str | None =
     left, top = column + 0.35, ROW * row + 0.24
     extent = (left, left + SIDE, top + SIDE, top)
     image = image[-3:] if len(image) > 3 else image  # of a clip, the latest frame
-    pixels = image.permute(1, 2, 0).clamp(0, 1).numpy()
-    axis.imshow(pixels, cmap="gray", vmin=0, vmax=1, extent=extent, aspect="auto")
+    colours = image.permute(1, 2, 0).clamp(0, 1).expand(-1, -1, 3).numpy()
+    axis.imshow(colours, extent=extent, aspect="auto")
     if colour:
         axis.add_patch(Rectangle((left, top), SIDE, SIDE, fill=False, edgecolor=colour, linewidth=2))
 
@@ -205,9 +202,8 @@ def draw_function(episode: Episode, predictions: dict[str, Tensor], spread: dict
     assert isinstance(x_support, Tensor)
     assert isinstance(x_query, Tensor)
     order = x_query.flatten().argsort()
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axis = figure.add_subplot()
+    figure = Figure(figsize=(7, 4))
+    axis = figure.add_axes((0.1, 0.12, 0.63, 0.85))
     x = x_query.flatten()[order].tolist()
     axis.plot(x, y_query.flatten()[order].tolist(), color=TRUE, linewidth=5, solid_capstyle="round", label="true")
     for name, (mean, deviation) in (spread or {}).items():
@@ -233,5 +229,5 @@ def draw_function(episode: Episode, predictions: dict[str, Tensor], spread: dict
     )
     axis.set(xlabel="x", ylabel="y")
     axis.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    figure.legend(loc="upper right", frameon=False, fontsize=9)
     return figure
