@@ -407,6 +407,7 @@ def test_a_test_repeats_itself_bit_by_bit(trained: Trained) -> None:
     assert first == second
 
 
+@pytest.mark.parametrize("trained", [BaselinePlusPlus], indirect=True)  # what is shown is the same for all
 def test_a_checkpoint_needs_no_arguments_in_another_process(trained: Trained, tmp_path: Path) -> None:
     learner, _, path = trained
     images = data()
