@@ -115,7 +115,8 @@ def small(config: dict[str, object]) -> list[str]:
     options += ["--model.distil_steps=2"] if "distil_steps" in text else []
     options += ["--model.compile=false"] if "compile: true" in text else []  # takes minutes
     options += ["--model.backbone.weights=null"] if "weights: DEFAULT" in text else []  # tests fetch nothing
-    options += ["--model.backbone.resize=33", "--model.steps=2"] if "resize: 128" in text else []
+    options += ["--model.backbone.resize=33"] if "resize: " in text else []
+    options += ["--model.steps=2"] if "resize: 128" in text else []
     return options + (["--model.backbone.width=4"] if "Conv4" in text else [])
 
 

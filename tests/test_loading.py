@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from once import Once
 from torch import Tensor
 from torch.optim.lr_scheduler import StepLR
 from torch.utils import _pytree as pytree
@@ -406,13 +407,17 @@ for devices in (2, 1):
 
 
 @pytest.fixture(scope="module")
-def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int, int], Any]:
+def two_processes(once: Once) -> Callable[[str, int, int], Any]:
     """The same training and test by two processes (DDP, gloo) and by one; gives what a rank of a run has saved."""
-    folder = tmp_path_factory.mktemp("ddp")
-    script = folder / "script.py"
-    script.write_text(TWO_PROCESSES)
-    process = subprocess.run([sys.executable, str(script), str(folder)], capture_output=True, text=True, timeout=240)
-    assert process.returncode == 0, process.stderr[-3000:]
+
+    def run(folder: Path) -> None:
+        script = folder / "script.py"
+        script.write_text(TWO_PROCESSES)
+        command = [sys.executable, str(script), str(folder)]
+        process = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+        assert process.returncode == 0, process.stderr[-3000:]
+
+    folder = once("ddp_fork", run)
     return lambda verb, ranks, rank: torch.load(folder / f"run-{verb}-{ranks}-{rank}.pt", weights_only=False)
 
 
