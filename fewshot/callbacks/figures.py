@@ -17,8 +17,8 @@ def pixels(figure: Figure, dpi: float) -> Pixels:
     """The figure, drawn."""
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
 
 
 def save(image: Pixels, path: Path) -> None:
