@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fewshot.callbacks.figures import Pixels, log, pixels, save
+from fewshot.callbacks.figures import Pixels, log, pixels, save, tensorboard
 from fewshot.callbacks.results import run_folder
 from fewshot.learners.base import MetaLearner
 from fewshot.metrics import Estimate, is_share
@@ -28,7 +28,7 @@ class AdaptationCurve(Callback):
     @rank_zero_only
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Send the figure to TensorBoard."""
-        if not trainer.sanity_checking:
+        if not trainer.sanity_checking and tensorboard(trainer) is not None:
             self._figure(trainer, pl_module, "val")
 
     @rank_zero_only

@@ -1,6 +1,7 @@
 """A figure as pixels, drawn once for TensorBoard and for a file: drawing is what a short run waits for."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import lightning as L
 import numpy as np
@@ -8,6 +9,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
+
+if TYPE_CHECKING:  # it takes a while to import
+    from torch.utils.tensorboard import SummaryWriter
 
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 """RGB (H, W, 3)."""
@@ -27,7 +31,12 @@ def save(image: Pixels, path: Path) -> None:
     Image.fromarray(image).save(path)
 
 
+def tensorboard(trainer: L.Trainer) -> "SummaryWriter | None":
+    """What takes images, if TensorBoard is where the run is logged; else nothing need be drawn for it."""
+    return trainer.logger.experiment if isinstance(trainer.logger, TensorBoardLogger) else None
+
+
 def log(image: Pixels, trainer: L.Trainer, tag: str) -> None:
     """Send it to TensorBoard, if that is where the run is logged."""
-    if isinstance(trainer.logger, TensorBoardLogger):
-        trainer.logger.experiment.add_image(tag, image, trainer.global_step, dataformats="HWC")
+    if (board := tensorboard(trainer)) is not None:
+        board.add_image(tag, image, trainer.global_step, dataformats="HWC")

@@ -5,14 +5,13 @@ from typing import Any, TypeAlias
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from fewshot.callbacks.figures import log, pixels, save
+from fewshot.callbacks.figures import log, pixels, save, tensorboard
 from fewshot.callbacks.masks import draw_masks
 from fewshot.callbacks.results import run_folder
 from fewshot.datamodules.gaussian_process import GaussianProcessDataModule
@@ -67,7 +66,7 @@ class EpisodePicture(Callback):
     @rank_zero_only
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Send the picture to TensorBoard."""
-        if trainer.sanity_checking or not isinstance(trainer.logger, TensorBoardLogger):
+        if trainer.sanity_checking or tensorboard(trainer) is None:
             return
         if (figure := self._figure(trainer, pl_module)) is not None:
             log(pixels(figure, dpi=100), trainer, "val/episode")
