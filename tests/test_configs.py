@@ -30,6 +30,9 @@ from fakes import (
     fake_wiki_one,
 )
 
+from fewshot.catalogue import find
+from fewshot.hyperparameters import parameter_names
+
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 EXPERIMENTS = sorted(path for path in CONFIGS.glob("**/*.yaml") if path.parent.name != "trainer")
 
@@ -102,15 +105,19 @@ def data_root(own_data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return options
 
 
-def small(config: dict[str, object]) -> list[str]:
-    """Options that make an experiment quick: narrow networks, small meta-batches, nothing compiled."""
+def small(config: dict[str, Any]) -> list[str]:
+    """Options that make an experiment quick: narrow networks, small meta-batches of few queries, nothing compiled."""
     text = yaml.safe_dump(config)
+    benchmark = find(config["data"]["class_path"])
+    assert benchmark is not None
     options = ["--data.meta_batch_size=2", "--data.eval_batch_size=5"]
     options += ["--data.image_size=16"] if "image_size" in text else []
     options += ["--model.backbone.model=vgg11"] if "DilatedNetwork" in text else []
     options += ["--data.query_frames=5"] if "ORBIT" in text else []
     options += ["--data.num_workers=0"] if "num_workers" in text else []
-    options += ["--data.queries=2"] if "way: 20" in text else []
+    counts = {"queries": 15} | config["data"]["init_args"]
+    names = {"queries", "train_queries"} & set(parameter_names(benchmark))
+    options += [f"--data.{name}=2" for name in sorted(names) if counts.get(name, 0) > 2]
     options += ["--model.steps=2"] if "MaskedLanguageModel" in text else []
     options += ["--model.distil_steps=2"] if "distil_steps" in text else []
     options += ["--model.compile=false"] if "compile: true" in text else []  # takes minutes
