@@ -24,7 +24,7 @@ lint: dev  ## check format and style
 	$(BIN)/ruff check .
 
 types: dev  ## check types, strictly
-	$(BIN)/mypy --num-workers auto
+	$(BIN)/mypy
 
 unit: dev  ## the test suite, on all cores
 	$(BIN)/python -m pytest -n auto --dist worksteal -q
