@@ -31,7 +31,7 @@ from fakes import (
 )
 
 from fewshot.catalogue import find
-from fewshot.hyperparameters import parameter_names
+from fewshot.hyperparameters import constructor_arguments
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 EXPERIMENTS = sorted(path for path in CONFIGS.glob("**/*.yaml") if path.parent.name != "trainer")
@@ -115,9 +115,8 @@ def small(config: dict[str, Any]) -> list[str]:
     options += ["--model.backbone.model=vgg11"] if "DilatedNetwork" in text else []
     options += ["--data.query_frames=5"] if "ORBIT" in text else []
     options += ["--data.num_workers=0"] if "num_workers" in text else []
-    counts = {"queries": 15} | config["data"]["init_args"]
-    names = {"queries", "train_queries"} & set(parameter_names(benchmark))
-    options += [f"--data.{name}=2" for name in sorted(names) if counts.get(name, 0) > 2]
+    drawn = constructor_arguments(benchmark, (), config["data"]["init_args"])
+    options += [f"--data.{name}=2" for name in ("queries", "train_queries") if (drawn.get(name) or 0) > 2]
     options += ["--model.steps=2"] if "MaskedLanguageModel" in text else []
     options += ["--model.distil_steps=2"] if "distil_steps" in text else []
     options += ["--model.compile=false"] if "compile: true" in text else []  # takes minutes
