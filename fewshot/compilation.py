@@ -17,8 +17,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_unflatten  # what torch.func flattens its trees with
 
+from fewshot import lowering
 from fewshot.errors import FewshotError
-from fewshot.pooling import unpooled
 
 Result = TypeVar("Result")
 Graph: TypeAlias = Callable[..., Sequence[Tensor]]
@@ -127,14 +127,11 @@ def _captured(graph: torch.fx.GraphModule, tensors: Sequence[Tensor]) -> Any:
 
 
 def _inductor(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Any:
-    """Compile by torch's compiler, with our derivative of max-pooling; on a GPU started as a whole (a CUDA graph)."""
+    """Compile by torch's compiler, with our forms of some operations; on a GPU started as a whole (a CUDA graph)."""
     # Imported where it is used: it takes seconds. `torch.compile` itself takes no table of decompositions.
     from torch._inductor.compile_fx import compile_fx
-    from torch._inductor.decomposition import select_decomp_table
 
-    pooling = torch.ops.aten.max_pool2d_with_indices_backward.default
-    decompositions = {**select_decomp_table(), pooling: unpooled}
-    return compile_fx(graph, inputs, decompositions=decompositions, config_patches={"triton.cudagraphs": True})
+    return compile_fx(graph, inputs, decompositions=lowering.table(), config_patches={"triton.cudagraphs": True})
 
 
 def _traced(function: Callable[[Any], Any], tensors: list[Tensor], tree: Any) -> tuple[torch.fx.GraphModule, Any]:

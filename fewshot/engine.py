@@ -66,9 +66,9 @@ def episode_modes(how: How) -> Iterator[EpisodeNorm]:
     """What an episode runs under; gives the normalisation in force.
 
     Its normalisation layers use its own statistics (see `EpisodeNorm`), attention runs in plain operations, because the
-    fused kernels have no second derivative, and max-pooling that no transform sees keeps less (see `LeanPooling`).
+    fused kernels have no second derivative, and max-pooling that is not vmapped keeps less (see `LeanPooling`).
     """
-    pooling = nullcontext() if transformed.get() else LeanPooling()
+    pooling = nullcontext() if how == "vmap" else LeanPooling(traced=transformed.get())
     with sdpa_kernel(SDPBackend.MATH), pooling, EpisodeNorm(exact_vmap=how == "vmap") as norm:
         yield norm
 

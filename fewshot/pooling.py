@@ -2,17 +2,19 @@
 
 torch's keeps its input, of which the backward pass reads nothing but the shape, and indices of 64 bits: in a Conv4 more
 than half of all that an inner loop holds. Here stays the place of the largest value in its window. Values and
-derivatives of every order are torch's own, by torch's own kernels; places are made into indices part by part.
+derivatives of every order are torch's own, by torch's own kernels; places are made into indices part by part. What
+these kernels do are operations of their own, `pool`, `scatter` and `gather`: a graph that is traced to be compiled
+holds them by name, and `fewshot.lowering` says what its compiler makes of them.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch._prims_common import suggest_memory_format
 from torch.nn.modules.utils import _pair  # what torch's own pooling layers read their arguments with
 from torch.overrides import TorchFunctionMode
 
@@ -35,6 +37,23 @@ class Windows(NamedTuple):
     dilation: Pair
     ceil_mode: bool
 
+    @classmethod
+    def of(cls, flat: Sequence[int]) -> "Windows":
+        """The windows that `flat` are the numbers of."""
+        size, kernel, stride, padding, dilation = ((flat[i], flat[i + 1]) for i in range(0, 10, 2))
+        return cls(size, kernel, stride, padding, dilation, bool(flat[10]))
+
+    @property
+    def flat(self) -> list[int]:
+        """All numbers in their order: an operation of a graph takes lists of numbers."""
+        return [*(number for pair in self[:-1] for number in pair), int(self.ceil_mode)]
+
+    @property
+    def apart(self) -> bool:
+        """Whether the windows lie side by side: each pixel in one of them, or in none at the right and the bottom."""
+        alone = self.padding == (0, 0) and self.dilation == (1, 1) and not self.ceil_mode
+        return alone and self.stride == self.kernel
+
     @property
     def places(self) -> torch.dtype:
         """What holds the distance of a window's last value from its first, in pixels of the flattened map."""
@@ -51,13 +70,23 @@ class Windows(NamedTuple):
 
 
 class LeanPooling(TorchFunctionMode):
-    """Inside, ``max_pool2d`` of large maps keeps less for their gradient. Not for code that is traced or vmapped."""
+    """Inside, ``max_pool2d`` keeps less for its gradient where that is worth it. Not for code that is vmapped.
+
+    Args:
+        traced: the code inside is traced to be compiled: worth it is what `fewshot.lowering` has a better form of.
+    """
+
+    def __init__(self, traced: bool = False) -> None:
+        super().__init__()
+        self.traced = traced
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Reroute max-pooling; let everything else through."""
-        return (max_pool2d if func is F.max_pool2d else func)(*args, **(kwargs or {}))
+        if func is F.max_pool2d:
+            func = partial(max_pool2d, traced=self.traced)
+        return func(*args, **(kwargs or {}))
 
 
 def max_pool2d(
@@ -68,123 +97,142 @@ def max_pool2d(
     dilation: int | Pair = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
+    traced: bool = False,
 ) -> Any:
-    """``F.max_pool2d``; where `input` (n, C, H, W) is large and has a gradient, its graph holds a byte a value."""
-    worth_it = torch.is_grad_enabled() and input.requires_grad and input.nbytes >= LARGE
-    if return_indices or not worth_it or input.dim() != 4 or input.device.type not in ("cpu", "cuda"):
-        native: Callable[..., Any] = F.max_pool2d  # whose types want a literal for the last
-        return native(input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
-    kernel = _pair(kernel_size)
-    size = input.shape[2], input.shape[3]
-    windows = Windows(size, kernel, _pair(stride or kernel), _pair(padding), _pair(dilation), ceil_mode)
-    return _Pool.apply(input, windows)[0]
+    """``F.max_pool2d``; where `input` (n, C, H, W) is large and has a gradient, its graph holds a byte a value.
 
-
-def unpooled(
-    gradient: Tensor,
-    input: Tensor,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    ceil_mode: bool,
-    indices: Tensor,
-) -> Any:
-    """For a compiler: the derivative (n, C, H, W) of max-pooling, as what each pixel takes rather than gets added.
-
-    torch's own is one addition into memory after another, which its compiler takes apart badly; what is written here
-    becomes a loop over the pixels. Windows that overlap stay with torch's. The arguments are those of
-    ``aten.max_pool2d_with_indices_backward``.
+    Traced it does where the windows lie apart on maps of a CPU (see `LeanPooling`).
     """
-    kernel = (kernel_size[0], kernel_size[-1])
-    step = (stride[0], stride[-1]) if stride else kernel
-    apart = step == kernel and not any(padding) and all(d == 1 for d in dilation) and not ceil_mode
-    if not apart or input.dim() != 4:
-        return NotImplemented  # which leaves the operation as it is
-    (n, channels, *size), (down, right) = input.shape, kernel
-    h, w = indices.shape[2:]
-    windows = Windows((size[0], size[1]), kernel, kernel, (0, 0), (1, 1), ceil_mode)
-    places = indices - windows.first(indices)
-    zero = torch.zeros_like(gradient)
-    rows = [
-        torch.stack([torch.where(places == i * size[1] + j, gradient, zero) for j in range(right)], -1)
-        .reshape(n, channels, h, w * right)
-        for i in range(down)
-    ]  # fmt: skip
-    pixels = torch.stack(rows, 3).reshape(n, channels, h * down, w * right)
-    pixels = F.pad(pixels, (0, size[1] - w * right, 0, size[0] - h * down))
-    return pixels.contiguous(memory_format=suggest_memory_format(input))
+    worth_it = traced or (torch.is_grad_enabled() and input.requires_grad and input.nbytes >= LARGE)
+    if worth_it and input.dim() == 4 and input.device.type in ("cpu", "cuda") and not return_indices:
+        kernel = _pair(kernel_size)
+        size = input.shape[2], input.shape[3]
+        windows = Windows(size, kernel, _pair(stride or kernel), _pair(padding), _pair(dilation), ceil_mode)
+        if not traced or (windows.apart and input.device.type == "cpu"):
+            return _Pool.apply(input, windows.flat)[0]
+    native: Callable[..., Any] = F.max_pool2d  # whose types want a literal for the last
+    return native(input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+
+
+@torch.library.custom_op("fewshot::pool", mutates_args=())
+def pool(input: Tensor, flat: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The largest value of each window, and its place there; the windows as `Windows.flat`."""
+    windows = Windows.of(flat)
+    values: list[Tensor] = []
+    places: list[Tensor] = []
+    for part in _parts(len(input), 8 * input.numel() // math.prod(windows.stride), input.device):
+        largest, indices = torch.ops.aten.max_pool2d_with_indices(input[part], *windows[1:])
+        if not values:
+            first = windows.first(indices)
+        values.append(largest)
+        places.append(indices.sub_(first).to(windows.places))
+    return _joined(values), _joined(places)
+
+
+@torch.library.custom_op("fewshot::scatter", mutates_args=())
+def scatter(values: Tensor, places: Tensor, flat: Sequence[int]) -> Tensor:
+    """Each window's value added to where its largest value came from: the derivative of `pool`."""
+    windows = Windows.of(flat)
+    result = _maps(values, places, windows)
+    values = values.contiguous(memory_format=_layout(places))
+    for part, indices in _indices(places, windows):
+        torch.ops.aten.max_pool2d_with_indices_backward.grad_input(
+            values[part], result[part], *windows[1:], indices, grad_input=result[part]
+        )
+    return result
+
+
+@torch.library.custom_op("fewshot::gather", mutates_args=())
+def gather(maps: Tensor, places: Tensor, flat: Sequence[int]) -> Tensor:
+    """What stands where each window's largest value came from: the derivative of `scatter`."""
+    result = torch.empty_like(places, dtype=maps.dtype)
+    for part, indices in _indices(places, Windows.of(flat)):
+        result[part] = maps[part].flatten(2).gather(2, indices.flatten(2)).view(indices.shape)
+    return result
 
 
 class _Pool(torch.autograd.Function):
-    """The largest value of each window, and its place there."""
+    """`pool` with its derivative, for autograd and the gradients of ``torch.func``."""
 
     @staticmethod
-    def forward(input: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
-        values: list[Tensor] = []
-        places: list[Tensor] = []
-        for part in _parts(len(input), 8 * input.numel() // math.prod(windows.stride), input.device):
-            largest, indices = torch.ops.aten.max_pool2d_with_indices(input[part], *windows[1:])
-            if not values:
-                first = windows.first(indices)
-            values.append(largest)
-            places.append(indices.sub_(first).to(windows.places))
-        return _joined(values), _joined(places)
+    def forward(input: Tensor, flat: Sequence[int]) -> tuple[Tensor, Tensor]:
+        results: tuple[Tensor, Tensor] = pool(input, flat)
+        return results
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Windows], output: tuple[Tensor, Tensor]) -> None:
-        ctx.windows = inputs[1]
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Sequence[int]], output: tuple[Tensor, Tensor]) -> None:
+        ctx.flat = inputs[1]
         ctx.save_for_backward(output[1])
         ctx.mark_non_differentiable(output[1])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return _Scatter.apply(gradients[0], *ctx.saved_tensors, ctx.windows), None
+        return _Scatter.apply(gradients[0], *ctx.saved_tensors, ctx.flat), None
 
 
 class _ByPlaces(torch.autograd.Function):
     """A linear function of its first argument, which needs the places alone for its derivative."""
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Windows], output: Tensor) -> None:
-        ctx.windows = inputs[2]
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Sequence[int]], output: Tensor) -> None:
+        ctx.flat = inputs[2]
         ctx.save_for_backward(inputs[1])
 
 
 class _Scatter(_ByPlaces):
-    """Each window's value added to where its largest value came from: the derivative of `_Pool`."""
-
     @staticmethod
-    def forward(values: Tensor, places: Tensor, windows: Windows) -> Tensor:
-        channels_last = places.is_contiguous(memory_format=torch.channels_last)
-        layout = torch.channels_last if channels_last else torch.contiguous_format
-        values = values.contiguous(memory_format=layout)
-        shape = (*values.shape[:2], *windows.size)
-        result = torch.empty(shape, dtype=values.dtype, device=values.device, memory_format=layout)
-        for part, indices in _indices(places, windows):
-            torch.ops.aten.max_pool2d_with_indices_backward.grad_input(
-                values[part], result[part], *windows[1:], indices, grad_input=result[part]
-            )
-        return result
+    def forward(values: Tensor, places: Tensor, flat: Sequence[int]) -> Tensor:
+        maps: Tensor = scatter(values, places, flat)
+        return maps
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return _Gather.apply(gradients[0], *ctx.saved_tensors, ctx.windows), None, None
+        return _Gather.apply(gradients[0], *ctx.saved_tensors, ctx.flat), None, None
 
 
 class _Gather(_ByPlaces):
-    """What stands where each window's largest value came from: the derivative of `_Scatter`."""
-
     @staticmethod
-    def forward(maps: Tensor, places: Tensor, windows: Windows) -> Tensor:
-        result = torch.empty_like(places, dtype=maps.dtype)
-        for part, indices in _indices(places, windows):
-            result[part] = maps[part].flatten(2).gather(2, indices.flatten(2)).view(indices.shape)
-        return result
+    def forward(maps: Tensor, places: Tensor, flat: Sequence[int]) -> Tensor:
+        values: Tensor = gather(maps, places, flat)
+        return values
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return _Scatter.apply(gradients[0], *ctx.saved_tensors, ctx.windows), None, None
+        return _Scatter.apply(gradients[0], *ctx.saved_tensors, ctx.flat), None, None
+
+
+# For a compiler, which differentiates the operations of a traced graph and asks for the shapes of their results.
+pool.register_autograd(_Pool.backward, setup_context=_Pool.setup_context)
+scatter.register_autograd(_Scatter.backward, setup_context=_Scatter.setup_context)
+gather.register_autograd(_Gather.backward, setup_context=_Gather.setup_context)
+
+
+@pool.register_fake
+def _(input: Tensor, flat: Sequence[int]) -> tuple[Tensor, Tensor]:
+    windows = Windows.of(flat)
+    values, indices = torch.ops.aten.max_pool2d_with_indices(input, *windows[1:])
+    return values, indices.to(windows.places)
+
+
+@scatter.register_fake
+def _(values: Tensor, places: Tensor, flat: Sequence[int]) -> Tensor:
+    return _maps(values, places, Windows.of(flat))
+
+
+@gather.register_fake
+def _(maps: Tensor, places: Tensor, flat: Sequence[int]) -> Tensor:
+    return torch.empty_like(places, dtype=maps.dtype)
+
+
+def _layout(places: Tensor) -> torch.memory_format:
+    channels_last = places.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if channels_last else torch.contiguous_format
+
+
+def _maps(values: Tensor, places: Tensor, windows: Windows) -> Tensor:
+    """Memory for the maps (n, C, H, W) that these windows are of, laid out as the places are."""
+    shape = (*values.shape[:2], *windows.size)
+    return torch.empty(shape, dtype=values.dtype, device=values.device, memory_format=_layout(places))
 
 
 def _indices(places: Tensor, windows: Windows) -> Iterator[tuple[slice, Tensor]]:

@@ -8,10 +8,9 @@ import torch
 import torch.nn.functional as F
 from graphs import nodes
 from torch import Tensor, nn
-from torch.nn.modules.utils import _pair
 
 from fewshot import MAML, Conv4, Episode, Examples, pooling
-from fewshot.pooling import LeanPooling, max_pool2d, unpooled
+from fewshot.pooling import LeanPooling, max_pool2d
 
 WINDOWS: list[dict[str, Any]] = [
     {"kernel_size": 2},
@@ -139,27 +138,3 @@ def test_the_loop_of_the_engine_pools_so(arguments: dict[str, Any], lean: bool) 
     learner = MAML(Conv4(1, 16, width=8), task=task, inner_lr=0.1, inner_steps=1, **arguments)
     (outcome, *_) = learner.run(Episode(examples, examples), training=True)
     assert ("_ScatterBackward" in graph(outcome.loss.sum())) == lean
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("kernel", [[2], [2, 2], [3, 2]])
-def test_what_a_compiler_is_given_is_torchs_derivative(kernel: list[int], layout: torch.memory_format) -> None:
-    x = maps(layout).detach()
-    values, indices = torch.ops.aten.max_pool2d_with_indices(x, kernel, kernel)
-    gradient = torch.randn_like(values)
-    arguments = gradient, x, kernel, kernel, [0], [1], False, indices
-    ours = unpooled(*arguments)
-    assert torch.equal(ours, torch.ops.aten.max_pool2d_with_indices_backward(*arguments))
-    assert ours.is_contiguous(memory_format=layout)
-
-
-@pytest.mark.parametrize("windows", WINDOWS[1:])
-def test_a_compiler_is_given_nothing_for_windows_that_overlap(windows: dict[str, Any]) -> None:
-    x = maps(torch.contiguous_format).detach()
-    given = {"stride": windows["kernel_size"], "padding": 0, "dilation": 1, "ceil_mode": False, **windows}
-    kernel, stride, padding, dilation = (
-        list(_pair(given[n])) for n in ("kernel_size", "stride", "padding", "dilation")
-    )
-    values, indices = torch.ops.aten.max_pool2d_with_indices(x, kernel, stride, padding, dilation, given["ceil_mode"])
-    result = unpooled(values, x, kernel, stride, padding, dilation, given["ceil_mode"], indices)
-    assert result is NotImplemented

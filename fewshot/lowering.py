@@ -1,0 +1,199 @@
+"""What torch's compiler makes of batch normalisation and max-pooling.
+
+On a CPU, where it lays out all maps (n, C, H, W) channels last, forms that it turns into faster loops than its own.
+There a sum over (n, H, W) goes through all the maps once for every few channels, the place of a window's largest value
+is computed in integers of 64 bits, and the normalised maps and the gradient of the pooled ones lie in memory, which
+costs more than to compute them. Here sums go row by row, which stays in the cache; places are compared as
+floating-point numbers, as many at once as values; and those maps are never whole. Of everything else its own forms, but
+for the derivative of max-pooling (`unpooled`).
+"""
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch._prims_common import suggest_memory_format
+
+from fewshot.pooling import Windows
+
+Table: TypeAlias = dict[Any, Callable[..., Any]]
+"""For an operation, the function that says it in simpler ones."""
+
+aten = torch.ops.aten
+NORM, NORM_BACKWARD = aten._native_batch_norm_legit.no_stats, aten.native_batch_norm_backward.default
+
+
+def table() -> Table:
+    """The compiler's table of decompositions, with ours."""
+    from torch._inductor.decomposition import select_decomp_table  # imported where it is used: it takes seconds
+
+    usual: Table = select_decomp_table()
+    return {
+        **usual,
+        NORM: _for_maps(normalised, usual[NORM], 0),
+        NORM_BACKWARD: _for_maps(normalised_backward, usual[NORM_BACKWARD], 1),
+        torch.ops.fewshot.pool.default: pooled,
+        torch.ops.fewshot.scatter.default: scattered,
+        torch.ops.fewshot.gather.default: gathered,
+        aten.max_pool2d_with_indices_backward.default: unpooled,
+    }
+
+
+def _for_maps(ours: Callable[..., Any], usual: Callable[..., Any], position: int) -> Callable[..., Any]:
+    """`ours` where the argument at this position are maps (n, C, H, W) on a CPU, else the `usual` form."""
+
+    def form(*args: Any, **kwargs: Any) -> Any:
+        maps: Tensor = args[position]
+        return (ours if maps.dim() == 4 and maps.device.type == "cpu" else usual)(*args, **kwargs)
+
+    return form
+
+
+def normalised(
+    input: Tensor, weight: Tensor | None, bias: Tensor | None, training: bool, momentum: float, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Batch normalisation by the batch's own statistics, their mean (C,) and the inverse of their deviation (C,).
+
+    The variance is that within rows of pixels and that between them: no difference of large numbers. The arguments
+    are those of ``aten._native_batch_norm_legit.no_stats``.
+    """
+    x = _pixels(input)
+    width, count = x.shape[2], input.numel() // input.shape[1]
+    sums = x.sum(2)  # (n, H, C)
+    means = sums * (1 / width)
+    within = (x - means[:, :, None]).square().sum(2)
+    mean = sums.sum((0, 1)) * (1 / count)
+    variance = (within.sum((0, 1)) + width * (means - mean).square().sum((0, 1))) * (1 / count)
+    inverse = torch.rsqrt(variance + eps)
+    scale = inverse if weight is None else inverse * weight
+    shift = -mean * scale if bias is None else bias - mean * scale
+    scale, shift = _held(scale, shift)
+    return _maps(x * scale + shift, input).to(input.dtype), mean, inverse
+
+
+def normalised_backward(
+    grad_out: Tensor,
+    input: Tensor,
+    weight: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    save_mean: Tensor,
+    save_invstd: Tensor,
+    train: bool,
+    eps: float,
+    output_mask: Sequence[bool],
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The derivative of `normalised`; its arguments are those of ``aten.native_batch_norm_backward``."""
+    x, gradient = _pixels(input), _pixels(grad_out)
+    count = input.numel() // input.shape[1]
+    total = gradient.sum(2).sum((0, 1))
+    along = (gradient * (x - save_mean)).sum(2).sum((0, 1)) * save_invstd  # along the normalised input
+    scale = save_invstd if weight is None else save_invstd * weight
+    slope = along * save_invstd * scale * (1 / count)
+    shift = save_mean * slope - total * scale * (1 / count)
+    scale, slope, shift = _held(scale, slope, shift)
+    result = _maps(gradient * scale - x * slope + shift, input).to(input.dtype)
+    dtype = input.dtype if weight is None else weight.dtype
+    return result, along.to(dtype) if output_mask[1] else None, total.to(dtype) if output_mask[2] else None
+
+
+def pooled(input: Tensor, flat: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The largest value of each window (n, C, h, w) and its place there; of several as large, of the first."""
+    windows = Windows.of(flat)
+    views = _views(input, windows)
+    largest = reduce(torch.maximum, views.values())
+    (last, _), *others = reversed(views.items())
+    place = torch.full_like(largest, last, dtype=torch.float32)
+    for number, view in others:
+        place = torch.where(view == largest, torch.full((), number, dtype=torch.float32), place)
+    return _maps(largest, input), _maps(place.to(windows.places), input)
+
+
+def scattered(values: Tensor, places: Tensor, flat: Sequence[int]) -> Tensor:
+    """Each window's value (n, C, h, w) where its largest value came from, zeros elsewhere (n, C, H, W)."""
+    windows = Windows.of(flat)
+    (height, width), (down, right) = windows.size, windows.kernel
+    # A window's pixels (n, h, down, w, right, C) at once: stacked one by one, they would be maps in memory.
+    value = values.permute(0, 2, 3, 1)[:, :, None, :, None]
+    place = places.permute(0, 2, 3, 1)[:, :, None, :, None].to(torch.float32)
+    rows, columns = (torch.arange(size, dtype=torch.float32) for size in (down, right))
+    pixels = torch.where(place == rows.view(-1, 1, 1, 1) * width + columns.view(-1, 1), value, 0.0)
+    pixels = pixels.flatten(3, 4).flatten(1, 2)
+    (h, w) = pixels.shape[1:3]
+    return _maps(F.pad(pixels, (0, 0, 0, width - w, 0, height - h)), places)
+
+
+def gathered(maps: Tensor, places: Tensor, flat: Sequence[int]) -> Tensor:
+    """What stands in `maps` (n, C, H, W) where each window's largest value came from (n, C, h, w)."""
+    place = places.permute(0, 2, 3, 1).to(torch.float32)
+    (_, result), *others = reversed(_views(maps, Windows.of(flat)).items())
+    for number, view in others:
+        result = torch.where(place == number, view, result)
+    return _maps(result, places)
+
+
+def _held(*channels: Tensor) -> Tensor:
+    """These values (C,), stacked: what is stacked, a compiler on a CPU computes once and keeps.
+
+    It would else compute them anew in each loop that reads them; and what is made of them is then simple enough for
+    it to be computed where it is read, without maps in memory between.
+    """
+    return torch.stack(channels)
+
+
+def _pixels(maps: Tensor) -> Tensor:
+    """Maps (n, C, H, W) as they will lie in memory, (n, H, W, C), and at least in float32."""
+    return maps.permute(0, 2, 3, 1).to(torch.promote_types(maps.dtype, torch.float32))
+
+
+def _maps(pixels: Tensor, like: Tensor) -> Tensor:
+    """The maps (n, C, H, W) of such pixels (n, H, W, C), of the layout of others: what was traced counts on it."""
+    return pixels.permute(0, 3, 1, 2).contiguous(memory_format=suggest_memory_format(like))
+
+
+def _views(maps: Tensor, windows: Windows) -> dict[int, Tensor]:
+    """By place in the window, the values (n, h, w, C) that stand there in each, from the first place to the last."""
+    (height, width), (down, right) = windows.size, windows.kernel
+    h, w = height // down, width // right
+    pixels = maps.permute(0, 2, 3, 1)[:, : h * down, : w * right]
+    pixels = pixels.reshape(maps.shape[0], h, down, w, right, maps.shape[1])
+    return {i * width + j: pixels[:, :, i, :, j] for i in range(down) for j in range(right)}
+
+
+def unpooled(
+    gradient: Tensor,
+    input: Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    ceil_mode: bool,
+    indices: Tensor,
+) -> Any:
+    """The derivative (n, C, H, W) of max-pooling, as what each pixel takes rather than gets added.
+
+    torch's own is one addition into memory after another, which its compiler takes apart badly; what is written here
+    becomes a loop over the pixels. Windows that overlap stay with torch's. The arguments are those of
+    ``aten.max_pool2d_with_indices_backward``.
+    """
+    kernel = (kernel_size[0], kernel_size[-1])
+    step = (stride[0], stride[-1]) if stride else kernel
+    apart = step == kernel and not any(padding) and all(d == 1 for d in dilation) and not ceil_mode
+    if not apart or input.dim() != 4:
+        return NotImplemented  # which leaves the operation as it is
+    (n, channels, *size), (down, right) = input.shape, kernel
+    h, w = indices.shape[2:]
+    windows = Windows((size[0], size[1]), kernel, kernel, (0, 0), (1, 1), ceil_mode)
+    places = indices - windows.first(indices)
+    zero = torch.zeros_like(gradient)
+    rows = [
+        torch.stack([torch.where(places == i * size[1] + j, gradient, zero) for j in range(right)], -1)
+        .reshape(n, channels, h, w * right)
+        for i in range(down)
+    ]  # fmt: skip
+    pixels = torch.stack(rows, 3).reshape(n, channels, h * down, w * right)
+    pixels = F.pad(pixels, (0, size[1] - w * right, 0, size[0] - h * down))
+    return pixels.contiguous(memory_format=suggest_memory_format(input))
