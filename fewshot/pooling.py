@@ -151,8 +151,25 @@ def gather(maps: Tensor, places: Tensor, flat: Sequence[int]) -> Tensor:
     return result
 
 
-class _Pool(torch.autograd.Function):
-    """`pool` with its derivative, for autograd and the gradients of ``torch.func``."""
+class _OfMaps(torch.autograd.Function):
+    """A function of each of n maps alone: an axis that is vmapped over is one of more maps."""
+
+    @classmethod
+    def vmap(cls, info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, int | tuple[int, int]]:
+        *tensors, flat = args
+        stacked = [
+            tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+            for tensor, dim in zip(tensors, in_dims, strict=False)  # of which `flat` has one too
+        ]
+        results = cls.apply(*(tensor.flatten(0, 1) for tensor in stacked), flat)
+        axes = stacked[0].shape[:2]
+        if isinstance(results, tuple):
+            return tuple(result.unflatten(0, axes) for result in results), (0, 0)
+        return results.unflatten(0, axes), 0
+
+
+class _Pool(_OfMaps):
+    """`pool` with its derivative, for autograd and the transforms of ``torch.func``."""
 
     @staticmethod
     def forward(input: Tensor, flat: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -170,7 +187,7 @@ class _Pool(torch.autograd.Function):
         return _Scatter.apply(gradients[0], *ctx.saved_tensors, ctx.flat), None
 
 
-class _ByPlaces(torch.autograd.Function):
+class _ByPlaces(_OfMaps):
     """A linear function of its first argument, which needs the places alone for its derivative."""
 
     @staticmethod

@@ -1,6 +1,7 @@
 """LeanPooling against torch's own max-pooling: values, derivatives of every order, layout; and what it keeps."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -81,6 +82,30 @@ def test_under_the_gradients_of_torch_func() -> None:
         return result
 
     assert torch.equal(slope_of_slope(max_pool2d), slope_of_slope(F.max_pool2d))
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_under_vmap_of_a_network_that_maps_over_a_part_of_its_input(traced: bool) -> None:
+    x = maps(torch.contiguous_format).detach()
+
+    def slope_of_slope(pool: Callable[..., Tensor], axis: int) -> Tensor:
+        slope = torch.func.grad(lambda maps: (pool(maps, 2) ** 3).sum())
+        result: Tensor = torch.func.vmap(torch.func.grad(lambda maps: (slope(maps) ** 3).sum()), axis)(parts)
+        return result
+
+    def ours(input: Tensor, kernel_size: int) -> Tensor:
+        result: Tensor = max_pool2d(input, kernel_size, traced=traced)
+        return result
+
+    parts = torch.stack([x, -x])
+    for axis in (0, 1):  # of which the second are the maps
+        assert torch.equal(slope_of_slope(ours, axis), slope_of_slope(F.max_pool2d, axis))
+        parts = parts.transpose(0, 1)
+    values = torch.randn(4, *F.max_pool2d(x, 2).shape, dtype=x.dtype)
+    pulled = [
+        torch.func.vmap(torch.func.vjp(partial(pool, kernel_size=2), x)[1])(values) for pool in (ours, F.max_pool2d)
+    ]
+    assert torch.equal(pulled[0][0], pulled[1][0]), "of the derivative's arguments the values alone have the axis"
 
 
 @pytest.mark.parametrize(("width", "bytes_a_value"), [(254, 1), (255, 4)])
