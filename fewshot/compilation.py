@@ -131,7 +131,9 @@ def _inductor(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Any:
     # Imported where it is used: it takes seconds. `torch.compile` itself takes no table of decompositions.
     from torch._inductor.compile_fx import compile_fx
 
-    return compile_fx(graph, inputs, decompositions=lowering.table(), config_patches={"triton.cudagraphs": True})
+    # The cache that goes by what was traced would not see a change of `lowering`; that of what it is made into does.
+    with torch._functorch.config.patch(enable_autograd_cache=False):
+        return compile_fx(graph, inputs, decompositions=lowering.table(), config_patches={"triton.cudagraphs": True})
 
 
 def _traced(function: Callable[[Any], Any], tensors: list[Tensor], tree: Any) -> tuple[torch.fx.GraphModule, Any]:

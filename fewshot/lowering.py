@@ -10,7 +10,7 @@ for the derivative of max-pooling (`unpooled`).
 
 from collections.abc import Callable, Sequence
 from functools import reduce
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,20 +19,28 @@ from torch._prims_common import suggest_memory_format
 
 from fewshot.pooling import Windows
 
-Table: TypeAlias = dict[Any, Callable[..., Any]]
-"""For an operation, the function that says it in simpler ones."""
-
 aten = torch.ops.aten
 NORM, NORM_BACKWARD = aten._native_batch_norm_legit.no_stats, aten.native_batch_norm_backward.default
+
+
+class Table(dict[Any, Callable[..., Any]]):
+    """For an operation, the function that says it in simpler ones.
+
+    It is pickled by name: the table is part of the key by which the compiler finds a graph in its cache, and most of
+    the functions in it cannot be pickled. Without, nothing that was compiled would be found again.
+    """
+
+    def __reduce__(self) -> tuple[Callable[[], "Table"], tuple[()]]:
+        """How to make it again."""
+        return table, ()
 
 
 def table() -> Table:
     """The compiler's table of decompositions, with ours."""
     from torch._inductor.decomposition import select_decomp_table  # imported where it is used: it takes seconds
 
-    usual: Table = select_decomp_table()
-    return {
-        **usual,
+    usual: dict[Any, Callable[..., Any]] = select_decomp_table()
+    ours = {
         NORM: _for_maps(normalised, usual[NORM], 0),
         NORM_BACKWARD: _for_maps(normalised_backward, usual[NORM_BACKWARD], 1),
         torch.ops.fewshot.pool.default: pooled,
@@ -40,6 +48,7 @@ def table() -> Table:
         torch.ops.fewshot.gather.default: gathered,
         aten.max_pool2d_with_indices_backward.default: unpooled,
     }
+    return Table({**usual, **ours})
 
 
 def _for_maps(ours: Callable[..., Any], usual: Callable[..., Any], position: int) -> Callable[..., Any]:

@@ -9,6 +9,7 @@ import lightning as L
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.utils import counters
 
 from fewshot import compilation
 from fewshot.backbones import MLP
@@ -54,6 +55,20 @@ def test_compiled_code_gives_the_same_meta_gradient(first_order: bool) -> None:
     changed = copy.deepcopy(learner)
     changed.compiler = None
     torch.testing.assert_close(gradient(learner, batch), gradient(changed, batch), rtol=1e-10, atol=1e-12)
+
+
+def test_what_is_compiled_is_found_again_in_the_cache() -> None:
+    def hits() -> int:
+        """How many graphs of a learner that is made anew, in a compiler with an empty memory, the cache had."""
+        torch._dynamo.reset()
+        counters.clear()
+        gradient(make(compile=True), meta_batch(support=5))
+        assert counters["inductor"]["fxgraph_cache_bypass"] == 0
+        assert not counters["aot_autograd"]["autograd_cache_hit"], "it would not see that `lowering` has changed"
+        return counters["inductor"]["fxgraph_cache_hit"]
+
+    hits()
+    assert hits() == 2, "forward and backward"
 
 
 @pytest.fixture
