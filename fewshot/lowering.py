@@ -40,7 +40,7 @@ def table() -> Table:
     from torch._inductor.decomposition import select_decomp_table  # imported where it is used: it takes seconds
 
     usual: dict[Any, Callable[..., Any]] = select_decomp_table()
-    ours = {
+    ours: dict[Any, Callable[..., Any]] = {
         NORM: _for_maps(normalised, usual[NORM], 0),
         NORM_BACKWARD: _for_maps(normalised_backward, usual[NORM_BACKWARD], 1),
         torch.ops.fewshot.pool.default: pooled,
