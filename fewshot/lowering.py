@@ -41,8 +41,8 @@ def table() -> Table:
 
     usual: dict[Any, Callable[..., Any]] = select_decomp_table()
     ours: dict[Any, Callable[..., Any]] = {
-        NORM: _for_maps(normalised, usual[NORM], 0),
-        NORM_BACKWARD: _for_maps(normalised_backward, usual[NORM_BACKWARD], 1),
+        NORM: _for_maps(normalised, usual[NORM], maps=0, training=3),
+        NORM_BACKWARD: _for_maps(normalised_backward, usual[NORM_BACKWARD], maps=1, training=7),
         torch.ops.fewshot.pool.default: pooled,
         torch.ops.fewshot.scatter.default: scattered,
         torch.ops.fewshot.gather.default: gathered,
@@ -51,12 +51,15 @@ def table() -> Table:
     return Table({**usual, **ours})
 
 
-def _for_maps(ours: Callable[..., Any], usual: Callable[..., Any], position: int) -> Callable[..., Any]:
-    """`ours` where the argument at this position are maps (n, C, H, W) on a CPU, else the `usual` form."""
+def _for_maps(ours: Callable[..., Any], usual: Callable[..., Any], maps: int, training: int) -> Callable[..., Any]:
+    """`ours` for maps (n, C, H, W) on a CPU by their own statistics, else the `usual` form.
+
+    The maps are the argument at position `maps`; that at position `training` says whether the statistics are theirs.
+    """
 
     def form(*args: Any, **kwargs: Any) -> Any:
-        maps: Tensor = args[position]
-        return (ours if maps.dim() == 4 and maps.device.type == "cpu" else usual)(*args, **kwargs)
+        fits = args[maps].dim() == 4 and args[maps].device.type == "cpu" and args[training]
+        return (ours if fits else usual)(*args, **kwargs)
 
     return form
 

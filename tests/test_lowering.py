@@ -122,6 +122,13 @@ def test_what_are_no_maps_keeps_torchs_form(shape: tuple[int, ...]) -> None:
     assert torch.equal(taken, torchs[0]) == torch.equal(*slopes) == (len(shape) != 4)
 
 
+def test_the_derivative_by_running_statistics_keeps_torchs_form() -> None:
+    x, mean, variance = maps(), torch.randn(5, dtype=torch.float64), torch.rand(5, dtype=torch.float64) + 1
+    arguments = x.flip(0), x, torch.ones_like(mean), mean, variance, mean[:0], mean[:0], False, 1e-5, [True] * 3
+    found = lowering.table()[lowering.NORM_BACKWARD](*arguments)
+    torch.testing.assert_close(found, aten.native_batch_norm_backward(*arguments))
+
+
 @pytest.mark.parametrize("operation", [pool, scatter, gather])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_operations_are_what_a_compiler_expects(operation: Any, layout: torch.memory_format) -> None:
