@@ -191,14 +191,14 @@ def unpooled(
     becomes a loop over the pixels. Windows that overlap stay with torch's. The arguments are those of
     ``aten.max_pool2d_with_indices_backward``.
     """
-    kernel = (kernel_size[0], kernel_size[-1])
-    step = (stride[0], stride[-1]) if stride else kernel
-    apart = step == kernel and not any(padding) and all(d == 1 for d in dilation) and not ceil_mode
-    if not apart or input.dim() != 4:
+    if input.dim() != 4:
         return NotImplemented  # which leaves the operation as it is
-    (n, channels, *size), (down, right) = input.shape, kernel
-    h, w = indices.shape[2:]
-    windows = Windows((size[0], size[1]), kernel, kernel, (0, 0), (1, 1), ceil_mode)
+    (n, channels, *size), (h, w) = input.shape, indices.shape[2:]
+    pairs = size, kernel_size, stride or kernel_size, padding, dilation  # all but the first may hold one number
+    windows = Windows.of([*(number for pair in pairs for number in (pair[0], pair[-1])), ceil_mode])
+    if not windows.apart:
+        return NotImplemented
+    down, right = windows.kernel
     places = indices - windows.first(indices)
     zero = torch.zeros_like(gradient)
     rows = [

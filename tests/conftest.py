@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,3 +78,16 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     learner = ("--model=PrototypicalNetwork", "--model.backbone=TextCNN", "--model.backbone.embedding_dim=8")
     run = fit(tmp_path_factory.mktemp("run"), *learner, *args, "--test_after_fit=false")
     return run / "checkpoints/last.ckpt"
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The graphs that were given to the compiler, which hands them back as they are."""
+    graphs: list[Any] = []
+
+    def compile(graph: Any, **options: Any) -> Any:
+        graphs.append(graph)
+        return graph
+
+    monkeypatch.setattr(torch, "compile", compile)
+    return graphs

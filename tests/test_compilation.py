@@ -71,19 +71,6 @@ def test_what_is_compiled_is_found_again_in_the_cache() -> None:
     assert hits() == 2, "forward and backward"
 
 
-@pytest.fixture
-def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The graphs that were given to the compiler, which hands them back as they are."""
-    graphs: list[Any] = []
-
-    def compile(graph: Any, **options: Any) -> Any:
-        graphs.append(graph)
-        return graph
-
-    monkeypatch.setattr(torch, "compile", compile)
-    return graphs
-
-
 def test_compiles_once_for_each_shape_and_says_so(compiled: list[Any], caplog: pytest.LogCaptureFixture) -> None:
     learner = make(compile=True)
     with caplog.at_level(logging.INFO, "lightning.pytorch.utilities.rank_zero"):

@@ -140,19 +140,6 @@ def test_operations_are_what_a_compiler_expects(operation: Any, layout: torch.me
     torch.library.opcheck(operation, (first.requires_grad_(), *rest, flat), test_utils=checks)
 
 
-@pytest.fixture
-def traced(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The graphs that were given to the compiler, which hands them back as they are."""
-    graphs: list[Any] = []
-
-    def compile(graph: Any, **options: Any) -> Any:
-        graphs.append(graph)
-        return graph
-
-    monkeypatch.setattr(torch, "compile", compile)
-    return graphs
-
-
 class Pooled(nn.Module):
     """A network of one convolution and a max-pooling."""
 
@@ -178,7 +165,7 @@ class Pooled(nn.Module):
     ],
 )
 def test_the_traced_loop_pools_so_where_it_fits(
-    backbone: nn.Module, episode_parallel: Any, ours: bool, traced: list[Any]
+    backbone: nn.Module, episode_parallel: Any, ours: bool, compiled: list[Any]
 ) -> None:
     labels = torch.arange(2).repeat(2, 1)
     examples = Examples(torch.rand(2, 2, 1, 8, 8), labels)
@@ -191,7 +178,7 @@ def test_the_traced_loop_pools_so_where_it_fits(
         for one in (learner, plain)
     )
     torch.testing.assert_close(found, expected)
-    names = {str(node.target) for node in traced[0].graph.nodes}
+    names = {str(node.target) for node in compiled[0].graph.nodes}
     assert ("fewshot.pool.default" in names) == ours
     assert ("fewshot.scatter.default" in names) == ours, "the inner gradient too"
 
