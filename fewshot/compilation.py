@@ -132,8 +132,9 @@ def _inductor(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Any:
     from torch._inductor.compile_fx import compile_fx
 
     # The cache that goes by what was traced would not see a change of `lowering`; that of what it is made into does.
+    options = {"triton.cudagraphs": True, "post_grad_custom_pre_pass": lowering.expansion()}
     with torch._functorch.config.patch(enable_autograd_cache=False):
-        return compile_fx(graph, inputs, decompositions=lowering.table(), config_patches={"triton.cudagraphs": True})
+        return compile_fx(graph, inputs, decompositions=lowering.table(), config_patches=options)
 
 
 def _traced(function: Callable[[Any], Any], tensors: list[Tensor], tree: Any) -> tuple[torch.fx.GraphModule, Any]:

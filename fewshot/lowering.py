@@ -43,12 +43,43 @@ def table() -> Table:
     ours: dict[Any, Callable[..., Any]] = {
         NORM: _for_maps(normalised, usual[NORM], maps=0, training=3),
         NORM_BACKWARD: _for_maps(normalised_backward, usual[NORM_BACKWARD], maps=1, training=7),
-        torch.ops.fewshot.pool.default: pooled,
-        torch.ops.fewshot.scatter.default: scattered,
-        torch.ops.fewshot.gather.default: gathered,
         aten.max_pool2d_with_indices_backward.default: unpooled,
     }
     return Table({**usual, **ours})
+
+
+def expansion() -> Any:
+    """A pass of the compiler that says the operations of `fewshot.pooling` in simpler ones.
+
+    The `table` would say them too early: before it is settled what the backward pass is given. That would be, as fewer
+    bytes, a mask of each value in a window and not the place of the largest, and masks take a CPU long to read.
+    """
+    from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
+
+    class Expansion(CustomGraphPass):
+        def __call__(self, graph: torch.fx.Graph) -> None:
+            expand(graph)
+
+        def uuid(self) -> bytes:
+            return get_hash_for_files((__file__,))  # part of the key of the compiler's cache
+
+    return Expansion()
+
+
+def expand(graph: torch.fx.Graph) -> None:
+    """Put simpler operations in the place of those of `fewshot.pooling`."""
+    from torch._inductor.pattern_matcher import CallFunctionVarArgs, Match, PatternMatcherPass, register_graph_pattern
+
+    operations = torch.ops.fewshot
+    patterns = PatternMatcherPass()
+    for operation, form in ((operations.pool, pooled), (operations.scatter, scattered), (operations.gather, gathered)):
+
+        def replace(match: Match, *args: Any, form: Callable[..., Any] = form) -> None:
+            *tensors, flat = args
+            match.replace_by_example(lambda *tensors: form(*tensors, flat), tensors, run_functional_passes=False)
+
+        register_graph_pattern(CallFunctionVarArgs(operation.default), pass_dict=patterns)(replace)
+    patterns.apply(graph)
 
 
 def _for_maps(ours: Callable[..., Any], usual: Callable[..., Any], maps: int, training: int) -> Callable[..., Any]:
@@ -72,13 +103,13 @@ def normalised(
     The variance is that within rows of pixels and that between them: no difference of large numbers. The arguments
     are those of ``aten._native_batch_norm_legit.no_stats``.
     """
-    x = _pixels(input)
-    width, count = x.shape[2], input.numel() // input.shape[1]
-    sums = x.sum(2)  # (n, H, C)
+    x = _rows(input)
+    width, count = x.shape[1], input.numel() // input.shape[1]
+    sums = x.sum(1)  # (n H, C)
     means = sums * (1 / width)
-    within = (x - means[:, :, None]).square().sum(2)
-    mean = sums.sum((0, 1)) * (1 / count)
-    variance = (within.sum((0, 1)) + width * (means - mean).square().sum((0, 1))) * (1 / count)
+    within = (x - means[:, None]).square().sum(1)
+    mean = sums.sum(0) * (1 / count)
+    variance = (within.sum(0) + width * (means - mean).square().sum(0)) * (1 / count)
     inverse = torch.rsqrt(variance + eps)
     scale = inverse if weight is None else inverse * weight
     shift = -mean * scale if bias is None else bias - mean * scale
@@ -99,10 +130,10 @@ def normalised_backward(
     output_mask: Sequence[bool],
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The derivative of `normalised`; its arguments are those of ``aten.native_batch_norm_backward``."""
-    x, gradient = _pixels(input), _pixels(grad_out)
+    x, gradient = _rows(input), _rows(grad_out)
     count = input.numel() // input.shape[1]
-    total = gradient.sum(2).sum((0, 1))
-    along = (gradient * (x - save_mean)).sum(2).sum((0, 1)) * save_invstd  # along the normalised input
+    total = gradient.sum(1).sum(0)
+    along = (gradient * (x - save_mean)).sum(1).sum(0) * save_invstd  # along the normalised input
     scale = save_invstd if weight is None else save_invstd * weight
     slope = along * save_invstd * scale * (1 / count)
     shift = save_mean * slope - total * scale * (1 / count)
@@ -135,12 +166,12 @@ def scattered(values: Tensor, places: Tensor, flat: Sequence[int]) -> Tensor:
     pixels = torch.where(place == rows.view(-1, 1, 1, 1) * width + columns.view(-1, 1), value, 0.0)
     pixels = pixels.flatten(3, 4).flatten(1, 2)
     (h, w) = pixels.shape[1:3]
-    return _maps(F.pad(pixels, (0, 0, 0, width - w, 0, height - h)), places)
+    return _maps(F.pad(pixels, (0, 0, 0, width - w, 0, height - h)).flatten(0, 1), places)
 
 
 def gathered(maps: Tensor, places: Tensor, flat: Sequence[int]) -> Tensor:
     """What stands in `maps` (n, C, H, W) where each window's largest value came from (n, C, h, w)."""
-    place = places.permute(0, 2, 3, 1).to(torch.float32)
+    place = _rows(places)
     (_, result), *others = reversed(_views(maps, Windows.of(flat)).items())
     for number, view in others:
         result = torch.where(place == number, view, result)
@@ -156,23 +187,27 @@ def _held(*channels: Tensor) -> Tensor:
     return torch.stack(channels)
 
 
-def _pixels(maps: Tensor) -> Tensor:
-    """Maps (n, C, H, W) as they will lie in memory, (n, H, W, C), and at least in float32."""
-    return maps.permute(0, 2, 3, 1).to(torch.promote_types(maps.dtype, torch.float32))
+def _rows(maps: Tensor) -> Tensor:
+    """Maps (n, C, H, W) as they will lie in memory, row by row (n H, W, C), and at least in float32.
+
+    Not (n, H, W, C): the compiler takes all that has four axes for maps, the second for channels, and lays it out so.
+    """
+    return maps.permute(0, 2, 3, 1).flatten(0, 1).to(torch.promote_types(maps.dtype, torch.float32))
 
 
-def _maps(pixels: Tensor, like: Tensor) -> Tensor:
-    """The maps (n, C, H, W) of such pixels (n, H, W, C), of the layout of others: what was traced counts on it."""
+def _maps(rows: Tensor, like: Tensor) -> Tensor:
+    """The maps (n, C, H, W) of such rows, as many as `like` and laid out like it: what was traced counts on it."""
+    pixels = rows.reshape(len(like), -1, *rows.shape[1:])
     return pixels.permute(0, 3, 1, 2).contiguous(memory_format=suggest_memory_format(like))
 
 
 def _views(maps: Tensor, windows: Windows) -> dict[int, Tensor]:
-    """By place in the window, the values (n, h, w, C) that stand there in each, from the first place to the last."""
+    """By place in the window, the values (n h, w, C) that stand there in each, from the first place to the last."""
     (height, width), (down, right) = windows.size, windows.kernel
     h, w = height // down, width // right
     pixels = maps.permute(0, 2, 3, 1)[:, : h * down, : w * right]
     pixels = pixels.reshape(maps.shape[0], h, down, w, right, maps.shape[1])
-    return {i * width + j: pixels[:, :, i, :, j] for i in range(down) for j in range(right)}
+    return {i * width + j: pixels[:, :, i, :, j].flatten(0, 1) for i in range(down) for j in range(right)}
 
 
 def unpooled(
@@ -195,7 +230,7 @@ def unpooled(
         return NotImplemented  # which leaves the operation as it is
     (n, channels, *size), (h, w) = input.shape, indices.shape[2:]
     pairs = size, kernel_size, stride or kernel_size, padding, dilation  # all but the first may hold one number
-    windows = Windows.of([*(number for pair in pairs for number in (pair[0], pair[-1])), ceil_mode])
+    windows = Windows.of([*(number for pair in pairs for number in (pair[0], pair[-1])), ceil_mode, False])
     if not windows.apart:
         return NotImplemented
     down, right = windows.kernel

@@ -28,7 +28,11 @@ INDEX_BYTES = 2**22
 
 
 class Windows(NamedTuple):
-    """The windows of a pooling over maps of `size` = (H, W) pixels."""
+    """The windows of a pooling over maps of `size` = (H, W) pixels.
+
+    Their places are held in bytes, or, where compiled code of a CPU reads them, as floating-point numbers
+    (`floats`): it takes several of these at once, and what it spends on bytes was two thirds of a pooling's derivative.
+    """
 
     size: Pair
     kernel: Pair
@@ -36,17 +40,23 @@ class Windows(NamedTuple):
     padding: Pair
     dilation: Pair
     ceil_mode: bool
+    floats: bool = False
 
     @classmethod
     def of(cls, flat: Sequence[int]) -> "Windows":
         """The windows that `flat` are the numbers of."""
         size, kernel, stride, padding, dilation = ((flat[i], flat[i + 1]) for i in range(0, 10, 2))
-        return cls(size, kernel, stride, padding, dilation, bool(flat[10]))
+        return cls(size, kernel, stride, padding, dilation, bool(flat[10]), bool(flat[11]))
 
     @property
     def flat(self) -> list[int]:
         """All numbers in their order: an operation of a graph takes lists of numbers."""
-        return [*(number for pair in self[:-1] for number in pair), int(self.ceil_mode)]
+        return [*(number for pair in self[:5] for number in pair), int(self.ceil_mode), int(self.floats)]
+
+    @property
+    def arguments(self) -> tuple[Pair, Pair, Pair, Pair, bool]:
+        """What torch's operations want to know of them."""
+        return self.kernel, self.stride, self.padding, self.dilation, self.ceil_mode
 
     @property
     def apart(self) -> bool:
@@ -57,6 +67,8 @@ class Windows(NamedTuple):
     @property
     def places(self) -> torch.dtype:
         """What holds the distance of a window's last value from its first, in pixels of the flattened map."""
+        if self.floats:
+            return torch.float32
         (down, right), width = ((k - 1) * d for k, d in zip(self.kernel, self.dilation, strict=True)), self.size[1]
         return torch.uint8 if down * width + right < 256 else torch.int32
 
@@ -107,7 +119,7 @@ def max_pool2d(
     if worth_it and input.dim() == 4 and input.device.type in ("cpu", "cuda") and not return_indices:
         kernel = _pair(kernel_size)
         size = input.shape[2], input.shape[3]
-        windows = Windows(size, kernel, _pair(stride or kernel), _pair(padding), _pair(dilation), ceil_mode)
+        windows = Windows(size, kernel, _pair(stride or kernel), _pair(padding), _pair(dilation), ceil_mode, traced)
         if not traced or (windows.apart and input.device.type == "cpu"):
             return _Pool.apply(input, windows.flat)[0]
     native: Callable[..., Any] = F.max_pool2d  # whose types want a literal for the last
@@ -121,7 +133,7 @@ def pool(input: Tensor, flat: Sequence[int]) -> tuple[Tensor, Tensor]:
     values: list[Tensor] = []
     places: list[Tensor] = []
     for part in _parts(len(input), 8 * input.numel() // math.prod(windows.stride), input.device):
-        largest, indices = torch.ops.aten.max_pool2d_with_indices(input[part], *windows[1:])
+        largest, indices = torch.ops.aten.max_pool2d_with_indices(input[part], *windows.arguments)
         if not values:
             first = windows.first(indices)
         values.append(largest)
@@ -137,7 +149,7 @@ def scatter(values: Tensor, places: Tensor, flat: Sequence[int]) -> Tensor:
     values = values.contiguous(memory_format=_layout(places))
     for part, indices in _indices(places, windows):
         torch.ops.aten.max_pool2d_with_indices_backward.grad_input(
-            values[part], result[part], *windows[1:], indices, grad_input=result[part]
+            values[part], result[part], *windows.arguments, indices, grad_input=result[part]
         )
     return result
 
@@ -227,7 +239,7 @@ gather.register_autograd(_Gather.backward, setup_context=_Gather.setup_context)
 @pool.register_fake
 def _(input: Tensor, flat: Sequence[int]) -> tuple[Tensor, Tensor]:
     windows = Windows.of(flat)
-    values, indices = torch.ops.aten.max_pool2d_with_indices(input, *windows[1:])
+    values, indices = torch.ops.aten.max_pool2d_with_indices(input, *windows.arguments)
     return values, indices.to(windows.places)
 
 

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch._functorch._aot_autograd.utils import make_boxed_func
 from torch._functorch.aot_autograd import aot_module
+from torch._guards import detect_fake_mode
+from torch._inductor.virtualized import V
 from torch.nn.modules.utils import _pair
 
 from fewshot import MAML, Conv4, Episode, Examples, lowering
@@ -31,8 +33,8 @@ def same(ours: Tensor, torchs: Tensor) -> bool:
     return torch.equal(ours, torchs) and ours.dtype == torchs.dtype and ours.stride() == torchs.stride()
 
 
-def windows(kernel: tuple[int, int], width: int = 8) -> list[int]:
-    return Windows((9, width), kernel, kernel, (0, 0), (1, 1), False).flat
+def windows(kernel: tuple[int, int], width: int = 8, floats: bool = True) -> list[int]:
+    return Windows((9, width), kernel, kernel, (0, 0), (1, 1), False, floats).flat
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -42,7 +44,7 @@ def test_pooling_and_its_derivatives_are_those_of_torchs_kernels(
     kernel: tuple[int, int], dtype: torch.dtype, layout: torch.memory_format
 ) -> None:
     x = maps(layout, dtype).round(decimals=0)  # values that are alike: the first of them counts
-    flat = windows(kernel)
+    flat = windows(kernel, floats=dtype == torch.float64)
     values, places = pool(x, flat)
     for ours, torchs in zip(lowering.pooled(x, flat), (values, places), strict=True):
         assert same(ours, torchs)
@@ -53,7 +55,7 @@ def test_pooling_and_its_derivatives_are_those_of_torchs_kernels(
 
 def test_places_in_wide_maps_take_more_than_a_byte() -> None:
     x = torch.randn(1, 2, 9, 300).to(memory_format=torch.channels_last)
-    flat = windows((2, 2), width=300)
+    flat = windows((2, 2), width=300, floats=False)
     values, places = lowering.pooled(x, flat)
     assert places.dtype == torch.int32
     assert places.max() == 301
@@ -181,6 +183,8 @@ def test_the_traced_loop_pools_so_where_it_fits(
     names = {str(node.target) for node in compiled[0].graph.nodes}
     assert ("fewshot.pool.default" in names) == ours
     assert ("fewshot.scatter.default" in names) == ours, "the inner gradient too"
+    types = {node.meta["val"][1].dtype for node in compiled[0].graph.nodes if "fewshot.pool" in str(node.target)}
+    assert types == ({torch.float32} if ours else set()), "bytes would take the compiled code three times as long"
 
 
 @pytest.mark.parametrize(("dtype", "mixed", "tolerance"), [(torch.float64, False, 1e-9), (torch.float32, True, 0.02)])
@@ -192,6 +196,8 @@ def test_the_meta_gradient_through_our_forms_is_that_of_the_loop(
 
     def as_it_is(graph: Any, inputs: Any) -> Any:
         lowered.append(graph)
+        with V.set_fake_mode(detect_fake_mode(inputs)):  # as the compiler does
+            lowering.expand(graph.graph)
         for node in graph.graph.nodes:
             if node.target == aten.view.default:  # a compiler lays things out as it sees fit, and views what it likes
                 node.target = aten.reshape.default
