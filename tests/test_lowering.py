@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch._functorch._aot_autograd.utils import make_boxed_func
 from torch._functorch.aot_autograd import aot_module
+from torch._functorch.partitioners import min_cut_rematerialization_partition
 from torch._guards import detect_fake_mode
 from torch._inductor.virtualized import V
 from torch.nn.modules.utils import _pair
@@ -205,7 +206,9 @@ def test_the_meta_gradient_through_our_forms_is_that_of_the_loop(
         return make_boxed_func(graph)
 
     def compile(graph: Any, **options: Any) -> Any:
-        return aot_module(graph, fw_compiler=as_it_is, decompositions=lowering.table())
+        forms = lowering.table()
+        cut = min_cut_rematerialization_partition
+        return aot_module(graph, fw_compiler=as_it_is, partition_fn=cut, decompositions=forms)
 
     monkeypatch.setattr(torch, "compile", compile)
     labels = torch.arange(2).repeat(1, 2)
@@ -224,8 +227,13 @@ def test_the_meta_gradient_through_our_forms_is_that_of_the_loop(
         return torch.cat([p.grad.flatten() for p in learner.parameters() if p.grad is not None])
 
     found = meta_gradient()
-    names = {str(node.target) for graph in lowered for node in graph.graph.nodes}
-    assert "aten.maximum.default" in names
+    nodes = [node for graph in lowered for node in graph.graph.nodes]
+    names = {str(node.target) for node in nodes}
+    largest = [node for node in nodes if node.target == aten.maximum.default]
+    assert {node.meta["val"].dim() for node in largest} == {3}, "four axes would be laid out as maps of other channels"
+    masks = [node for node in nodes if node.target == aten.eq.Tensor]
+    assert masks
+    assert not [user for node in masks for user in node.users if user.op == "output"], "the place is given, not masks"
     assert not [name for name in names if "fewshot" in name or "batch_norm" in name or "pool" in name]
     learner.compiler = None
     expected = meta_gradient()
