@@ -132,12 +132,7 @@ def _inductor(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Any:
     from torch._inductor.compile_fx import compile_fx
 
     # The cache that goes by what was traced would not see a change of `lowering`; that of what it is made into does.
-    # On a CPU its kernels are called from C++ too: from Python that takes a twelfth of a step.
-    options = {
-        "triton.cudagraphs": True,
-        "cpp_wrapper": not _on_gpu(inputs),
-        "post_grad_custom_pre_pass": lowering.expansion(),
-    }
+    options = {"triton.cudagraphs": True, "post_grad_custom_pre_pass": lowering.expansion()}
     with torch._functorch.config.patch(enable_autograd_cache=False):
         return compile_fx(graph, inputs, decompositions=lowering.table(), config_patches=options)
 
