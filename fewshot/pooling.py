@@ -113,7 +113,7 @@ def max_pool2d(
 ) -> Any:
     """``F.max_pool2d``; where `input` (n, C, H, W) is large and has a gradient, its graph holds a byte a value.
 
-    Traced it does where the windows lie apart on maps of a CPU (see `LeanPooling`).
+    Traced it holds four bytes a value, where the windows lie apart on maps of a CPU (see `LeanPooling`).
     """
     worth_it = traced or (torch.is_grad_enabled() and input.requires_grad and input.nbytes >= LARGE)
     if worth_it and input.dim() == 4 and input.device.type in ("cpu", "cuda") and not return_indices:
