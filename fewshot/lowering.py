@@ -229,8 +229,9 @@ def unpooled(
     if input.dim() != 4:
         return NotImplemented  # which leaves the operation as it is
     (n, channels, *size), (h, w) = input.shape, indices.shape[2:]
-    pairs = size, kernel_size, stride or kernel_size, padding, dilation  # all but the first may hold one number
-    windows = Windows.of([*(number for pair in pairs for number in (pair[0], pair[-1])), ceil_mode, False])
+    given = size, kernel_size, stride or kernel_size, padding, dilation  # all but the first may hold one number
+    pairs = [(pair[0], pair[-1]) for pair in given]
+    windows = Windows(pairs[0], pairs[1], pairs[2], pairs[3], pairs[4], ceil_mode)
     if not windows.apart:
         return NotImplemented
     down, right = windows.kernel
