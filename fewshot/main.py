@@ -29,18 +29,16 @@ from fewshot.callbacks.progress import EpisodeProgressBar
 from fewshot.callbacks.results import ResultsWriter
 from fewshot.callbacks.sources import SourceCurves
 from fewshot.callbacks.throughput import Throughput
-from fewshot.catalogue import print_catalogue
 from fewshot.checkpoints import check_learner, read_checkpoint
 from fewshot.commands.export import export
 from fewshot.commands.predict import on_benchmark, predict
+from fewshot.commands.reports import list_classes, rank, summary
 from fewshot.datamodules import EpisodicDataModule
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import without_weights
 from fewshot.learners import MetaLearner
 from fewshot.messages import check_configs, one_line
 from fewshot.preparation import prepare
-from fewshot.ranking import print_ranks
-from fewshot.summary import print_summary
 
 LINKS = {
     "task": "model.init_args.task",
@@ -244,14 +242,14 @@ def _is_no_advertisement(record: logging.LogRecord) -> bool:
 def own_command(args: list[str]) -> bool:
     """Run what is no subcommand of Lightning's; false where `args` name no such command."""
     if args[:1] == ["list"]:
-        print_catalogue()
+        list_classes(args[1:])
     elif args[:1] == ["prepare"]:
         check_configs(args)
         prepare(args[1:])
     elif args[:1] == ["rank"]:
-        print_ranks(args[1:])
+        rank(args[1:])
     elif args[:1] == ["summary"]:
-        print_summary(args[1:])
+        summary(args[1:])
     elif args[:1] == ["predict"] and not on_benchmark(args[1:]):
         predict(args[1:])
     elif args[:1] == ["export"]:
@@ -287,6 +285,7 @@ def run(args: list[str] | None = None) -> FewshotCLI | None:
         parser_kwargs={
             "exit_on_error": False,
             "prog": "fewshot",
+            "version": fewshot.__version__,
             "description": f"fewshot {fewshot.__version__}."
             " `fewshot list` prints every benchmark, learner and backbone, `fewshot prepare` makes the data of one"
             " ready; `fewshot summary RUN RUN ...` gives mean and deviation over runs, `fewshot rank RUN RUN ...`"

@@ -8,6 +8,7 @@ import inspect
 import pydoc
 import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import lightning as L
@@ -56,7 +57,7 @@ def check_configs(args: Sequence[str]) -> None:
     Raises:
         FewshotError: naming the file and the line.
     """
-    for option, value in zip(args, [*args[1:], ""], strict=True):
+    for option, value in pairwise([*args, ""]):
         name, equals, inline = option.partition("=")
         path = Path(inline if equals else value)
         if name not in ("--config", "-c") or not path.is_file():

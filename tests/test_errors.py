@@ -172,6 +172,20 @@ def test_unknown_command(command: str, message: str, refusal: Refusal) -> None:
     assert message in line
 
 
+def test_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert capsys.readouterr().err.startswith("fewshot: error: no command given; choose from fit, validate, test, ")
+
+
+@pytest.mark.parametrize("command", ["list", "rank", "summary"])
+def test_options_that_a_command_does_not_have(command: str, refusal: Refusal) -> None:
+    assert refusal("--benchmark", command=command) == "unknown option '--benchmark'; choose from --help"
+
+
+def test_list_takes_nothing(refusal: Refusal) -> None:
+    assert refusal("MAML", command="list") == "'MAML' belongs to no option; choose from --help"
+
+
 def test_image_folders(refusal: Refusal, tmp_path: Path) -> None:
     root = tmp_path / "images"
     root.mkdir()

@@ -248,6 +248,17 @@ def test_the_learner_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 # ---------------------------------------------------------------------- help
 
 
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(capsys, "--version") == f"fewshot {package.__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["list", "rank", "summary", "prepare", "predict", "export"])
+def test_every_command_of_our_own_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    out = printed(capsys, command, "--help")
+    assert out.startswith(f"usage: fewshot {command} ")
+    assert "[]" not in out
+
+
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     out = printed(capsys, "--help")
     assert "fewshot list" in out
