@@ -1,5 +1,7 @@
 # Every target works on a fresh clone: what it needs is installed into .venv first. Of its modules those are compiled
-# that are imported; all of them take more than a minute.
+# that are imported; all of them take more than a minute. Where Python is told not to keep what it has compiled, every
+# process of the tests would compile thousands of them anew: 17 s each.
+export PYTHONDONTWRITEBYTECODE =
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
