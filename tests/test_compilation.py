@@ -1,15 +1,19 @@
 """The compiled inner loop: the real compiler on a small network; what is compiled again, and what is not."""
 
 import copy
+import functools
+import importlib
 import logging
 import pickle
 from typing import Any
 
 import lightning as L
 import pytest
+import sympy  # type: ignore[import-untyped]
 import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
+from torch.utils._sympy.functions import FloorDiv
 
 from fewshot import compilation
 from fewshot.backbones import MLP
@@ -19,6 +23,7 @@ from fewshot.episodes import Episode, Examples, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.learners import MAML, ProtoMAML
 
+cpp: Any = importlib.import_module("torch._inductor.codegen.cpp")  # an Any: its names are torch's own
 ARGUMENTS: dict[str, Any] = {"inner_lr": 0.1, "inner_steps": 2, "episode_parallel": "loop"}
 
 
@@ -68,7 +73,22 @@ def test_what_is_compiled_is_found_again_in_the_cache() -> None:
         return counters["inductor"]["fxgraph_cache_hit"]
 
     hits()
+    assert cpp.stride_at_vec_range.cache_parameters()["maxsize"] > 10_000, "see `remember_strides`"
     assert hits() == 2, "forward and backward"
+
+
+def test_the_compiler_remembers_every_stride(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = sympy.symbols("x y", integer=True, nonnegative=True)
+    questions = [(64 * x + FloorDiv(y, k) + k, variable, 8) for k in range(1, 100) for variable in (x, y)]
+    forgetful = functools.lru_cache(cpp.stride_at_vec_range.__wrapped__)
+    monkeypatch.setattr(cpp, "stride_at_vec_range", forgetful)
+    expected = [forgetful(*question) for question in questions * 2]
+    assert forgetful.cache_info().hits == 0
+    compilation.remember_strides()
+    assert [cpp.stride_at_vec_range(*question) for question in questions * 2] == expected
+    assert cpp.stride_at_vec_range.cache_info().hits == len(questions)
+    compilation.remember_strides()
+    assert cpp.stride_at_vec_range.cache_info().hits == len(questions), "and keeps what it remembers"
 
 
 def test_compiles_once_for_each_shape_and_says_so(compiled: list[Any], caplog: pytest.LogCaptureFixture) -> None:
