@@ -228,6 +228,11 @@ def test_on_a_linear_model_the_accuracy_under_attack_is_the_share_of_wide_margin
     assert accuracies[0] > accuracies[1] > accuracies[2] > accuracies[3] == 0.0
 
 
+def test_the_attack_is_one_of_the_facts_beside_the_results() -> None:
+    assert learner_of(MAML, attack=FGSM(0.05)).facts() == {"attack": "FGSM(epsilon=0.05, low=0.0, high=1.0)"}
+    assert learner_of(MAML).facts() == {}
+
+
 def test_training_is_untouched_and_the_checkpoint_holds_the_attack(tmp_path: Path) -> None:
     batch = Episode(images(2), images(QUERIES))
     one, other = learner_of(MAML, attack=PGD(0.2)), learner_of(MAML)

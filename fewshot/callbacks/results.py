@@ -96,9 +96,10 @@ def results_table(result: dict[str, Any]) -> Table:
     way = f"{result['way']}-way " if result["way"] else ""
     shot = f"{result['shot']}-shot" if result["shot"] else "any shot"
     split = f" ({result['split']})" if result["split"] else ""
+    attack = f", {result['attack']}" if "attack" in result else ""
     table = Table(
         title=f"{result['learner']} on {result['benchmark'] or 'own data'}{split}, {way}{shot}",
-        caption=f"{result['episodes']} test episodes, seed {result['seed']}, {result['batchnorm']} batch norm",
+        caption=f"{result['episodes']} test episodes, seed {result['seed']}, {result['batchnorm']} batch norm{attack}",
     )
     table.add_column("metric")
     table.add_column("mean ± 95 % CI", justify="right")

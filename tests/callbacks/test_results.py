@@ -35,7 +35,10 @@ def test_accuracies_are_in_per_cent_with_their_interval() -> None:
 def test_the_protocol_stands_beside_the_numbers() -> None:
     text = " ".join(printed(RESULT).split())
     assert "MAML on Omniglot (vinyals), 5-way 1-shot" in text
-    assert "600 test episodes, seed 7, inductive batch norm" in text
+    assert text.endswith("600 test episodes, seed 7, inductive batch norm")
+    assert "inductive batch norm, FGSM(epsilon=0.1)" in " ".join(
+        printed(RESULT | {"attack": "FGSM(epsilon=0.1)"}).split()
+    )
 
 
 def test_a_benchmark_without_classes() -> None:

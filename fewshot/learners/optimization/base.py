@@ -216,6 +216,13 @@ class OptimizationLearner(MetaLearner):
             )
         return outputs
 
+    def facts(self) -> dict[str, Any]:
+        """The attack that the queries of the evaluation are put under, with its arguments."""
+        if self.attack is None:
+            return super().facts()
+        arguments = ", ".join(f"{name}={value}" for name, value in self.attack.init_args.items())
+        return super().facts() | {"attack": f"{type(self.attack).__name__}({arguments})"}
+
     def embedded(self, inputs: Inputs) -> Inputs:
         """What the inner loop works on: the features where the head alone adapts, else the inputs themselves."""
         if not self.head_only:
