@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,12 @@ from once import once
 from fewshot.datasets.base import ClassDataset
 
 __all__ = ["once"]  # a fixture for all tests
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector leave alone the half million objects of imports, which never become free."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -119,6 +119,7 @@ def small(config: dict[str, Any]) -> list[str]:
     options += [f"--data.{name}=2" for name in ("queries", "train_queries") if (drawn.get(name) or 0) > 2]
     options += ["--model.steps=2"] if "MaskedLanguageModel" in text else []
     options += ["--model.distil_steps=2"] if "distil_steps" in text else []
+    options += ["--model.inner_steps=3", "--model.cg_steps=2"] if "cg_steps" in text else []
     options += ["--model.compile=false"] if "compile: true" in text else []  # takes minutes
     options += ["--model.backbone.weights=null"] if "weights: DEFAULT" in text else []  # tests fetch nothing
     options += ["--model.backbone.resize=33"] if "resize: " in text else []

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -372,13 +373,26 @@ def data(**kwargs: Any) -> Images:
 Trained = tuple[TransferLearner, dict[str, float], Path]
 
 
+@pytest.fixture(scope="module")
+def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[[type[TransferLearner]], Trained]:
+    """Train a learner, each once."""
+    trained: dict[type[TransferLearner], Trained] = {}
+
+    def once(cls: type[TransferLearner]) -> Trained:
+        if cls not in trained:
+            trained[cls] = train_anew(cls, tmp_path_factory.mktemp("transfer") / "last.ckpt")
+        return trained[cls]
+
+    return once
+
+
 @pytest.fixture(scope="module", params=FAMILY)
-def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained(request: pytest.FixtureRequest, train: Callable[[type[TransferLearner]], Trained]) -> Trained:
     """A learner, what it logged last in training, its checkpoint."""
-    return train(request.param, tmp_path_factory.mktemp("transfer") / "last.ckpt")
+    return train(request.param)
 
 
-def train(cls: type[TransferLearner], path: Path) -> Trained:
+def train_anew(cls: type[TransferLearner], path: Path) -> Trained:
     torch.manual_seed(0)
     images = data()
     learner = cls(
@@ -408,8 +422,12 @@ def test_a_test_repeats_itself_bit_by_bit(trained: Trained) -> None:
     assert first == second
 
 
-def test_a_checkpoint_needs_no_arguments_in_another_process(tmp_path: Path) -> None:
-    learners = {cls.__name__: train(cls, tmp_path / f"{cls.__name__}.ckpt")[0] for cls in FAMILY}
+def test_a_checkpoint_needs_no_arguments_in_another_process(
+    train: Callable[[type[TransferLearner]], Trained], tmp_path: Path
+) -> None:
+    found = {cls.__name__: train(cls) for cls in FAMILY}
+    learners = {name: learner for name, (learner, _, _) in found.items()}
+    paths = {name: str(path) for name, (_, _, path) in found.items()}
     images = data()
     batch = images.on_after_batch_transfer(next(iter(images.test_dataloader())), 0)
     torch.save(tuple(tuple(part) for part in batch), tmp_path / "batch.pt")
@@ -418,8 +436,8 @@ import torch, fewshot
 from fewshot import Episode, Examples
 torch.set_num_threads(1)
 batch = Episode(*(Examples(*part) for part in torch.load({str(tmp_path / "batch.pt")!r})))
-for name in {list(learners)!r}:
-    learner = getattr(fewshot, name).load_from_checkpoint({str(tmp_path)!r} + f"/{{name}}.ckpt").eval()
+for name, path in {paths!r}.items():
+    learner = getattr(fewshot, name).load_from_checkpoint(path).eval()
     torch.save(learner.evaluate(batch).outputs, {str(tmp_path)!r} + f"/{{name}}.pt")
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
