@@ -20,7 +20,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 
 from fewshot.learners import RelationNetwork
 
-STEPS = 12
+STEPS = 20
 Precision = Literal["64-true", "32-true"]
 TRAINED_IN: tuple[Precision, ...] = ("64-true", "32-true")
 RUNS: list[tuple[str, Precision]] = [(name, precision) for precision in TRAINED_IN for name in TRAINED]
@@ -45,7 +45,7 @@ class Reductions(L.Callback):
 
 
 def train(name: str, precision: Precision, root: Path, ranks: int = 1) -> dict[str, Any]:
-    """What some meta-steps and a test leave: weights, gradient all-reduces, and the tables and logs of val and test."""
+    """What 20 meta-steps and a test leave: weights, gradient all-reduces, and the tables and logs of val and test."""
     learner, benchmark = pair(name)
     if isinstance(learner, RelationNetwork):  # its batch normalisation has statistics of each rank's own, as everywhere
         learner.relation.score[0] = torch.nn.Identity()

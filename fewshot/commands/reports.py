@@ -7,8 +7,6 @@ from fewshot.commands.options import Options
 from fewshot.ranking import print_ranks
 from fewshot.summary import print_summary
 
-RUN = "the folder of a tested run, or its results.json"
-
 
 def list_classes(args: Sequence[str]) -> None:
     """Run `fewshot list`."""
@@ -19,12 +17,17 @@ def list_classes(args: Sequence[str]) -> None:
 def rank(args: Sequence[str]) -> None:
     """Run `fewshot rank`."""
     parser = Options("rank", "Compare runs on each source that all were tested on, and by their average rank.")
-    parser.add_argument("runs", nargs="*", metavar="RUN", help=RUN)
-    print_ranks(getattr(parser.read(args), "runs", []))
+    print_ranks(_runs(parser, args))
 
 
 def summary(args: Sequence[str]) -> None:
     """Run `fewshot summary`."""
     parser = Options("summary", "Print the mean and the deviation of each metric over runs, of several seeds or folds.")
-    parser.add_argument("runs", nargs="*", metavar="RUN", help=RUN)
-    print_summary(getattr(parser.read(args), "runs", []))
+    print_summary(_runs(parser, args))
+
+
+def _runs(parser: Options, args: Sequence[str]) -> list[str]:
+    """The runs that `args` name."""
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="the folder of a tested run, or its results.json")
+    runs: list[str] = getattr(parser.read(args), "runs", [])
+    return runs
