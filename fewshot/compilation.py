@@ -5,6 +5,7 @@ the inner gradients become plain operations of one flat graph, and that graph ha
 Tracing sees operations, not Python: any network, normalisation mode and learner passes through it.
 """
 
+import functools
 import importlib
 from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
@@ -21,6 +22,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten  # what torch.func 
 
 from fewshot import lowering
 from fewshot.errors import FewshotError
+from fewshot.regions import compiled_by_region
 
 Result = TypeVar("Result")
 Graph: TypeAlias = Callable[..., Sequence[Tensor]]
@@ -92,8 +94,9 @@ class Compiler:
         if self.captures:
             compiled = _captured(graph, tensors)
         else:
-            backend = _inductor if self.backend == "inductor" else self.backend
-            compiled = torch.compile(graph, backend=backend, fullgraph=True, dynamic=False)
+            backend: Any = _inductor if self.backend == "inductor" else self.backend
+            whole: Any = functools.partial(torch.compile, backend=backend, fullgraph=True, dynamic=False)
+            compiled = whole(graph) if _on_gpu(tensors) else compiled_by_region(graph, whole)
         if not _on_gpu(tensors):
             return compiled, result_tree
         self._copy_gradients(graph)

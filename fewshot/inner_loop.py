@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fewshot import engine
 from fewshot.recomputation import recomputed
+from fewshot.regions import end_region
 
 Weights: TypeAlias = dict[str, Tensor]
 """Parameters of a network by name; `fast_weights` are those of one episode."""
@@ -62,7 +63,9 @@ def gradient_steps(
     yield weights
     for number in range(steps):
         this_step = functools.partial(step, number)
+        end_region()
         weights = this_step(weights) if checkpoint is None else recomputed(this_step, weights, checkpoint)
+        end_region()
         yield weights
 
 
