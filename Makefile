@@ -19,7 +19,8 @@ dev: $(VENV)/.installed-dev  ## install it with all that the tests need
 train: install  ## train and test a Prototypical Network on the embedded benchmark (CONFIG=... for another)
 	$(BIN)/fewshot fit --config $(CONFIG)
 
-test: lint types unit  ## linters, type checker and the whole test suite
+test: lint  ## linters, type checker and the whole test suite
+	$(MAKE) --jobs=2 types unit
 
 lint: dev  ## check format and style
 	$(BIN)/ruff format --check .

@@ -1,6 +1,6 @@
-"""Train and test every learner, each rank a process; `torchrun` starts this file.
+"""Train and test learners, each rank a process; `torchrun` starts this file.
 
-`ranks.py FOLDER` leaves ``FOLDER/<learner>-<precision>-<rank>.pt``.
+`ranks.py FOLDER RUN...` leaves ``FOLDER/RUN-<rank>.pt`` for each ``RUN = <learner>-<precision>``.
 """
 
 import sys
@@ -9,11 +9,11 @@ import warnings
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import lightning as L
 import torch
-from every_learner import LEFT_OUT, NAMES, TRAINED, pair, texts
+from every_learner import LEFT_OUT, TRAINED, pair, texts
 from lightning.pytorch.strategies import DDPStrategy
 from torch.distributed import GradBucket  # type: ignore[attr-defined]  # documented, but not in __all__
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
@@ -22,9 +22,6 @@ from fewshot.learners import RelationNetwork
 
 STEPS = 20
 Precision = Literal["64-true", "32-true"]
-TRAINED_IN: tuple[Precision, ...] = ("64-true", "32-true")
-RUNS: list[tuple[str, Precision]] = [(name, precision) for precision in TRAINED_IN for name in TRAINED]
-RUNS += [(name, "64-true") for name in NAMES if name not in TRAINED]
 SGD_IN_FLOAT32 = {"CNAPs", "R2D2", "SNAIL"}
 """Have weights whose gradient is rounding alone in float32, as SNAIL's key biases: Adam would make full steps of it."""
 
@@ -86,9 +83,11 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     if not LEFT_OUT:
         texts()  # once the processes are connected, transformers saves a model on the first alone
-    for name, precision in RUNS:
+    folder, *runs = sys.argv[1:]
+    for run in runs:
+        name, _, precision = run.partition("-")
         try:
-            found: Any = train(name, precision, Path(sys.argv[1]), 2)
+            found: Any = train(name, cast(Precision, precision), Path(folder), 2)
         except Exception:
             found = traceback.format_exc()
-        torch.save(found, f"{sys.argv[1]}/{name}-{precision}-{torch.distributed.get_rank()}.pt")
+        torch.save(found, f"{folder}/{run}-{torch.distributed.get_rank()}.pt")
