@@ -112,12 +112,12 @@ class MAMLPlusPlus(OptimizationLearner):
         """One training episode: the weighted query losses after every step, or that after the last."""
         support = Examples(self.embedded(episode.support.inputs), episode.support.targets)
         query = self.embedded(episode.query.inputs)
-        loss = torch.zeros((), device=self.importance.device)
+        losses = []
         for step, weights in enumerate(self.inner_loop(support, self.inner_steps)):
             if step == self.inner_steps or (step > 0 and self.multi_step):
                 outcome = self._outcome(self.forward_with(weights, query), episode)
-                loss = loss + self.importance[step - 1] * outcome.loss
-        return outcome._replace(loss=loss if self.multi_step else outcome.loss)
+                losses.append(self.importance[step - 1] * outcome.loss)
+        return outcome._replace(loss=torch.stack(losses).sum()) if self.multi_step else outcome
 
     # ------------------------------------------------------------------ the course of training
 
