@@ -12,7 +12,7 @@ from torch._guards import detect_fake_mode
 from torch._inductor.virtualized import V
 from torch.nn.modules.utils import _pair
 
-from fewshot import MAML, Conv4, Episode, Examples, lowering
+from fewshot import MAML, Episode, Examples, lowering
 from fewshot.pooling import Windows, gather, pool, scatter
 
 aten = torch.ops.aten
@@ -144,13 +144,16 @@ def test_operations_are_what_a_compiler_expects(operation: Any, layout: torch.me
 
 
 class Pooled(nn.Module):
-    """A network of one convolution and a max-pooling."""
+    """A network of blocks of a convolution and a max-pooling."""
 
     out_features = 4
 
-    def __init__(self, layout: torch.memory_format, **windows: Any) -> None:
+    def __init__(self, layout: torch.memory_format, blocks: int = 1, **windows: Any) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.MaxPool2d(**windows))
+        self.layers = nn.Sequential()
+        for channels in (1, *(4,) * (blocks - 1)):
+            self.layers.extend([nn.Conv2d(channels, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU()])
+            self.layers.append(nn.MaxPool2d(**windows))
         self.layers.to(memory_format=layout)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -215,8 +218,8 @@ def test_the_meta_gradient_through_our_forms_is_that_of_the_loop(
     torch.manual_seed(0)
     examples = Examples(torch.rand(1, 4, 1, 16, 16, dtype=dtype), labels)
     learner = MAML(
-        Conv4(1, 16, width=2), task={"kind": "classification", "way": 2}, inner_lr=0.5, inner_steps=1, compile=True,
-        episode_parallel="loop",
+        Pooled(torch.channels_last, blocks=2, kernel_size=2), task={"kind": "classification", "way": 2}, inner_lr=0.5,
+        inner_steps=1, compile=True, episode_parallel="loop",
     ).to(dtype)  # fmt: skip
 
     def meta_gradient() -> Tensor:
