@@ -13,7 +13,6 @@ from fewshot.inner_loop import SCALE, Weights, gradient_steps, scaled_gradient, 
 from fewshot.learners.base import Outcome
 from fewshot.learners.optimization.base import OptimizationLearner
 from fewshot.normalization import EpisodeNorm
-from fewshot.regions import end_region
 
 
 class IMAML(OptimizationLearner):
@@ -126,13 +125,11 @@ def conjugate_gradients(product: Callable[[Tensor], Tensor], b: Tensor, steps: i
     x, residual, direction = torch.zeros_like(b), b, b
     square = residual.dot(residual)
     for _ in range(steps):
-        end_region()
         step = product(direction)
         rate = _ratio(square, direction.dot(step))
         x, residual = x + rate * direction, residual - rate * step
         square, before = residual.dot(residual), square
         direction = residual + _ratio(square, before) * direction
-        end_region()
     return x
 
 
