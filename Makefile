@@ -32,7 +32,7 @@ types: dev  ## check types, strictly
 unit: dev  ## the test suite, on all cores
 	$(BIN)/python -m pytest -n auto --dist worksteal -q
 
-slow: dev  ## the tests that compile for minutes, which `make test` leaves out
+slow: dev  ## the tests that take minutes each, which `make test` leaves out
 	$(BIN)/python -m pytest -m slow -q
 
 format: dev  ## format the code and mend what the linter can
