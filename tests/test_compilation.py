@@ -115,9 +115,8 @@ def test_compiles_once_for_each_shape_and_says_so(compiled: list[Any], caplog: p
     [
         *((learner, "loop", {}) for learner in (FOMAML, ANIL, BOIL, MetaSGD, MAMLPlusPlus, CAVIA, ADML, ProtoMAML)),
         (MAML, "loop", {"inner_gradient_clip": 1.0}),
-        (MAML, "vmap", {}),
-        (MAMLPlusPlus, "vmap", {}),
         (IMAML, "loop", {"cg_steps": 2}),
+        (MAML, "vmap", {}),
     ],
 )
 def test_more_inner_steps_take_no_more_compiling(
@@ -138,7 +137,8 @@ def test_more_inner_steps_take_no_more_compiling(
     torch.testing.assert_close(found, gradient(make(4, False), batch), rtol=1e-9, atol=1e-12)
     count = len(compiled)
     gradient(make(5, True), batch)
-    assert len(compiled) == 2 * count > 2
+    assert len(compiled) == 2 * count
+    assert (count == 1) == (how == "vmap"), "vmapped steps are one graph, which runs faster"
 
 
 def test_another_way_of_the_same_shapes_is_compiled_anew(compiled: list[Any]) -> None:
