@@ -5,10 +5,9 @@ the inner gradients become plain operations of one flat graph, and that graph ha
 Tracing sees operations, not Python: any network, normalisation mode and learner passes through it.
 """
 
-import functools
 import importlib
 from collections.abc import Callable, Hashable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import torch
@@ -95,7 +94,7 @@ class Compiler:
             compiled = _captured(graph, tensors)
         else:
             backend: Any = _inductor if self.backend == "inductor" else self.backend
-            whole: Any = functools.partial(torch.compile, backend=backend, fullgraph=True, dynamic=False)
+            whole: Any = partial(torch.compile, backend=backend, fullgraph=True, dynamic=False)
             compiled = whole(graph) if _on_gpu(tensors) else compiled_by_region(graph, whole)
         if not _on_gpu(tensors):
             return compiled, result_tree

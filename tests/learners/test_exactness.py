@@ -287,15 +287,10 @@ def random_direction(size: int) -> Tensor:
 # ---------------------------------------------------------------- the proofs
 
 
+@pytest.mark.usefixtures("as_traced")  # the next test makes code of it, which takes minutes
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_the_meta_gradient_is_exact(
-    algorithm: str, network: str, batch: Episode, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # What is traced is run as it is; the next test makes code of it, which takes minutes.
-    monkeypatch.setattr(torch, "compile", lambda graph, **options: graph)
-    # What tracing writes beside each operation, the shape of its result, is for a compiler and half of the time.
-    monkeypatch.setattr("torch.fx.experimental.proxy_tensor.set_meta", lambda proxy, value: proxy, raising=False)
+def test_the_meta_gradient_is_exact(algorithm: str, network: str, batch: Episode) -> None:
     learner = make(algorithm, network, "loop")
     expected = reference(algorithm, learner, batch)
     ways: tuple[Parallel, ...] = ("loop", "vmap")

@@ -99,14 +99,10 @@ PARTS: dict[str, tuple[float, list[float], bool]] = {
 }
 
 
+@pytest.mark.usefixtures("as_traced")
 @pytest.mark.parametrize("parallel", ["loop", "vmap"])
 @pytest.mark.parametrize("part", PARTS)
-def test_every_part_of_training_is_that_of_plain_autograd(
-    part: str, parallel: Parallel, batch: Episode, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch, "compile", lambda graph, **options: graph)  # the traced graph, run as it is
-    # What tracing writes beside each operation is for a compiler and half of the time.
-    monkeypatch.setattr("torch.fx.experimental.proxy_tensor.set_meta", lambda proxy, value: proxy, raising=False)
+def test_every_part_of_training_is_that_of_plain_autograd(part: str, parallel: Parallel, batch: Episode) -> None:
     progress, importance, first_order = PARTS[part]
     learner = make(episode_parallel=parallel)
     loss, gradient = reference(learner, batch, importance, first_order)
