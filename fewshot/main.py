@@ -20,6 +20,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 
 import fewshot  # registers every benchmark, learner and backbone by importing them
+from fewshot.allocation import keep_freed_memory
 from fewshot.callbacks.checkpoint import BestCheckpoint, LastCheckpoint, newest_checkpoint
 from fewshot.callbacks.curves import AdaptationCurve
 from fewshot.callbacks.interruption import Interruption
@@ -300,6 +301,7 @@ def run(args: list[str] | None = None) -> FewshotCLI | None:
 
 def main(args: list[str] | None = None) -> int:
     """The program `fewshot`: run, and turn an error of the user's into one line and exit status 2."""
+    keep_freed_memory()
     try:
         run(args)
     except (FewshotError, ArgumentError, MisconfigurationException, OSError, ValueError, TypeError) as error:
