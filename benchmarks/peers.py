@@ -1,7 +1,7 @@
 """Meta-steps of second-order MAML against `higher` and `torchopt`, the floor of the hardware, and memory.
 
     pip install -e '.[bench]'
-    python benchmarks/peers.py [--device cuda] [--repeats 7] [--only omniglot]
+    python benchmarks/peers.py [--device cuda] [--repeats 7] [--only omniglot] [--channels-last]
 
 All contestants run the same network on the same episodes, one after another in each round, every second round in
 the opposite order. Times are medians over the rounds; a ratio is of one run. Memory is the peak of a process of its own
@@ -39,7 +39,10 @@ MMAP_THRESHOLD = -3  # of glibc's malloc.h
 
 @dataclass(frozen=True)
 class Setting:
-    """A benchmark's shapes: images (channels, size, size), Conv4 of `width`, B episodes, K shots."""
+    """A benchmark's shapes: images (channels, size, size), Conv4 of `width`, B episodes, K shots.
+
+    `channels_last` says how the images lie in memory: as a loader of images gives them, or as the networks' weights do.
+    """
 
     channels: int
     size: int
@@ -47,6 +50,7 @@ class Setting:
     episodes: int
     shot: int
     inner_steps: int
+    channels_last: bool = False
 
 
 SETTINGS = {
@@ -63,7 +67,11 @@ def meta_batch(s: Setting, device: str, episodes: int | None = None) -> Episode:
 
     def examples(a_class: int) -> Examples:
         labels = torch.arange(WAY, device=device).repeat_interleave(a_class).expand(b, -1)
-        return Examples(torch.rand(b, WAY * a_class, s.channels, s.size, s.size, device=device), labels)
+        if s.channels_last:
+            images = torch.rand(b, WAY * a_class, s.size, s.size, s.channels, device=device).movedim(-1, 2)
+        else:
+            images = torch.rand(b, WAY * a_class, s.channels, s.size, s.size, device=device)
+        return Examples(images, labels)
 
     return Episode(examples(s.shot), examples(QUERIES))
 
@@ -194,6 +202,7 @@ def flop(s: Setting, batch: Episode, device: str) -> int:
 def peak_memory(setting: str, contestant: str, device: str) -> float:
     """Peak MB of two meta-steps, in a process of its own."""
     command = [sys.executable, __file__, "--device", device, "--memory", setting, contestant]
+    command += ["--channels-last"] if SETTINGS[setting].channels_last else []
     result = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(json.loads(result.stdout.splitlines()[-1]))
 
@@ -288,7 +297,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--only", choices=SETTINGS, help="one setting")
     parser.add_argument("--memory", nargs=2, metavar=("SETTING", "CONTESTANT"), help="print that peak in MB and stop")
+    parser.add_argument("--channels-last", action="store_true", help="give all contestants images in channels last")
     arguments = parser.parse_args()
+    SETTINGS.update({name: replace(s, channels_last=arguments.channels_last) for name, s in SETTINGS.items()})
     device, repeats = arguments.device, arguments.repeats
     if arguments.memory:
         setting, contestant = arguments.memory

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from fewshot.backbones.base import Backbone, checked_images
+from fewshot.backbones.base import Backbone, channels_last, checked_images
 from fewshot.episodes import Inputs
 from fewshot.errors import FewshotError
 
@@ -71,7 +71,8 @@ class Conv4(Backbone):
 
     def maps(self, inputs: Inputs) -> Tensor:
         """The last block's maps (n, *map_shape) of images (n, C, H, W)."""
-        maps: Tensor = self.blocks(checked_images(inputs, self.in_channels, self.image_size, "Conv4"))
+        images = checked_images(inputs, self.in_channels, self.image_size, "Conv4")
+        maps: Tensor = self.blocks(channels_last(images))
         return maps
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot.backbones.base import Backbone, checked_images
+from fewshot.backbones.base import Backbone, channels_last, checked_images
 from fewshot.episodes import Inputs
 from fewshot.errors import FewshotError
 
@@ -57,7 +57,8 @@ class ResNet12(Backbone):
 
     def maps(self, inputs: Inputs) -> Tensor:
         """The last block's maps (n, *map_shape) of images (n, C, H, W)."""
-        maps: Tensor = self.blocks(checked_images(inputs, self.in_channels, self.image_size, "ResNet12"))
+        images = checked_images(inputs, self.in_channels, self.image_size, "ResNet12")
+        maps: Tensor = self.blocks(channels_last(images))
         return maps
 
 
