@@ -6,7 +6,9 @@ Tracing sees operations, not Python: any network, normalisation mode and learner
 """
 
 import importlib
-from collections.abc import Callable, Hashable, Sequence
+import warnings
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache, partial
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -70,9 +72,11 @@ class Compiler:
         precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         shapes = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in tensors)
         key = key, precision, torch.is_grad_enabled(), shapes, str(tree)
+        new = key not in self._compiled
         try:
-            with torch._dynamo.config.patch(optimize_ddp=False):
-                if key not in self._compiled:
+            # The first call compiles.
+            with torch._dynamo.config.patch(optimize_ddp=False), _without_a_false_warning() if new else nullcontext():
+                if new:
                     self._compiled[key] = self._make(function, tensors, tree)
                 graph, result_tree = self._compiled[key]
                 with torch.autocast(device, enabled=False):
@@ -107,6 +111,14 @@ class Compiler:
             if parameter.requires_grad and id(parameter) not in self._copied:
                 self._copied.add(id(parameter))
                 parameter.register_hook(torch.clone)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _without_a_false_warning() -> Iterator[None]:
+    """Ignore a warning that torch's compiler causes itself: it keeps it from being shown, not from being an error."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"The \.grad attribute of a Tensor that is not a leaf")
+        yield
 
 
 def _on_gpu(tensors: Sequence[Tensor]) -> bool:

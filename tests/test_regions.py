@@ -12,6 +12,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from fewshot.regions import compiled_by_region, end_region
 
+# The compiler, called here by itself, causes it; `fewshot.compilation` ignores it.
+pytestmark = pytest.mark.filterwarnings(r"ignore:The \.grad attribute of a Tensor that is not a leaf:UserWarning")
 Step = Callable[..., Tensor]
 X = torch.linspace(-1, 1, 9, dtype=torch.float64).view(3, 3).requires_grad_()
 
