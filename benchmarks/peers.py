@@ -3,9 +3,11 @@
     pip install -e '.[bench]'
     python benchmarks/peers.py [--device cuda] [--repeats 7] [--only omniglot] [--channels-last]
 
-All contestants run the same network on the same episodes, one after another in each round, every second round in
-the opposite order. Times are medians over the rounds; a ratio is of one run. Memory is the peak of a process of its own
-above what it held before its first step. The floor is the counted FLOP over the matrix product's speed in this run.
+All contestants run the same layers on the same episodes, one after another in each round, every second round in
+the opposite order. Images come as a loader gives them, and our Conv4 lays them out channels last; with
+`--channels-last` the peers are given them so too. Times are medians over the rounds; a ratio is of one run. Memory is
+the peak of a process of its own above what it held before its first step. The floor is the counted FLOP over the matrix
+product's speed in this run.
 """
 
 import argparse

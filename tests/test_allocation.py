@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from fewshot import allocation
+from fewshot import main as program
 
 MB = 2**20
 SCRIPT = f"""
@@ -51,3 +52,10 @@ def test_what_the_user_set_stands(choice: dict[str, str]) -> None:
     kept, megabytes = megabytes_from_the_system(**choice)
     assert not kept
     assert megabytes >= 80
+
+
+def test_the_program_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(program, "keep_freed_memory", lambda: asked.append(True))
+    assert program.main(["list"]) == 0
+    assert asked == [True]
