@@ -7,7 +7,6 @@ these kernels do are operations of their own, `pool`, `scatter` and `gather`: a 
 holds them by name, and `fewshot.lowering` says what its compiler makes of them.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -20,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 Pair: TypeAlias = tuple[int, int]
 
-LARGE = 2**24
+LARGE = 2**23
 """Bytes of maps from which on it is worth it: as fast as torch's pooling or faster, and what fills the memory."""
 
 INDEX_BYTES = 2**22
@@ -129,16 +128,14 @@ def max_pool2d(
 @torch.library.custom_op("fewshot::pool", mutates_args=())
 def pool(input: Tensor, flat: Sequence[int]) -> tuple[Tensor, Tensor]:
     """The largest value of each window, and its place there; the windows as `Windows.flat`."""
-    windows = Windows.of(flat)
-    values: list[Tensor] = []
-    places: list[Tensor] = []
-    for part in _parts(len(input), 8 * input.numel() // math.prod(windows.stride), input.device):
-        largest, indices = torch.ops.aten.max_pool2d_with_indices(input[part], *windows.arguments)
-        if not values:
-            first = windows.first(indices)
-        values.append(largest)
-        places.append(indices.sub_(first).to(windows.places))
-    return _joined(values), _joined(places)
+    windows, largest = Windows.of(flat), torch.ops.aten.max_pool2d_with_indices
+    like, _ = largest(torch.empty_like(input, device="meta"), *windows.arguments)
+    values, places = (torch.empty_like(like, dtype=dtype, device=input.device) for dtype in (like.dtype, windows.places))
+    first = windows.first(values).to(windows.places)
+    for part, indices in _memory(values):
+        largest.out(input[part], *windows.arguments, out=values[part], indices=indices)
+        places[part].copy_(indices).sub_(first)  # of bytes, both are modulo 256, and so is what is left: the place
+    return values, places
 
 
 @torch.library.custom_op("fewshot::scatter", mutates_args=())
@@ -267,11 +264,17 @@ def _maps(values: Tensor, places: Tensor, windows: Windows) -> Tensor:
 def _indices(places: Tensor, windows: Windows) -> Iterator[tuple[slice, Tensor]]:
     """Part by part of n maps, the indices of `places` in the flattened map; each part takes the last one's memory."""
     first = windows.first(places)
+    for part, indices in _memory(places):
+        yield part, indices.copy_(places[part]).add_(first)
+
+
+def _memory(like: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Part by part of n maps, memory for their indices, laid out like them; each part takes the last one's."""
     memory: Tensor | None = None
-    for part in _parts(len(places), 8 * places.numel(), places.device):
-        some = places[part]
+    for part in _parts(len(like), 8 * like.numel(), like.device):
+        some = like[part]
         memory = torch.empty_like(some, dtype=torch.int64) if memory is None else memory[: len(some)]
-        yield part, memory.copy_(some).add_(first)
+        yield part, memory
 
 
 def _parts(n: int, index_bytes: int, device: torch.device) -> Iterator[slice]:
@@ -279,7 +282,3 @@ def _parts(n: int, index_bytes: int, device: torch.device) -> Iterator[slice]:
     size = max(1, INDEX_BYTES * n // max(1, index_bytes)) if device.type == "cpu" else n
     for start in range(0, n, size):
         yield slice(start, start + size)
-
-
-def _joined(parts: list[Tensor]) -> Tensor:
-    return torch.cat(parts) if len(parts) > 1 else parts[0]
