@@ -130,7 +130,8 @@ def pool(input: Tensor, flat: Sequence[int]) -> tuple[Tensor, Tensor]:
     """The largest value of each window, and its place there; the windows as `Windows.flat`."""
     windows, largest = Windows.of(flat), torch.ops.aten.max_pool2d_with_indices
     like, _ = largest(torch.empty_like(input, device="meta"), *windows.arguments)
-    values, places = (torch.empty_like(like, dtype=dtype, device=input.device) for dtype in (like.dtype, windows.places))
+    values = torch.empty_like(like, device=input.device)
+    places = torch.empty_like(values, dtype=windows.places)
     first = windows.first(values).to(windows.places)
     for part, indices in _memory(values):
         largest.out(input[part], *windows.arguments, out=values[part], indices=indices)

@@ -35,11 +35,15 @@ BatchNormPolicy: TypeAlias = Literal["transductive", "inductive"]
 
 
 class Outcome(NamedTuple):
-    """What came of b episodes: losses (b,), metrics (b,) by name, query outputs (b, N*Q, output_size)."""
+    """What came of b episodes: losses (b,), metrics (b,) by name, query outputs (b, N*Q, output_size).
+
+    `state` (b, ...) by name is what a learner's training goes on with besides the weights.
+    """
 
     loss: Tensor
     metrics: dict[str, Tensor]
     outputs: Tensor
+    state: dict[str, Tensor] = {}  # noqa: RUF012  # a tree of tensors like the others; nobody writes into it
 
 
 class MetaLearner(RemembersArguments, L.LightningModule):

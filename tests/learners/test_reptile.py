@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LinearLR
+from torch.utils.data import DataLoader
 
 from fewshot.backbones import MLP, Conv4
 from fewshot.compilation import Compiler
@@ -20,6 +21,7 @@ from fewshot.errors import FewshotError
 from fewshot.inner_loop import Weights
 from fewshot.learners import Reptile
 from fewshot.learners.optimization.reptile import in_turn, mini_batches
+from fewshot.learners.optimization.second_moment import SecondMoment
 from fewshot.randomness import orders
 
 WAY, SHOT, QUERIES, EPISODES, LR, STEPS, BATCH = 3, 3, 2, 3, 0.02, 4, 4
@@ -37,15 +39,25 @@ def places(support: Examples, passes: int) -> list[int]:
 
 
 def trained(
-    learner: Reptile, support: Examples, order: list[int], steps: int = STEPS, size: int | None = BATCH
+    learner: Reptile,
+    support: Examples,
+    order: list[int],
+    steps: int = STEPS,
+    size: int | None = BATCH,
+    adam: dict[str, Any] | None = None,
 ) -> nn.Sequential:
-    """A copy of the network, trained on a support set by torch's own optimizer."""
+    """A copy of the network, trained on a support set by torch's own optimizer.
+
+    `adam` is the optimizer's state before, where it is not empty, and becomes that after.
+    """
     network = nn.Sequential(copy.deepcopy(learner.backbone), copy.deepcopy(learner.head))
     optimizer = (
         torch.optim.Adam(network.parameters(), LR, betas=(0.0, 0.999))
         if learner.inner_optimizer == "adam"
         else torch.optim.SGD(network.parameters(), LR)
     )
+    if adam:
+        optimizer.load_state_dict(copy.deepcopy(adam))
     measure: Any = F.cross_entropy if learner.task.kind == "classification" else F.mse_loss
     for step in range(steps):
         chosen = order[step * size : (step + 1) * size] if size else range(len(support.targets))
@@ -54,6 +66,8 @@ def trained(
         optimizer.zero_grad()
         measure(network(support.inputs[index]), support.targets[index]).backward()  # type: ignore[index]
         optimizer.step()
+    if adam is not None:
+        adam.update(optimizer.state_dict())
     return network
 
 
@@ -166,6 +180,7 @@ def test_serial_training_with_epsilon_to_zero(tmp_path: Path) -> None:
         lr_scheduler=lambda optimizer: LinearLR(optimizer, 1.0, 0.0, total_iters=3),
     )  # fmt: skip
     written_out = copy.deepcopy(learner).double()
+    adam: dict[str, Any] = {}  # one optimizer for all tasks, as in the original code
     trainer = L.Trainer(
         max_epochs=1, accelerator="cpu", precision="64-true", logger=False, enable_progress_bar=False,
         enable_model_summary=False, enable_checkpointing=False, default_root_dir=tmp_path,
@@ -174,25 +189,117 @@ def test_serial_training_with_epsilon_to_zero(tmp_path: Path) -> None:
     for k, meta_batch in enumerate(make_data().train_dataloader()):
         support = map_tensors(lambda tensor: tensor.double(), episode(meta_batch, 0).support)
         assert support.targets.shape == (8, 1)
-        end = trained(written_out, support, [], size=None)
+        end = trained(written_out, support, [], size=None, adam=adam)
         with torch.no_grad():
             for theta, theta_prime in zip(written_out.parameters(), end.parameters(), strict=True):
                 theta.add_(theta_prime - theta, alpha=0.5 * (1 - k / 3))
     assert k == 2
     assert distance(flat(learner.parameters()), flat(written_out.parameters())) < 1e-9
+    assert learner.second_moment is not None
+    assert learner.second_moment.steps == 3 * STEPS
+    assert distance(flat(learner.second_moment.squares.values()), squares_of(adam)) < 1e-9
+    support = Examples(torch.randn(4, 1, dtype=torch.float64), torch.randn(4, 1, dtype=torch.float64))
+    x = torch.randn(3, 1, dtype=torch.float64)
+    for _ in range(2):  # a test task leaves nothing to the next
+        end = trained(learner, support, [], size=None, adam=dict(adam))
+        assert distance(learner.predict(learner.adapt(support), x), end(x).detach()) < 1e-9
 
 
-def test_it_compiles() -> None:
+@pytest.mark.parametrize("parallel", ["loop", "vmap"])
+def test_it_compiles(parallel: Parallel) -> None:
     half = Examples(torch.randn(2, 4, 1), torch.randn(2, 4, 1))
     steps = []
     for compiler in (Compiler("aot_eager"), None):
         torch.manual_seed(0)
-        learner = Reptile(MLP(1, (5,)), task={"kind": "regression"}, inner_steps=2, inner_batch=3).double()
+        arguments: dict[str, Any] = {"inner_steps": 2, "inner_batch": 3, "episode_parallel": parallel}
+        learner = Reptile(MLP(1, (5,)), task={"kind": "regression"}, **arguments).double()
         learner.compiler = compiler
         double = map_tensors(lambda tensor: tensor.double(), Episode(half, half))
-        start = flat(learner.parameters())
-        steps.append(step(learner, double)[0] - start)
-    assert distance(*steps) < 1e-9
+        for _ in range(2):  # the second reads what the second moment has become, not what it was when it was compiled
+            start = flat(learner.parameters())
+            steps.append(step(learner, double)[0] - start)
+            with_moment(learner)
+    assert distance(*steps[::2]) < 1e-9
+    assert distance(*steps[1::2]) < 1e-9
+    assert distance(*steps[:2]) > 1e-3
+
+
+# ---------------------------------------------------------------- Adam's second moment, from task to task
+
+
+def squares_of(adam: dict[str, Any]) -> Tensor:
+    """The averages of squared gradients in an optimizer's state."""
+    return flat(adam["state"][number]["exp_avg_sq"] for number in sorted(adam["state"]))
+
+
+def with_moment(learner: Reptile) -> SecondMoment:
+    """Give the learner a second moment, as if it had seen 7 inner steps."""
+    moment = learner.second_moment
+    assert moment is not None
+    torch.manual_seed(3)
+    for square in moment.squares.values():
+        square.copy_(1e-3 * torch.rand_like(square))
+    moment.steps.fill_(7)
+    return moment
+
+
+def adam_of(learner: Reptile, moment: SecondMoment) -> dict[str, Any]:
+    """The state of torch's optimizer that has that second moment."""
+    states = {
+        number: {"step": moment.steps.float(), "exp_avg": torch.zeros_like(square), "exp_avg_sq": square.clone()}
+        for number, square in enumerate(moment.squares.values())
+    }
+    return torch.optim.Adam(learner.network.parameters(), LR, betas=(0.0, 0.999)).state_dict() | {"state": states}
+
+
+def train_once(learner: Reptile, batch: Episode, folder: Path) -> None:
+    """One meta-step of a trainer on `batch`."""
+    trainer = L.Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        enable_checkpointing=False, limit_val_batches=0, default_root_dir=folder,
+    )  # fmt: skip
+    loader: Any = DataLoader([batch], batch_size=None)  # type: ignore[arg-type]
+    trainer.fit(learner, loader, loader)
+
+
+@pytest.mark.parametrize("chunk", [1, 2])
+@pytest.mark.parametrize("parallel", ["loop", "vmap"])
+def test_a_meta_step_goes_on_with_the_second_moment(
+    parallel: Parallel, chunk: int, batch: Episode, tmp_path: Path
+) -> None:
+    learner = make("adam", episode_parallel=parallel, episodes_per_chunk=chunk)
+    moment = with_moment(learner)
+    start, before, adam = flat(learner.parameters()), flat(moment.squares.values()), adam_of(learner, moment)
+    ends, added = [], []
+    for i in range(EPISODES):
+        support, after = episode(batch, i).support, dict(adam)
+        ends.append(flat(trained(learner, support, places(support, 9), adam=after).parameters()))
+        added.append((squares_of(after) - 0.999**STEPS * before) / (1 - 0.999**STEPS))  # of the task's own gradients
+    train_once(learner, batch, tmp_path)
+    assert distance(flat(learner.parameters()) - start, torch.stack(ends).mean(0) - start) < 1e-9
+    old = 0.999 ** (STEPS * EPISODES)  # what is left of what was before, after so many steps one by one
+    expected = old * before + (1 - old) * torch.stack(added).mean(0)
+    assert distance(flat(moment.squares.values()), expected) < 1e-9
+    assert moment.steps == 7 + STEPS * EPISODES
+
+
+def test_a_skipped_meta_step_leaves_the_second_moment_alone(batch: Episode, tmp_path: Path) -> None:
+    learner = make("adam", nonfinite="skip")
+    moment = with_moment(learner)
+    before = flat(moment.squares.values())
+    assert isinstance(batch.support.inputs, Tensor)
+    batch.support.inputs[1] = torch.nan
+    train_once(learner, batch, tmp_path)
+    assert learner.skipped == 1
+    assert torch.equal(flat(moment.squares.values()), before)
+    assert moment.steps == 7
+
+
+def test_stochastic_gradient_descent_has_none(batch: Episode, tmp_path: Path) -> None:
+    learner = make("sgd")
+    train_once(learner, batch, tmp_path)
+    assert learner.second_moment is None
+    assert not [name for name in learner.state_dict() if "second" in name]
 
 
 # ---------------------------------------------------------------- mini-batches
@@ -244,6 +351,8 @@ def test_evaluation_is_adapt_and_predict_of_each_episode(
     learner = make(
         inner_optimizer, batchnorm=policy, eval_inner_steps=5, eval_inner_batch=WAY, episode_parallel=parallel
     )
+    if inner_optimizer == "adam":
+        with_moment(learner)
     outcome = learner.evaluate(batch)
     torch.manual_seed(7)
     assert torch.equal(learner.evaluate(batch).outputs, outcome.outputs)  # no chance
@@ -254,7 +363,8 @@ def test_evaluation_is_adapt_and_predict_of_each_episode(
         torch.testing.assert_close(outcome.outputs[i], outputs, rtol=1e-10, atol=1e-10)
         if policy == "transductive":
             order = [shot + SHOT * label for shot in range(SHOT) for label in range(WAY)]
-            network = trained(learner, support, order * 2, steps=5, size=WAY)
+            adam = adam_of(learner, learner.second_moment) if learner.second_moment else None
+            network = trained(learner, support, order * 2, steps=5, size=WAY, adam=adam)
             assert distance(outputs, network(query.inputs).detach()) < 1e-9
 
 
@@ -269,6 +379,7 @@ def test_regression_is_evaluated_on_the_points_as_they_come() -> None:
 
 def test_a_checkpoint_rebuilds_its_learner(tmp_path: Path, batch: Episode) -> None:
     learner = make("adam", eval_inner_batch=5, eval_inner_steps=3).float()
+    moment = with_moment(learner)
     trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
     trainer.strategy.connect(learner)
     trainer.save_checkpoint(tmp_path / "a.ckpt")
@@ -276,6 +387,9 @@ def test_a_checkpoint_rebuilds_its_learner(tmp_path: Path, batch: Episode) -> No
     small = map_tensors(lambda tensor: tensor.float() if tensor.is_floating_point() else tensor, batch)
     assert torch.equal(loaded.eval().evaluate(small).outputs, learner.eval().evaluate(small).outputs)
     assert loaded.eval_inner_batch == 5
+    assert loaded.second_moment is not None
+    assert loaded.second_moment.steps == 7
+    assert torch.equal(flat(loaded.second_moment.squares.values()), flat(moment.squares.values()))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Reptile (Nichol, Achiam and Schulman, arXiv:1803.02999)."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, Literal
 
 import torch
@@ -9,16 +9,17 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
-from fewshot.episodes import Episode, Examples, map_tensors
+from fewshot.episodes import Episode, Examples, MetaBatch, count, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.inner_loop import Weights, clipped, scaled_gradient, with_gradient
 from fewshot.learners.base import Outcome
 from fewshot.learners.optimization.base import OptimizationLearner
+from fewshot.learners.optimization.second_moment import BETA2, SecondMoment
 from fewshot.normalization import EpisodeNorm
 from fewshot.randomness import orders, reordered
 from fewshot.tasks import Classification
 
-BETA2, EPSILON = 0.999, 1e-8  # of Adam
+EPSILON = 1e-8  # of Adam
 
 
 class Reptile(OptimizationLearner):
@@ -33,8 +34,8 @@ class Reptile(OptimizationLearner):
     examples than the test has (`train_shot` of the benchmark; the paper: 10 to 15).
 
     Mini-batches go through the support in random order without replacement, again and again; the order is a function of
-    the episode. At evaluation it takes the classes in turn. Adam has beta1 = 0; its second moment begins anew in
-    every episode, where the original code keeps it from task to task.
+    the episode. At evaluation it takes the classes in turn. Adam has beta1 = 0; its second moment goes on from task to
+    task, as in the original code, and tasks of evaluation begin with that of training (`SecondMoment`).
 
     Args:
         backbone: the network from inputs to features.
@@ -68,6 +69,28 @@ class Reptile(OptimizationLearner):
             raise FewshotError(f"inner_optimizer is {inner_optimizer!r}; set it to sgd or adam")
         self.inner_optimizer, self.inner_lr, self.inner_batch = inner_optimizer, inner_lr, inner_batch
         self.eval_inner_batch = inner_batch if eval_inner_batch is None else eval_inner_batch
+        self.second_moment = SecondMoment(self.initial_weights()) if inner_optimizer == "adam" else None
+        self._squares: Weights = {}  # as the tasks of a meta-step end with, summed
+
+    def training_key(self) -> Hashable:
+        """The family's, and the second moment."""
+        return super().training_key(), tuple(id(buffer) for buffer in self.buffers())
+
+    def training_outcomes(self, batch: Any) -> Iterator[Outcome]:
+        """The family's; sums the second moments that the tasks end with."""
+        self._squares = {}
+        for outcome in super().training_outcomes(batch):
+            for name, squares in outcome.state.items():
+                self._squares[name] = self._squares.get(name, 0) + squares.detach().sum(0)
+            yield outcome
+
+    def training_step(self, batch: MetaBatch, batch_idx: int) -> None:
+        """One meta-step, and what is learned of the second moment in it."""
+        super().training_step(batch, batch_idx)
+        if self.second_moment is not None:
+            tasks, reduce = count(batch), self.trainer.strategy.reduce
+            mean = {name: reduce(total / tasks, reduce_op="mean") for name, total in self._squares.items()}
+            self.second_moment.go_on(mean, self.inner_steps, tasks * self.trainer.world_size)
 
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
         """The family's; in training on support sets in random order, pass after pass, as the mini-batches take them."""
@@ -83,32 +106,36 @@ class Reptile(OptimizationLearner):
         """One training episode: the query loss of the trained weights, with the gradient theta - theta'."""
         support = Examples(self.embedded(episode.support.inputs), episode.support.targets)
         start = self.initial_weights()
-        for weights in self.train_on(mini_batches(support, self.inner_steps, self.inner_batch, as_they_come)):
-            trained = weights  # no others are kept
+        for weights, squares in self.train_on(mini_batches(support, self.inner_steps, self.inner_batch, as_they_come)):
+            trained, state = weights, squares  # no others are kept
         with torch.no_grad():
             outcome = self._outcome(self.forward_with(trained, self.embedded(episode.query.inputs)), episode)
         return outcome._replace(
-            loss=with_gradient(outcome.loss, start, {name: start[name] - trained[name] for name in start})
+            loss=with_gradient(outcome.loss, start, {name: start[name] - trained[name] for name in start}), state=state
         )
 
     def inner_loop(self, support: Examples, steps: int) -> Iterator[Weights]:
         """The inner optimizer on the mini-batches of evaluation."""
         order = in_turn if isinstance(self.task, Classification) else as_they_come
-        return self.train_on(mini_batches(support, steps, self.eval_inner_batch, order))
+        for weights, _ in self.train_on(mini_batches(support, steps, self.eval_inner_batch, order)):
+            yield weights
 
-    def train_on(self, batches: Iterable[Examples]) -> Iterator[Weights]:
-        """Yield the weights before and after one step of the inner optimizer on each mini-batch, without a graph."""
+    def train_on(self, batches: Iterable[Examples]) -> Iterator[tuple[Weights, Weights]]:
+        """The weights before and after one step of the inner optimizer on each mini-batch, without a graph.
+
+        Beside them Adam's second moment.
+        """
         weights = {name: weight.detach() for name, weight in self.initial_weights().items()}
-        squares = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-        yield weights
+        squares = {} if self.second_moment is None else self.second_moment.squares
+        yield weights, squares
         for step, batch in enumerate(batches, start=1):
             direction = self._gradient(weights, batch)
-            if self.inner_optimizer == "adam":
+            if self.second_moment is not None:
                 squares = {n: BETA2 * squares[n] + (1 - BETA2) * g.square() for n, g in direction.items()}
-                correction = 1 - BETA2**step
-                direction = {n: g / ((squares[n] / correction).sqrt() + EPSILON) for n, g in direction.items()}
+                share = self.second_moment.share(step)
+                direction = {n: g / ((squares[n] / share).sqrt() + EPSILON) for n, g in direction.items()}
             weights = {name: weight - self.inner_lr * direction[name] for name, weight in weights.items()}
-            yield weights
+            yield weights, squares
 
     def _gradient(self, weights: Weights, batch: Examples) -> Weights:
         def loss(fast_weights: Weights) -> Tensor:
