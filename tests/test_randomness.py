@@ -2,7 +2,7 @@
 
 import torch
 
-from fewshot.randomness import normal, orders, reordered
+from fewshot.randomness import normal, orders, reordered, seed_generators
 
 
 def test_the_order_is_random_and_a_function_of_the_inputs() -> None:
@@ -35,3 +35,14 @@ def test_normal_values_are_those_of_the_episode() -> None:
     assert abs(values.std() - 1) < 0.02
     assert values.corrcoef().fill_diagonal_(0).abs().max() < 0.7, "episodes have nothing in common"
     assert normal(inputs, 2, torch.zeros((), dtype=torch.float32)).dtype == torch.float32
+
+
+def test_the_device_that_is_used_draws_as_torch_seeds_it() -> None:
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    for seed in (3, 2**62):
+        draws = []
+        for seed_it in (torch.manual_seed, lambda seed: seed_generators(device, seed)):
+            seed_it(seed)
+            draws.append((torch.rand(5), torch.rand(5, device=device)))
+        for one, other in zip(*draws, strict=True):
+            assert torch.equal(one, other)

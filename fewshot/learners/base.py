@@ -29,6 +29,7 @@ from fewshot.episodes import Episode, Examples, Inputs, MetaBatch, count, map_te
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import RemembersArguments, build, describe, without_weights
 from fewshot.metrics import EpisodeTable, Estimate
+from fewshot.randomness import seed_generators
 from fewshot.tasks import Classification, make_task
 
 BatchNormPolicy: TypeAlias = Literal["transductive", "inductive"]
@@ -156,7 +157,7 @@ class MetaLearner(RemembersArguments, L.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """One meta-step: the mean loss of the episodes, backward chunk by chunk, one optimizer step."""
         # Dropout draws what the seed, the step and the rank say: a resumed run draws what it would have drawn.
-        torch.manual_seed(step_seed(self.seed, self.trainer.global_step, self.trainer.global_rank))
+        seed_generators(self.device, step_seed(self.seed, self.trainer.global_step, self.trainer.global_rank))
         optimizer = self.optimizers()
         assert isinstance(optimizer, Optimizer)  # one optimizer, always; narrows Lightning's union
         optimizer.zero_grad()
