@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 Pair: TypeAlias = tuple[int, int]
 
 LARGE = 2**23
-"""Bytes of maps from which on it is worth it: as fast as torch's pooling or faster, and what fills the memory."""
+"""Bytes of maps from which on it is worth it: they are what fills the memory, and a step takes no longer that shows."""
 
 INDEX_BYTES = 2**22
 """Bytes of indices at once on a CPU: within its cache faster than torch's pooling, a whole batch at once slower."""
