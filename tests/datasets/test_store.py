@@ -217,7 +217,7 @@ def test_a_dataset_crosses_to_a_spawned_process_as_its_place(source: Source, tmp
     queue: multiprocessing.Queue[bytes] = context.Queue()
     process = context.Process(target=_worker, args=(train, queue))
     process.start()
-    assert queue.get(timeout=60) == expected(source, "train").tobytes()
+    assert queue.get(timeout=300) == expected(source, "train").tobytes()
     process.join()
 
 
