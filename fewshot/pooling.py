@@ -128,13 +128,12 @@ def max_pool2d(
 @torch.library.custom_op("fewshot::pool", mutates_args=())
 def pool(input: Tensor, flat: Sequence[int]) -> tuple[Tensor, Tensor]:
     """The largest value of each window, and its place there; the windows as `Windows.flat`."""
-    windows, largest = Windows.of(flat), torch.ops.aten.max_pool2d_with_indices
-    like, _ = largest(torch.empty_like(input, device="meta"), *windows.arguments)
-    values = torch.empty_like(like, device=input.device)
-    places = torch.empty_like(values, dtype=windows.places)
+    windows = Windows.of(flat)
+    shapes = _pooled(torch.empty_like(input, device="meta"), flat)
+    values, places = (torch.empty_like(shape, device=input.device) for shape in shapes)
     first = windows.first(values).to(windows.places)
     for part, indices in _memory(values):
-        largest.out(input[part], *windows.arguments, out=values[part], indices=indices)
+        torch.ops.aten.max_pool2d_with_indices.out(input[part], *windows.arguments, out=values[part], indices=indices)
         places[part].copy_(indices).sub_(first)  # of bytes, both are modulo 256, and so is what is left: the place
     return values, places
 
@@ -235,7 +234,7 @@ gather.register_autograd(_Gather.backward, setup_context=_Gather.setup_context)
 
 
 @pool.register_fake
-def _(input: Tensor, flat: Sequence[int]) -> tuple[Tensor, Tensor]:
+def _pooled(input: Tensor, flat: Sequence[int]) -> tuple[Tensor, Tensor]:
     windows = Windows.of(flat)
     values, indices = torch.ops.aten.max_pool2d_with_indices(input, *windows.arguments)
     return values, indices.to(windows.places)
@@ -270,16 +269,13 @@ def _indices(places: Tensor, windows: Windows) -> Iterator[tuple[slice, Tensor]]
 
 
 def _memory(like: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Part by part of n maps, memory for their indices, laid out like them; each part takes the last one's."""
-    memory: Tensor | None = None
-    for part in _parts(len(like), 8 * like.numel(), like.device):
-        some = like[part]
-        memory = torch.empty_like(some, dtype=torch.int64) if memory is None else memory[: len(some)]
-        yield part, memory
+    """Part by part of n maps, memory for their indices, laid out like them; each part takes the last one's.
 
-
-def _parts(n: int, index_bytes: int, device: torch.device) -> Iterator[slice]:
-    """Slices of n maps, whose indices of `index_bytes` in all go through in pieces."""
-    size = max(1, INDEX_BYTES * n // max(1, index_bytes)) if device.type == "cpu" else n
+    A part's indices take `INDEX_BYTES` on a CPU; elsewhere all maps are one part.
+    """
+    n = len(like)
+    size = max(1, INDEX_BYTES * n // max(1, 8 * like.numel())) if like.device.type == "cpu" else n
+    memory = torch.empty_like(like[:size], dtype=torch.int64)
     for start in range(0, n, size):
-        yield slice(start, start + size)
+        part = slice(start, start + size)
+        yield part, memory[: len(like[part])]
