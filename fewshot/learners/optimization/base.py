@@ -263,7 +263,7 @@ class OptimizationLearner(MetaLearner):
 
     def training_key(self) -> Hashable:
         """All that the operations of `training_outcome` depend on besides the episode's shapes; for `compile`."""
-        return tuple(id(parameter) for parameter in self.parameters())
+        return tuple(id(tensor) for tensor in (*self.parameters(), *self.buffers()))
 
     def _how(self, meta_batch: Episode) -> How:
         """Loop or vmap; what `auto` means is found out once for each kind of device and size of support."""

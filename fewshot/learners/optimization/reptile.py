@@ -1,7 +1,7 @@
 """Reptile (Nichol, Achiam and Schulman, arXiv:1803.02999)."""
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
 import torch
@@ -9,7 +9,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
-from fewshot.episodes import Episode, Examples, MetaBatch, count, map_tensors
+from fewshot.episodes import Episode, Examples, count, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.inner_loop import Weights, clipped, scaled_gradient, with_gradient
 from fewshot.learners.base import Outcome
@@ -70,26 +70,17 @@ class Reptile(OptimizationLearner):
         self.inner_optimizer, self.inner_lr, self.inner_batch = inner_optimizer, inner_lr, inner_batch
         self.eval_inner_batch = inner_batch if eval_inner_batch is None else eval_inner_batch
         self.second_moment = SecondMoment(self.initial_weights()) if inner_optimizer == "adam" else None
-        self._squares: Weights = {}  # as the tasks of a meta-step end with, summed
-
-    def training_key(self) -> Hashable:
-        """The family's, and the second moment."""
-        return super().training_key(), tuple(id(buffer) for buffer in self.buffers())
 
     def training_outcomes(self, batch: Any) -> Iterator[Outcome]:
-        """The family's; sums the second moments that the tasks end with."""
-        self._squares = {}
+        """The family's; when all have been handed out, the second moment goes on by what their tasks end with."""
+        total: Weights = {}
         for outcome in super().training_outcomes(batch):
             for name, squares in outcome.state.items():
-                self._squares[name] = self._squares.get(name, 0) + squares.detach().sum(0)
+                total[name] = total.get(name, 0) + squares.sum(0)
             yield outcome
-
-    def training_step(self, batch: MetaBatch, batch_idx: int) -> None:
-        """One meta-step, and what is learned of the second moment in it."""
-        super().training_step(batch, batch_idx)
         if self.second_moment is not None:
             tasks, reduce = count(batch), self.trainer.strategy.reduce
-            mean = {name: reduce(total / tasks, reduce_op="mean") for name, total in self._squares.items()}
+            mean = {name: reduce(squares / tasks, reduce_op="mean") for name, squares in total.items()}
             self.second_moment.go_on(mean, self.inner_steps, tasks * self.trainer.world_size)
 
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
@@ -121,10 +112,7 @@ class Reptile(OptimizationLearner):
             yield weights
 
     def train_on(self, batches: Iterable[Examples]) -> Iterator[tuple[Weights, Weights]]:
-        """The weights before and after one step of the inner optimizer on each mini-batch, without a graph.
-
-        Beside them Adam's second moment.
-        """
+        """Yield the weights and Adam's second moment before and after one step on each mini-batch, without a graph."""
         weights = {name: weight.detach() for name, weight in self.initial_weights().items()}
         squares = {} if self.second_moment is None else self.second_moment.squares
         yield weights, squares

@@ -28,7 +28,7 @@ class SecondMoment(nn.Module):
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.names = tuple(weights)
         for name, weight in weights.items():
-            self.register_buffer(as_key(name), torch.zeros_like(weight, requires_grad=False))
+            self.register_buffer(as_key(name), torch.zeros_like(weight))
 
     @property
     def squares(self) -> Weights:
@@ -54,7 +54,7 @@ class SecondMoment(nn.Module):
         """
         if not torch.isfinite(torch.nn.utils.get_total_norm(list(squares.values()))):
             return
-        faster = -math.expm1(tasks * steps * math.log(BETA2)) / -math.expm1(steps * math.log(BETA2))
+        faster = math.expm1(tasks * steps * math.log(BETA2)) / math.expm1(steps * math.log(BETA2))
         for name, square in self.squares.items():
             square.add_(squares[name] - square, alpha=faster)
         self.steps += tasks * steps
