@@ -21,6 +21,7 @@ from fewshot.backbones.hugging_face import HuggingFaceEncoder
 from fewshot.episodes import Episode, Examples, Inputs, count, episode, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.learners.base import MetaLearner, Outcome, evaluation_mode
+from fewshot.randomness import seed_generators
 from fewshot.tasks import Classification
 
 NO_CANDIDATE = -1e4  # the score of what is no candidate: below any log-probability
@@ -97,7 +98,7 @@ class LanguageLearner(MetaLearner):
             raise FewshotError("the support holds no labelled example; give it at least one")
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices):
-            torch.manual_seed(zlib.crc32(inputs["tokens"].cpu().contiguous().numpy().tobytes()))
+            seed_generators(self.device, zlib.crc32(inputs["tokens"].cpu().contiguous().numpy().tobytes()))
             return self.learn(map_tensors(torch.clone, Examples(inputs, labels)))
 
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
