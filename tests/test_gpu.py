@@ -1,16 +1,20 @@
 """What only a GPU can show: captured and compiled episodes, their gradients, and a run from the command line."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 from commands import fit, results
 from torch import Tensor
 
 from fewshot.backbones import Conv4
+from fewshot.datamodules import GlyphsDataModule
 from fewshot.episodes import Episode, Examples, map_tensors
+from fewshot.errors import FewshotError
 from fewshot.learners import FOMAML, MAML, MAMLPlusPlus
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
@@ -72,3 +76,41 @@ def test_a_run_on_a_gpu(tmp_path: Path, precision: str, compile: str) -> None:
         f"--trainer.precision={precision}", "--trainer.max_epochs=2",
     )  # fmt: skip
     assert 0 < results(run)["metrics"]["accuracy"]["mean"] <= 1
+
+
+@pytest.mark.parametrize("policy", ["stop", "skip"])
+def test_a_fused_optimizer_leaves_a_step_out_on_the_device(policy: Any) -> None:
+    """Nobody waits for the answer, which comes from the device while the next step is under way."""
+
+    class Diverging(L.Callback):
+        """Makes an image of the third step infinite, and keeps the weights as they were before it."""
+
+        before: list[Tensor]
+
+        def on_train_batch_start(
+            self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+        ) -> None:
+            if batch_idx == 2:
+                self.before = [p.detach().clone() for p in pl_module.parameters()]
+                batch.query.inputs[1] = float("inf")
+
+    data = GlyphsDataModule(
+        way=3, shot=1, queries=2, meta_batch_size=4, train_episodes=20, val_episodes=4, num_workers=1
+    )
+    optimizer = partial(torch.optim.Adam, fused=True)
+    learner = MAML(Conv4(1, 28, width=8), task=data.task, inner_lr=0.1, nonfinite=policy, optimizer=optimizer)
+    trainer = L.Trainer(
+        accelerator="gpu", devices=1, max_epochs=1, logger=False, enable_progress_bar=False,
+        enable_model_summary=False, enable_checkpointing=False, callbacks=[diverging := Diverging()],
+    )  # fmt: skip
+    if policy == "stop":
+        with pytest.raises(FewshotError, match=r"meta-step 2 is not finite: the loss of episode 1 "):
+            trainer.fit(learner, data)
+        assert all(
+            torch.equal(p.cpu(), old.cpu()) for p, old in zip(learner.parameters(), diverging.before, strict=True)
+        )
+    else:
+        trainer.fit(learner, data)
+        assert learner.guard.skipped == 1
+        assert trainer.global_step == 5
+        assert all(p.isfinite().all() for p in learner.parameters())

@@ -3,12 +3,14 @@
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import ParallelStrategy
 from torch import Tensor, nn
@@ -28,6 +30,7 @@ from fewshot.checkpoints import (
 from fewshot.episodes import Episode, Examples, Inputs, MetaBatch, count, map_tensors, singles, stacked
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import RemembersArguments, build, describe, without_weights
+from fewshot.learners.guard import Guard
 from fewshot.metrics import EpisodeTable, Estimate
 from fewshot.randomness import seed_generators
 from fewshot.tasks import Classification, make_task
@@ -61,7 +64,9 @@ class MetaLearner(RemembersArguments, L.LightningModule):
             (`ReduceLROnPlateau`: once a validation, on the task's main metric).
         gradient_clip: largest norm of the meta-gradient; None leaves it as it is.
         nonfinite: what to do with a meta-gradient that is not finite, which never reaches the weights: `stop` with the
-            episode and the inner step that it came from, or `skip` the meta-batch and count it in `train/skipped`.
+            episode and the inner step that it came from, or `skip` the meta-batch and count it in `train/skipped`; a
+            hundred skipped in a row stop the run too. With a `fused` optimizer, which leaves a step out on the device,
+            nobody waits for the answer: the run stops or counts one meta-step later.
             Under `16-mixed` a step that overflows for its loss's scale is left out in silence, and the scale halved.
         batchnorm: statistics of batch normalisation at evaluation. `transductive`: those of the query batch, so that
             queries see each other. `inductive`: none of the query's own (each family says which instead).
@@ -103,7 +108,7 @@ class MetaLearner(RemembersArguments, L.LightningModule):
             )
         self.optimizer, self.lr_scheduler, self.gradient_clip = optimizer, lr_scheduler, gradient_clip
         self.batchnorm: BatchNormPolicy = batchnorm
-        self.nonfinite, self.skipped = nonfinite, 0
+        self.guard = Guard(nonfinite, self._diverged)
         self.weights_file: str | None = None  # the checkpoint that the backbone was taken from
         self.preprocessing: dict[str, Any] | None = None  # how a checkpoint's benchmark makes inputs of files
         plain = {name: describe(value) for name, value in self.init_args.items() if name not in _NOT_HELD}
@@ -159,7 +164,7 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         # Dropout draws what the seed, the step and the rank say: a resumed run draws what it would have drawn.
         seed_generators(self.device, step_seed(self.seed, self.trainer.global_step, self.trainer.global_rank))
         optimizer = self.optimizers()
-        assert isinstance(optimizer, Optimizer)  # one optimizer, always; narrows Lightning's union
+        assert isinstance(optimizer, LightningOptimizer)  # one optimizer, always; narrows Lightning's union
         optimizer.zero_grad()
         total, done = count(batch), 0
         losses: list[Tensor] = []
@@ -171,40 +176,42 @@ class MetaLearner(RemembersArguments, L.LightningModule):
                 self.manual_backward(outcome.loss.sum() / total)
             losses.append(outcome.loss.detach())
             metrics.append({name: value.detach() for name, value in outcome.metrics.items()})
-        # Logged while an accelerator still computes the gradient, for which the next line waits.
+        # Logged while an accelerator still computes the gradient, for which what follows may wait.
         self.log("train/loss", torch.cat(losses).mean(), prog_bar=True)
         columns = {name: torch.cat([chunk[name] for chunk in metrics]) for name in metrics[0]}
         for name, score in self.task.scores(columns).items():
             self.log(f"train/{name}", score, prog_bar=name == self.task.monitor[0])
-        # Under 16-mixed the gradient is so many times too large. Should that overflow, the optimizer's step leaves the
-        # weights alone and the scale is halved; what is not finite without a scale is no overflow.
         scale = self._loss_scale()
-        if scale > 1 or self._gradient_is_finite():
-            if self.gradient_clip is not None:
-                self.clip_gradients(optimizer, self.gradient_clip * scale, "norm")
+        clip = partial(self._clip, optimizer.optimizer, scale)
+        if scale > 1:
+            # Under 16-mixed the gradient is so many times too large. Should that overflow, the optimizer's step leaves
+            # the weights alone and the scale is halved; what is not finite without a scale is no overflow.
+            clip()
             optimizer.step()
-        elif self.nonfinite == "stop":
-            raise FewshotError(self._diverged(batch))
         else:
-            self.skipped += 1
-            self.log("train/skipped", float(self.skipped), prog_bar=True)
+            self.guard.step(optimizer, self.trainer.global_step, batch, clip)
+        if self.guard.skipped:
+            self.log("train/skipped", float(self.guard.skipped), prog_bar=True)
         scheduler = self.lr_schedulers()
         if isinstance(scheduler, LRScheduler) and not isinstance(scheduler, ReduceLROnPlateau):
             scheduler.step()
+
+    def on_train_epoch_end(self) -> None:
+        """Hear of the epoch's last step."""
+        self.guard.settle()
+
+    def _clip(self, optimizer: Optimizer, scale: float) -> None:
+        if self.gradient_clip is not None:
+            self.clip_gradients(optimizer, self.gradient_clip * scale, "norm")
 
     def _loss_scale(self) -> float:
         """What losses are multiplied by before the backward pass."""
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         return 1.0 if scaler is None else float(scaler.get_scale())
 
-    def _gradient_is_finite(self) -> bool:
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        gradients = [grad.coalesce().values() if grad.is_sparse else grad for grad in gradients]
-        return bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients)))
-
-    def _diverged(self, batch: Any) -> str:
+    def _diverged(self, step: int, batch: Any) -> str:
         """The first episode of the meta-batch, and its first inner step, that is not finite; in a sentence."""
-        place = f"the meta-gradient of meta-step {self.trainer.global_step} is not finite"
+        place = f"the meta-gradient of meta-step {step} is not finite"
         remedy = "lower inner_lr or the optimizer's lr, set gradient_clip, or nonfinite: skip"
         for i, one in enumerate(singles(batch)):
             outcome = self.evaluate(one)
@@ -311,12 +318,13 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         """Record who wrote the checkpoint, what training has of its own to go on with, and how files become inputs."""
         from fewshot import __version__  # here, because the package imports its learners first
 
+        self.guard.settle()
         benchmark = getattr(self._trainer, "datamodule", None)
         checkpoint["fewshot"] = {
             "version": __version__,
             "learner": type(self).__name__,
             "seed": self.seed,
-            "skipped": self.skipped,
+            "skipped": self.guard.skipped,
             "preprocessing": getattr(benchmark, "preprocessing", self.preprocessing),
         }
 
@@ -329,7 +337,8 @@ class MetaLearner(RemembersArguments, L.LightningModule):
             # Lightning takes on the precision after it has loaded the weights: in double precision they were rounded.
             self._trainer.precision_plugin.convert_module(self)
         # the first checkpoints of version 0.1.0 hold neither
-        self.seed, self.skipped = (checkpoint["fewshot"].get(name, getattr(self, name)) for name in ("seed", "skipped"))
+        self.seed = checkpoint["fewshot"].get("seed", self.seed)
+        self.guard.skipped = checkpoint["fewshot"].get("skipped", 0)
         self.preprocessing = checkpoint["fewshot"].get("preprocessing")
 
     @classmethod

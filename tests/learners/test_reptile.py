@@ -290,7 +290,7 @@ def test_a_skipped_meta_step_leaves_the_second_moment_alone(batch: Episode, tmp_
     assert isinstance(batch.support.inputs, Tensor)
     batch.support.inputs[1] = torch.nan
     train_once(learner, batch, tmp_path)
-    assert learner.skipped == 1
+    assert learner.guard.skipped == 1
     assert torch.equal(flat(moment.squares.values()), before)
     assert moment.steps == 7
 

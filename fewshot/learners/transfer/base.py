@@ -91,9 +91,9 @@ class TransferLearner(RejectingLearner):
                 f"train_classes is {self.train_classes}, but the benchmark has {classes}; set it to {classes}"
             )
 
-    def _diverged(self, batch: Any) -> str:
+    def _diverged(self, step: int, batch: Any) -> str:
         return (
-            f"the gradient of step {self.trainer.global_step} is not finite;"
+            f"the gradient of step {step} is not finite;"
             " lower the optimizer's lr, set gradient_clip, or nonfinite: skip"
         )
 

@@ -1,0 +1,142 @@
+"""Meta-gradients that are not finite, with optimizers that are asked to leave a step out and those that are not."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer
+
+from fewshot.backbones import MLP
+from fewshot.datamodules import SinusoidDataModule
+from fewshot.errors import FewshotError
+from fewshot.learners import MAML
+from fewshot.learners.guard import gradient_is_finite, leaves_steps_out, left_out_unless
+
+
+class Diverging(L.Callback):
+    """Makes a target of some steps infinite."""
+
+    def __init__(self, *steps: int) -> None:
+        self.steps = steps
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx in self.steps:
+            batch.query.targets[1] = float("inf")
+
+
+class Weights(L.Callback):
+    """Keeps the weights as they were before each step."""
+
+    def __init__(self) -> None:
+        self.before: list[Tensor] = []
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        self.before.append(flat(pl_module))
+
+
+def flat(learner: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in learner.parameters()])
+
+
+def make(policy: Any, fused: bool, **arguments: Any) -> tuple[MAML, SinusoidDataModule]:
+    data = SinusoidDataModule(
+        shot=5, queries=5, meta_batch_size=3, train_episodes=12, val_episodes=2, test_episodes=2, seed=0
+    )
+    torch.manual_seed(0)
+    return MAML(MLP(1, (5,)), task=data.task, nonfinite=policy, optimizer=partial(Adam, fused=fused), **arguments), data
+
+
+def trainer(*callbacks: L.Callback, **arguments: Any) -> L.Trainer:
+    return L.Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        enable_checkpointing=False, callbacks=list(callbacks), **({"max_epochs": 1} | arguments),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("step", [0, 2, 3])
+def test_the_run_stops_and_the_weights_are_as_before_the_step(step: int, fused: bool) -> None:
+    """The last of an epoch's 4 steps included, after which no other step asks."""
+    learner, data = make("stop", fused)
+    with pytest.raises(FewshotError, match=rf"meta-step {step} is not finite: the loss of episode 1 .* inner step 0"):
+        trainer(Diverging(step), weights := Weights()).fit(learner, data)
+    assert torch.equal(flat(learner), weights.before[step])
+
+
+@pytest.mark.parametrize("clip", [None, 0.1])
+@pytest.mark.parametrize("steps", [(0,), (2,), (3,), (1, 2), (0, 3)])
+def test_steps_are_left_out_alike_by_either_kind(steps: tuple[int, ...], clip: float | None) -> None:
+    """Weights, moments and the counts that correct their bias: all as if these steps had not been."""
+    learners = []
+    for fused in (False, True):
+        learner, data = make("skip", fused, gradient_clip=clip)
+        run = trainer(Diverging(*steps), weights := Weights(), max_epochs=2)
+        run.fit(learner, data)
+        assert learner.guard.skipped == 2 * len(steps)  # in each of the two epochs
+        assert run.global_step == (8 if fused else 8 - 2 * len(steps))
+        after = [*weights.before[1:], flat(learner)]
+        for index in range(8):
+            assert torch.equal(after[index], weights.before[index]) == (index % 4 in steps)
+        learners.append((flat(learner), run.optimizers[0].state_dict()["state"]))
+    (plain, plain_state), (fused_weights, fused_state) = learners
+    torch.testing.assert_close(fused_weights, plain)
+    torch.testing.assert_close(fused_state, plain_state, rtol=1e-4, atol=1e-7)
+
+
+def test_a_checkpoint_counts_the_step_before_it(tmp_path: Path) -> None:
+    class Saving(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+            trainer.save_checkpoint(tmp_path / f"{trainer.global_step}.ckpt")
+
+    learner, data = make("skip", fused=True)
+    trainer(Diverging(1), Saving()).fit(learner, data)
+    counts = [torch.load(tmp_path / f"{step}.ckpt")["fewshot"]["skipped"] for step in (1, 2, 3)]
+    assert counts == [0, 1, 1]
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_run_that_skips_everything_ends(fused: bool) -> None:
+    """By steps it would go on for ever: where the optimizer is not asked, a skipped step is none."""
+    learner, data = make("skip", fused)
+    with pytest.raises(FewshotError, match=r"the last 100 meta-steps were all skipped: the meta-gradient of meta-step"):
+        trainer(Diverging(0, 1, 2, 3), max_epochs=-1, max_steps=1000).fit(learner, data)
+    assert learner.guard.skipped == 99
+
+
+def test_only_torchs_own_fused_optimizers_are_asked() -> None:
+    class Other(Adam):
+        """Has the argument and may not look at the flag."""
+
+    p = [nn.Parameter(torch.zeros(2))]
+    fused: list[Optimizer] = [kind(p, fused=True) for kind in (Adagrad, Adam, AdamW, SGD)]
+    assert all(leaves_steps_out(optimizer) for optimizer in fused)
+    others: list[Optimizer] = [Adam(p), SGD(p, lr=0.1, fused=False), torch.optim.RMSprop(p), Other(p, fused=True)]
+    assert not any(leaves_steps_out(optimizer) for optimizer in others)
+
+
+@pytest.mark.parametrize(
+    "make_optimizer",
+    [
+        partial(Adagrad, lr=0.1), partial(Adam, amsgrad=True, weight_decay=0.1), partial(AdamW, weight_decay=0.1),
+        partial(SGD, lr=0.1, momentum=0.9, weight_decay=0.1),
+    ],
+)  # fmt: skip
+def test_each_leaves_all_alone_where_it_is_told_to(make_optimizer: Any) -> None:
+    weight, twin = (nn.Parameter(torch.ones(5)) for _ in range(2))
+    asked, plain = make_optimizer([weight], fused=True), make_optimizer([twin], fused=True)
+    for gradient in (1.0, float("nan"), 2.0, float("inf"), 3.0):
+        weight.grad, twin.grad = (torch.full((5,), gradient) for _ in range(2))
+        finite = gradient_is_finite(asked)
+        with left_out_unless(finite, asked):
+            asked.step()
+        if finite:
+            plain.step()
+    assert torch.equal(weight, twin)
+    torch.testing.assert_close(asked.state_dict(), plain.state_dict(), rtol=0, atol=0)
+    assert weight.isfinite().all()
