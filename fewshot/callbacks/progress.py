@@ -29,10 +29,12 @@ class EpisodeProgressBar(RichProgressBar):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the episodes, or the plain examples, of the step."""
+        """Count the episodes, or the plain examples, of the step; draw the bar anew where it is time to."""
         self._episodes += count(batch) * trainer.world_size
         self._name = "examples" if isinstance(batch, Examples) else "episodes"
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        # Lightning's reads the figures at every step, which waits for an accelerator
+        if (batch_idx + 1) % self.refresh_rate == 0 or trainer.is_last_batch:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         """The logged metrics and the episodes a second."""

@@ -19,7 +19,7 @@ def meta_batch(episodes: int) -> Episode:
 
 
 def test_the_bar_shows_metrics_and_episodes_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = cast(L.Trainer, SimpleNamespace(world_size=2))
+    trainer = cast(L.Trainer, SimpleNamespace(world_size=2, is_last_batch=False))
     learner = cast(L.LightningModule, None)
     logged = {"train/loss": 1.5, "train/accuracy": 0.5, "v_num": 0}
     monkeypatch.setattr(RichProgressBar, "get_metrics", lambda *_: dict(logged))
@@ -43,7 +43,7 @@ def test_the_bar_shows_metrics_and_episodes_a_second(monkeypatch: pytest.MonkeyP
 
 
 def test_plain_examples_are_counted_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer, learner = cast(L.Trainer, SimpleNamespace(world_size=2)), cast(L.LightningModule, None)
+    trainer, learner = cast(L.Trainer, SimpleNamespace(world_size=2, is_last_batch=True)), cast(L.LightningModule, None)
     monkeypatch.setattr(RichProgressBar, "get_metrics", lambda *_: {})
     for hook in ("on_train_epoch_start", "on_train_batch_end"):
         monkeypatch.setattr(RichProgressBar, hook, lambda *_: None)
@@ -54,3 +54,14 @@ def test_plain_examples_are_counted_as_such(monkeypatch: pytest.MonkeyPatch) -> 
     now[0] += 4.0
     bar.on_train_batch_end(trainer, learner, None, Examples(torch.zeros(10, 1), torch.zeros(10)), 0)
     assert bar.get_metrics(trainer, learner) == {"examples/s": "5.0"}
+
+
+def test_the_bar_is_drawn_anew_at_its_rate_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning's own would read the figures at every step, which waits for an accelerator."""
+    drawn: list[int] = []
+    monkeypatch.setattr(RichProgressBar, "on_train_batch_end", lambda *arguments: drawn.append(arguments[-1]))
+    bar = EpisodeProgressBar(refresh_rate=3)
+    for index in range(8):
+        trainer = cast(L.Trainer, SimpleNamespace(world_size=1, is_last_batch=index == 7))
+        bar.on_train_batch_end(trainer, cast(L.LightningModule, None), None, meta_batch(2), index)
+    assert drawn == [2, 5, 7]
