@@ -95,14 +95,15 @@ class _Asked(NamedTuple):
     number: int
     batch: Any
     finite: Tensor
-    arrival: torch.Event | None
+    arrival: torch.cuda.Event | None
 
     @classmethod
     def about(cls, number: int, batch: Any, finite: Tensor) -> "_Asked":
         """Ask about a step's `finite` () without waiting for the device that computes it."""
         if finite.device.type != "cuda":
             return cls(number, batch, finite, None)
-        answer, arrival = finite.to("cpu", non_blocking=True), torch.Event(finite.device)
+        answer = finite.to("cpu", non_blocking=True)
+        arrival = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch has no types for it
         arrival.record()
         return cls(number, batch, answer, arrival)
 
