@@ -86,7 +86,7 @@ def left_out_unless(finite: Tensor, optimizer: Optimizer) -> Iterator[None]:
     try:
         yield
     finally:
-        del optimizer.found_inf  # type: ignore[attr-defined]
+        vars(optimizer).pop("found_inf", None)  # torch's scaler, where there is one, has removed its own
 
 
 class _Asked(NamedTuple):

@@ -7,6 +7,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer
 
@@ -87,6 +88,19 @@ def test_steps_are_left_out_alike_by_either_kind(steps: tuple[int, ...], clip: f
     (plain, plain_state), (fused_weights, fused_state) = learners
     torch.testing.assert_close(fused_weights, plain)
     torch.testing.assert_close(fused_state, plain_state, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0**10])
+def test_a_scaled_loss_and_a_fused_optimizer_go_together(scale: float) -> None:
+    """As under 16-mixed, where the scaler itself asks the optimizer to leave a step out; a scale of 1 hides nothing."""
+    learner, data = make("skip", fused=True)
+    precision = MixedPrecision("bf16-mixed", "cpu")  # Lightning's float16 needs a GPU, a scale does not
+    precision.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    trainer(Diverging(2), weights := Weights(), plugins=[precision]).fit(learner, data)
+    assert torch.equal(weights.before[3], weights.before[2])
+    assert not torch.equal(weights.before[2], weights.before[1])
+    assert not torch.equal(flat(learner), weights.before[3])
+    assert learner.guard.skipped == (scale == 1)
 
 
 def test_a_checkpoint_counts_the_step_before_it(tmp_path: Path) -> None:
