@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import ParallelStrategy
 from torch import Tensor, nn
@@ -250,6 +251,13 @@ class MetaLearner(RemembersArguments, L.LightningModule):
                 f"{type(self).__name__} on {type(self.backbone).__name__} has nothing to train; use `fewshot test`"
             )
         optimizer = self.optimizer(parameters)
+        precision = getattr(self._trainer, "precision_plugin", None)
+        fused = getattr(optimizer, "_step_supports_amp_scaling", False)  # what Lightning goes by, at the first step
+        if self.gradient_clip is not None and fused and isinstance(precision, MixedPrecision):
+            raise FewshotError(
+                f"Lightning does not clip the gradient (gradient_clip is {self.gradient_clip}) of a fused optimizer"
+                f" under {precision.precision}; set fused: false, leave gradient_clip out, or set precision: 32-true"
+            )
         return optimizer if self.lr_scheduler is None else ([optimizer], [self.lr_scheduler(optimizer)])
 
     # ------------------------------------------------------------------ evaluation

@@ -103,6 +103,17 @@ def test_a_scaled_loss_and_a_fused_optimizer_go_together(scale: float) -> None:
     assert learner.guard.skipped == (scale == 1)
 
 
+def test_what_lightning_does_not_clip_is_refused_before_the_first_step() -> None:
+    learner, data = make("stop", fused=True, gradient_clip=0.5)
+    with pytest.raises(
+        FewshotError, match=r"\(gradient_clip is 0.5\) of a fused optimizer under bf16-mixed; set fused: false"
+    ):
+        trainer(weights := Weights(), precision="bf16-mixed").fit(learner, data)
+    assert not weights.before
+    learner, data = make("stop", fused=False, gradient_clip=0.5)
+    trainer(precision="bf16-mixed").fit(learner, data)
+
+
 def test_a_checkpoint_counts_the_step_before_it(tmp_path: Path) -> None:
     class Saving(L.Callback):
         def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
