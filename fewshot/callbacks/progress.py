@@ -1,12 +1,32 @@
-"""The progress bar: loss, accuracy and episodes a second."""
+"""The progress bar: loss, accuracy and episodes a second; and which steps' figures somebody takes."""
 
 import time
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 
 from fewshot.episodes import Examples, count
+
+
+def is_drawn(bar: ProgressBar | None, batch_idx: int) -> bool:
+    """Whether a progress bar is drawn anew at the end of a training step; one that does not say may be."""
+    if bar is None or not getattr(bar, "is_enabled", True):
+        return False
+    return (batch_idx + 1) % int(getattr(bar, "refresh_rate", 1)) == 0
+
+
+def is_looked_at(trainer: L.Trainer, batch_idx: int) -> bool:
+    """Whether a logger or the progress bar takes a training step's figures, or the training or its epoch ends with it.
+
+    At others they need not be logged, which with two figures would take 0.7 ms: a sixth of a step of a small network.
+    """
+    return (
+        bool(trainer._logger_connector.should_update_logs)  # as Lightning's own callbacks ask
+        or is_drawn(trainer.progress_bar_callback, batch_idx)
+        or trainer.is_last_batch
+        or trainer.global_step + 1 == trainer.max_steps
+    )
 
 
 class EpisodeProgressBar(RichProgressBar):
@@ -33,7 +53,7 @@ class EpisodeProgressBar(RichProgressBar):
         self._episodes += count(batch) * trainer.world_size
         self._name = "examples" if isinstance(batch, Examples) else "episodes"
         # Lightning's reads the figures at every step, which waits for an accelerator
-        if (batch_idx + 1) % self.refresh_rate == 0 or trainer.is_last_batch:
+        if is_drawn(self, batch_idx) or trainer.is_last_batch:
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:

@@ -60,8 +60,10 @@ def test_the_bar_is_drawn_anew_at_its_rate_and_at_the_end(monkeypatch: pytest.Mo
     """Lightning's own would read the figures at every step, which waits for an accelerator."""
     drawn: list[int] = []
     monkeypatch.setattr(RichProgressBar, "on_train_batch_end", lambda *arguments: drawn.append(arguments[-1]))
-    bar = EpisodeProgressBar(refresh_rate=3)
-    for index in range(8):
-        trainer = cast(L.Trainer, SimpleNamespace(world_size=1, is_last_batch=index == 7))
-        bar.on_train_batch_end(trainer, cast(L.LightningModule, None), None, meta_batch(2), index)
-    assert drawn == [2, 5, 7]
+    for rate, steps in ((3, [2, 5, 7]), (1, list(range(8))), (0, [7])):
+        drawn.clear()
+        bar = EpisodeProgressBar(refresh_rate=rate)
+        for index in range(8):
+            trainer = cast(L.Trainer, SimpleNamespace(world_size=1, is_last_batch=index == 7))
+            bar.on_train_batch_end(trainer, cast(L.LightningModule, None), None, meta_batch(2), index)
+        assert drawn == steps, "a rate of 0 draws none, and Lightning's own does nothing then"
