@@ -15,11 +15,12 @@ from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import ParallelStrategy
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Adam
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from typing_extensions import Self
 
 from fewshot.backbones.base import Backbone
+from fewshot.callbacks.progress import is_looked_at
 from fewshot.checkpoints import (
     WholeFiles,
     backbone_weights,
@@ -178,49 +179,34 @@ class MetaLearner(RemembersArguments, L.LightningModule):
             losses.append(outcome.loss.detach())
             metrics.append({name: value.detach() for name, value in outcome.metrics.items()})
         # Logged while an accelerator still computes the gradient, for which what follows may wait.
-        looked_at = self._is_looked_at(batch_idx)
+        looked_at = is_looked_at(self.trainer, batch_idx)
         if looked_at:
             self.log("train/loss", torch.cat(losses).mean(), prog_bar=True)
             columns = {name: torch.cat([chunk[name] for chunk in metrics]) for name in metrics[0]}
             for name, score in self.task.scores(columns).items():
                 self.log(f"train/{name}", score, prog_bar=name == self.task.monitor[0])
         scale = self._loss_scale()
-        clip = partial(self._clip, optimizer.optimizer, scale)
+        take = partial(self._clip_and_step, optimizer, scale)
         if scale > 1:
             # Under 16-mixed the gradient is so many times too large. Should that overflow, the optimizer's step leaves
             # the weights alone and the scale is halved; what is not finite without a scale is no overflow.
-            clip()
-            optimizer.step()
+            take()
         else:
-            self.guard.step(optimizer, self.trainer.global_step, batch, clip)
+            self.guard.step(take, optimizer.optimizer, self.trainer.global_step, batch)
         if looked_at and self.guard.skipped:
             self.log("train/skipped", float(self.guard.skipped), prog_bar=True)
         scheduler = self.lr_schedulers()
         if isinstance(scheduler, LRScheduler) and not isinstance(scheduler, ReduceLROnPlateau):
             scheduler.step()
 
-    def _is_looked_at(self, batch_idx: int) -> bool:
-        """Whether a logger or the progress bar takes this step's figures, or the training or its epoch ends with it.
-
-        At others they are not logged, which would take a millisecond: a fifth of a step of a small network.
-        """
-        trainer = self.trainer
-        bar = trainer.progress_bar_callback
-        every = getattr(bar, "refresh_rate", 1) if bar is not None and getattr(bar, "is_enabled", True) else 0
-        return (
-            bool(trainer._logger_connector.should_update_logs)  # as Lightning's own callbacks ask
-            or (every > 0 and (batch_idx + 1) % every == 0)
-            or trainer.is_last_batch
-            or trainer.global_step + 1 == trainer.max_steps
-        )
-
     def on_train_epoch_end(self) -> None:
         """Hear of the epoch's last step."""
         self.guard.settle()
 
-    def _clip(self, optimizer: Optimizer, scale: float) -> None:
+    def _clip_and_step(self, optimizer: LightningOptimizer, scale: float) -> None:
         if self.gradient_clip is not None:
-            self.clip_gradients(optimizer, self.gradient_clip * scale, "norm")
+            self.clip_gradients(optimizer.optimizer, self.gradient_clip * scale, "norm")
+        optimizer.step()
 
     def _loss_scale(self) -> float:
         """What losses are multiplied by before the backward pass."""

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 import torch
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer
 
@@ -32,22 +31,20 @@ class Guard:
         self.skipped, self._in_a_row = 0, 0
         self._asked: _Asked | None = None
 
-    def step(self, optimizer: LightningOptimizer, number: int, batch: Any, clip: Callable[[], None]) -> None:
-        """Clip the gradient of meta-step `number` and let `optimizer` step, unless the gradient is not finite.
+    def step(self, take: Callable[[], None], optimizer: Optimizer, number: int, batch: Any) -> None:
+        """Let meta-step `number` be taken, by `take` through `optimizer`, unless its gradient is not finite.
 
         Raises:
             FewshotError: it, or that of the step before, was not, and the run shall stop; or only such came for long.
         """
-        finite = gradient_is_finite(optimizer.optimizer)
+        finite = gradient_is_finite(optimizer)
         self.settle()
-        if leaves_steps_out(optimizer.optimizer):
+        if leaves_steps_out(optimizer):
             self._asked = _Asked.about(number, batch, finite)
-            clip()
-            with left_out_unless(finite, optimizer.optimizer):
-                optimizer.step()
+            with left_out_unless(finite, optimizer):
+                take()
         elif self._heard(bool(finite), number, batch):
-            clip()
-            optimizer.step()
+            take()
 
     def settle(self) -> None:
         """Hear of the step before, where nobody has waited for it."""

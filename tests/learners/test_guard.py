@@ -65,7 +65,9 @@ def trainer(*callbacks: L.Callback, **arguments: Any) -> L.Trainer:
 def test_the_run_stops_and_the_weights_are_as_before_the_step(step: int, fused: bool) -> None:
     """The last of an epoch's 4 steps included, after which no other step asks."""
     learner, data = make("stop", fused)
-    with pytest.raises(FewshotError, match=rf"meta-step {step} is not finite: the loss of episode 1 .* inner step 0"):
+    with pytest.raises(
+        FewshotError, match=rf"meta-step {step} is not finite: the loss of episode 1 .* inner step 0; lower"
+    ):
         trainer(Diverging(step), weights := Weights()).fit(learner, data)
     assert torch.equal(flat(learner), weights.before[step])
 
@@ -81,6 +83,9 @@ def test_steps_are_left_out_alike_by_either_kind(steps: tuple[int, ...], clip: f
         run.fit(learner, data)
         assert learner.guard.skipped == 2 * len(steps)  # in each of the two epochs
         assert run.global_step == (8 if fused else 8 - 2 * len(steps))
+        # Of a fused optimizer's last step nobody has heard when the figures of that step are logged.
+        logged = run.callback_metrics.get("train/skipped", torch.tensor(0.0))
+        assert logged == 2 * len(steps) - (fused and 3 in steps)
         after = [*weights.before[1:], flat(learner)]
         for index in range(8):
             assert torch.equal(after[index], weights.before[index]) == (index % 4 in steps)
