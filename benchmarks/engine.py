@@ -2,7 +2,8 @@
 
     python benchmarks/engine.py [--device cuda]
 
-The two are timed in turn, meta-step by meta-step; the figures are medians, the ratio is of the same run.
+The two are timed in turn, meta-step by meta-step; the figures are medians, the ratio is of the same
+run.
 """
 
 import argparse
@@ -40,7 +41,9 @@ def seconds(step: Callable[[], None], device: str) -> float:
     return time.perf_counter() - start
 
 
-def measure(name: str, backbone: nn.Module, episodes: int, *shape: int, device: str, repeats: int) -> None:
+def measure(
+    name: str, backbone: nn.Module, episodes: int, *shape: int, device: str, repeats: int
+) -> None:
     """Print one line of the table."""
     batch = meta_batch(episodes, *shape, device=device)
     learner = MAML(backbone, task={"kind": "classification", "way": WAY}, inner_lr=0.1).to(device)
@@ -64,7 +67,10 @@ def measure(name: str, backbone: nn.Module, episodes: int, *shape: int, device: 
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         backbone(episode(batch, 0).support.inputs)
     flop = counter.get_total_flops() / 1e6
-    print(f"{name:20}{episodes:9}{flop:15.2f}{loop:10.1f}{vmap:10.1f}{loop / vmap:11.2f}   {choose(backbone, batch)}")
+    print(
+        f"{name:20}{episodes:9}{flop:15.2f}{loop:10.1f}{vmap:10.1f}{loop / vmap:11.2f}  "
+        f" {choose(backbone, batch)}"
+    )
 
 
 def main() -> None:
@@ -74,7 +80,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     arguments = parser.parse_args()
     device, repeats = arguments.device, arguments.repeats
-    print(f"one MAML meta-step, 1 inner step, second order, on {device} ({torch.get_num_threads()} threads), ms")
+    print(
+        f"one MAML meta-step, 1 inner step, second order, on {device} ({torch.get_num_threads()}"
+        " threads), ms"
+    )
     print("network              episodes  support MFLOP      loop      vmap  loop/vmap   auto")
     measure("MLP 40-40", MLP(1), 25, 1, device=device, repeats=repeats)
     measure("MLP 40-40, 28x28", MLP(784), 25, 784, device=device, repeats=repeats)

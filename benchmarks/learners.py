@@ -1,13 +1,13 @@
 """Step time and episodes a second of every learner with a config on a benchmark, in training and in evaluation.
 
     python benchmarks/learners.py --root DATA            # the 5-way 1-shot configs on Omniglot
-    python benchmarks/learners.py --benchmark glyphs     # needs no data
-    python benchmarks/learners.py --benchmark fewglue --shape "" --root DATA -- --data.tokenizer MODEL
+    python benchmarks/learners.py --benchmark glyphs     # needs no data python
+    benchmarks/learners.py --benchmark fewglue --shape "" --root DATA -- --data.tokenizer MODEL
 
-Each config is tested on some episodes, and then runs as it is for a few steps (the first, in which a compiler may work,
-is left out). Learners of the transfer family train on plain examples, so that their training speed is in examples; the
-steps of those that learn when they are tested are the gradient steps on one support. What follows `--` goes to
-`fewshot`.
+Each config is tested on some episodes, and then runs as it is for a few steps (the first, in which
+a compiler may work, is left out). Learners of the transfer family train on plain examples, so that
+their training speed is in examples; the steps of those that learn when they are tested are the
+gradient steps on one support. What follows `--` goes to `fewshot`.
 """
 
 import argparse
@@ -62,12 +62,29 @@ def measure(config: Path, options: list[str], steps: int, episodes: int) -> Spee
         evaluation = float(cli.trainer.callback_metrics.get("test/episodes_per_second", torch.nan))
         if isinstance(learner, LanguageLearner):
             support = cli.datamodule.stream("test")[0].support
-            return Speed(type(learner).__name__, adaptation_step(learner, support), torch.nan, evaluation)
-        if not any(weight.requires_grad for weight in learner.parameters()) or learner.trains_on == "nothing":
+            return Speed(
+                type(learner).__name__, adaptation_step(learner, support), torch.nan, evaluation
+            )
+        if (
+            not any(weight.requires_grad for weight in learner.parameters())
+            or learner.trains_on == "nothing"
+        ):
             return Speed(type(learner).__name__, torch.nan, torch.nan, evaluation)
-        limits = [f"--trainer.limit_train_batches={steps}", "--test_after_fit=false", "--trainer.max_epochs=1"]
+        limits = [
+            f"--trainer.limit_train_batches={steps}",
+            "--test_after_fit=false",
+            "--trainer.max_epochs=1",
+        ]
         try:
-            cli = run(["fit", *arguments, *limits, "--trainer.num_sanity_val_steps=0", "--trainer.limit_val_batches=0"])
+            cli = run(
+                [
+                    "fit",
+                    *arguments,
+                    *limits,
+                    "--trainer.num_sanity_val_steps=0",
+                    "--trainer.limit_val_batches=0",
+                ]
+            )
         except FewshotError as error:
             print(f"{config.name} is not trained: {error}", file=sys.stderr)
             return Speed(type(learner).__name__, torch.nan, torch.nan, evaluation)
@@ -93,12 +110,19 @@ def adaptation_step(learner: LanguageLearner, support: Examples) -> float:
 
 def main() -> None:
     """Measure each config and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--benchmark", default="omniglot", help="a folder of configs/")
     parser.add_argument("--shape", default="5way1shot", help="how the configs' names end")
-    parser.add_argument("--root", help="the folder with its data; the benchmark's own default without it")
     parser.add_argument(
-        "--only", nargs="*", default=[], help="learners' configs, such as protonet and maml; all without it"
+        "--root", help="the folder with its data; the benchmark's own default without it"
+    )
+    parser.add_argument(
+        "--only",
+        nargs="*",
+        default=[],
+        help="learners' configs, such as protonet and maml; all without it",
     )
     parser.add_argument("--steps", type=int, default=10, help="training steps of each")
     parser.add_argument("--episodes", type=int, default=160, help="test episodes of each")
@@ -110,16 +134,27 @@ def main() -> None:
     logging.getLogger("lightning").setLevel(logging.ERROR)
     options = [*([f"--data.root={arguments.root}"] if arguments.root else []), *arguments.options]
     table = Table(
-        title=f"{arguments.benchmark} {arguments.shape}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+        title=(
+            f"{arguments.benchmark} {arguments.shape}, {torch.get_num_threads()} threads, torch"
+            f" {torch.__version__}"
+        )
     )
-    for column in ("config", "learner", "a step, ms", "training, episodes/s", "evaluation, episodes/s"):
+    for column in (
+        "config",
+        "learner",
+        "a step, ms",
+        "training, episodes/s",
+        "evaluation, episodes/s",
+    ):
         table.add_column(column, justify="left" if column in ("config", "learner") else "right")
     for config in sorted((CONFIGS / arguments.benchmark).glob(f"*{arguments.shape}.yaml")):
         name = config.stem.removesuffix(f"_{arguments.shape}")
         if not arguments.only or name in arguments.only:
             speed = measure(config, options, arguments.steps, arguments.episodes)
             cells = (1000 * speed.step, speed.training, speed.evaluation)
-            table.add_row(name, speed.learner, *("-" if math.isnan(cell) else f"{cell:.1f}" for cell in cells))
+            table.add_row(
+                name, speed.learner, *("-" if math.isnan(cell) else f"{cell:.1f}" for cell in cells)
+            )
     Console(width=120).print(table)
 
 

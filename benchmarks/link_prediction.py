@@ -1,7 +1,8 @@
 """Memory and time of link prediction on a graph of Wiki-One's size: ``python benchmarks/link_prediction.py FOLDER``.
 
-Makes a random graph of as many entities, relations and triples as Wiki-One in FOLDER (about 6 GB with the vectors'
-cache; kept, so that a second call is quick), then trains MetaR for some steps, each way in a process of its own.
+Makes a random graph of as many entities, relations and triples as Wiki-One in FOLDER (about 6 GB
+with the vectors' cache; kept, so that a second call is quick), then trains MetaR for some steps,
+each way in a process of its own.
 """
 
 import argparse
@@ -21,7 +22,12 @@ import torch
 
 from fewshot import Backbone, EntityVectors, MappedEntityVectors, MetaR, WikiOneDataModule
 
-ENTITIES, RELATIONS, TRIPLES, TASKS = 4_838_244, 411, 5_859_240, {"train": 133, "dev": 16, "test": 34}
+ENTITIES, RELATIONS, TRIPLES, TASKS = (
+    4_838_244,
+    411,
+    5_859_240,
+    {"train": 133, "dev": 16, "test": 34},
+)
 WAYS = {
     "mapped": "vectors left on the disk, not trained",
     "sparse": "vectors in memory, trained by Adagrad, gradients of the rows in use alone",
@@ -76,13 +82,17 @@ class Times(L.Callback):
 
 def measure(folder: Path, way: str, steps: int) -> dict[str, float]:
     """Seconds to read the graph, memory then and at the end (GB), milliseconds a step."""
-    data = WikiOneDataModule(str(folder), train_queries=3, train_episodes=64 * steps, embedding_epochs=1)
+    data = WikiOneDataModule(
+        str(folder), train_queries=3, train_episodes=64 * steps, embedding_epochs=1
+    )
     start = time.perf_counter()
     data.prepare()
     found = {"seconds to read": time.perf_counter() - start, "GB, read": peak()}
     sizes = data.entities, data.dimensions, data.entity_vectors
     backbone: Backbone = (
-        MappedEntityVectors(*sizes) if way == "mapped" else EntityVectors(*sizes, sparse=way == "sparse")
+        MappedEntityVectors(*sizes)
+        if way == "mapped"
+        else EntityVectors(*sizes, sparse=way == "sparse")
     )
     optimizer = torch.optim.Adagrad if way == "sparse" else torch.optim.Adam
     learner, times = MetaR(backbone, task=data.task, optimizer=optimizer), Times()
@@ -102,7 +112,9 @@ def peak() -> float:
 
 def main() -> None:
     """Make the graph where it is not there; measure each way in a process of its own."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--entities", type=int, default=ENTITIES)
     parser.add_argument("--triples", type=int, default=TRIPLES)
@@ -119,11 +131,19 @@ def main() -> None:
         make_graph(graph, arguments.entities, arguments.triples)
         start = time.perf_counter()
         WikiOneDataModule(str(graph), embedding_epochs=1).prepare()
-        print(f"one pass of TransE over the triples, with reading: {time.perf_counter() - start:.0f} s")
+        print(
+            "one pass of TransE over the triples, with reading:"
+            f" {time.perf_counter() - start:.0f} s"
+        )
     for way in arguments.ways:
         command = [sys.executable, __file__, *sys.argv[1:], "--one", way]
-        lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-        print(f"{WAYS[way]}: " + ", ".join(f"{name} {value:.1f}" for name, value in json.loads(lines[-1]).items()))
+        lines = subprocess.run(
+            command, check=True, capture_output=True, text=True
+        ).stdout.splitlines()
+        print(
+            f"{WAYS[way]}: "
+            + ", ".join(f"{name} {value:.1f}" for name, value in json.loads(lines[-1]).items())
+        )
 
 
 if __name__ == "__main__":

@@ -2,17 +2,19 @@
 
 Three sources of images, generated here (the values do not matter), on one thread without workers:
 
-- Omniglot's sizes in memory: 32 episodes of 5-way 1-shot with 15 queries a class are 2560 images of 28x28, out of 1692
-  classes of 20 drawings. The bar is 4 ms: a meta-step of Conv4-64 on these episodes takes about half a second on two
-  cores, and some 10 ms on a GPU, so that loading in the training process, without workers, must not be seen.
-- mini-ImageNet's sizes in a packed store: 4 episodes of 5-way 5-shot with 15 queries a class are 400 images of 84x84 in
-  colour, out of 64 classes of 600. The bars are 60 ms, and 5000 images a second read from the store, also when each
-  is compared with its checksum. The store is 0.8 GB on disk and is read through the page cache, as in training.
+- Omniglot's sizes in memory: 32 episodes of 5-way 1-shot with 15 queries a class are 2560 images of
+  28x28, out of 1692 classes of 20 drawings. The bar is 4 ms: a meta-step of Conv4-64 on these
+  episodes takes about half a second on two cores, and some 10 ms on a GPU, so that loading in the
+  training process, without workers, must not be seen.
+- mini-ImageNet's sizes in a packed store: 4 episodes of 5-way 5-shot with 15 queries a class are
+  400 images of 84x84 in colour, out of 64 classes of 600. The bars are 60 ms, and 5000 images a
+  second read from the store, also when each is compared with its checksum. The store is 0.8 GB on
+  disk and is read through the page cache, as in training.
 - Triple MNIST: the same episodes in grey, composed when they are asked for.
 
-And the text benchmarks, from files of their sizes: the time to read them and make ids of them (the bar is 5 s), and to
-draw one episode of FewRel, 5-way 1-shot with 5 queries a class, without queries of other classes and with as many (the
-bar is 1 ms).
+And the text benchmarks, from files of their sizes: the time to read them and make ids of them (the
+bar is 5 s), and to draw one episode of FewRel, 5-way 1-shot with 5 queries a class, without queries
+of other classes and with as many (the bar is 1 ms).
 """
 
 import json
@@ -63,7 +65,11 @@ def named(inputs: torch.Tensor | Compositions, classes: int) -> ClassDataset:
 def stored(folder: Path) -> ClassDataset:
     """A packed store of mini-ImageNet's training classes."""
     images = np.random.default_rng(0).integers(0, 256, (1000, 84, 84, 3), np.uint8)
-    source = {"train": {f"class{c}": [images[(600 * c + i) % 1000] for i in range(600)] for c in range(64)}}
+    source = {
+        "train": {
+            f"class{c}": [images[(600 * c + i) % 1000] for i in range(600)] for c in range(64)
+        }
+    }
     return packed(folder, "generated", lambda: source, 84)["train"]
 
 
@@ -76,10 +82,15 @@ def percentiles(milliseconds: list[float]) -> str:
     """The median and the fastest and slowest tenths."""
     ordered = sorted(milliseconds)
     tenth = len(ordered) // 10
-    return f"{statistics.median(ordered):6.2f} ms  (10 % {ordered[tenth]:.2f}, 90 % {ordered[-tenth]:.2f})"
+    return (
+        f"{statistics.median(ordered):6.2f} ms  (10 % {ordered[tenth]:.2f}, 90 %"
+        f" {ordered[-tenth]:.2f})"
+    )
 
 
-def measure(name: str, dataset: ClassDataset, episodes: int, shot: int, repeats: int, bar: str) -> None:
+def measure(
+    name: str, dataset: ClassDataset, episodes: int, shot: int, repeats: int, bar: str
+) -> None:
     """Print the medians of drawing with gathering, of converting, and of both."""
     stream = EpisodeStream(ClassTasks(dataset, 5, shot, 15), seed=0, stage="train")
     loader = EpisodeLoader(stream, episodes * (WARM_UP + repeats), episodes, repeat=True)
@@ -95,7 +106,10 @@ def measure(name: str, dataset: ClassDataset, episodes: int, shot: int, repeats:
         converting.append(1000 * (time.perf_counter() - drawn))
     drawing, converting = drawing[WARM_UP:], converting[WARM_UP:]
     total = [a + b for a, b in zip(drawing, converting, strict=True)]
-    print(f"\n{name}: {episodes} episodes, 5-way {shot}-shot 15-query, {episodes * 5 * (shot + 15)} images, one thread")
+    print(
+        f"\n{name}: {episodes} episodes, 5-way {shot}-shot 15-query, {episodes * 5 * (shot + 15)}"
+        " images, one thread"
+    )
     print(f"draw and gather   {percentiles(drawing)}")
     print(f"convert to float  {percentiles(converting)}")
     print(f"together          {percentiles(total)}  {bar}")
@@ -138,7 +152,10 @@ def write_snips(root: Path) -> None:
         (root / intent).mkdir()
         for name, number in ((f"train_{intent}_full", 2000), (f"validate_{intent}", 100)):
             utterances = [next(texts) for _ in range(number)]
-            items = [{"data": [{"text": f"{' '.join(u[i : i + 3])} "} for i in (0, 3, 6)]} for u in utterances]
+            items = [
+                {"data": [{"text": f"{' '.join(u[i : i + 3])} "} for i in (0, 3, 6)]}
+                for u in utterances
+            ]
             (root / intent / f"{name}.json").write_text(json.dumps({intent: items}))
 
 
@@ -148,7 +165,11 @@ def write_fewrel(root: Path) -> None:
     for name, relations in (("train_wiki", range(64)), ("val_wiki", range(64, 80))):
         content = {
             f"P{r}": [
-                {"tokens": next(texts), "h": ["a", f"Q{r}h{i}", [[3, 4]]], "t": ["b", f"Q{r}t{i}", [[12]]]}
+                {
+                    "tokens": next(texts),
+                    "h": ["a", f"Q{r}h{i}", [[3, 4]]],
+                    "t": ["b", f"Q{r}t{i}", [[12]]],
+                }
                 for i in range(700)
             ]
             for r in relations
@@ -156,7 +177,9 @@ def write_fewrel(root: Path) -> None:
         (root / f"{name}.json").write_text(json.dumps(content))
 
 
-def read_texts(name: str, write: Callable[[Path], None], make: Callable[[str], TextDataModule]) -> None:
+def read_texts(
+    name: str, write: Callable[[Path], None], make: Callable[[str], TextDataModule]
+) -> None:
     """Print how long a text benchmark takes from its files to its first episode."""
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder))
@@ -177,7 +200,9 @@ def draw_texts(repeats: int = 1000) -> None:
                 start = time.perf_counter()
                 stream[number]
                 taken.append(1000 * (time.perf_counter() - start))
-            print(f"an episode of FewRel, nota_rate {rate}  {percentiles(taken[WARM_UP:])}  bar: 1 ms")
+            print(
+                f"an episode of FewRel, nota_rate {rate}  {percentiles(taken[WARM_UP:])}  bar: 1 ms"
+            )
 
 
 def fewrel(root: str, nota_rate: float = 0) -> FewRelDataModule:
@@ -191,7 +216,9 @@ def main() -> None:
     measure("in memory, 28x28", in_memory(), 32, 1, 500, "bar: 4 ms")
     measure("composed, 84x84 grey", composed(), 4, 5, 200, "")
     with tempfile.TemporaryDirectory() as folder:
-        measure("packed store, 84x84 colour", stored(Path(folder) / "store"), 4, 5, 200, "bar: 60 ms")
+        measure(
+            "packed store, 84x84 colour", stored(Path(folder) / "store"), 4, 5, 200, "bar: 60 ms"
+        )
         read_through(Path(folder) / "store")
     print("\ntexts, one thread")
     read_texts("CLINC150", write_clinc150, lambda root: CLINC150DataModule(root=root))

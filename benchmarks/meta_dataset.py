@@ -1,6 +1,7 @@
 """Milliseconds to draw the rows of one episode of Meta-Dataset: ``python benchmarks/meta_dataset.py SPECS``.
 
-SPECS is the folder of the published specifications. One thread; the images are not read. The bar is 2 ms.
+SPECS is the folder of the published specifications. One thread; the images are not read. The bar is
+2 ms.
 """
 
 import sys
@@ -29,7 +30,9 @@ def main(specs: Path) -> None:
                     start = time.process_time()
                 draw_broad_episode(np.random.default_rng([0, number]), starts, counts, groups)
             taken = 1000 * (time.process_time() - start) / REPEATS
-            print(f"{source:12} {split:5} {taken:5.2f} ms{'' if taken < BAR_MS else '  over the bar'}")
+            print(
+                f"{source:12} {split:5} {taken:5.2f} ms{'' if taken < BAR_MS else '  over the bar'}"
+            )
 
 
 if __name__ == "__main__":

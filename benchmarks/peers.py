@@ -3,11 +3,11 @@
     pip install -e '.[bench]'
     python benchmarks/peers.py [--device cuda] [--repeats 7] [--only omniglot] [--channels-last]
 
-All contestants run the same layers on the same episodes, one after another in each round, every second round in
-the opposite order. Images come as a loader gives them, and our Conv4 lays them out channels last; with
-`--channels-last` the peers are given them so too. Times are medians over the rounds; a ratio is of one run. Memory is
-the peak of a process of its own above what it held before its first step. The floor is the counted FLOP over the matrix
-product's speed in this run.
+All contestants run the same layers on the same episodes, one after another in each round, every
+second round in the opposite order. Images come as a loader gives them, and our Conv4 lays them out
+channels last; with `--channels-last` the peers are given them so too. Times are medians over the
+rounds; a ratio is of one run. Memory is the peak of a process of its own above what it held before
+its first step. The floor is the counted FLOP over the matrix product's speed in this run.
 """
 
 import argparse
@@ -43,7 +43,8 @@ MMAP_THRESHOLD = -3  # of glibc's malloc.h
 class Setting:
     """A benchmark's shapes: images (channels, size, size), Conv4 of `width`, B episodes, K shots.
 
-    `channels_last` says how the images lie in memory: as a loader of images gives them, or as the networks' weights do.
+    `channels_last` says how the images lie in memory: as a loader of images gives them, or as the
+    networks' weights do.
     """
 
     channels: int
@@ -70,7 +71,9 @@ def meta_batch(s: Setting, device: str, episodes: int | None = None) -> Episode:
     def examples(a_class: int) -> Examples:
         labels = torch.arange(WAY, device=device).repeat_interleave(a_class).expand(b, -1)
         if s.channels_last:
-            images = torch.rand(b, WAY * a_class, s.size, s.size, s.channels, device=device).movedim(-1, 2)
+            images = torch.rand(
+                b, WAY * a_class, s.size, s.size, s.channels, device=device
+            ).movedim(-1, 2)
         else:
             images = torch.rand(b, WAY * a_class, s.channels, s.size, s.size, device=device)
         return Examples(images, labels)
@@ -83,7 +86,9 @@ def make(s: Setting, device: str, cls: type[MAML] = MAML, **arguments: Any) -> M
     torch.manual_seed(0)
     task = {"kind": "classification", "way": WAY}
     backbone = Conv4(s.channels, s.size, width=s.width)
-    return cls(backbone, task=task, inner_lr=RATE, inner_steps=s.inner_steps, **arguments).to(device)
+    return cls(backbone, task=task, inner_lr=RATE, inner_steps=s.inner_steps, **arguments).to(
+        device
+    )
 
 
 def ours(learner: MAML, batch: Episode) -> Step:
@@ -101,7 +106,9 @@ def network_of(s: Setting, device: str) -> nn.Module:
     """The same layers in the same memory format, for the peers (`higher` cannot take abstract classes)."""
     learner = make(s, device)
     assert isinstance(learner.backbone, Conv4)
-    return nn.Sequential(copy.deepcopy(learner.backbone.blocks), nn.Flatten(), copy.deepcopy(learner.head)).train()
+    return nn.Sequential(
+        copy.deepcopy(learner.backbone.blocks), nn.Flatten(), copy.deepcopy(learner.head)
+    ).train()
 
 
 def loss_of(network: Any, examples: Examples) -> Tensor:
@@ -118,7 +125,10 @@ def with_higher(s: Setting, batch: Episode, device: str) -> Step:
         network.zero_grad()
         for i in range(s.episodes):
             support, query = episode(batch, i)
-            with higher.innerloop_ctx(network, inner, copy_initial_weights=False) as (fast, optimizer):
+            with higher.innerloop_ctx(network, inner, copy_initial_weights=False) as (
+                fast,
+                optimizer,
+            ):
                 for _ in range(s.inner_steps):
                     optimizer.step(loss_of(fast, support))
                 torch.autograd.backward(loss_of(fast, query) / s.episodes)
@@ -184,7 +194,8 @@ def matmul_speed(device: str) -> float:
     for size in (1024, 2048, 3072):
         one, other = torch.rand(2, size, size, device=device)
         out = torch.empty_like(one)
-        times = [seconds(lambda: _multiply(one, other, out), device) for _ in range(9)]  # noqa: B023  # used at once
+        # used at once
+        times = [seconds(lambda: _multiply(one, other, out), device) for _ in range(9)]  # noqa: B023
         best = max(best, 2 * size**3 / statistics.median(times))
     return best
 
@@ -211,7 +222,8 @@ def peak_memory(setting: str, contestant: str, device: str) -> float:
 
 def print_memory(setting: str, contestant: str, device: str) -> None:
     """Print the peak MB of two meta-steps of a contestant above what is held before."""
-    ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, 2**20)  # else glibc keeps freed blocks, and the peak is of its habits
+    # else glibc keeps freed blocks, and the peak is of its habits
+    ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, 2**20)
 
     def make_step(s: Setting) -> Step:
         batch = meta_batch(s, device)
@@ -219,7 +231,8 @@ def print_memory(setting: str, contestant: str, device: str) -> None:
             return ours(make(s, device, checkpoint_inner_steps=True), batch)
         return CONTESTANTS[contestant](s, batch, device)
 
-    make_step(replace(SETTINGS[setting], size=28, width=8, episodes=1))()  # loads what the first use loads
+    # loads what the first use loads
+    make_step(replace(SETTINGS[setting], size=28, width=8, episodes=1))()
     step = make_step(SETTINGS[setting])
     before = torch.cuda.memory_allocated() if device == "cuda" else resident()
     for _ in range(2):
@@ -233,7 +246,11 @@ def resident(which: str = "VmRSS") -> int:
 
     Not `getrusage`: a child's ru_maxrss begins at what its parent held.
     """
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{which}:"))
+    (line,) = (
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith(f"{which}:")
+    )
     return int(line.split()[1]) * 1024
 
 
@@ -241,24 +258,44 @@ def compare(name: str, device: str, repeats: int, peak: float) -> None:
     """Print time and memory of all contestants in one setting."""
     s = SETTINGS[name]
     batch = meta_batch(s, device)
-    times = medians({who: make_step(s, batch, device) for who, make_step in CONTESTANTS.items()}, repeats, device)
+    times = medians(
+        {who: make_step(s, batch, device) for who, make_step in CONTESTANTS.items()},
+        repeats,
+        device,
+    )
     fastest_peer = min(times["higher"], times["torchopt"])
     work = flop(s, batch, device)
-    print(f"\n{name}: {s.episodes} episodes, {s.inner_steps} inner steps, {work / 1e9:.1f} GFLOP,", end=" ")
+    print(
+        f"\n{name}: {s.episodes} episodes, {s.inner_steps} inner steps, {work / 1e9:.1f} GFLOP,",
+        end=" ",
+    )
     print(f"floor {1e3 * work / peak:.0f} ms at {peak / 1e9:.0f} GFLOP/s")
-    print(f"  {'':22}{'ms':>8}{'speed':>8}{'of floor':>10}{'peak MB':>10}   (speed: of the faster peer's)")
+    print(
+        f"  {'':22}{'ms':>8}{'speed':>8}{'of floor':>10}{'peak MB':>10}   (speed: of the faster"
+        " peer's)"
+    )
     for who, value in times.items():
         memory = peak_memory(name, who, device)
-        print(f"  {who:22}{1e3 * value:8.0f}{fastest_peer / value:8.2f}{work / peak / value:10.0%}{memory:10.0f}")
-    print(f"  {'fewshot checkpointed':22}{'':26}{peak_memory(name, 'fewshot checkpointed', device):10.0f}")
+        print(
+            f"  {who:22}{1e3 * value:8.0f}{fastest_peer / value:8.2f}{work / peak / value:10.0%}{memory:10.0f}"
+        )
+    print(
+        f"  {'fewshot checkpointed':22}{'':26}{peak_memory(name, 'fewshot checkpointed', device):10.0f}"
+    )
 
 
 def algorithms(name: str, device: str, repeats: int) -> None:
     """Print first order and ANIL against MAML."""
     s = SETTINGS[name]
     batch = meta_batch(s, device)
-    learners = {"MAML": make(s, device), "FOMAML": make(s, device, FOMAML), "ANIL": make(s, device, ANIL)}
-    training = medians({who: ours(learner, batch) for who, learner in learners.items()}, repeats, device)
+    learners = {
+        "MAML": make(s, device),
+        "FOMAML": make(s, device, FOMAML),
+        "ANIL": make(s, device, ANIL),
+    }
+    training = medians(
+        {who: ours(learner, batch) for who, learner in learners.items()}, repeats, device
+    )
     support = episode(batch, 0).support
     adapting: dict[str, Step] = {
         who: lambda learner=learner: learner.adapt(support)  # type: ignore[misc]
@@ -298,17 +335,29 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--only", choices=SETTINGS, help="one setting")
-    parser.add_argument("--memory", nargs=2, metavar=("SETTING", "CONTESTANT"), help="print that peak in MB and stop")
-    parser.add_argument("--channels-last", action="store_true", help="give all contestants images in channels last")
+    parser.add_argument(
+        "--memory",
+        nargs=2,
+        metavar=("SETTING", "CONTESTANT"),
+        help="print that peak in MB and stop",
+    )
+    parser.add_argument(
+        "--channels-last", action="store_true", help="give all contestants images in channels last"
+    )
     arguments = parser.parse_args()
-    SETTINGS.update({name: replace(s, channels_last=arguments.channels_last) for name, s in SETTINGS.items()})
+    SETTINGS.update(
+        {name: replace(s, channels_last=arguments.channels_last) for name, s in SETTINGS.items()}
+    )
     device, repeats = arguments.device, arguments.repeats
     if arguments.memory:
         setting, contestant = arguments.memory
         print_memory(setting, contestant, device)
         return
     peak = matmul_speed(device)
-    print(f"second-order MAML, {WAY}-way, {QUERIES} queries a class, on {device} ({torch.get_num_threads()} threads)")
+    print(
+        f"second-order MAML, {WAY}-way, {QUERIES} queries a class, on {device}"
+        f" ({torch.get_num_threads()} threads)"
+    )
     for name in [arguments.only] if arguments.only else SETTINGS:
         compare(name, device, repeats, peak)
         if SETTINGS[name].inner_steps > 1:

@@ -2,8 +2,8 @@
 
     python benchmarks/scaling.py [--plot docs/scaling.png]
 
-Operations are counted by `torch.utils.flop_counter` on the meta device, bytes from the parameters; the machine is the
-constants below. Assumptions and what follows from them: docs/scaling.md.
+Operations are counted by `torch.utils.flop_counter` on the meta device, bytes from the parameters;
+the machine is the constants below. Assumptions and what follows from them: docs/scaling.md.
 """
 
 import argparse
@@ -23,7 +23,10 @@ from fewshot import Conv4, ResNet12
 IMAGES = 5 * (5 + 15)
 """Of an episode: 5-way 5-shot with 15 queries a class, embedded once (a Prototypical Network)."""
 FLOPS = 0.4 * 989e12
-"""A second: 40 % of an H100's dense bfloat16 peak (NVIDIA's data sheet). A slower GPU scales better."""
+"""A second: 40 % of an H100's dense bfloat16 peak (NVIDIA's data sheet).
+
+A slower GPU scales better.
+"""
 GPUS_A_NODE = 8
 NVLINK, INFINIBAND = 450e9, 50e9
 """Bytes a second and direction for each GPU: NVLink 4 inside a node, 400 Gb/s InfiniBand between nodes."""
@@ -57,8 +60,8 @@ def work(make: Callable[[], nn.Module], size: int) -> Work:
 def all_reduce(size: int, gpus: int) -> float:
     """Seconds to add up `size` bytes over `gpus`, by the better of a ring and a tree, as NCCL chooses.
 
-    Ring (Patarasuk & Yuan 2009): 2 (n-1)/n size/bandwidth + 2 (n-1) latency. Double binary tree (Sanders, Speck &
-    Traeff 2009): 2 size/bandwidth + 2 log2(n) latency. The slowest link counts.
+    Ring (Patarasuk & Yuan 2009): 2 (n-1)/n size/bandwidth + 2 (n-1) latency. Double binary tree
+    (Sanders, Speck & Traeff 2009): 2 size/bandwidth + 2 log2(n) latency. The slowest link counts.
     """
     if gpus == 1:
         return 0.0
@@ -88,9 +91,17 @@ def plot(found: dict[str, Work], path: str) -> None:
     axes = figure.subplots()
     gpus = [2**i for i in range(10)]
     for name, one in found.items():
-        axes.plot(gpus, [100 * efficiency(one, n, 1) for n in gpus], marker="o", markersize=3, label=name)
+        axes.plot(
+            gpus, [100 * efficiency(one, n, 1) for n in gpus], marker="o", markersize=3, label=name
+        )
     axes.axhline(90, color="grey", linewidth=0.8, linestyle="--")
-    axes.set(xscale="log", xlabel="GPUs", ylabel="efficiency in %", ylim=(0, 105), title="On paper: 1 episode a GPU")
+    axes.set(
+        xscale="log",
+        xlabel="GPUs",
+        ylabel="efficiency in %",
+        ylim=(0, 105),
+        title="On paper: 1 episode a GPU",
+    )
     axes.set_xscale("log", base=2)
     axes.legend(fontsize="small")
     figure.savefig(path, dpi=110)
@@ -115,11 +126,16 @@ def main() -> None:
         table.add_column(column, justify="left" if column == "network" else "right")
     for name, one in found.items():
         for gpus in GPUS:
-            times = (f"{1e3 * seconds:.3f}" for seconds in (one.flop / FLOPS, all_reduce(one.bytes, gpus)))
+            times = (
+                f"{1e3 * seconds:.3f}"
+                for seconds in (one.flop / FLOPS, all_reduce(one.bytes, gpus))
+            )
             needed = enough(one, gpus)
             percent = f"{100 * efficiency(one, gpus, 1):.1f} %"
             table.add_row(name, str(gpus), *times, percent, str(needed), str(gpus * needed))
-        table.add_row(f"  {one.flop / 1e9:.1f} GFLOP an episode, {one.bytes / 1e6:.2f} MB", end_section=True)
+        table.add_row(
+            f"  {one.flop / 1e9:.1f} GFLOP an episode, {one.bytes / 1e6:.2f} MB", end_section=True
+        )
     Console(width=120).print(table)
     if arguments.plot:
         plot(found, arguments.plot)

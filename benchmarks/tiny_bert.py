@@ -1,10 +1,11 @@
 """Make a very small masked language model from texts alone: a WordPiece tokenizer and a BERT, trained here.
 
-    python benchmarks/tiny_bert.py DIR_OF_FEWGLUE OUT [--steps 800] [--width 128] [--layers 2] [--pieces 4000]
+    python benchmarks/tiny_bert.py DIR_OF_FEWGLUE OUT [--steps 800] [--width 128] [--layers 2]
+    [--pieces 4000]
 
-It makes whole runs of FewGLUE possible where no pre-trained model is at hand: minutes of one core, on the texts of the
-training, development and unlabelled examples, never of the validation sets. It knows the verbalisers' words, and little
-else: its results say nothing about a method.
+It makes whole runs of FewGLUE possible where no pre-trained model is at hand: minutes of one core,
+on the texts of the training, development and unlabelled examples, never of the validation sets. It
+knows the verbalisers' words, and little else: its results say nothing about a method.
 """
 
 import argparse
@@ -48,11 +49,17 @@ def make_tokenizer(corpus: list[str], pieces: int) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL["unk"]))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    words = sorted({word for task in TASKS.values() for pattern in task.patterns for word in pattern.words})
-    trainer = trainers.WordPieceTrainer(vocab_size=pieces, special_tokens=[*SPECIAL.values(), *words])
+    words = sorted(
+        {word for task in TASKS.values() for pattern in task.patterns for word in pattern.words}
+    )
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=pieces, special_tokens=[*SPECIAL.values(), *words]
+    )
     tokenizer.train_from_iterator(corpus, trainer)
     plain = json.loads(tokenizer.to_str())
-    plain["added_tokens"] = [token for token in plain["added_tokens"] if token["content"] in SPECIAL.values()]
+    plain["added_tokens"] = [
+        token for token in plain["added_tokens"] if token["content"] in SPECIAL.values()
+    ]
     names = {f"{name}_token": token for name, token in SPECIAL.items()}
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(plain)), **names)  # type: ignore[no-untyped-call]
 
@@ -80,7 +87,10 @@ def main() -> None:
     )
     model = BertForMaskedLM(config).train()
     weights = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{len(corpus)} texts, {len(stream)} pieces, {len(tokenizer)} known, {weights} weights", flush=True)
+    print(
+        f"{len(corpus)} texts, {len(stream)} pieces, {len(tokenizer)} known, {weights} weights",
+        flush=True,
+    )
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, args.steps, pct_start=0.1)
     begin, losses = time.perf_counter(), []
@@ -97,7 +107,9 @@ def main() -> None:
         losses.append(loss.item())
         if step % 100 == 99:
             print(
-                f"step {step + 1}: loss {sum(losses[-100:]) / 100:.3f}, {time.perf_counter() - begin:.0f} s", flush=True
+                f"step {step + 1}: loss {sum(losses[-100:]) / 100:.3f},"
+                f" {time.perf_counter() - begin:.0f} s",
+                flush=True,
             )
     model.save_pretrained(args.out)
     tokenizer.save_pretrained(args.out)

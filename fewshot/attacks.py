@@ -20,8 +20,8 @@ Loss = Callable[[Tensor], Tensor]
 class Attack(RemembersArguments, ABC):
     """An attack on inputs (n, ...) of floats: finds others, no value further than `epsilon` away, of greater loss.
 
-    All benchmarks of images have inputs in [0, 1], which no learner normalises before its network: epsilon is in those
-    units, 8/255 is eight grey levels.
+    All benchmarks of images have inputs in [0, 1], which no learner normalises before its network:
+    epsilon is in those units, 8/255 is eight grey levels.
 
     Args:
         epsilon: the largest change of any value.
@@ -33,7 +33,9 @@ class Attack(RemembersArguments, ABC):
         if not epsilon > 0:
             raise FewshotError(f"epsilon is {epsilon}; set it > 0, or leave out `attack`")
         if not low < high:
-            raise FewshotError(f"low is {low} and high is {high}; set low < high, the valid range of the inputs")
+            raise FewshotError(
+                f"low is {low} and high is {high}; set low < high, the valid range of the inputs"
+            )
         self.epsilon, self.low, self.high = epsilon, low, high
 
     @abstractmethod
@@ -43,8 +45,8 @@ class Attack(RemembersArguments, ABC):
         Args:
             loss: what the attack raises; it may be vmapped over, and gradients may be off.
             inputs: what is attacked, values in [low, high].
-            seed: of the attack's random numbers, which then are the same for all inputs of one shape. None takes
-                torch's own, other ones each time.
+            seed: of the attack's random numbers, which then are the same for all inputs of one
+                shape. None takes torch's own, other ones each time.
         """
 
     def check(self, inputs: Inputs) -> None:
@@ -56,27 +58,34 @@ class Attack(RemembersArguments, ABC):
         name = type(self).__name__
         if not isinstance(inputs, Tensor):
             raise FewshotError(
-                f"{name} changes the values of one tensor, but the inputs are a dict of {', '.join(inputs)};"
-                " leave out `attack`"
+                f"{name} changes the values of one tensor, but the inputs are a dict of"
+                f" {', '.join(inputs)}; leave out `attack`"
             )
         if not inputs.is_floating_point():
-            raise FewshotError(f"{name} changes floats, but the inputs are {inputs.dtype}; leave out `attack`")
+            raise FewshotError(
+                f"{name} changes floats, but the inputs are {inputs.dtype}; leave out `attack`"
+            )
         least, most = inputs.min().item(), inputs.max().item()
         if least < self.low or most > self.high:
             raise FewshotError(
-                f"the inputs are from {least:g} to {most:g}, but the valid range of {name} is from {self.low:g} to"
-                f" {self.high:g}; set its low and high"
+                f"the inputs are from {least:g} to {most:g}, but the valid range of {name} is from"
+                f" {self.low:g} to {self.high:g}; set its low and high"
             )
 
     def ascend(self, loss: Loss, inputs: Tensor, step: float) -> Tensor:
         """Inputs (n, ...) moved by `step` in the sign of the gradient, which is where a ball's linear loss peaks."""
         with torch.no_grad():
-            gradient = scaled_gradient(lambda named: loss(named["inputs"]), {"inputs": inputs}, True)["inputs"]
-        return inputs + step * gradient.detach().sign()  # detached for a compiler, which sees operations only
+            gradient = scaled_gradient(
+                lambda named: loss(named["inputs"]), {"inputs": inputs}, True
+            )["inputs"]
+        # detached for a compiler, which sees operations only
+        return inputs + step * gradient.detach().sign()
 
 
 class FGSM(Attack):
-    """FGSM: the fast gradient sign method, one step to the corner of the ball. Paper: arXiv:1412.6572.
+    """FGSM: the fast gradient sign method, one step to the corner of the ball.
+
+    Paper: arXiv:1412.6572.
 
     The paper's epsilon is 0.25 on MNIST and 0.1 on CIFAR-10.
     """
@@ -87,9 +96,12 @@ class FGSM(Attack):
 
 
 class PGD(Attack):
-    """PGD: projected gradient descent on the negative loss, from a random place in the ball. Paper: arXiv:1706.06083.
+    """PGD: projected gradient descent on the negative loss, from a random place in the ball.
 
-    The paper's epsilon is 0.3 on MNIST, with 40 steps of 0.01, and 8/255 on CIFAR-10, with 7 steps of a quarter of it.
+    Paper: arXiv:1706.06083.
+
+    The paper's epsilon is 0.3 on MNIST, with 40 steps of 0.01, and 8/255 on CIFAR-10, with 7 steps
+    of a quarter of it.
 
     Args:
         epsilon: the largest change of any value.
@@ -109,7 +121,9 @@ class PGD(Attack):
     ) -> None:
         super().__init__(epsilon, **kwargs)
         if not step_size > 0:
-            raise FewshotError(f"step_size is {step_size}; set it > 0, such as a quarter of epsilon {epsilon}")
+            raise FewshotError(
+                f"step_size is {step_size}; set it > 0, such as a quarter of epsilon {epsilon}"
+            )
         if steps < 1:
             raise FewshotError(f"steps is {steps}; set steps >= 1")
         self.step_size, self.steps, self.random_start = step_size, steps, random_start
@@ -118,7 +132,9 @@ class PGD(Attack):
         """Adversarial inputs (n, ...)."""
         inputs = inputs.detach()
         attacked = (
-            self._project(inputs + self.epsilon * _uniform(inputs, seed), inputs) if self.random_start else inputs
+            self._project(inputs + self.epsilon * _uniform(inputs, seed), inputs)
+            if self.random_start
+            else inputs
         )
         for _ in range(self.steps):
             attacked = self._project(self.ascend(loss, attacked, self.step_size), inputs)
@@ -126,12 +142,15 @@ class PGD(Attack):
 
     def _project(self, attacked: Tensor, inputs: Tensor) -> Tensor:
         """The nearest point of the ball around `inputs` that is in the valid range too."""
-        return attacked.clamp(inputs - self.epsilon, inputs + self.epsilon).clamp(self.low, self.high)
+        return attacked.clamp(inputs - self.epsilon, inputs + self.epsilon).clamp(
+            self.low, self.high
+        )
 
 
 def _uniform(like: Tensor, seed: int | None) -> Tensor:
     """Numbers in [-1, 1) of the shape of `like`."""
     if seed is None:
         return 2 * torch.rand_like(like) - 1
-    # NumPy's, because torch would draw others for each episode of a vmap, and the results depend on how it is run
+    # NumPy's, because torch would draw others for each episode of a vmap, and the results depend on
+    # how it is run
     return torch.from_numpy(np.random.default_rng(seed).uniform(-1, 1, tuple(like.shape))).to(like)

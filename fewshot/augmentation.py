@@ -1,7 +1,8 @@
 """Random changes of training images, drawn for each image by itself and carried out on whole batches on the device.
 
-torchvision's transforms (v2) draw once a batch, so that all its images would change alike; these agree with their
-functional forms image by image (tested). What is drawn is a function of the random generator alone, not of the device.
+torchvision's transforms (v2) draw once a batch, so that all its images would change alike; these
+agree with their functional forms image by image (tested). What is drawn is a function of the random
+generator alone, not of the device.
 
 Shapes: n images, C channels, H height, W width.
 """
@@ -66,7 +67,9 @@ class Augmentation:
         drawn = drawn.to(images.device)
         if self.padding or self.flip:
             images = window(images, self.padding, drawn[:, :2].long(), drawn[:, 2].bool())
-        brightness, contrast, saturation = (factor.view(-1, 1, 1, 1) for factor in drawn[:, 3:].unbind(1))
+        brightness, contrast, saturation = (
+            factor.view(-1, 1, 1, 1) for factor in drawn[:, 3:].unbind(1)
+        )
         if self.brightness:
             images = (images * brightness).clamp(0, 1)
         if self.contrast:

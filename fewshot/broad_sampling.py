@@ -1,6 +1,7 @@
 """Meta-Dataset's episodes: any way, any shot, classes of unequal shots (arXiv:1903.03096, section 3).
 
-Pure functions of a random generator. N is the way, C the classes of a split, S the size of the support.
+Pure functions of a random generator. N is the way, C the classes of a split, S the size of the
+support.
 """
 
 import math
@@ -24,9 +25,10 @@ class Groups(NamedTuple):
     """Sets of classes; the classes of an episode come from one, each as likely as the others.
 
     Args:
-        members: places of the classes of each group; of a flat source all classes in one, of Omniglot an alphabet's, of
-            ImageNet the leaves below a node.
-        whole: an episode has all classes of its group, or of a large one 50; otherwise its way is uniform from 5 on.
+        members: places of the classes of each group; of a flat source all classes in one, of
+            Omniglot an alphabet's, of ImageNet the leaves below a node.
+        whole: an episode has all classes of its group, or of a large one 50; otherwise its way is
+            uniform from 5 on.
     """
 
     members: Sequence[Index]
@@ -42,8 +44,8 @@ def check_groups(source: str, groups: Groups) -> None:
     fewest = min((len(members) for members in groups.members), default=0)
     if fewest < MIN_WAYS:
         raise FewshotError(
-            f"{source} has a set of {fewest} classes to draw an episode from, which needs {MIN_WAYS}; leave the source"
-            " out, or complete it"
+            f"{source} has a set of {fewest} classes to draw an episode from, which needs"
+            f" {MIN_WAYS}; leave the source out, or complete it"
         )
 
 
@@ -83,11 +85,19 @@ def draw_broad_episode(
         groups: which classes go together.
 
     Returns:
-        Rows of the support (S,), their labels (S,) in blocks, and query rows (N, Q); no row is in both. The examples
-        of a class are drawn from all of it, so that similar ones which are stored side by side are no trap.
+        Rows of the support (S,), their labels (S,) in blocks, and query rows (N, Q); no row is in
+        both. The examples of a class are drawn from all of it, so that similar ones which are
+        stored side by side are no trap.
     """
     classes = draw_group_classes(rng, groups)
     queries, shots = draw_sizes(rng, counts[classes])
-    rows = [starts[c] + rng.choice(counts[c], queries + k, replace=False) for c, k in zip(classes, shots, strict=True)]
+    rows = [
+        starts[c] + rng.choice(counts[c], queries + k, replace=False)
+        for c, k in zip(classes, shots, strict=True)
+    ]
     support = np.concatenate([one[queries:] for one in rows])
-    return support, np.repeat(np.arange(len(classes)), shots), np.stack([one[:queries] for one in rows])
+    return (
+        support,
+        np.repeat(np.arange(len(classes)), shots),
+        np.stack([one[:queries] for one in rows]),
+    )

@@ -27,7 +27,9 @@ class Entry(NamedTuple):
     @property
     def paper(self) -> str:
         """The source that its docstring names after ``Paper:``."""
-        paragraphs = (" ".join(text.split()) for text in (inspect.getdoc(self.cls) or "").split("\n\n"))
+        paragraphs = (
+            " ".join(text.split()) for text in (inspect.getdoc(self.cls) or "").split("\n\n")
+        )
         matches = (re.search(r"Paper: (.+?)\.?$", text) for text in paragraphs)
         return next((match.group(1) for match in matches if match), "")
 

@@ -26,13 +26,18 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         FewshotError: there is no such file, or it is no checkpoint.
     """
     if not os.path.isfile(path):
-        raise FewshotError(f"there is no checkpoint {path}; give the path of a .ckpt file that `fewshot fit` wrote")
+        raise FewshotError(
+            f"there is no checkpoint {path}; give the path of a .ckpt file that `fewshot fit` wrote"
+        )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler passes on whatever foreign bytes make it stumble over
+    # the unpickler passes on whatever foreign bytes make it stumble over
+    except Exception as error:
         if isinstance(error, OSError) and error.filename:
             raise  # it cannot be opened; without a name, it was opened and is cut off
-        raise FewshotError(f"{path} is no checkpoint, or a damaged one; give one that `fewshot fit` wrote") from error
+        raise FewshotError(
+            f"{path} is no checkpoint, or a damaged one; give one that `fewshot fit` wrote"
+        ) from error
     if not isinstance(checkpoint, dict):
         raise FewshotError(f"{path} holds no checkpoint; give one that `fewshot fit` wrote")
     return checkpoint
@@ -41,12 +46,14 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 class WholeFiles(TorchCheckpointIO):
     """How learners' checkpoints get to the disk and back: whole or not at all, and as plain values alone.
 
-    Lightning's own writes into the system's temporary folder and moves the file from there. To another file system that
-    is a copy, which a full disk or a killed process leaves half done in the place of the checkpoint before it.
-    Addresses of remote storage are left to Lightning.
+    Lightning's own writes into the system's temporary folder and moves the file from there. To
+    another file system that is a copy, which a full disk or a killed process leaves half done in
+    the place of the checkpoint before it. Addresses of remote storage are left to Lightning.
     """
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
         """Write the file beside its place and rename it.
 
         Raises:
@@ -62,14 +69,17 @@ class WholeFiles(TorchCheckpointIO):
                 file.write(content.getbuffer())
         except OSError as error:
             raise FewshotError(
-                f"cannot write the checkpoint {path} ({error.strerror}); make room or set trainer.default_root_dir, and"
-                " go on from the checkpoint before it with --ckpt_path last"
+                f"cannot write the checkpoint {path} ({error.strerror}); make room or set"
+                " trainer.default_root_dir, and go on from the checkpoint before it with"
+                " --ckpt_path last"
             ) from error
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """The content on the CPU; nothing but plain values and tensors is loaded, whatever `weights_only` says.
+        """The content on the CPU.
+
+        Nothing but plain values and tensors is loaded, whatever `weights_only` says.
 
         Raises:
             FewshotError: there is no such file, or it is no checkpoint.
@@ -92,7 +102,10 @@ def check_shapes(held: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> 
             owner = "the checkpoint" if name not in held else "this learner"
             raise FewshotError(f"{owner} has no parameter {name}: the backbones differ{remedy}")
         if held[name].shape != expected[name].shape:
-            shapes = f"{tuple(held[name].shape)} in the checkpoint, {tuple(expected[name].shape)} in this learner"
+            shapes = (
+                f"{tuple(held[name].shape)} in the checkpoint, {tuple(expected[name].shape)} in"
+                " this learner"
+            )
             raise FewshotError(f"the parameter {name} is {shapes}{remedy}")
 
 
@@ -108,29 +121,39 @@ def backbone_weights(
         checkpoint: what `read_checkpoint` gave.
         path: its file, for the messages.
         expected: the `state_dict` of the backbone that shall take them.
-        running_averages: whether batch normalisation needs them; a learner that adapts its body (MAML) keeps none.
+        running_averages: whether batch normalisation needs them; a learner that adapts its body
+            (MAML) keeps none.
 
     Raises:
         FewshotError: no learner of this library wrote it, or the backbones differ.
     """
     if checkpoint.get("fewshot", {}).get("learner") is None:
-        raise FewshotError(f"weights {path} was not written by fewshot; give a .ckpt file of `fewshot fit`")
+        raise FewshotError(
+            f"weights {path} was not written by fewshot; give a .ckpt file of `fewshot fit`"
+        )
     prefix = "backbone."
-    held = {n.removeprefix(prefix): v for n, v in checkpoint["state_dict"].items() if n.startswith(prefix)}
+    held = {
+        n.removeprefix(prefix): v
+        for n, v in checkpoint["state_dict"].items()
+        if n.startswith(prefix)
+    }
     missing = [name for name in expected if name not in held]
     if missing and all(name.rpartition(".")[2] in RUNNING for name in missing):
         if running_averages:
             raise FewshotError(
-                f"weights {path} hold no running averages of batch normalisation, because the learner that wrote them"
-                " keeps none; set batchnorm: transductive, which needs none, or give another learner's"
+                f"weights {path} hold no running averages of batch normalisation, because the"
+                " learner that wrote them keeps none; set batchnorm: transductive, which needs"
+                " none, or give another learner's"
             )
         held |= {name: expected[name] for name in missing}
     for name in [*expected, *held]:
-        shapes = [tuple(side[name].shape) if name in side else "missing" for side in (held, expected)]
+        shapes = [
+            tuple(side[name].shape) if name in side else "missing" for side in (held, expected)
+        ]
         if shapes[0] != shapes[1]:
             raise FewshotError(
-                f"weights {path} do not fit the backbone: {name} is {shapes[0]} in the file, {shapes[1]} in the"
-                " backbone; build the backbone as the file's was"
+                f"weights {path} do not fit the backbone: {name} is {shapes[0]} in the file,"
+                f" {shapes[1]} in the backbone; build the backbone as the file's was"
             )
     return held
 
@@ -139,17 +162,22 @@ def check_arguments(checkpoint: Mapping[str, Any], learner: type) -> None:
     """Check that a learner's class still takes the arguments that a checkpoint holds.
 
     Raises:
-        FewshotError: the checkpoint has no weights, or is of a version of the library in which the class had others.
+        FewshotError: the checkpoint has no weights, or is of a version of the library in which the
+            class had others.
     """
     version = checkpoint["fewshot"].get("version")
     if "state_dict" not in checkpoint:
-        raise FewshotError(f"the checkpoint of fewshot {version} holds no weights; give one that `fewshot fit` wrote")
+        raise FewshotError(
+            f"the checkpoint of fewshot {version} holds no weights; give one that `fewshot fit`"
+            " wrote"
+        )
     known = parameter_names(learner)
     for name in checkpoint.get("hyper_parameters", {}):
         if name not in known:
             raise FewshotError(
-                f"the checkpoint of fewshot {version} has the argument {name}, which {learner.__name__} of fewshot"
-                f" {metadata.version('fewshot')} does not have; load it with that version"
+                f"the checkpoint of fewshot {version} has the argument {name}, which"
+                f" {learner.__name__} of fewshot {metadata.version('fewshot')} does not have; load"
+                " it with that version"
             )
 
 
@@ -161,6 +189,10 @@ def check_learner(checkpoint: dict[str, Any], name: str) -> None:
     """
     held = checkpoint.get("fewshot", {}).get("learner")
     if held is None:
-        raise FewshotError(f"the checkpoint was not written by fewshot; train a {name} with `fewshot fit` first")
+        raise FewshotError(
+            f"the checkpoint was not written by fewshot; train a {name} with `fewshot fit` first"
+        )
     if held != name:
-        raise FewshotError(f"the checkpoint holds a {held}, not a {name}; load it with --model {held}")
+        raise FewshotError(
+            f"the checkpoint holds a {held}, not a {name}; load it with --model {held}"
+        )

@@ -1,8 +1,9 @@
 """Compiles the function of one episode, inner gradients and all, so that it can still be differentiated.
 
-``torch.compile`` cannot differentiate twice through a compiled forward pass. So the function is first traced whole:
-the inner gradients become plain operations of one flat graph, and that graph has first derivatives like any other.
-Tracing sees operations, not Python: any network, normalisation mode and learner passes through it.
+``torch.compile`` cannot differentiate twice through a compiled forward pass. So the function is
+first traced whole: the inner gradients become plain operations of one flat graph, and that graph
+has first derivatives like any other. Tracing sees operations, not Python: any network,
+normalisation mode and learner passes through it.
 """
 
 import importlib
@@ -19,7 +20,9 @@ from torch._dynamo.exc import TorchDynamoException
 from torch._guards import TracingContext, tracing
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils._pytree import tree_flatten, tree_unflatten  # what torch.func flattens its trees with
+
+# what torch.func flattens its trees with
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from fewshot import lowering
 from fewshot.errors import FewshotError
@@ -36,9 +39,9 @@ class Compiler:
     """Compiles functions of tensors, once for each key and each set of shapes.
 
     Args:
-        backend: what `torch.compile` compiles with; `capture` compiles nothing, but records what the function starts on
-            a GPU, which is then started again as a whole. Of a captured function one call's backward pass has to end
-            before the next call.
+        backend: what `torch.compile` compiles with; `capture` compiles nothing, but records what
+            the function starts on a GPU, which is then started again as a whole. Of a captured
+            function one call's backward pass has to end before the next call.
     """
 
     def __init__(self, backend: str = "inductor") -> None:
@@ -68,31 +71,44 @@ class Compiler:
         """
         tensors, tree = tree_flatten(arguments)
         device = tensors[0].device.type
-        # The graph holds its own casts, so that it runs outside of autocast and is another for each precision.
+        # The graph holds its own casts, so that it runs outside of autocast and is another for each
+        # precision.
         precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         shapes = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in tensors)
         key = key, precision, torch.is_grad_enabled(), shapes, str(tree)
         new = key not in self._compiled
         try:
             # The first call compiles.
-            with torch._dynamo.config.patch(optimize_ddp=False), _without_a_false_warning() if new else nullcontext():
+            with (
+                torch._dynamo.config.patch(optimize_ddp=False),
+                _without_a_false_warning() if new else nullcontext(),
+            ):
                 if new:
                     self._compiled[key] = self._make(function, tensors, tree)
                 graph, result_tree = self._compiled[key]
                 with torch.autocast(device, enabled=False):
                     leaves = graph(*tensors)
         except TorchDynamoException as error:
-            raise FewshotError(f"compile: true does not work here ({_reason(error)}); set compile: false") from error
+            raise FewshotError(
+                f"compile: true does not work here ({_reason(error)}); set compile: false"
+            ) from error
         result: Result = tree_unflatten(list(leaves), result_tree)
         return result
 
-    def _make(self, function: Callable[[Any], Any], tensors: list[Tensor], tree: Any) -> tuple[Graph, Any]:
+    def _make(
+        self, function: Callable[[Any], Any], tensors: list[Tensor], tree: Any
+    ) -> tuple[Graph, Any]:
         """The function, compiled, and the tree that its results are the leaves of."""
         if not self.captures:
-            rank_zero_info("Compiling the inner loop: minutes the first time on a machine, then seconds from its cache")
+            rank_zero_info(
+                "Compiling the inner loop: minutes the first time on a machine, then seconds from"
+                " its cache"
+            )
         elif not _on_gpu(tensors):
             device = tensors[0].device.type
-            raise FewshotError(f"compile: capture needs a CUDA GPU, and this runs on {device}; set compile: true")
+            raise FewshotError(
+                f"compile: capture needs a CUDA GPU, and this runs on {device}; set compile: true"
+            )
         graph, result_tree = _traced(function, tensors, tree)
         if self.captures:
             compiled = _captured(graph, tensors)
@@ -128,12 +144,17 @@ def _on_gpu(tensors: Sequence[Tensor]) -> bool:
 def _reason(error: BaseException) -> str:
     """The first line of what the compiler's own error was, below the errors that it is wrapped in."""
     cause = getattr(error, "inner_exception", None) or error.__cause__
-    return _reason(cause) if cause is not None else f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    return (
+        _reason(cause)
+        if cause is not None
+        else f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    )
 
 
 def _captured(graph: torch.fx.GraphModule, tensors: Sequence[Tensor]) -> Any:
     """The graph as what it starts on a GPU for such tensors, and what its backward pass starts."""
-    if hasattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch"):  # from torch 2.10 on
+    # from torch 2.10 on
+    if hasattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch"):
         # It is recorded on a stream of its own, and torch waits for that stream as it should.
         torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
     # What it is given becomes what every later episode is written into.
@@ -143,12 +164,17 @@ def _captured(graph: torch.fx.GraphModule, tensors: Sequence[Tensor]) -> Any:
 
 
 def _inductor(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Any:
-    """Compile by torch's compiler, with our forms of some operations; on a GPU started as a whole (a CUDA graph)."""
-    # Imported where it is used: it takes seconds. `torch.compile` itself takes no table of decompositions.
+    """Compile by torch's compiler, with our forms of some operations.
+
+    On a GPU started as a whole (a CUDA graph).
+    """
+    # Imported where it is used: it takes seconds. `torch.compile` itself takes no table of
+    # decompositions.
     from torch._inductor.compile_fx import compile_fx
 
     remember_strides()
-    # The cache that goes by what was traced would not see a change of `lowering`; that of what it is made into does.
+    # The cache that goes by what was traced would not see a change of `lowering`; that of what it
+    # is made into does.
     options = {"triton.cudagraphs": True, "post_grad_custom_pre_pass": lowering.expansion()}
     with torch._functorch.config.patch(enable_autograd_cache=False):
         return compile_fx(graph, inputs, decompositions=lowering.table(), config_patches=options)
@@ -157,16 +183,20 @@ def _inductor(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Any:
 def remember_strides() -> None:
     """Have torch's compiler for CPUs remember each stride that it has worked out: how an index moves along a loop.
 
-    It asks for the thousand strides of a graph ten thousand times, kernel by kernel, and keeps the last 128 answers:
-    working them out again took a fifth of its time in Python. What it is told is the same.
+    It asks for the thousand strides of a graph ten thousand times, kernel by kernel, and keeps the
+    last 128 answers: working them out again took a fifth of its time in Python. What it is told is
+    the same.
     """
-    compiler: Any = importlib.import_module("torch._inductor.codegen.cpp")  # imported where it is used, as above
+    # imported where it is used, as above
+    compiler: Any = importlib.import_module("torch._inductor.codegen.cpp")
     strides: Any = getattr(compiler, "stride_at_vec_range", None)
     if hasattr(strides, "cache_parameters") and strides.cache_parameters()["maxsize"] == 128:
         compiler.stride_at_vec_range = lru_cache(maxsize=2**16)(strides.__wrapped__)
 
 
-def _traced(function: Callable[[Any], Any], tensors: list[Tensor], tree: Any) -> tuple[torch.fx.GraphModule, Any]:
+def _traced(
+    function: Callable[[Any], Any], tensors: list[Tensor], tree: Any
+) -> tuple[torch.fx.GraphModule, Any]:
     """The function as a flat graph of tensors to a list of tensors, and the tree that these are the leaves of."""
     result_tree = None
 
@@ -175,13 +205,15 @@ def _traced(function: Callable[[Any], Any], tensors: list[Tensor], tree: Any) ->
         leaves, result_tree = tree_flatten(function(tree_unflatten(list(tensors), tree)))
         return leaves
 
-    # The empty table keeps every `detach`, which by default is traced as nothing and would let gradients through.
-    # A weight that autocast has cast before the tracing would be a constant of the graph, and get no gradient.
+    # The empty table keeps every `detach`, which by default is traced as nothing and would let
+    # gradients through. A weight that autocast has cast before the tracing would be a constant of
+    # the graph, and get no gradient.
     cached = torch.is_autocast_cache_enabled()
     torch.clear_autocast_cache()
     torch.set_autocast_cache_enabled(False)
     try:
-        # With the context, the shapes of all values are held by one mode; without it each makes its own: half the time.
+        # With the context, the shapes of all values are held by one mode; without it each makes its
+        # own: half the time.
         with tracing(TracingContext(FakeTensorMode())):
             return make_fx(flat, decomposition_table={})(*tensors), result_tree
     finally:

@@ -9,7 +9,13 @@ import torch.nn.functional as F
 
 from fewshot.datasets.base import ClassDataset, LazyInputs
 from fewshot.episodes import Episode, Examples, Inputs, MetaBatch, map_tensors, stack
-from fewshot.sampling import draw_classes, draw_episode, draw_episode_of, draw_outsiders, draw_unequal_episode
+from fewshot.sampling import (
+    draw_classes,
+    draw_episode,
+    draw_episode_of,
+    draw_outsiders,
+    draw_unequal_episode,
+)
 
 
 class TaskDistribution(Protocol):
@@ -33,15 +39,19 @@ class Stacked:
 class ClassTasks:
     """N-way K-shot classification tasks over the classes of a dataset.
 
-    Inputs come out as they are stored (images uint8): conversion happens once a meta-batch, on the device.
+    Inputs come out as they are stored (images uint8): conversion happens once a meta-batch, on the
+    device.
 
     Args:
         dataset: the split's examples by class.
         way: N. shot: K. queries: Q a class.
-        unequal_shots: split the N*K support examples at random among the classes, at least 1 for each.
+        unequal_shots: split the N*K support examples at random among the classes, at least 1 for
+            each.
     """
 
-    def __init__(self, dataset: ClassDataset, way: int, shot: int, queries: int, unequal_shots: bool = False) -> None:
+    def __init__(
+        self, dataset: ClassDataset, way: int, shot: int, queries: int, unequal_shots: bool = False
+    ) -> None:
         self.dataset, self.way, self.shot, self.queries = dataset, way, shot, queries
         self.unequal_shots = unequal_shots
         self.starts, self.counts = dataset.starts, dataset.counts
@@ -56,16 +66,23 @@ class ClassTasks:
         """A meta-batch with one gather for the support and one for the query."""
         if self.unequal_shots:
             return self._draw_unequal(rngs)
-        rows = [draw_episode(rng, self.starts, self.counts, self.way, self.shot, self.queries) for rng in rngs]
+        rows = [
+            draw_episode(rng, self.starts, self.counts, self.way, self.shot, self.queries)
+            for rng in rngs
+        ]
         support, query = (np.stack(part).reshape(len(rngs), -1) for part in zip(*rows, strict=True))
         return Episode(self._examples(support, self.shot), self._examples(query, self.queries))
 
     def _draw_unequal(self, rngs: Sequence[np.random.Generator]) -> Episode:
-        drawn = [draw_unequal_episode(rng, self.starts, self.counts, self.way, self.shot, self.queries) for rng in rngs]
+        drawn = [
+            draw_unequal_episode(rng, self.starts, self.counts, self.way, self.shot, self.queries)
+            for rng in rngs
+        ]
         support, labels, query = (np.stack(part) for part in zip(*drawn, strict=True))
         inputs = gather(self.dataset.inputs, torch.from_numpy(support))
         return Episode(
-            Examples(inputs, torch.from_numpy(labels)), self._examples(query.reshape(len(rngs), -1), self.queries)
+            Examples(inputs, torch.from_numpy(labels)),
+            self._examples(query.reshape(len(rngs), -1), self.queries),
         )
 
     def _examples(self, rows: np.ndarray, repeats: int) -> Examples:
@@ -78,8 +95,8 @@ class VaryingTasks:
 
     Args:
         dataset: the split's examples by class.
-        draw_rows: from an episode's generator to the rows of its support (S,), their labels (S,) and the rows of its
-            queries (N, Q).
+        draw_rows: from an episode's generator to the rows of its support (S,), their labels (S,)
+            and the rows of its queries (N, Q).
     """
 
     def __init__(
@@ -115,7 +132,8 @@ class VaryingTasks:
 class NotaTasks(ClassTasks):
     """N-way K-shot tasks with queries of other classes, to be recognised as none of the above: label N.
 
-    The support and the other queries are those of `ClassTasks`; the queries of other classes stand behind them.
+    The support and the other queries are those of `ClassTasks`; the queries of other classes stand
+    behind them.
 
     Args:
         dataset: the split's examples by class.
@@ -123,17 +141,23 @@ class NotaTasks(ClassTasks):
         none_queries: queries of other classes.
     """
 
-    def __init__(self, dataset: ClassDataset, way: int, shot: int, queries: int, none_queries: int) -> None:
+    def __init__(
+        self, dataset: ClassDataset, way: int, shot: int, queries: int, none_queries: int
+    ) -> None:
         super().__init__(dataset, way, shot, queries)
         self.none_queries = none_queries
-        self.query_labels = torch.cat([self.labels.repeat_interleave(queries), torch.full((none_queries,), way)])
+        self.query_labels = torch.cat(
+            [self.labels.repeat_interleave(queries), torch.full((none_queries,), way)]
+        )
 
     def draw_many(self, rngs: Sequence[np.random.Generator]) -> Episode:
         """A meta-batch with one gather for the support and one for the query."""
         support, query = [], []
         for rng in rngs:
             classes = draw_classes(rng, len(self.counts), self.way)
-            ours, asked = draw_episode_of(classes, rng, self.starts, self.counts, self.shot, self.queries)
+            ours, asked = draw_episode_of(
+                classes, rng, self.starts, self.counts, self.shot, self.queries
+            )
             others = draw_outsiders(rng, self.starts, self.counts, classes, self.none_queries)
             support.append(ours.ravel())
             query.append(np.concatenate([asked.ravel(), others]))
@@ -151,13 +175,20 @@ class FixedTask(Stacked):
         none: queries of no class among them: label N.
     """
 
-    def __init__(self, support: ClassDataset, query: ClassDataset, none: ClassDataset | None = None) -> None:
+    def __init__(
+        self, support: ClassDataset, query: ClassDataset, none: ClassDataset | None = None
+    ) -> None:
         parts = [support, query] if none is None else [support, query, none]
         given, asked, *others = _equally_wide([part.inputs for part in parts])
-        labels, targets = (torch.from_numpy(np.repeat(np.arange(len(p.counts)), p.counts)) for p in (support, query))
+        labels, targets = (
+            torch.from_numpy(np.repeat(np.arange(len(p.counts)), p.counts))
+            for p in (support, query)
+        )
         if none is not None:
             asked = {name: torch.cat([values, others[0][name]]) for name, values in asked.items()}
-            targets = torch.cat([targets, torch.full((int(none.counts.sum()),), len(support.classes))])
+            targets = torch.cat(
+                [targets, torch.full((int(none.counts.sum()),), len(support.classes))]
+            )
         self.episode = Episode(Examples(given, labels), Examples(asked, targets))
 
     def draw(self, rng: np.random.Generator) -> Episode:
@@ -172,7 +203,9 @@ def _equally_wide(parts: Sequence[Inputs | LazyInputs]) -> list[dict[str, torch.
     widest = {name: max(part[name].shape[-1] for part in dicts) for name in dicts[0]}
     return [
         {
-            name: F.pad(values, (0, widest[name] - values.shape[-1])) if values.dim() > 1 else values
+            name: (
+                F.pad(values, (0, widest[name] - values.shape[-1])) if values.dim() > 1 else values
+            )
             for name, values in part.items()
         }
         for part in dicts
@@ -185,7 +218,8 @@ def gather(inputs: Inputs | LazyInputs, rows: torch.Tensor) -> Inputs:
         taken = inputs.take(rows.flatten().numpy())
         return taken.view(*rows.shape, *taken.shape[1:])
     if isinstance(inputs, dict):
-        return {name: gather(value, rows) for name, value in inputs.items()}  # type: ignore[misc]  # values are tensors
+        # values are tensors
+        return {name: gather(value, rows) for name, value in inputs.items()}  # type: ignore[misc]
     flat = inputs.view(len(inputs), -1)
     # uint8 rows are copied as int64 words where they fit: 4x faster than byte by byte
     words = flat.view(torch.int64) if flat.dtype == torch.uint8 and flat.shape[1] % 8 == 0 else flat
@@ -193,4 +227,8 @@ def gather(inputs: Inputs | LazyInputs, rows: torch.Tensor) -> Inputs:
 
 
 def _first(inputs: Inputs) -> Inputs:
-    return {name: value[0] for name, value in inputs.items()} if isinstance(inputs, dict) else inputs[0]
+    return (
+        {name: value[0] for name, value in inputs.items()}
+        if isinstance(inputs, dict)
+        else inputs[0]
+    )

@@ -1,4 +1,7 @@
-"""Runs a function of ONE episode over a meta-batch: loop or vmap, chunked, compiled or not; the result is the same."""
+"""Runs a function of ONE episode over a meta-batch: loop or vmap, chunked, compiled or not.
+
+The result is the same.
+"""
 
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -22,21 +25,21 @@ Result = TypeVar("Result")
 SMALL_FLOP = 5_000_000
 """Operations of a forward pass over one support set up to which vmap beats the loop on a CPU.
 
-Measured by ``benchmarks/engine.py``: a Conv4 of 0.7 MFLOP is 2.6 times as fast by vmap, one of 32 MFLOP 0.6 times,
-because the activations of a whole meta-batch leave the cache.
+Measured by ``benchmarks/engine.py``: a Conv4 of 0.7 MFLOP is 2.6 times as fast by vmap, one of 32
+MFLOP 0.6 times, because the activations of a whole meta-batch leave the cache.
 """
 
 
 transformed: ContextVar[bool] = ContextVar("transformed", default=False)
-"""Whether the code that runs is vmapped over episodes or traced to be compiled: inner gradients must then be those of
-``torch.func``."""
+"""Whether the code that runs is vmapped over episodes or traced to be compiled: inner gradients
+must then be those of ``torch.func``."""
 
 
 def choose(network: nn.Module, meta_batch: Episode) -> How:
     """What `auto` stands for: vmap where kernel launches or Python bound the step, else the loop.
 
-    That is on every accelerator, and on a CPU for small networks (`SMALL_FLOP`). Networks that cannot be vmapped over
-    take the loop everywhere (`loop_only`).
+    That is on every accelerator, and on a CPU for small networks (`SMALL_FLOP`). Networks that
+    cannot be vmapped over take the loop everywhere (`loop_only`).
 
     Args:
         network: what the inner loop runs.
@@ -57,7 +60,9 @@ def loop_only(network: nn.Module) -> str | None:
     Those are recurrent ones, and modules that say so themselves by a true attribute `loop_only`.
     """
     kinds = (nn.RNNBase, nn.RNNCellBase)
-    modules = (m for m in network.modules() if isinstance(m, kinds) or getattr(m, "loop_only", False))
+    modules = (
+        m for m in network.modules() if isinstance(m, kinds) or getattr(m, "loop_only", False)
+    )
     return next((type(module).__name__ for module in modules), None)
 
 
@@ -65,8 +70,9 @@ def loop_only(network: nn.Module) -> str | None:
 def episode_modes(how: How) -> Iterator[EpisodeNorm]:
     """What an episode runs under; gives the normalisation in force.
 
-    Its normalisation layers use its own statistics (see `EpisodeNorm`), attention runs in plain operations, because the
-    fused kernels have no second derivative, and max-pooling that is not vmapped keeps less (see `LeanPooling`).
+    Its normalisation layers use its own statistics (see `EpisodeNorm`), attention runs in plain
+    operations, because the fused kernels have no second derivative, and max-pooling that is not
+    vmapped keeps less (see `LeanPooling`).
     """
     pooling = nullcontext() if how == "vmap" else LeanPooling(traced=transformed.get())
     with sdpa_kernel(SDPBackend.MATH), pooling, EpisodeNorm(exact_vmap=how == "vmap") as norm:
@@ -83,15 +89,18 @@ def map_episodes(
 ) -> Iterator[Result]:
     """Yield the results of `function` for successive chunks of a meta-batch, stacked along a first axis b.
 
-    The results come chunk by chunk so that the caller can run each chunk's backward, which frees its graph, before
-    the next is computed. It runs under `episode_modes`.
+    The results come chunk by chunk so that the caller can run each chunk's backward, which frees
+    its graph, before the next is computed. It runs under `episode_modes`.
 
     Args:
-        function: takes an episode (no axis B) and the normalisation in force, gives a tree of tensors.
+        function: takes an episode (no axis B) and the normalisation in force, gives a tree of
+            tensors.
         meta_batch: B episodes.
         how: `loop` runs one episode after another, `vmap` a chunk at once.
-        episodes_per_chunk: episodes held in memory at once; None means 1 for the loop, all for vmap.
-        compiler: runs `function` compiled; None runs it as it is; one that captures, the loop one by one.
+        episodes_per_chunk: episodes held in memory at once; None means 1 for the loop, all for
+            vmap.
+        compiler: runs `function` compiled; None runs it as it is; one that captures, the loop one
+            by one.
         key: for the compiler: all that the function's operations depend on besides the shapes.
     """
     size = episodes_per_chunk or (1 if how == "loop" else count(meta_batch))
@@ -99,13 +108,18 @@ def map_episodes(
         size = 1  # each run writes over what the backward pass of the last one reads
 
     def run(episodes: Episode) -> Result:
-        """One episode for the loop, a chunk for vmap; the modes end before the caller's code goes on."""
+        """One episode for the loop, a chunk for vmap.
+
+        The modes end before the caller's code goes on.
+        """
         outside = transformed.set(how == "vmap" or compiler is not None)
         try:
             with episode_modes(how) as norm:
                 if how == "loop":
                     return function(episodes, norm)
-                result: Result = torch.func.vmap(lambda one: function(one, norm), randomness="different")(episodes)
+                result: Result = torch.func.vmap(
+                    lambda one: function(one, norm), randomness="different"
+                )(episodes)
                 return result
         finally:
             transformed.reset(outside)
@@ -114,7 +128,8 @@ def map_episodes(
         return run(episodes) if compiler is None else compiler(run, episodes, (how, key))
 
     for start in range(0, count(meta_batch), size):
-        chunk = map_tensors(lambda tensor: tensor[start : start + size], meta_batch)  # noqa: B023  # used at once
+        # used at once
+        chunk = map_tensors(lambda tensor: tensor[start : start + size], meta_batch)  # noqa: B023
         if how == "vmap":
             yield maybe_compiled(chunk)
         else:

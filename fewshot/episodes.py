@@ -1,9 +1,10 @@
 """Examples and episodes: the values that flow between benchmarks and learners.
 
-Shape legend, used all over the package: B episodes, N way, K shot, Q queries a class, S = N*K support examples,
-C channels, H height, W width, L tokens, D features. A meta-batch is an `Episode` whose tensors have a leading
-axis B; where the episodes differ in size, a list of such Episodes, each with B = 1. Both types are NamedTuples, so
-`torch.func`, pinning and Lightning's device transfer take them as they are.
+Shape legend, used all over the package: B episodes, N way, K shot, Q queries a class, S = N*K
+support examples, C channels, H height, W width, L tokens, D features. A meta-batch is an `Episode`
+whose tensors have a leading axis B; where the episodes differ in size, a list of such Episodes,
+each with B = 1. Both types are NamedTuples, so `torch.func`, pinning and Lightning's device
+transfer take them as they are.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,16 +23,22 @@ Tree = TypeVar("Tree")
 
 
 class Examples(NamedTuple):
-    """Inputs and their targets, with the same first axis (S or N*Q; in a meta-batch B comes before it)."""
+    """Inputs and their targets, with the same first axis (S or N*Q.
+
+    In a meta-batch B comes before it).
+    """
 
     inputs: Inputs
     targets: Tensor
 
 
 class Marked(NamedTuple):
-    """Query examples with marks by which results are told apart, and which no learner reads; see `marked`.
+    """Query examples with marks by which results are told apart, and which no learner reads.
 
-    Segmentation: the place among the benchmark's classes of each label 1..N, (N,). Videos: the video of each query.
+    See `marked`.
+
+    Segmentation: the place among the benchmark's classes of each label 1..N, (N,). Videos: the
+    video of each query.
     """
 
     inputs: Inputs
@@ -40,7 +47,10 @@ class Marked(NamedTuple):
 
 
 def marked(inputs: Inputs, targets: Tensor, marks: Tensor) -> Examples:
-    """Query examples with marks. Whoever reads `inputs` and `targets` by name takes them for what they stand for."""
+    """Query examples with marks.
+
+    Whoever reads `inputs` and `targets` by name takes them for what they stand for.
+    """
     return cast(Examples, Marked(inputs, targets, marks))
 
 

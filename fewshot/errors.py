@@ -7,8 +7,8 @@ from collections.abc import Iterable
 class FewshotError(ValueError):
     """Wrong input from the user: a value, a file, a config or a checkpoint.
 
-    The message is one line that names the value and the remedy. The command line prints it without a
-    traceback (set ``FEWSHOT_DEBUG=1`` to see one) and exits with status 2.
+    The message is one line that names the value and the remedy. The command line prints it without
+    a traceback (set ``FEWSHOT_DEBUG=1`` to see one) and exits with status 2.
     """
 
 

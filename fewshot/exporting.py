@@ -1,8 +1,8 @@
 """Trained learners as programs without this library: `torch.export` (.pt2) and ONNX.
 
-What is exported is a function of the inputs alone, every example by itself, for any number of them: the probabilities
-of an adapted classifier, or the features of an embedding. Each file is run once, on other inputs than it was traced
-with, and refused if it does not give what the learner gives.
+What is exported is a function of the inputs alone, every example by itself, for any number of them:
+the probabilities of an adapted classifier, or the features of an embedding. Each file is run once,
+on other inputs than it was traced with, and refused if it does not give what the learner gives.
 """
 
 import copy
@@ -59,17 +59,26 @@ class Embedding(nn.Module):
     def __init__(self, learner: MetaLearner) -> None:
         super().__init__()
         self.learner = detached(learner)
-        by_batch = [m for m in learner.backbone.modules() if isinstance(m, _NormBase) and not m.track_running_stats]
+        by_batch = [
+            m
+            for m in learner.backbone.modules()
+            if isinstance(m, _NormBase) and not m.track_running_stats
+        ]
         if by_batch:
             raise FewshotError(
-                f"the backbone of a {type(learner).__name__} has batch normalisation without running averages, so that"
-                " an example's features depend on the others; give --support to export an adapted classifier"
+                f"the backbone of a {type(learner).__name__} has batch normalisation without"
+                " running averages, so that an example's features depend on the others; give"
+                " --support to export an adapted classifier"
             )
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Features (n, ...)."""
         learner = self.learner
-        features = learner.embed(inputs) if isinstance(learner, EmbeddingLearner) else learner.backbone(inputs)
+        features = (
+            learner.embed(inputs)
+            if isinstance(learner, EmbeddingLearner)
+            else learner.backbone(inputs)
+        )
         assert isinstance(features, Tensor)
         return features
 
@@ -94,13 +103,17 @@ def to_program(module: nn.Module, inputs: Inputs) -> ExportedProgram:
     n, length = Dim("n", min=1), Dim("length", min=1)
     shapes: Any = {0: n}
     if isinstance(inputs, dict):
-        shapes = {name: {0: n, 1: length} if value.dim() > 1 else {0: n} for name, value in inputs.items()}
+        shapes = {
+            name: {0: n, 1: length} if value.dim() > 1 else {0: n} for name, value in inputs.items()
+        }
     try:
         with torch.no_grad(), _quiet():
             return torch.export.export(module, (inputs,), dynamic_shapes=(shapes,))
     except Exception as error:  # whatever tracing stumbles over, in any user's network
         reason = str(error).strip().splitlines()[0]
-        raise FewshotError(f"the network cannot be exported for any number of inputs: {reason}") from error
+        raise FewshotError(
+            f"the network cannot be exported for any number of inputs: {reason}"
+        ) from error
 
 
 def save_program(program: ExportedProgram, path: Path, module: nn.Module, inputs: Inputs) -> None:
@@ -146,19 +159,29 @@ def save_onnx(program: ExportedProgram, path: Path, module: nn.Module, inputs: I
                 model.save(file)
         except Exception as error:  # an operation that ONNX does not have
             reason = str(error).strip().splitlines()[0]
-            raise FewshotError(f"the network cannot be written as ONNX ({reason}); set --format pt2") from error
+            raise FewshotError(
+                f"the network cannot be written as ONNX ({reason}); set --format pt2"
+            ) from error
         session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
         tensors = inputs if isinstance(inputs, dict) else {"images": inputs}
-        known = {one.name for one in session.get_inputs()}  # an input that the network does not use is left out
-        (found,) = session.run(None, {name: value.numpy() for name, value in tensors.items() if name in known})
+        # an input that the network does not use is left out
+        known = {one.name for one in session.get_inputs()}
+        (found,) = session.run(
+            None, {name: value.numpy() for name, value in tensors.items() if name in known}
+        )
         with torch.no_grad():
             _check(torch.from_numpy(found), module(inputs), path)
 
 
 def _check(found: Tensor, expected: Tensor, path: Path) -> None:
-    largest = float((found - expected).abs().max()) if found.shape == expected.shape else float("inf")
+    largest = (
+        float((found - expected).abs().max()) if found.shape == expected.shape else float("inf")
+    )
     if not largest <= TOLERANCE * max(1.0, float(expected.abs().max())):
-        raise FewshotError(f"{path} would give other outputs than the learner, by {largest:.1e}; it was not written")
+        raise FewshotError(
+            f"{path} would give other outputs than the learner, by {largest:.1e}; it was not"
+            " written"
+        )
 
 
 @contextmanager

@@ -19,11 +19,13 @@ def rbf_kernel(first: Tensor, second: Tensor, length_scale: float, variance: flo
 def posterior(
     x: Tensor, y: Tensor, x_new: Tensor, length_scale: float, variance: float, noise: float
 ) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (..., n, T) of noisy observations at `x_new`, given those at `x`; in float64.
+    """Mean and standard deviation (..., n, T) of noisy observations at `x_new`, given those at `x`.
 
-    Each new point is judged by itself: these are the marginals of the joint posterior, the observation noise
-    included, which is what a conditional neural process predicts. The values of a point are independent.
-    Paper: Rasmussen & Williams 2006, equations 2.25 and 2.26.
+    In float64.
+
+    Each new point is judged by itself: these are the marginals of the joint posterior, the
+    observation noise included, which is what a conditional neural process predicts. The values of a
+    point are independent. Paper: Rasmussen & Williams 2006, equations 2.25 and 2.26.
 
     Args:
         x: seen points (..., K, D).
@@ -36,8 +38,12 @@ def posterior(
     x, y, x_new = x.double(), y.double(), x_new.double()
     on_diagonal = noise**2 + JITTER * variance
     kernel = rbf_kernel(x, x, length_scale, variance)
-    factor = torch.linalg.cholesky(kernel + on_diagonal * torch.eye(x.shape[-2], dtype=x.dtype, device=x.device))
-    cross = torch.linalg.solve_triangular(factor, rbf_kernel(x, x_new, length_scale, variance), upper=False)
+    factor = torch.linalg.cholesky(
+        kernel + on_diagonal * torch.eye(x.shape[-2], dtype=x.dtype, device=x.device)
+    )
+    cross = torch.linalg.solve_triangular(
+        factor, rbf_kernel(x, x_new, length_scale, variance), upper=False
+    )
     mean = cross.mT @ torch.linalg.solve_triangular(factor, y, upper=False)
     deviation = (variance - cross.square().sum(-2)).clamp(min=0).add(on_diagonal).sqrt()  # (..., n)
     return mean, deviation[..., None].expand_as(mean)

@@ -1,7 +1,8 @@
 """Constructor arguments as plain values, so that a checkpoint rebuilds what it holds without a config.
 
-A checkpoint holds numbers, strings, lists and dicts only (it loads with ``weights_only=True``). A module or an
-optimizer among the arguments is held the way a config writes it: ``{"class_path": ..., "init_args": {...}}``.
+A checkpoint holds numbers, strings, lists and dicts only (it loads with ``weights_only=True``). A
+module or an optimizer among the arguments is held the way a config writes it: ``{"class_path": ...,
+"init_args": {...}}``.
 """
 
 import functools
@@ -33,7 +34,8 @@ class RemembersArguments:
 def signatures(cls: type) -> Iterator[list[inspect.Parameter]]:
     """The constructor's parameters (without self), then its base's for as long as ``**kwargs`` are handed on.
 
-    What a class settles itself when it calls its base (ANIL: `adapt`), it names in an attribute `settles`.
+    What a class settles itself when it calls its base (ANIL: `adapt`), it names in an attribute
+    `settles`.
     """
     settled: set[str] = set()
     for owner in (c for c in cls.__mro__ if "__init__" in vars(c)):
@@ -47,11 +49,16 @@ def signatures(cls: type) -> Iterator[list[inspect.Parameter]]:
 def parameter_names(cls: type) -> list[str]:
     """Every argument that a constructor takes by name, those of its bases included."""
     return [
-        p.name for parameters in signatures(cls) for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+        p.name
+        for parameters in signatures(cls)
+        for p in parameters
+        if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
     ]
 
 
-def constructor_arguments(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+def constructor_arguments(
+    cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
     """The arguments of ``cls(*args, **kwargs)`` by name, with the defaults of everything not given."""
     levels = list(signatures(cls))
     positional = [parameter.name for parameter in levels[0]] if levels else []
@@ -101,8 +108,8 @@ def build(value: Any, expected: type, argument: str) -> Any:
     module, _, name = path.rpartition(".")
     if value.get("init_args") is None:
         raise FewshotError(
-            f"the checkpoint does not hold the arguments of {argument} {path}; pass {argument}=<the module>"
-            " to load_from_checkpoint, or derive the class from fewshot.backbones.Backbone"
+            f"the checkpoint does not hold the arguments of {argument} {path}; pass {argument}=<the"
+            " module> to load_from_checkpoint, or derive the class from fewshot.backbones.Backbone"
         )
     try:
         target = getattr(importlib.import_module(module), name)
@@ -120,7 +127,8 @@ _WEIGHTS_FOLLOW = ContextVar("_WEIGHTS_FOLLOW", default=False)
 def without_weights() -> Iterator[None]:
     """Inside, networks are built without their pre-trained weights, because a checkpoint's take their place.
 
-    So a checkpoint of a pre-trained network is loaded without fetching again what it overwrites at once.
+    So a checkpoint of a pre-trained network is loaded without fetching again what it overwrites at
+    once.
     """
     token = _WEIGHTS_FOLLOW.set(True)
     try:
@@ -130,5 +138,8 @@ def without_weights() -> Iterator[None]:
 
 
 def weights_follow() -> bool:
-    """Whether a checkpoint's weights are about to take the place of a network's own; see `without_weights`."""
+    """Whether a checkpoint's weights are about to take the place of a network's own.
+
+    See `without_weights`.
+    """
     return _WEIGHTS_FOLLOW.get()

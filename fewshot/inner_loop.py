@@ -16,13 +16,13 @@ Weights: TypeAlias = dict[str, Tensor]
 """Parameters of a network by name; `fast_weights` are those of one episode."""
 
 Rate: TypeAlias = float | Callable[[int, str], Tensor | float]
-"""The inner learning rate: a number, or a function of the step (0, 1, ...) and the parameter's name, which may give a
-tensor that broadcasts."""
+"""The inner learning rate: a number, or a function of the step (0, 1, ...) and the parameter's
+name, which may give a tensor that broadcasts."""
 
 
 SCALE = 2.0**10
-"""What the inner loss is multiplied by under float16, whose smallest gradients would be zero; a power of two, so that
-dividing the gradient by it again is exact."""
+"""What the inner loss is multiplied by under float16, whose smallest gradients would be zero; a
+power of two, so that dividing the gradient by it again is exact."""
 
 
 def gradient_steps(
@@ -36,18 +36,20 @@ def gradient_steps(
 ) -> Iterator[Weights]:
     """Yield the weights before and after each of `steps` steps of gradient descent: w <- w - rate * dloss/dw.
 
-    Under autocast the weights stay as precise as they come; under float16 the loss is scaled (`SCALE`).
+    Under autocast the weights stay as precise as they come; under float16 the loss is scaled
+    (`SCALE`).
 
     Args:
         loss: the support loss of given weights, a scalar.
         weights: where the descent starts.
         rate: the inner learning rate.
         steps: K.
-        first_order: take the gradients as constants, which drops second derivatives from the meta-gradient (FOMAML,
-            arXiv:1703.03400 section 5.2).
+        first_order: take the gradients as constants, which drops second derivatives from the
+            meta-gradient (FOMAML, arXiv:1703.03400 section 5.2).
         clip: largest norm of a step's gradient over all weights; None leaves it as it is.
-        checkpoint: not None keeps no activations of the steps, which the backward pass computes again; names the
-            tensors with a gradient that `loss` and `rate` read besides the weights.
+        checkpoint: not None keeps no activations of the steps, which the backward pass computes
+            again; names the tensors with a gradient that `loss` and `rate` read besides the
+            weights.
     """
 
     def step(number: int, weights: Weights) -> Weights:
@@ -64,22 +66,33 @@ def gradient_steps(
     for number in range(steps):
         this_step = functools.partial(step, number)
         end_region()
-        weights = this_step(weights) if checkpoint is None else recomputed(this_step, weights, checkpoint)
+        weights = (
+            this_step(weights) if checkpoint is None else recomputed(this_step, weights, checkpoint)
+        )
         end_region()
         yield weights
 
 
-def scaled_gradient(loss: Callable[[Weights], Tensor], weights: Weights, transformed: bool | None = None) -> Weights:
+def scaled_gradient(
+    loss: Callable[[Weights], Tensor], weights: Weights, transformed: bool | None = None
+) -> Weights:
     """The gradient of `loss`, which is scaled on the way where float16 is in force.
 
     Args:
         loss: a scalar.
         weights: its argument.
-        transformed: whether a transform of ``torch.func`` may run around; None means whether the engine runs one.
+        transformed: whether a transform of ``torch.func`` may run around; None means whether the
+            engine runs one.
     """
     device = next(iter(weights.values())).device.type
-    gradient = _func_gradient if (engine.transformed.get() if transformed is None else transformed) else _plain_gradient
-    if not (torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16):
+    gradient = (
+        _func_gradient
+        if (engine.transformed.get() if transformed is None else transformed)
+        else _plain_gradient
+    )
+    if not (
+        torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
+    ):
         return gradient(loss, weights)
     scaled = gradient(lambda fast_weights: loss(fast_weights) * SCALE, weights)
     return {name: slope / SCALE for name, slope in scaled.items()}
@@ -93,23 +106,31 @@ def _func_gradient(loss: Callable[[Weights], Tensor], weights: Weights) -> Weigh
 def _plain_gradient(loss: Callable[[Weights], Tensor], weights: Weights) -> Weights:
     """The same by plain autograd: less memory and Python, and any module that autograd takes."""
     second_order = torch.is_grad_enabled()
-    # Each weight is renamed: what one of them was made of (ProtoMAML's head) is then no use of another.
+    # Each weight is renamed: what one of them was made of (ProtoMAML's head) is then no use of
+    # another.
     inside = {
-        name: weight.view_as(weight) if second_order and weight.requires_grad else weight.detach().requires_grad_()
+        name: (
+            weight.view_as(weight)
+            if second_order and weight.requires_grad
+            else weight.detach().requires_grad_()
+        )
         for name, weight in weights.items()
     }
     with torch.enable_grad():
         value = loss(inside)
         if not value.requires_grad:
             return {name: torch.zeros_like(weight) for name, weight in inside.items()}
-        slopes = torch.autograd.grad(value, list(inside.values()), create_graph=second_order, materialize_grads=True)
+        slopes = torch.autograd.grad(
+            value, list(inside.values()), create_graph=second_order, materialize_grads=True
+        )
     return dict(zip(inside, slopes, strict=True))
 
 
 def clipped(gradients: Weights, largest: float) -> Weights:
     """The gradients, scaled down where their common norm exceeds `largest`; differentiable."""
     squares = torch.stack([gradient.square().sum() for gradient in gradients.values()]).sum()
-    # The root of 0 has no derivative: a zero gradient takes the other branch, with a harmless 1 under the root.
+    # The root of 0 has no derivative: a zero gradient takes the other branch, with a harmless 1
+    # under the root.
     norm = torch.where(squares > 0, squares, torch.ones_like(squares)).sqrt()
     scale = torch.where(squares > largest**2, largest / norm, torch.ones_like(norm))
     return {name: scale * gradient for name, gradient in gradients.items()}
@@ -118,8 +139,9 @@ def clipped(gradients: Weights, largest: float) -> Weights:
 def with_gradient(value: Tensor, weights: Weights, gradient: Weights) -> Tensor:
     """A scalar that has this `value`, and this `gradient` with respect to `weights` whatever made either.
 
-    For updates that are no loss's derivative (Reptile, implicit MAML): they then go through `manual_backward` like
-    every other meta-gradient, so that ranks, precision and clipping see them.
+    For updates that are no loss's derivative (Reptile, implicit MAML): they then go through
+    `manual_backward` like every other meta-gradient, so that ranks, precision and clipping see
+    them.
     """
     slope = sum((gradient[name].detach() * (w - w.detach())).sum() for name, w in weights.items())
     return value.detach() + slope

@@ -1,8 +1,9 @@
 """Seeded streams of episodes: the same list whatever the workers, the ranks and the interruptions.
 
-Episode number i of a stage is drawn with a generator seeded by (seed, stage, i) alone. A loader hands out
-consecutive numbers in meta-batches; of each meta-batch, rank r of R takes every R-th episode from r on. Plain
-labelled examples, for learners that train without episodes, come from a list of the same kind.
+Episode number i of a stage is drawn with a generator seeded by (seed, stage, i) alone. A loader
+hands out consecutive numbers in meta-batches; of each meta-batch, rank r of R takes every R-th
+episode from r on. Plain labelled examples, for learners that train without episodes, come from a
+list of the same kind.
 """
 
 from collections.abc import Iterator, Sequence
@@ -52,8 +53,8 @@ class EpisodeStream(Dataset[Episode]):
 class ExampleStream(Dataset[Examples]):
     """The endless list of a dataset's labelled examples, addressed by number: pass after pass over all of them.
 
-    Every pass has a random order of its own, a function of the seed and the pass alone. Labels are the places of the
-    classes in the dataset.
+    Every pass has a random order of its own, a function of the seed and the pass alone. Labels are
+    the places of the classes in the dataset.
 
     Args:
         dataset: the examples by class.
@@ -83,7 +84,9 @@ class ExampleStream(Dataset[Examples]):
 
     def at(self, rows: np.ndarray) -> Examples:
         """The examples at these rows (n,) of the dataset."""
-        return Examples(gather(self.dataset.inputs, torch.from_numpy(rows)), torch.from_numpy(self.labels[rows]))
+        return Examples(
+            gather(self.dataset.inputs, torch.from_numpy(rows)), torch.from_numpy(self.labels[rows])
+        )
 
     def _order_of(self, number: int) -> np.ndarray:
         if number != self._pass:
@@ -96,8 +99,8 @@ class ExampleStream(Dataset[Examples]):
 class VaryingStream(EpisodeStream):
     """A stream whose meta-batches are drawn from one of several distributions each: tasks of other sizes.
 
-    Which one is a function of the seed, the stage and the number of the meta-batch, so that the tensors of a meta-batch
-    stack, on all ranks alike.
+    Which one is a function of the seed, the stage and the number of the meta-batch, so that the
+    tensors of a meta-batch stack, on all ranks alike.
 
     Args:
         choices: distributions, each as likely as the others.
@@ -106,7 +109,9 @@ class VaryingStream(EpisodeStream):
         meta_batch_size: episodes of a meta-batch, over all ranks.
     """
 
-    def __init__(self, choices: Sequence[TaskDistribution], seed: int, stage: Stage, meta_batch_size: int) -> None:
+    def __init__(
+        self, choices: Sequence[TaskDistribution], seed: int, stage: Stage, meta_batch_size: int
+    ) -> None:
         super().__init__(choices[0], seed, stage)
         self.choices, self.meta_batch_size = choices, meta_batch_size
 
@@ -127,17 +132,19 @@ class VaryingStream(EpisodeStream):
 class EpisodeLoader(Generic[Item]):
     """Hands a stream's episodes out in meta-batches: this rank's share, in order, resumable.
 
-    Lightning takes it as a dataloader (it is an iterable with a length) and, because it is no `DataLoader`,
-    leaves the sharding to it. With `repeat`, every pass goes on where the last one ended (training); without, every
-    pass is the same list (validation, test). For an `ExampleStream`, read "examples" for "episodes" below.
+    Lightning takes it as a dataloader (it is an iterable with a length) and, because it is no
+    `DataLoader`, leaves the sharding to it. With `repeat`, every pass goes on where the last one
+    ended (training); without, every pass is the same list (validation, test). For an
+    `ExampleStream`, read "examples" for "episodes" below.
 
     Args:
         stream: the episodes, or plain examples.
         episodes: episodes of a pass, over all ranks.
         meta_batch_size: episodes of a meta-batch, over all ranks.
         repeat: go on in the list with every pass.
-        limit: meta-batches that are taken of a pass, a number or a share: the Trainer's `limit_train_batches`. Only
-            with it can a checkpoint tell the end of such a pass from its middle.
+        limit: meta-batches that are taken of a pass, a number or a share: the Trainer's
+            `limit_train_batches`. Only with it can a checkpoint tell the end of such a pass from
+            its middle.
         rank: this process.
         world_size: all processes.
         num_workers: processes that draw ahead; 0 draws in this one.
@@ -168,12 +175,13 @@ class EpisodeLoader(Generic[Item]):
             )
         if repeat and (episodes < 1 or episodes % meta_batch_size):
             raise FewshotError(
-                f"train_episodes {episodes} is not a positive multiple of meta_batch_size {meta_batch_size};"
-                " change one of them"
+                f"train_episodes {episodes} is not a positive multiple of meta_batch_size"
+                f" {meta_batch_size}; change one of them"
             )
         if episodes < world_size:
             raise FewshotError(
-                f"{episodes} episodes are too few for {world_size} processes; ask for {world_size} or more"
+                f"{episodes} episodes are too few for {world_size} processes; ask for {world_size}"
+                " or more"
             )
         self.stream, self.episodes, self.meta_batch_size, self.repeat = (
             stream,
@@ -207,7 +215,11 @@ class EpisodeLoader(Generic[Item]):
         """Meta-batches that are taken of a whole pass."""
         if self.limit is None:
             return len(self)
-        return int(len(self) * self.limit) if isinstance(self.limit, float) else min(len(self), self.limit)
+        return (
+            int(len(self) * self.limit)
+            if isinstance(self.limit, float)
+            else min(len(self), self.limit)
+        )
 
     def numbers(self) -> Iterator[list[int]]:
         """This rank's episode numbers of each meta-batch of the coming pass."""
@@ -216,14 +228,17 @@ class EpisodeLoader(Generic[Item]):
         end = (first + length) * self.meta_batch_size if self.repeat else self.episodes
         starts = range(first * self.meta_batch_size, end, self.meta_batch_size)
         for start in starts[:length]:
-            yield list(range(start + self.rank, min(start + self.meta_batch_size, end), self.world_size))
+            yield list(
+                range(start + self.rank, min(start + self.meta_batch_size, end), self.world_size)
+            )
 
     def __iter__(self) -> Iterator[Item]:
         """One pass. The position counts what was handed out, not what workers have drawn ahead."""
         numbers = list(self.numbers())
         self._resumed, self._left = False, len(numbers)
         self._batches.numbers = numbers
-        for batch, self.numbers_at_hand in zip(told(self._loader), numbers, strict=True):  # noqa: B020  # not over self
+        # not over self
+        for batch, self.numbers_at_hand in zip(told(self._loader), numbers, strict=True):  # noqa: B020
             if self.repeat:
                 self._next_batch += 1
                 self._left -= 1

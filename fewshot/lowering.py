@@ -1,11 +1,12 @@
 """What torch's compiler makes of batch normalisation and max-pooling.
 
-On a CPU, where it lays out all maps (n, C, H, W) channels last, forms that it turns into faster loops than its own.
-There a sum over (n, H, W) goes through all the maps once for every few channels, the place of a window's largest value
-is computed in integers of 64 bits, and the normalised maps and the gradient of the pooled ones lie in memory, which
-costs more than to compute them. Here sums go row by row, which stays in the cache; places are compared as
-floating-point numbers, as many at once as values; and those maps are never whole. Of everything else its own forms, but
-for the derivative of max-pooling (`unpooled`).
+On a CPU, where it lays out all maps (n, C, H, W) channels last, forms that it turns into faster
+loops than its own. There a sum over (n, H, W) goes through all the maps once for every few
+channels, the place of a window's largest value is computed in integers of 64 bits, and the
+normalised maps and the gradient of the pooled ones lie in memory, which costs more than to compute
+them. Here sums go row by row, which stays in the cache; places are compared as floating-point
+numbers, as many at once as values; and those maps are never whole. Of everything else its own
+forms, but for the derivative of max-pooling (`unpooled`).
 """
 
 from collections.abc import Callable, Sequence
@@ -20,14 +21,18 @@ from torch._prims_common import suggest_memory_format
 from fewshot.pooling import Windows
 
 aten = torch.ops.aten
-NORM, NORM_BACKWARD = aten._native_batch_norm_legit.no_stats, aten.native_batch_norm_backward.default
+NORM, NORM_BACKWARD = (
+    aten._native_batch_norm_legit.no_stats,
+    aten.native_batch_norm_backward.default,
+)
 
 
 class Table(dict[Any, Callable[..., Any]]):
     """For an operation, the function that says it in simpler ones.
 
-    It is pickled by name: the table is part of the key by which the compiler finds a graph in its cache, and most of
-    the functions in it cannot be pickled. Without, nothing that was compiled would be found again.
+    It is pickled by name: the table is part of the key by which the compiler finds a graph in its
+    cache, and most of the functions in it cannot be pickled. Without, nothing that was compiled
+    would be found again.
     """
 
     def __reduce__(self) -> tuple[Callable[[], "Table"], tuple[()]]:
@@ -37,7 +42,8 @@ class Table(dict[Any, Callable[..., Any]]):
 
 def table() -> Table:
     """The compiler's table of decompositions, with ours."""
-    from torch._inductor.decomposition import select_decomp_table  # imported where it is used: it takes seconds
+    # imported where it is used: it takes seconds
+    from torch._inductor.decomposition import select_decomp_table
 
     usual: dict[Any, Callable[..., Any]] = select_decomp_table()
     ours: dict[Any, Callable[..., Any]] = {
@@ -51,8 +57,9 @@ def table() -> Table:
 def expansion() -> Any:
     """A pass of the compiler that says the operations of `fewshot.pooling` in simpler ones.
 
-    The `table` would say them too early: before it is settled what the backward pass is given. That would be, as fewer
-    bytes, a mask of each value in a window and not the place of the largest, and masks take a CPU long to read.
+    The `table` would say them too early: before it is settled what the backward pass is given. That
+    would be, as fewer bytes, a mask of each value in a window and not the place of the largest, and
+    masks take a CPU long to read.
     """
     from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
 
@@ -68,24 +75,38 @@ def expansion() -> Any:
 
 def expand(graph: torch.fx.Graph) -> None:
     """Put simpler operations in the place of those of `fewshot.pooling`."""
-    from torch._inductor.pattern_matcher import CallFunctionVarArgs, Match, PatternMatcherPass, register_graph_pattern
+    from torch._inductor.pattern_matcher import (
+        CallFunctionVarArgs,
+        Match,
+        PatternMatcherPass,
+        register_graph_pattern,
+    )
 
     operations = torch.ops.fewshot
     patterns = PatternMatcherPass()
-    for operation, form in ((operations.pool, pooled), (operations.scatter, scattered), (operations.gather, gathered)):
+    for operation, form in (
+        (operations.pool, pooled),
+        (operations.scatter, scattered),
+        (operations.gather, gathered),
+    ):
 
         def replace(match: Match, *args: Any, form: Callable[..., Any] = form) -> None:
             *tensors, flat = args
-            match.replace_by_example(lambda *tensors: form(*tensors, flat), tensors, run_functional_passes=False)
+            match.replace_by_example(
+                lambda *tensors: form(*tensors, flat), tensors, run_functional_passes=False
+            )
 
         register_graph_pattern(CallFunctionVarArgs(operation.default), pass_dict=patterns)(replace)
     patterns.apply(graph)
 
 
-def _for_maps(ours: Callable[..., Any], usual: Callable[..., Any], maps: int, training: int) -> Callable[..., Any]:
+def _for_maps(
+    ours: Callable[..., Any], usual: Callable[..., Any], maps: int, training: int
+) -> Callable[..., Any]:
     """`ours` for maps (n, C, H, W) on a CPU by their own statistics, else the `usual` form.
 
-    The maps are the argument at position `maps`; that at position `training` says whether the statistics are theirs.
+    The maps are the argument at position `maps`; that at position `training` says whether the
+    statistics are theirs.
     """
 
     def form(*args: Any, **kwargs: Any) -> Any:
@@ -96,12 +117,17 @@ def _for_maps(ours: Callable[..., Any], usual: Callable[..., Any], maps: int, tr
 
 
 def normalised(
-    input: Tensor, weight: Tensor | None, bias: Tensor | None, training: bool, momentum: float, eps: float
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Batch normalisation by the batch's own statistics, their mean (C,) and the inverse of their deviation (C,).
 
-    The variance is that within rows of pixels and that between them: no difference of large numbers. The arguments
-    are those of ``aten._native_batch_norm_legit.no_stats``.
+    The variance is that within rows of pixels and that between them: no difference of large
+    numbers. The arguments are those of ``aten._native_batch_norm_legit.no_stats``.
     """
     x = _rows(input)
     width, count = x.shape[1], input.numel() // input.shape[1]
@@ -129,7 +155,10 @@ def normalised_backward(
     eps: float,
     output_mask: Sequence[bool],
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The derivative of `normalised`; its arguments are those of ``aten.native_batch_norm_backward``."""
+    """The derivative of `normalised`.
+
+    Its arguments are those of ``aten.native_batch_norm_backward``.
+    """
     x, gradient = _rows(input), _rows(grad_out)
     count = input.numel() // input.shape[1]
     total = gradient.sum(1).sum(0)
@@ -140,11 +169,18 @@ def normalised_backward(
     scale, slope, shift = _held(scale, slope, shift)
     result = _maps(gradient * scale - x * slope + shift, input).to(input.dtype)
     dtype = input.dtype if weight is None else weight.dtype
-    return result, along.to(dtype) if output_mask[1] else None, total.to(dtype) if output_mask[2] else None
+    return (
+        result,
+        along.to(dtype) if output_mask[1] else None,
+        total.to(dtype) if output_mask[2] else None,
+    )
 
 
 def pooled(input: Tensor, flat: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """The largest value of each window (n, C, h, w) and its place there; of several as large, of the first."""
+    """The largest value of each window (n, C, h, w) and its place there.
+
+    Of several as large, of the first.
+    """
     windows = Windows.of(flat)
     views = _views(input, windows)
     largest = reduce(torch.maximum, views.values())
@@ -159,13 +195,14 @@ def scattered(values: Tensor, places: Tensor, flat: Sequence[int]) -> Tensor:
     """Each window's value (n, C, h, w) where its largest value came from, zeros elsewhere (n, C, H, W)."""
     windows = Windows.of(flat)
     (height, width), (down, right) = windows.size, windows.kernel
-    # A window's pixels (n, h, down, w, right, C) at once: stacked one by one, they would be maps in memory.
+    # A window's pixels (n, h, down, w, right, C) at once: stacked one by one, they would be maps in
+    # memory.
     value = values.permute(0, 2, 3, 1)[:, :, None, :, None]
     place = places.permute(0, 2, 3, 1)[:, :, None, :, None].to(torch.float32)
     rows, columns = (torch.arange(size, dtype=torch.float32) for size in (down, right))
     pixels = torch.where(place == rows.view(-1, 1, 1, 1) * width + columns.view(-1, 1), value, 0.0)
     pixels = pixels.flatten(3, 4).flatten(1, 2)
-    (h, w) = pixels.shape[1:3]
+    h, w = pixels.shape[1:3]
     return _maps(F.pad(pixels, (0, 0, 0, width - w, 0, height - h)).flatten(0, 1), places)
 
 
@@ -181,8 +218,8 @@ def gathered(maps: Tensor, places: Tensor, flat: Sequence[int]) -> Tensor:
 def _held(*channels: Tensor) -> Tensor:
     """These values (C,), stacked: what is stacked, a compiler on a CPU computes once and keeps.
 
-    It would else compute them anew in each loop that reads them; and what is made of them is then simple enough for
-    it to be computed where it is read, without maps in memory between.
+    It would else compute them anew in each loop that reads them; and what is made of them is then
+    simple enough for it to be computed where it is read, without maps in memory between.
     """
     return torch.stack(channels)
 
@@ -190,7 +227,8 @@ def _held(*channels: Tensor) -> Tensor:
 def _rows(maps: Tensor) -> Tensor:
     """Maps (n, C, H, W) as they will lie in memory, row by row (n H, W, C), and at least in float32.
 
-    Not (n, H, W, C): the compiler takes all that has four axes for maps, the second for channels, and lays it out so.
+    Not (n, H, W, C): the compiler takes all that has four axes for maps, the second for channels,
+    and lays it out so.
     """
     return maps.permute(0, 2, 3, 1).flatten(0, 1).to(torch.promote_types(maps.dtype, torch.float32))
 
@@ -207,7 +245,11 @@ def _views(maps: Tensor, windows: Windows) -> dict[int, Tensor]:
     h, w = height // down, width // right
     pixels = maps.permute(0, 2, 3, 1)[:, : h * down, : w * right]
     pixels = pixels.reshape(maps.shape[0], h, down, w, right, maps.shape[1])
-    return {i * width + j: pixels[:, :, i, :, j].flatten(0, 1) for i in range(down) for j in range(right)}
+    return {
+        i * width + j: pixels[:, :, i, :, j].flatten(0, 1)
+        for i in range(down)
+        for j in range(right)
+    }
 
 
 def unpooled(
@@ -222,14 +264,15 @@ def unpooled(
 ) -> Any:
     """The derivative (n, C, H, W) of max-pooling, as what each pixel takes rather than gets added.
 
-    torch's own is one addition into memory after another, which its compiler takes apart badly; what is written here
-    becomes a loop over the pixels. Windows that overlap stay with torch's. The arguments are those of
-    ``aten.max_pool2d_with_indices_backward``.
+    torch's own is one addition into memory after another, which its compiler takes apart badly;
+    what is written here becomes a loop over the pixels. Windows that overlap stay with torch's. The
+    arguments are those of ``aten.max_pool2d_with_indices_backward``.
     """
     if input.dim() != 4:
         return NotImplemented  # which leaves the operation as it is
     (n, channels, *size), (h, w) = input.shape, indices.shape[2:]
-    given = size, kernel_size, stride or kernel_size, padding, dilation  # all but the first may hold one number
+    # all but the first may hold one number
+    given = size, kernel_size, stride or kernel_size, padding, dilation
     pairs = [(pair[0], pair[-1]) for pair in given]
     windows = Windows(pairs[0], pairs[1], pairs[2], pairs[3], pairs[4], ceil_mode)
     if not windows.apart:
@@ -237,11 +280,12 @@ def unpooled(
     down, right = windows.kernel
     places = indices - windows.first(indices)
     zero = torch.zeros_like(gradient)
-    rows = [
-        torch.stack([torch.where(places == i * size[1] + j, gradient, zero) for j in range(right)], -1)
-        .reshape(n, channels, h, w * right)
-        for i in range(down)
-    ]  # fmt: skip
+
+    def row(i: int) -> Tensor:
+        taken = [torch.where(places == i * size[1] + j, gradient, zero) for j in range(right)]
+        return torch.stack(taken, -1).reshape(n, channels, h, w * right)
+
+    rows = [row(i) for i in range(down)]
     pixels = torch.stack(rows, 3).reshape(n, channels, h * down, w * right)
     pixels = F.pad(pixels, (0, size[1] - w * right, 0, size[0] - h * down))
     return pixels.contiguous(memory_format=suggest_memory_format(input))

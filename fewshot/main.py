@@ -1,4 +1,7 @@
-"""The command line: LightningCLI over the classes of this package. Importing a class is registering it."""
+"""The command line: LightningCLI over the classes of this package.
+
+Importing a class is registering it.
+"""
 
 import argparse
 import logging
@@ -78,7 +81,8 @@ NOT_THE_USERS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # lightning 2.6 on torch >= 2.9
     # how lightning calls jsonargparse
     r"\s*(By default only one Jsonargparse|\S+ (parameter )?was deprecated in v4\.)",
-    r"The number of training batches .* is smaller than the logging interval",  # short epochs are common here
+    # short epochs are common here
+    r"The number of training batches .* is smaller than the logging interval",
     r"The dirpath has changed from",  # a checkpoint may be tested or resumed from any folder
     r"Checkpoint directory .* exists and is not empty",  # a resumed run goes on in its own
 )
@@ -96,7 +100,8 @@ class FewshotCLI(LightningCLI):
         self._first = next(iter(sys.argv[1:] if given is None else given), None)
         super().__init__(*args, **kwargs)
 
-    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # static in LightningCLI
+    # static in LightningCLI
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """The one that is asked for, if any is: to make the parser of each takes half a second."""
         every = LightningCLI.subcommands()
         return {self._first: every[self._first]} if self._first in every else every
@@ -105,10 +110,18 @@ class FewshotCLI(LightningCLI):
         """Add what only some subcommands have."""
         super().setup_parser(*args, **kwargs)
         for subcommand in self.subcommands():
-            # the others take it without a word, so that the config.yaml of a fit is a config for them too
-            shown = "Test the best checkpoint when training is done." if subcommand == "fit" else argparse.SUPPRESS
-            self._parser(subcommand).add_argument("--test_after_fit", type=bool, default=True, help=shown)
-            self._parser(subcommand).set_defaults(weights_only=True)  # a checkpoint holds plain values alone
+            # the others take it without a word, so that the config.yaml of a fit is a config for
+            # them too
+            shown = (
+                "Test the best checkpoint when training is done."
+                if subcommand == "fit"
+                else argparse.SUPPRESS
+            )
+            self._parser(subcommand).add_argument(
+                "--test_after_fit", type=bool, default=True, help=shown
+            )
+            # a checkpoint holds plain values alone
+            self._parser(subcommand).set_defaults(weights_only=True)
         if "test" in self.subcommands():
             self._parser("test").set_defaults(verbose=False)  # `ResultsWriter` prints the table
 
@@ -134,22 +147,47 @@ class FewshotCLI(LightningCLI):
         self.given: Namespace = parser.parse_args(args, defaults=False)
 
     def before_instantiate_classes(self) -> None:
-        """Check what can be checked before anything is built; keep what the user wrote where a link fills it in."""
+        """Check what can be checked before anything is built.
+
+        Keep what the user wrote where a link fills it in.
+        """
         config, given = self.config[str(self.subcommand)], self.given[str(self.subcommand)]
-        self.by_hand = {fact: given[key] for fact, key in LINKS.items() if given.get(key) is not None}
+        self.by_hand = {
+            fact: given[key] for fact, key in LINKS.items() if given.get(key) is not None
+        }
         benchmark = pydoc.locate(config["data.class_path"])
         assert isinstance(benchmark, type)
         for fact, key in LINKS.items():
-            if key in config and config[key] is None and fact not in OPTIONAL and not _states(benchmark, fact):
+            if (
+                key in config
+                and config[key] is None
+                and fact not in OPTIONAL
+                and not _states(benchmark, fact)
+            ):
                 owner = key.partition(".init_args." + fact)[0]
                 needy = config[owner + ".class_path"].rpartition(".")[2]
-                remedy = "another learner, or a benchmark with classes" if owner == "model" else "a backbone that fits"
-                raise FewshotError(f"{needy} needs {fact}, which {benchmark.__name__} does not have; choose {remedy}")
+                remedy = (
+                    "another learner, or a benchmark with classes"
+                    if owner == "model"
+                    else "a backbone that fits"
+                )
+                raise FewshotError(
+                    f"{needy} needs {fact}, which {benchmark.__name__} does not have; choose"
+                    f" {remedy}"
+                )
         if not config.get("weights_only", True):
-            raise FewshotError("weights_only is false, but a checkpoint holds plain values alone; leave it out")
+            raise FewshotError(
+                "weights_only is false, but a checkpoint holds plain values alone; leave it out"
+            )
         self.checkpoint = self._named_checkpoint()
-        if self.checkpoint and self.checkpoint not in LIGHTNINGS_OWN and "://" not in self.checkpoint:
-            check_learner(read_checkpoint(self.checkpoint), config["model.class_path"].rpartition(".")[2])
+        if (
+            self.checkpoint
+            and self.checkpoint not in LIGHTNINGS_OWN
+            and "://" not in self.checkpoint
+        ):
+            check_learner(
+                read_checkpoint(self.checkpoint), config["model.class_path"].rpartition(".")[2]
+            )
 
     def _named_checkpoint(self) -> str | None:
         """The file that `--ckpt_path` means: of `best` and `last`, the newest below the Trainer's root."""
@@ -164,18 +202,25 @@ class FewshotCLI(LightningCLI):
             rank_zero_info(f"there is no last.ckpt below {root} yet: training begins")
             return None
         if found is None:
-            raise FewshotError(f"ckpt_path is {asked!r}, but no run below {root} has a {asked}.ckpt; give its path")
+            raise FewshotError(
+                f"ckpt_path is {asked!r}, but no run below {root} has a {asked}.ckpt; give its path"
+            )
         return str(found)
 
     def instantiate_classes(self) -> None:
-        """Build the classes; without pre-trained weights, where those of a checkpoint file take their place."""
+        """Build the classes.
+
+        Without pre-trained weights, where those of a checkpoint file take their place.
+        """
         with nullcontext() if self.checkpoint in (None, *LIGHTNINGS_OWN) else without_weights():
             super().instantiate_classes()
 
     def after_instantiate_classes(self) -> None:
         """Refuse a value by hand that contradicts the benchmark."""
         for fact, value in self.by_hand.items():
-            if hasattr(self.datamodule, fact) and value != (linked := getattr(self.datamodule, fact)):
+            if hasattr(self.datamodule, fact) and value != (
+                linked := getattr(self.datamodule, fact)
+            ):
                 key = LINKS[fact].replace("init_args.", "")
                 raise FewshotError(
                     f"{key} is {value} but {type(self.datamodule).__name__} has {fact} {linked};"
@@ -186,7 +231,14 @@ class FewshotCLI(LightningCLI):
         """Add the callbacks that every run has, but for those that the Trainer's own flags turn off."""
         config = self.config[self.subcommand]["trainer"]
         callbacks: list[Callback] = [
-            *(EpisodePicture(), AdaptationCurve(), PredictionWriter(), ResultsWriter(), SourceCurves(), Throughput()),
+            *(
+                EpisodePicture(),
+                AdaptationCurve(),
+                PredictionWriter(),
+                ResultsWriter(),
+                SourceCurves(),
+                Throughput(),
+            ),
             Interruption(),
         ]
         if config["enable_checkpointing"] is not False:
@@ -206,20 +258,27 @@ class FewshotCLI(LightningCLI):
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         if config["enable_checkpointing"] is False:
-            callbacks = [callback for callback in callbacks if not isinstance(callback, LastCheckpoint)]
+            callbacks = [
+                callback for callback in callbacks if not isinstance(callback, LastCheckpoint)
+            ]
         return super()._instantiate_trainer(config, callbacks)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         return {**super()._prepare_subcommand_kwargs(subcommand), "ckpt_path": self.checkpoint}
 
     def _parse_ckpt_path(self) -> None:
-        """Lightning's would mix a checkpoint's arguments into the config; here they are checked against it."""
+        """Lightning's would mix a checkpoint's arguments into the config.
+
+        Here they are checked against it.
+        """
 
     def after_fit(self) -> None:
         """Test the best checkpoint on the test episodes."""
         config = self.config["fit"]
         if config["test_after_fit"] and not config["trainer"]["fast_dev_run"]:
-            callbacks = [c for c in self.trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint)]
+            callbacks = [
+                c for c in self.trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint)
+            ]
             best = callbacks[0].best_model_path if callbacks else ""
             # without checkpoints the weights at hand are all there is
             self.trainer.test(
@@ -233,11 +292,14 @@ class FewshotCLI(LightningCLI):
 
 def _states(benchmark: type, fact: str) -> bool:
     """Whether a benchmark's class declares or has the attribute `fact`."""
-    return any(fact in vars(c) or fact in vars(c).get("__annotations__", {}) for c in benchmark.__mro__)
+    return any(
+        fact in vars(c) or fact in vars(c).get("__annotations__", {}) for c in benchmark.__mro__
+    )
 
 
 def _is_no_advertisement(record: logging.LogRecord) -> bool:
-    return "Tip: " not in record.getMessage()  # lightning recommends a product of its makers at every start
+    # lightning recommends a product of its makers at every start
+    return "Tip: " not in record.getMessage()
 
 
 def own_command(args: list[str]) -> bool:
@@ -264,8 +326,8 @@ def run(args: list[str] | None = None) -> FewshotCLI | None:
     """Run the command line `args` (None: the process's own); errors are raised.
 
     Returns:
-        The learner, the benchmark and the trainer that have run (`model`, `datamodule`, `trainer`); None for a command
-        that needs none of them.
+        The learner, the benchmark and the trainer that have run (`model`, `datamodule`, `trainer`);
+        None for a command that needs none of them.
     """
     given = sys.argv[1:] if args is None else args
     if own_command(given):
@@ -287,13 +349,16 @@ def run(args: list[str] | None = None) -> FewshotCLI | None:
             "exit_on_error": False,
             "prog": "fewshot",
             "version": fewshot.__version__,
-            "description": f"fewshot {fewshot.__version__}."
-            " `fewshot list` prints every benchmark, learner and backbone, `fewshot prepare` makes the data of one"
-            " ready; `fewshot summary RUN RUN ...` gives mean and deviation over runs, `fewshot rank RUN RUN ...`"
-            " compares them over sources; `fewshot predict --help` and `fewshot export --help` say how to use a trained"
-            " learner on your own files.",
+            "description": (
+                f"fewshot {fewshot.__version__}. `fewshot list` prints every benchmark, learner and"
+                " backbone, `fewshot prepare` makes the data of one ready; `fewshot summary RUN"
+                " RUN ...` gives mean and deviation over runs, `fewshot rank RUN RUN ...` compares"
+                " them over sources; `fewshot predict --help` and `fewshot export --help` say how"
+                " to use a trained learner on your own files."
+            ),
         },
-        auto_configure_optimizers=False,  # the learner's own arguments `optimizer` and `lr_scheduler` do that
+        # the learner's own arguments `optimizer` and `lr_scheduler` do that
+        auto_configure_optimizers=False,
         load_from_checkpoint_support=False,  # a learner holds its arguments as plain values itself
         args=args,
     )
@@ -304,7 +369,14 @@ def main(args: list[str] | None = None) -> int:
     keep_freed_memory()
     try:
         run(args)
-    except (FewshotError, ArgumentError, MisconfigurationException, OSError, ValueError, TypeError) as error:
+    except (
+        FewshotError,
+        ArgumentError,
+        MisconfigurationException,
+        OSError,
+        ValueError,
+        TypeError,
+    ) as error:
         if os.environ.get("FEWSHOT_DEBUG"):
             raise
         print(f"fewshot: error: {one_line(error)}", file=sys.stderr)

@@ -1,7 +1,8 @@
 """Error messages of the command line: one line each, with the nearest right word where one is misspelt.
 
-jsonargparse reports a wrong argument with every alternative that it has tried. What a user needs of it is the
-innermost complaint; the patterns below pick it out. What matches none of them is shown as it is, in one line.
+jsonargparse reports a wrong argument with every alternative that it has tried. What a user needs of
+it is the innermost complaint; the patterns below pick it out. What matches none of them is shown as
+it is, in one line.
 """
 
 import inspect
@@ -21,7 +22,16 @@ from fewshot.hyperparameters import parameter_names
 
 COMMANDS = ("fit", "validate", "test", "predict", "prepare", "export", "list", "rank", "summary")
 TOP_LEVEL = (
-    *("config", "seed_everything", "trainer", "model", "data", "ckpt_path", "weights_only", "test_after_fit"),
+    *(
+        "config",
+        "seed_everything",
+        "trainer",
+        "model",
+        "data",
+        "ckpt_path",
+        "weights_only",
+        "test_after_fit",
+    ),
     "checkpoint",
 )
 TYPES = {
@@ -48,7 +58,11 @@ def one_line(error: BaseException) -> str:
         if found:
             return say(found[-1])
     # perhaps a mistake of the program's, or in a network of the user's own
-    return f"{text} (FEWSHOT_DEBUG=1 shows where)" if isinstance(error, ValueError | TypeError) else text
+    return (
+        f"{text} (FEWSHOT_DEBUG=1 shows where)"
+        if isinstance(error, ValueError | TypeError)
+        else text
+    )
 
 
 def check_configs(args: Sequence[str]) -> None:
@@ -65,7 +79,9 @@ def check_configs(args: Sequence[str]) -> None:
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
         except UnicodeDecodeError as error:
-            raise FewshotError(f"{path} is no text file ({error.reason}); give a YAML config") from error
+            raise FewshotError(
+                f"{path} is no text file ({error.reason}); give a YAML config"
+            ) from error
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             where = f", line {mark.line + 1}" if mark else ""
@@ -73,7 +89,9 @@ def check_configs(args: Sequence[str]) -> None:
                 f"{path}{where}: this is no YAML ({getattr(error, 'problem', error)}); mend it"
             ) from error
         if not isinstance(content, dict):
-            raise FewshotError(f"{path} is no config: it must hold keys such as `model:`, `data:` and `trainer:`")
+            raise FewshotError(
+                f"{path} is no config: it must hold keys such as `model:`, `data:` and `trainer:`"
+            )
 
 
 def _joined(text: str) -> str:
@@ -86,7 +104,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-# ---------------------------------------------------------------------- what to say of each complaint
+# ---------------------------------------------------------------------- what to say of each complai
 
 
 def _key(text: str) -> str:
@@ -99,7 +117,9 @@ def _wrong_option(match: re.Match[str]) -> str:
     path, option = match.groups()
     cls = find(path) or pydoc.locate(path)
     names = parameter_names(cls) if isinstance(cls, type) else []
-    return f"{path.rpartition('.')[2]} has no argument {option!r}" + (nearest(option, names) if names else "")
+    return f"{path.rpartition('.')[2]} has no argument {option!r}" + (
+        nearest(option, names) if names else ""
+    )
 
 
 def _wrong_callable_option(match: re.Match[str]) -> str:
@@ -110,7 +130,9 @@ def _wrong_callable_option(match: re.Match[str]) -> str:
 def _wrong_class(match: re.Match[str]) -> str:
     name = match.group(1)
     names = CHOICES.get(_key(match.string[: match.start()]), list)()
-    return f"{name!r} is no known class" + (nearest(name, names) if names else "; give its full import path")
+    return f"{name!r} is no known class" + (
+        nearest(name, names) if names else "; give its full import path"
+    )
 
 
 CHOICES: dict[str, Callable[[], list[str]]] = {
@@ -125,7 +147,9 @@ CHOICES: dict[str, Callable[[], list[str]]] = {
 
 def _wrong_kind(match: re.Match[str]) -> str:
     path, base = match.groups()
-    key = {"MetaLearner": "model", "EpisodicDataModule": "data", "Backbone": "backbone"}.get(base, "")
+    key = {"MetaLearner": "model", "EpisodicDataModule": "data", "Backbone": "backbone"}.get(
+        base, ""
+    )
     name = path.rpartition(".")[2]
     choices = f"; choose from {', '.join(CHOICES[key]())}" if key else ""
     return f"{name} is no {base}{choices}"
@@ -147,21 +171,30 @@ def _missing(match: re.Match[str]) -> str:
     if set(names.split(", ")) <= {"model", "data"}:
         options = " and ".join(f"--{name}" for name in names.split(", "))
         return (
-            f"{options} {'is' if ' ' not in options else 'are'} missing; give a config (--config FILE) or a class each"
+            f"{options} {'is' if ' ' not in options else 'are'} missing; give a config (--config"
+            " FILE) or a class each"
         )
     before = re.findall(r"class_path '([\w.]+)'", match.string[: match.start()])
     after = re.search(r"Namespace\(class_path='([\w.]+)'", match.string[match.end() :])
     callables = re.search(r"callable class: $", match.string[: match.start()])
     path = after.group(1) if after and (callables or not before) else before[-1] if before else ""
-    return f"{path.rpartition('.')[2]} needs the argument {names}; set it in the config or on the command line"
+    return (
+        f"{path.rpartition('.')[2]} needs the argument {names}; set it in the config or on the"
+        " command line"
+    )
 
 
 def _wrong_value(match: re.Match[str]) -> str:
     expected, value = match.groups()
     choices: list[str] = []
-    for literal, name in re.findall(r"Expected a (?:typing\.Literal\[(.*?)\]|<class '([\w.]+)'>)", expected):
+    for literal, name in re.findall(
+        r"Expected a (?:typing\.Literal\[(.*?)\]|<class '([\w.]+)'>)", expected
+    ):
         choices += re.findall(r"[^\s,']+", literal) if literal else [TYPES.get(name, name)]
-    return f"{_key(match.string[: match.start()])} is {value!r}; give {' or '.join(dict.fromkeys(choices))}"
+    return (
+        f"{_key(match.string[: match.start()])} is {value!r}; give"
+        f" {' or '.join(dict.fromkeys(choices))}"
+    )
 
 
 def _fallback(match: re.Match[str]) -> str:
@@ -172,33 +205,54 @@ def _fallback(match: re.Match[str]) -> str:
 EXPECTED = r"Expected a (?:typing\.Literal\[[^\]]*\]|<class '[\w.]+'>)"
 PATTERNS: tuple[tuple[str, Say], ...] = (
     (r"class_path '([\w.]+)': Option '([\w.]+)' is not accepted", _wrong_option),
-    (r"Option '([\w.]+)' is not accepted\. Got value: Namespace\(class_path='([\w.]+)'", _wrong_callable_option),
+    (
+        r"Option '([\w.]+)' is not accepted\. Got value: Namespace\(class_path='([\w.]+)'",
+        _wrong_callable_option,
+    ),
     (r"Expected a dot import path string: (\w+)", _wrong_class),
     (
         r"Multiple subclasses with name (\w+)\.",
-        lambda m: f"several classes are named {m.group(1)!r}; give the full import path of the one you mean",
+        lambda m: (
+            f"several classes are named {m.group(1)!r}; give the full import path of the one you"
+            " mean"
+        ),
     ),
     (r"does not accept (?:option|key) '([\w.]+)'", _wrong_key),
     (r"unrecognized arguments: --?([\w.]+)", _wrong_key),
     (
         r"unrecognized arguments: (\S+)",
-        lambda m: f"{m.group(1)!r} belongs to no option; a class is given as --model {m.group(1)} or --data ...",
+        lambda m: (
+            f"{m.group(1)!r} belongs to no option; a class is given as --model {m.group(1)} or"
+            " --data ..."
+        ),
     ),
     (r"the following arguments are required: ([\w.]+(?:, [\w.]+)*)", _missing),
-    (rf"(?<!- )({EXPECTED})\. Got value: (.*?)(?= - Expected a <class 'NoneType'> Given|$)", _wrong_value),
-    (rf"Errors: ((?:- {EXPECTED} )+)Given value type: <class '\w+'> Given value: (\S+)", _wrong_value),
+    (
+        rf"(?<!- )({EXPECTED})\. Got value: (.*?)(?= - Expected a <class 'NoneType'> Given|$)",
+        _wrong_value,
+    ),
+    (
+        rf"Errors: ((?:- {EXPECTED} )+)Given value type: <class '\w+'> Given value: (\S+)",
+        _wrong_value,
+    ),
     (r"Import path ([\w.]+) does not correspond to a subclass of (\w+)", _wrong_kind),
     (
         r"invalid choice: '([^']+)' \(choose from",
         lambda m: f"unknown command {m.group(1)!r}" + nearest(m.group(1), COMMANDS),
     ),
-    (r'expected "subcommand" to be one of', lambda m: f"no command given; choose from {', '.join(COMMANDS)}"),
+    (
+        r'expected "subcommand" to be one of',
+        lambda m: f"no command given; choose from {', '.join(COMMANDS)}",
+    ),
     (
         r"File does not exist: '([^']+)'",
         lambda m: f"the file {m.group(1)} does not exist; give an existing path",
     ),
     (
-        r"Automatic gradient clipping is not supported for manual optimization\. Remove `Trainer\((\w+)=([\w.]+)\)`",
+        (
+            r"Automatic gradient clipping is not supported for manual optimization\. Remove"
+            r" `Trainer\((\w+)=([\w.]+)\)`"
+        ),
         lambda m: (
             f"trainer.{m.group(1)} is {m.group(2)}, but learners clip by themselves;"
             f" remove it and set model.gradient_clip to {m.group(2)}"
@@ -207,22 +261,34 @@ PATTERNS: tuple[tuple[str, Say], ...] = (
     (
         r"Automatic gradient accumulation .* Remove `Trainer\(accumulate_grad_batches=(\d+)\)`",
         lambda m: (
-            f"trainer.accumulate_grad_batches is {m.group(1)}, but learners add up a meta-batch by themselves;"
-            " remove it and raise data.meta_batch_size (memory: model.episodes_per_chunk)"
+            f"trainer.accumulate_grad_batches is {m.group(1)}, but learners add up a meta-batch by"
+            " themselves; remove it and raise data.meta_batch_size (memory:"
+            " model.episodes_per_chunk)"
         ),
     ),
     (
         r"No supported gpu backend found|No supported (\w+) backend found",
-        lambda m: "trainer.accelerator is gpu, but this machine has none that torch can use; set it to auto or cpu",
+        lambda m: (
+            "trainer.accelerator is gpu, but this machine has none that torch can use; set it to"
+            " auto or cpu"
+        ),
     ),
     (
         r"invalid accelerator name: `accelerator='(\w+)'`\. Available names are: ([\w, ]+)",
-        lambda m: f"trainer.accelerator is {m.group(1)!r}" + nearest(m.group(1), ["gpu", *m.group(2).split(", ")]),
+        lambda m: (
+            f"trainer.accelerator is {m.group(1)!r}"
+            + nearest(m.group(1), ["gpu", *m.group(2).split(", ")])
+        ),
     ),
     (
         r"(-?\d+) is not in bounds, numpy accepts from (\d+) to (\d+)",
-        lambda m: f"seed_everything is {m.group(1)}; give an integer from {m.group(2)} to {m.group(3)}",
+        lambda m: (
+            f"seed_everything is {m.group(1)}; give an integer from {m.group(2)} to {m.group(3)}"
+        ),
     ),
     (r'Parser key "[\w.]+": ((?:(?!Parser key ").)*?)(?: Given value type: .*)?$', _fallback),
 )
-"""Patterns of messages, the first that is found wins, its last occurrence counts; and what to say instead."""
+"""Patterns of messages, the first that is found wins, its last occurrence counts.
+
+And what to say instead.
+"""

@@ -18,8 +18,9 @@ class Estimate(NamedTuple):
 def estimate(values: Tensor, weights: Tensor | None = None) -> Estimate:
     """Mean and 95 % confidence interval, 1.96 s / sqrt(n) with the unbiased s, of per-episode values (n,).
 
-    Episodes that count by positive `weights` (n,), such as their numbers of queries, have the ratio estimator's: the
-    mean sum(w v) / sum(w), and the s of w (v - mean) / mean(w). The interval of a single episode is unknown: NaN.
+    Episodes that count by positive `weights` (n,), such as their numbers of queries, have the ratio
+    estimator's: the mean sum(w v) / sum(w), and the s of w (v - mean) / mean(w). The interval of a
+    single episode is unknown: NaN.
 
     >>> estimate(torch.tensor([0.5, 1.0, 0.75, 0.75]))
     Estimate(mean=0.75, ci95=0.2000...)
@@ -32,7 +33,9 @@ def estimate(values: Tensor, weights: Tensor | None = None) -> Estimate:
     share = weights.double().cpu() / weights.double().mean().cpu()
     mean = (share * values).mean()
     # the weighted residuals sum to 0, so that their standard deviation is the ratio estimator's
-    return Estimate(mean.item(), 1.96 * (share * (values - mean)).std().item() / math.sqrt(len(values)))
+    return Estimate(
+        mean.item(), 1.96 * (share * (values - mean)).std().item() / math.sqrt(len(values))
+    )
 
 
 def is_share(name: str) -> bool:

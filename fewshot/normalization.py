@@ -2,11 +2,13 @@
 
 Three facts force the library to take these layers into its own hands while a learner adapts:
 
-- Adapting a network means batch normalisation by the statistics of the episode's own examples; running averages
-  would be updated in place by every inner step, and mean nothing for weights that change.
+- Adapting a network means batch normalisation by the statistics of the episode's own examples;
+  running averages would be updated in place by every inner step, and mean nothing for weights that
+  change.
 - cuDNN's recurrent networks have no second derivatives; torch's own operations have.
-- ``torch.vmap`` gives silently wrong second derivatives through the affine ``batch_norm``, ``layer_norm`` and
-  ``instance_norm`` (pytorch/functorch#534). Normalising without affine and then scaling and shifting is exact.
+- ``torch.vmap`` gives silently wrong second derivatives through the affine ``batch_norm``,
+  ``layer_norm`` and ``instance_norm`` (pytorch/functorch#534). Normalising without affine and then
+  scaling and shifting is exact.
 
 `EpisodeNorm` reroutes the functional calls, so any user's network is covered as it is.
 """
@@ -31,8 +33,9 @@ class EpisodeNorm(TorchFunctionMode):
     """Inside, batch normalisation uses the statistics of the batch at hand and leaves running averages alone.
 
     Args:
-        exact_vmap: keep the affine part out of the fused kernels, for second derivatives under ``torch.vmap``.
-            Costs a pass over the activations, so that it is left off where nothing is vmapped.
+        exact_vmap: keep the affine part out of the fused kernels, for second derivatives under
+            ``torch.vmap``. Costs a pass over the activations, so that it is left off where nothing
+            is vmapped.
     """
 
     def __init__(self, exact_vmap: bool) -> None:
@@ -92,7 +95,9 @@ class EpisodeNorm(TorchFunctionMode):
         if self.recorded is None and self.replayed is None:
             if not self.exact_vmap:
                 return F.batch_norm(input, None, None, weight, bias, True, 0.0, eps)
-            return _affine(F.batch_norm(input, None, None, None, None, True, 0.0, eps), weight, bias)
+            return _affine(
+                F.batch_norm(input, None, None, None, None, True, 0.0, eps), weight, bias
+            )
         if self.replayed is not None:
             mean, variance = next(self.replayed)
         else:
@@ -108,8 +113,8 @@ class EpisodeNorm(TorchFunctionMode):
 def forget_running_statistics(network: nn.Module) -> None:
     """Make every batch and instance normalisation of `network` use the batch at hand, and keep no running averages.
 
-    For networks whose weights change within an episode: averages over different weights mean nothing, and
-    ``torch.func`` refuses to update them in place.
+    For networks whose weights change within an episode: averages over different weights mean
+    nothing, and ``torch.func`` refuses to update them in place.
     """
     for module in network.modules():
         if isinstance(module, _NormBase):

@@ -1,10 +1,11 @@
 """Max-pooling that keeps less for the backward pass: a byte for each of its values.
 
-torch's keeps its input, of which the backward pass reads nothing but the shape, and indices of 64 bits: in a Conv4 more
-than half of all that an inner loop holds. Here stays the place of the largest value in its window. Values and
-derivatives of every order are torch's own, by torch's own kernels; places are made into indices part by part. What
-these kernels do are operations of their own, `pool`, `scatter` and `gather`: a graph that is traced to be compiled
-holds them by name, and `fewshot.lowering` says what its compiler makes of them.
+torch's keeps its input, of which the backward pass reads nothing but the shape, and indices of 64
+bits: in a Conv4 more than half of all that an inner loop holds. Here stays the place of the largest
+value in its window. Values and derivatives of every order are torch's own, by torch's own kernels;
+places are made into indices part by part. What these kernels do are operations of their own,
+`pool`, `scatter` and `gather`: a graph that is traced to be compiled holds them by name, and
+`fewshot.lowering` says what its compiler makes of them.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,9 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.modules.utils import _pair  # what torch's own pooling layers read their arguments with
+
+# what torch's own pooling layers read their arguments with
+from torch.nn.modules.utils import _pair
 from torch.overrides import TorchFunctionMode
 
 Pair: TypeAlias = tuple[int, int]
@@ -29,8 +32,9 @@ INDEX_BYTES = 2**22
 class Windows(NamedTuple):
     """The windows of a pooling over maps of `size` = (H, W) pixels.
 
-    Their places are held in bytes, or, where compiled code of a CPU reads them, as floating-point numbers
-    (`floats`): it takes several of these at once, and what it spends on bytes was two thirds of a pooling's derivative.
+    Their places are held in bytes, or, where compiled code of a CPU reads them, as floating-point
+    numbers (`floats`): it takes several of these at once, and what it spends on bytes was two
+    thirds of a pooling's derivative.
     """
 
     size: Pair
@@ -50,7 +54,11 @@ class Windows(NamedTuple):
     @property
     def flat(self) -> list[int]:
         """All numbers in their order: an operation of a graph takes lists of numbers."""
-        return [*(number for pair in self[:5] for number in pair), int(self.ceil_mode), int(self.floats)]
+        return [
+            *(number for pair in self[:5] for number in pair),
+            int(self.ceil_mode),
+            int(self.floats),
+        ]
 
     @property
     def arguments(self) -> tuple[Pair, Pair, Pair, Pair, bool]:
@@ -68,7 +76,10 @@ class Windows(NamedTuple):
         """What holds the distance of a window's last value from its first, in pixels of the flattened map."""
         if self.floats:
             return torch.float32
-        (down, right), width = ((k - 1) * d for k, d in zip(self.kernel, self.dilation, strict=True)), self.size[1]
+        (down, right), width = (
+            ((k - 1) * d for k, d in zip(self.kernel, self.dilation, strict=True)),
+            self.size[1],
+        )
         return torch.uint8 if down * width + right < 256 else torch.int32
 
     def first(self, like: Tensor) -> Tensor:
@@ -81,10 +92,13 @@ class Windows(NamedTuple):
 
 
 class LeanPooling(TorchFunctionMode):
-    """Inside, ``max_pool2d`` keeps less for its gradient where that is worth it. Not for code that is vmapped.
+    """Inside, ``max_pool2d`` keeps less for its gradient where that is worth it.
+
+    Not for code that is vmapped.
 
     Args:
-        traced: the code inside is traced to be compiled: worth it is what `fewshot.lowering` has a better form of.
+        traced: the code inside is traced to be compiled: worth it is what `fewshot.lowering` has a
+            better form of.
     """
 
     def __init__(self, traced: bool = False) -> None:
@@ -92,7 +106,11 @@ class LeanPooling(TorchFunctionMode):
         self.traced = traced
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Reroute max-pooling; let everything else through."""
         if func is F.max_pool2d:
@@ -110,15 +128,31 @@ def max_pool2d(
     return_indices: bool = False,
     traced: bool = False,
 ) -> Any:
-    """``F.max_pool2d``; where `input` (n, C, H, W) is large and has a gradient, its graph holds a byte a value.
+    """``F.max_pool2d``.
 
-    Traced it holds four bytes a value, where the windows lie apart on maps of a CPU (see `LeanPooling`).
+    Where `input` (n, C, H, W) is large and has a gradient, its graph holds a byte a value.
+
+    Traced it holds four bytes a value, where the windows lie apart on maps of a CPU (see
+    `LeanPooling`).
     """
     worth_it = traced or (torch.is_grad_enabled() and input.requires_grad and input.nbytes >= LARGE)
-    if worth_it and input.dim() == 4 and input.device.type in ("cpu", "cuda") and not return_indices:
+    if (
+        worth_it
+        and input.dim() == 4
+        and input.device.type in ("cpu", "cuda")
+        and not return_indices
+    ):
         kernel = _pair(kernel_size)
         size = input.shape[2], input.shape[3]
-        windows = Windows(size, kernel, _pair(stride or kernel), _pair(padding), _pair(dilation), ceil_mode, traced)
+        windows = Windows(
+            size,
+            kernel,
+            _pair(stride or kernel),
+            _pair(padding),
+            _pair(dilation),
+            ceil_mode,
+            traced,
+        )
         if not traced or (windows.apart and input.device.type == "cpu"):
             return _Pool.apply(input, windows.flat)[0]
     native: Callable[..., Any] = F.max_pool2d  # whose types want a literal for the last
@@ -133,8 +167,11 @@ def pool(input: Tensor, flat: Sequence[int]) -> tuple[Tensor, Tensor]:
     values, places = (torch.empty_like(shape, device=input.device) for shape in shapes)
     first = windows.first(values).to(windows.places)
     for part, indices in _memory(values):
-        torch.ops.aten.max_pool2d_with_indices.out(input[part], *windows.arguments, out=values[part], indices=indices)
-        places[part].copy_(indices).sub_(first)  # of bytes, both are modulo 256, and so is what is left: the place
+        torch.ops.aten.max_pool2d_with_indices.out(
+            input[part], *windows.arguments, out=values[part], indices=indices
+        )
+        # of bytes, both are modulo 256, and so is what is left: the place
+        places[part].copy_(indices).sub_(first)
     return values, places
 
 
@@ -164,7 +201,9 @@ class _OfMaps(torch.autograd.Function):
     """A function of each of n maps alone: an axis that is vmapped over is one of more maps."""
 
     @classmethod
-    def vmap(cls, info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, int | tuple[int, int]]:
+    def vmap(
+        cls, info: Any, in_dims: tuple[int | None, ...], *args: Any
+    ) -> tuple[Any, int | tuple[int, int]]:
         *tensors, flat = args
         stacked = [
             tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
@@ -186,7 +225,9 @@ class _Pool(_OfMaps):
         return results
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Sequence[int]], output: tuple[Tensor, Tensor]) -> None:
+    def setup_context(
+        ctx: Any, inputs: tuple[Tensor, Sequence[int]], output: tuple[Tensor, Tensor]
+    ) -> None:
         ctx.flat = inputs[1]
         ctx.save_for_backward(output[1])
         ctx.mark_non_differentiable(output[1])
@@ -200,7 +241,9 @@ class _ByPlaces(_OfMaps):
     """A linear function of its first argument, which needs the places alone for its derivative."""
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Sequence[int]], output: Tensor) -> None:
+    def setup_context(
+        ctx: Any, inputs: tuple[Tensor, Tensor, Sequence[int]], output: Tensor
+    ) -> None:
         ctx.flat = inputs[2]
         ctx.save_for_backward(inputs[1])
 
@@ -227,7 +270,8 @@ class _Gather(_ByPlaces):
         return _Scatter.apply(gradients[0], *ctx.saved_tensors, ctx.flat), None, None
 
 
-# For a compiler, which differentiates the operations of a traced graph and asks for the shapes of their results.
+# For a compiler, which differentiates the operations of a traced graph and asks for the shapes of
+# their results.
 pool.register_autograd(_Pool.backward, setup_context=_Pool.setup_context)
 scatter.register_autograd(_Scatter.backward, setup_context=_Scatter.setup_context)
 gather.register_autograd(_Gather.backward, setup_context=_Gather.setup_context)
@@ -258,18 +302,25 @@ def _layout(places: Tensor) -> torch.memory_format:
 def _maps(values: Tensor, places: Tensor, windows: Windows) -> Tensor:
     """Memory for the maps (n, C, H, W) that these windows are of, laid out as the places are."""
     shape = (*values.shape[:2], *windows.size)
-    return torch.empty(shape, dtype=values.dtype, device=values.device, memory_format=_layout(places))
+    return torch.empty(
+        shape, dtype=values.dtype, device=values.device, memory_format=_layout(places)
+    )
 
 
 def _indices(places: Tensor, windows: Windows) -> Iterator[tuple[slice, Tensor]]:
-    """Part by part of n maps, the indices of `places` in the flattened map; each part takes the last one's memory."""
+    """Part by part of n maps, the indices of `places` in the flattened map.
+
+    Each part takes the last one's memory.
+    """
     first = windows.first(places)
     for part, indices in _memory(places):
         yield part, indices.copy_(places[part]).add_(first)
 
 
 def _memory(like: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Part by part of n maps, memory for their indices, laid out like them; each part takes the last one's.
+    """Part by part of n maps, memory for their indices, laid out like them.
+
+    Each part takes the last one's.
 
     A part's indices take `INDEX_BYTES` on a CPU; elsewhere all maps are one part.
     """

@@ -4,7 +4,8 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]  # not in `__all__`
+# not in `__all__`
+from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
 from rich.console import Console
 
 from fewshot.datamodules import ClassificationDataModule, EpisodicDataModule
@@ -15,19 +16,23 @@ def prepare(args: Sequence[str]) -> EpisodicDataModule:
     """Prepare the benchmark that ``--data`` or a config names, and print what it holds.
 
     Args:
-        args: the command line after ``prepare``. The config of an experiment will do: its learner and its trainer are
-            not built.
+        args: the command line after ``prepare``. The config of an experiment will do: its learner
+            and its trainer are not built.
 
     Returns:
         The prepared benchmark.
     """
     parser = ArgumentParser(
         prog="fewshot prepare",
-        description="Download, decode, cache and check a benchmark's data, so that a run can start at once.",
+        description=(
+            "Download, decode, cache and check a benchmark's data, so that a run can start at once."
+        ),
         exit_on_error=False,
     )
     parser.add_argument(
-        "--config", action=ActionConfigFile, help="A config file; what it says beside `data` is ignored."
+        "--config",
+        action=ActionConfigFile,
+        help="A config file; what it says beside `data` is ignored.",
     )
     others = set(TOP_LEVEL) - {"config", "data"}
     for key in others:
@@ -42,5 +47,8 @@ def prepare(args: Sequence[str]) -> EpisodicDataModule:
     console.print(f"{data.benchmark} is prepared.", soft_wrap=True)
     if isinstance(data, ClassificationDataModule):
         for split, dataset in data.datasets.items():
-            console.print(f"{split}: {len(dataset.classes)} classes, {dataset.counts.sum()} examples", highlight=False)
+            console.print(
+                f"{split}: {len(dataset.classes)} classes, {dataset.counts.sum()} examples",
+                highlight=False,
+            )
     return data

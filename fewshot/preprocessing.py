@@ -1,8 +1,8 @@
 """How inputs are made of files and texts: plain facts, which a benchmark states and its learners' checkpoints hold.
 
-A benchmark states them as a dict of plain values (`DataModule.preprocessing`); `make_preprocessing` builds from it what
-reads a user's own files in the way of the training. An *item* is what one example is made of: an image file (or an
-opened image), or a text.
+A benchmark states them as a dict of plain values (`DataModule.preprocessing`); `make_preprocessing`
+builds from it what reads a user's own files in the way of the training. An *item* is what one
+example is made of: an image file (or an opened image), or a text.
 """
 
 import os
@@ -61,13 +61,18 @@ class Preprocessing(ABC, Generic[Item]):
     def facts(self) -> dict[str, Any]:
         """What `make_preprocessing` builds this from."""
         values = asdict(self)  # type: ignore[call-overload]  # each subclass is a dataclass
-        lists = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        lists = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in values.items()
+        }
         return {"kind": self.kind, **lists}
 
 
 @dataclass(frozen=True)
 class ImagePreprocessing(Preprocessing[ImageItem]):
-    """Image files as float images (n, channels, image_size, image_size) in [0, 1]; see `load_image_folder`.
+    """Image files as float images (n, channels, image_size, image_size) in [0, 1].
+
+    See `load_image_folder`.
 
     Args:
         image_size: side in pixels; the middle square of an image is resized to it.
@@ -86,9 +91,14 @@ class ImagePreprocessing(Preprocessing[ImageItem]):
     std: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.image_size, int) or self.image_size < 1 or self.channels not in (1, 3):
+        if (
+            not isinstance(self.image_size, int)
+            or self.image_size < 1
+            or self.channels not in (1, 3)
+        ):
             raise FewshotError(
-                f"image_size {self.image_size}, channels {self.channels}: use a positive size and 1 or 3 channels"
+                f"image_size {self.image_size}, channels {self.channels}: use a positive size and 1"
+                " or 3 channels"
             )
 
     def __call__(self, items: Sequence[ImageItem]) -> Tensor:
@@ -125,7 +135,9 @@ class ImagePreprocessing(Preprocessing[ImageItem]):
 
     def name(self, item: ImageItem) -> str:
         """The file's path."""
-        return getattr(item, "filename", "") or "image" if isinstance(item, Image.Image) else str(item)
+        return (
+            getattr(item, "filename", "") or "image" if isinstance(item, Image.Image) else str(item)
+        )
 
 
 @dataclass(frozen=True)
@@ -137,8 +149,10 @@ class TextPreprocessing(Preprocessing[str]):
         max_length: words of a text that are kept; of a tokenizer, pieces.
         vocabulary: the term of each id; empty with a tokenizer.
         unknown_ids: ids that unknown terms are spread over by their hash; 0: one id for all.
-        tokenizer: a language model's name or folder, whose tokenizer makes the ids; None: `vocabulary` does.
-        tokenizer_json: that tokenizer as the text of its ``tokenizer.json``, so that its files need not be found again.
+        tokenizer: a language model's name or folder, whose tokenizer makes the ids; None:
+            `vocabulary` does.
+        tokenizer_json: that tokenizer as the text of its ``tokenizer.json``, so that its files need
+            not be found again.
     """
 
     kind: ClassVar[str] = "text"
@@ -152,26 +166,38 @@ class TextPreprocessing(Preprocessing[str]):
 
     @cached_property
     def _pretrained(self) -> PretrainedTokenizer | None:
-        return None if self.tokenizer is None else PretrainedTokenizer(self.tokenizer, self.tokenizer_json)
+        return (
+            None
+            if self.tokenizer is None
+            else PretrainedTokenizer(self.tokenizer, self.tokenizer_json)
+        )
 
     def __call__(self, items: Sequence[str]) -> dict[str, Tensor]:
         """The ids of texts."""
         pretrained = self._pretrained
         texts = [
-            pretrained.split(text, self.max_length) if pretrained else split_terms(text, self.terms, self.max_length)
+            (
+                pretrained.split(text, self.max_length)
+                if pretrained
+                else split_terms(text, self.terms, self.max_length)
+            )
             for text in items
         ]
         for item, text in zip(items, texts, strict=True):
             if not text:
                 raise FewshotError(f"the text {item!r:.80} has no word; leave it out")
-        return encode(texts, pretrained.vocabulary if pretrained else self.vocabulary, self.unknown_ids)
+        return encode(
+            texts, pretrained.vocabulary if pretrained else self.vocabulary, self.unknown_ids
+        )
 
     def support(self, folder: Path) -> dict[str, list[str]]:
         """The lines of ``<class>/*.txt``, or of ``<class>.txt``."""
         try:
             entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
         except OSError as error:
-            raise FewshotError(f"{folder} is no folder that can be read ({error.strerror}); correct it") from error
+            raise FewshotError(
+                f"{folder} is no folder that can be read ({error.strerror}); correct it"
+            ) from error
         found: dict[str, list[str]] = {}
         for path in entries:
             if path.is_dir():
@@ -181,12 +207,20 @@ class TextPreprocessing(Preprocessing[str]):
             else:
                 continue
             if not (lines := [line for file in files for line in text_lines(file)]):
-                raise FewshotError(f"{path} holds no text; give it .txt files with a text a line, or remove this class")
+                raise FewshotError(
+                    f"{path} holds no text; give it .txt files with a text a line, or remove this"
+                    " class"
+                )
             if name in found:
-                raise FewshotError(f"{folder} has both {name}.txt and a folder {name}; keep one of them")
+                raise FewshotError(
+                    f"{folder} has both {name}.txt and a folder {name}; keep one of them"
+                )
             found[name] = lines
         if not found:
-            raise FewshotError(f"{folder} holds no classes; expected <class>.txt or <class>/*.txt with a text a line")
+            raise FewshotError(
+                f"{folder} holds no classes; expected <class>.txt or <class>/*.txt with a text a"
+                " line"
+            )
         return dict(sorted(found.items()))
 
     def query(self, source: Any) -> list[str]:
@@ -221,9 +255,13 @@ def text_lines(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
-        raise FewshotError(f"{path} cannot be read ({error.strerror}); give a text file, a text a line") from error
+        raise FewshotError(
+            f"{path} cannot be read ({error.strerror}); give a text file, a text a line"
+        ) from error
     except UnicodeDecodeError as error:
-        raise FewshotError(f"{path} is no text in UTF-8 ({error.reason}); save it as UTF-8") from error
+        raise FewshotError(
+            f"{path} is no text in UTF-8 ({error.reason}); save it as UTF-8"
+        ) from error
     return [line.strip() for line in lines if line.strip()]
 
 
@@ -233,7 +271,9 @@ def as_float(images: Inputs) -> Tensor:
     return images.float().mul_(1 / 255)
 
 
-KINDS: dict[str, type[Preprocessing[Any]]] = {cls.kind: cls for cls in (ImagePreprocessing, TextPreprocessing)}
+KINDS: dict[str, type[Preprocessing[Any]]] = {
+    cls.kind: cls for cls in (ImagePreprocessing, TextPreprocessing)
+}
 
 
 def make_preprocessing(facts: Mapping[str, Any]) -> Preprocessing[Any]:
@@ -247,8 +287,12 @@ def make_preprocessing(facts: Mapping[str, Any]) -> Preprocessing[Any]:
     arguments = dict(facts)
     kind = arguments.pop("kind", None)
     if kind not in KINDS:
-        raise FewshotError(f"preprocessing of kind {kind!r} is unknown; use one of {', '.join(sorted(KINDS))}")
+        raise FewshotError(
+            f"preprocessing of kind {kind!r} is unknown; use one of {', '.join(sorted(KINDS))}"
+        )
     try:
         return KINDS[kind](**arguments)
     except TypeError as error:
-        raise FewshotError(f"the facts {sorted(arguments)} do not fit the kind {kind!r} ({error})") from error
+        raise FewshotError(
+            f"the facts {sorted(arguments)} do not fit the kind {kind!r} ({error})"
+        ) from error

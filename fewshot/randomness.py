@@ -12,7 +12,9 @@ from fewshot.episodes import Inputs
 def generators(inputs: Inputs) -> Iterator[torch.Generator]:
     """A generator on the CPU for each episode, seeded by the content of its inputs (B, T, ...) alone."""
     parts = [inputs[name] for name in sorted(inputs)] if isinstance(inputs, dict) else [inputs]
-    content = [part.detach().cpu().contiguous().flatten(1).view(torch.uint8).numpy() for part in parts]
+    content = [
+        part.detach().cpu().contiguous().flatten(1).view(torch.uint8).numpy() for part in parts
+    ]
     for items in zip(*content, strict=True):
         seed = 0
         for item in items:
@@ -23,8 +25,8 @@ def generators(inputs: Inputs) -> Iterator[torch.Generator]:
 def seed_generators(device: torch.device, seed: int) -> None:
     """Seed the generators that operations on `device` draw from: that of the CPU, and its own.
 
-    ``torch.manual_seed`` would note down where it was called from for each kind of device that is not there, which took
-    up to half a millisecond: much of a meta-step of a small network.
+    ``torch.manual_seed`` would note down where it was called from for each kind of device that is
+    not there, which took up to half a millisecond: much of a meta-step of a small network.
     """
     torch.default_generator.manual_seed(seed)
     if device.type != "cpu":
@@ -40,7 +42,12 @@ def orders(inputs: Inputs, passes: int = 1) -> Tensor:
     """
     first = next(iter(inputs.values())) if isinstance(inputs, dict) else inputs
     rows = [
-        torch.cat([torch.randperm(first.shape[1], generator=generator, device="cpu") for _ in range(passes)])
+        torch.cat(
+            [
+                torch.randperm(first.shape[1], generator=generator, device="cpu")
+                for _ in range(passes)
+            ]
+        )
         for generator in generators(inputs)
     ]
     return torch.stack(rows).to(first.device)
@@ -54,6 +61,7 @@ def reordered(items: Tensor, order: Tensor) -> Tensor:
 def normal(inputs: Inputs, size: int, like: Tensor) -> Tensor:
     """Standard normal values (B, size) for episodes of `inputs` (B, T, ...), of the type and device of `like`."""
     rows = [
-        torch.randn(size, generator=generator, dtype=torch.float64, device="cpu") for generator in generators(inputs)
+        torch.randn(size, generator=generator, dtype=torch.float64, device="cpu")
+        for generator in generators(inputs)
     ]
     return torch.stack(rows).to(like)

@@ -17,10 +17,13 @@ BETTER = {"accuracy": 1, "mse": -1}
 
 
 def ranks(estimates: Sequence[Estimate], sign: int = 1) -> list[float]:
-    """The rank of each estimate, 1 for the best; those that cannot be told apart share the mean of their ranks.
+    """The rank of each estimate, 1 for the best.
 
-    From the best down, an estimate belongs to a group as long as it does not differ from the first of it at the 5 %
-    level: their difference is within the root of the sum of their squared 95 % intervals. So no rank is won by chance.
+    Those that cannot be told apart share the mean of their ranks.
+
+    From the best down, an estimate belongs to a group as long as it does not differ from the first
+    of it at the 5 % level: their difference is within the root of the sum of their squared 95 %
+    intervals. So no rank is won by chance.
 
     Args:
         estimates: means over episodes with their intervals.
@@ -53,24 +56,35 @@ def print_ranks(paths: Sequence[str]) -> None:
         paths: ``results.json`` of each run, or the run's folder.
 
     Raises:
-        FewshotError: a file is missing or no result on several sources, or the runs share no source.
+        FewshotError: a file is missing or no result on several sources, or the runs share no
+            source.
     """
     if len(paths) < 2:
         raise FewshotError("fewshot rank compares runs; give two results.json or more")
     runs = [_read(Path(path)) for path in paths]
     shared = [name for name in runs[0]["sources"] if all(name in run["sources"] for run in runs)]
     if not shared:
-        told = "; ".join(f"{path}: {', '.join(run['sources'])}" for path, run in zip(paths, runs, strict=True))
-        raise FewshotError(f"the runs have no source in common ({told}); test them on the same ones")
+        told = "; ".join(
+            f"{path}: {', '.join(run['sources'])}" for path, run in zip(paths, runs, strict=True)
+        )
+        raise FewshotError(
+            f"the runs have no source in common ({told}); test them on the same ones"
+        )
     metric = next((name for name in BETTER if all(name in run["metrics"] for run in runs)), None)
     if metric is None:
-        raise FewshotError(f"the runs have none of the metrics {', '.join(BETTER)} in common; rank runs of one kind")
+        raise FewshotError(
+            f"the runs have none of the metrics {', '.join(BETTER)} in common; rank runs of one"
+            " kind"
+        )
     Console().print(_table(paths, runs, shared, metric))
 
 
-def _table(paths: Sequence[str], runs: Sequence[Mapping[str, Any]], sources: Sequence[str], metric: str) -> Table:
+def _table(
+    paths: Sequence[str], runs: Sequence[Mapping[str, Any]], sources: Sequence[str], metric: str
+) -> Table:
     table = Table(
-        title=f"{metric}, mean ± 95 % CI (rank)", caption="ranks that do not differ at the 5 % level are shared"
+        title=f"{metric}, mean ± 95 % CI (rank)",
+        caption="ranks that do not differ at the 5 % level are shared",
     )
     table.add_column("source")
     learners = [run["learner"] for run in runs]
@@ -81,7 +95,10 @@ def _table(paths: Sequence[str], runs: Sequence[Mapping[str, Any]], sources: Seq
         values = [_estimate(run["sources"][source][metric]) for run in runs]
         placed = ranks(values, BETTER[metric])
         totals = [total + rank for total, rank in zip(totals, placed, strict=True)]
-        cells = (f"{written(metric, *value)} ({rank:g})" for value, rank in zip(values, placed, strict=True))
+        cells = (
+            f"{written(metric, *value)} ({rank:g})"
+            for value, rank in zip(values, placed, strict=True)
+        )
         table.add_row(source, *cells)
     table.add_section()
     table.add_row("average rank", *(f"{total / len(sources):.2f}" for total in totals))
@@ -98,7 +115,7 @@ def _read(path: Path) -> dict[str, Any]:
     content = read_results(path)
     if not content.get("sources"):
         raise FewshotError(
-            f"{path} has no results source by source; test on a benchmark of several, such as MetaDatasetDataModule or"
-            " MultiSourceDataModule"
+            f"{path} has no results source by source; test on a benchmark of several, such as"
+            " MetaDatasetDataModule or MultiSourceDataModule"
         )
     return content

@@ -1,8 +1,9 @@
 """Cuts a traced graph into regions, of which those that are alike are compiled once: the steps of an inner loop.
 
-A compiler takes its time for each operation, and a graph of five inner steps has five of each. Regions are alike where
-they do the same operations with tensors of the same shapes. That is read off the graph: a learner need not say what
-changes from step to step, and a step that differs from the others is compiled by itself.
+A compiler takes its time for each operation, and a graph of five inner steps has five of each.
+Regions are alike where they do the same operations with tensors of the same shapes. That is read
+off the graph: a learner need not say what changes from step to step, and a step that differs from
+the others is compiled by itself.
 """
 
 import operator
@@ -21,7 +22,8 @@ NUMBER = "fewshot_region"  # of a node's region, among what is noted about the n
 def end_region() -> None:
     """Where a graph is being traced: end a region of it here. What follows is another.
 
-    Under vmap it does nothing: in regions, a small Conv4's step took a fifth longer than as a whole.
+    Under vmap it does nothing: in regions, a small Conv4's step took a fifth longer than as a
+    whole.
     """
     mode = get_proxy_mode()
     if mode is None or peek_interpreter_stack() is not None:
@@ -34,7 +36,9 @@ def end_region() -> None:
         node.meta[NUMBER] = number
 
 
-def compiled_by_region(graph: fx.GraphModule, compile: Callable[[fx.GraphModule], nn.Module]) -> nn.Module:
+def compiled_by_region(
+    graph: fx.GraphModule, compile: Callable[[fx.GraphModule], nn.Module]
+) -> nn.Module:
     """The graph, compiled: region by region where some are alike, or else as a whole.
 
     Args:
@@ -58,7 +62,9 @@ class Region(NamedTuple):
     def inputs(self) -> list[fx.Node]:
         """The values from outside, in the order of their use."""
         inside = set(self.nodes)
-        return list(dict.fromkeys(n for node in self.nodes for n in node.all_input_nodes if n not in inside))
+        return list(
+            dict.fromkeys(n for node in self.nodes for n in node.all_input_nodes if n not in inside)
+        )
 
     @property
     def results(self) -> list[fx.Node]:
@@ -75,13 +81,17 @@ class Region(NamedTuple):
             return repr(fx.map_arg(arguments, lambda node: names[node]))
 
         given = tuple(_layout(node) for node in self.inputs)
-        operations = tuple((node.target, named(node.args), named(node.kwargs)) for node in self.nodes)
+        operations = tuple(
+            (node.target, named(node.args), named(node.kwargs)) for node in self.nodes
+        )
         return given, operations, tuple(names[node] for node in self.results)
 
     def graph(self) -> fx.GraphModule:
         """The region as a graph of its inputs to its results."""
         graph = fx.Graph()
-        copies = {node: graph.placeholder(f"input{number}") for number, node in enumerate(self.inputs)}
+        copies = {
+            node: graph.placeholder(f"input{number}") for number, node in enumerate(self.inputs)
+        }
         for node in self.nodes:
             copies[node] = graph.node_copy(node, copies.__getitem__)
         graph.output([copies[node] for node in self.results])
@@ -91,7 +101,11 @@ class Region(NamedTuple):
 def _layout(node: fx.Node) -> Hashable:
     """How a value lies in memory, whatever the strides of axes of length 1."""
     value = node.meta.get("val")
-    return (value.shape, _usual(value).stride(), value.dtype, value.device) if isinstance(value, Tensor) else None
+    return (
+        (value.shape, _usual(value).stride(), value.dtype, value.device)
+        if isinstance(value, Tensor)
+        else None
+    )
 
 
 def _usual(value: Tensor) -> Tensor:
@@ -146,12 +160,17 @@ def _joined(regions: list[Region], kinds: list[Hashable]) -> list[Region]:
 
 
 def _as_for_all(value: fx.Node, node: fx.Node) -> fx.Node:
-    """A value as all regions of a kind are given it; `torch.compile` would compile anew for what differs.
+    """A value as all regions of a kind are given it.
 
-    That is a parameter where others are given a tensor, and the strides that `_layout` leaves aside.
+    `torch.compile` would compile anew for what differs.
+
+    That is a parameter where others are given a tensor, and the strides that `_layout` leaves
+    aside.
     """
     traced = node.meta.get("val")
-    if isinstance(traced, Tensor) and (node.op == "get_attr" or traced.stride() != _usual(traced).stride()):
+    if isinstance(traced, Tensor) and (
+        node.op == "get_attr" or traced.stride() != _usual(traced).stride()
+    ):
         for shape in (_long(traced), list(traced.shape)):
             value = value.graph.call_function(aten.view.default, (value, shape))
     return value

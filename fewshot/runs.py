@@ -24,5 +24,7 @@ def read_results(path: Path) -> dict[str, Any]:
         if not isinstance(content, dict):
             raise ValueError(f"it holds a {type(content).__name__}")
     except (OSError, ValueError) as error:
-        raise FewshotError(f"{file} is no results.json ({error}); give folders of tested runs") from error
+        raise FewshotError(
+            f"{file} is no results.json ({error}); give folders of tested runs"
+        ) from error
     return content

@@ -51,8 +51,9 @@ def check_split(
     if len(short):
         have = int(counts[short[0]])
         raise FewshotError(
-            f"class {classes[short[0]]!r} of the {name} split has {have} examples, too few for {prefix}shot {shot} +"
-            f" {prefix}queries {queries}; set {prefix}shot + {prefix}queries <= {have} or add examples"
+            f"class {classes[short[0]]!r} of the {name} split has {have} examples, too few for"
+            f" {prefix}shot {shot} + {prefix}queries {queries}; set {prefix}shot + {prefix}queries"
+            f" <= {have} or add examples"
         )
 
 
@@ -69,7 +70,8 @@ def draw_examples(rng: np.random.Generator, counts: Index, number: int) -> Index
         counts: examples that each of the N classes has, all >= `number`.
         number: K + Q.
     """
-    # The order of one random key an example is a uniform permutation; keys past a class's count sort last.
+    # The order of one random key an example is a uniform permutation; keys past a class's count
+    # sort last.
     keys = rng.random((len(counts), int(counts.max())))
     if (counts != keys.shape[1]).any():
         keys[np.arange(keys.shape[1]) >= counts[:, None]] = 2.0
@@ -90,7 +92,8 @@ def draw_episode(
         queries: Q.
 
     Returns:
-        Rows of the support (N, K) and of the query (N, Q); line n of each belongs to the class with label n.
+        Rows of the support (N, K) and of the query (N, Q); line n of each belongs to the class with
+        label n.
     """
     return draw_episode_of(draw_classes(rng, len(counts), way), rng, starts, counts, shot, queries)
 
@@ -103,8 +106,12 @@ def draw_episode_of(
     return rows[:, :shot], rows[:, shot:]
 
 
-def draw_outsiders(rng: np.random.Generator, starts: Index, counts: Index, classes: Index, number: int) -> Index:
-    """Different rows (`number`,) of classes that are none of an episode's; each such class is equally likely.
+def draw_outsiders(
+    rng: np.random.Generator, starts: Index, counts: Index, classes: Index, number: int
+) -> Index:
+    """Different rows (`number`,) of classes that are none of an episode's.
+
+    Each such class is equally likely.
 
     Args:
         rng: the episode's generator.
@@ -116,14 +123,18 @@ def draw_outsiders(rng: np.random.Generator, starts: Index, counts: Index, class
     others = np.delete(np.arange(len(counts)), classes)
     drawn, times = np.unique(rng.choice(others, number), return_counts=True)
     return np.concatenate(
-        [starts[c] + rng.choice(counts[c], n, replace=False) for c, n in zip(drawn, times, strict=True)]
+        [
+            starts[c] + rng.choice(counts[c], n, replace=False)
+            for c, n in zip(drawn, times, strict=True)
+        ]
     )
 
 
 def draw_shots(rng: np.random.Generator, total: int, limits: Index) -> Index:
     """How many of `total` support examples each class has, at least 1 and at most `limits`, shape (N,).
 
-    Every way to split the total is equally likely; what exceeds a class's limit goes to others, class by class.
+    Every way to split the total is equally likely; what exceeds a class's limit goes to others,
+    class by class.
 
     Args:
         rng: the episode's generator.
@@ -181,10 +192,14 @@ def draw_unequal_episode(
         queries: Q, of every class.
 
     Returns:
-        Rows of the support (S,), their labels (S,) in blocks, and query rows (N, Q); no row is in both.
+        Rows of the support (S,), their labels (S,) in blocks, and query rows (N, Q); no row is in
+        both.
     """
     classes = draw_classes(rng, len(counts), way)
     shots = draw_shots(rng, way * shot, counts[classes] - queries)
-    rows = [starts[c] + rng.choice(counts[c], queries + k, replace=False) for c, k in zip(classes, shots, strict=True)]
+    rows = [
+        starts[c] + rng.choice(counts[c], queries + k, replace=False)
+        for c, k in zip(classes, shots, strict=True)
+    ]
     support = np.concatenate([one[queries:] for one in rows])
     return support, np.repeat(np.arange(way), shots), np.stack([one[:queries] for one in rows])

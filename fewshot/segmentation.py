@@ -1,7 +1,7 @@
 """Segmentation's arithmetic: logits a pixel, the overlap of predicted and true masks, IoU pooled over episodes.
 
-Shapes: n or S images, N way (labels 0 for the background, 1..N for the episode's classes), H and W of the masks, h and
-w of the maps, which may be fewer; E episodes of a table.
+Shapes: n or S images, N way (labels 0 for the background, 1..N for the episode's classes), H and W
+of the masks, h and w of the maps, which may be fewer; E episodes of a table.
 """
 
 from collections.abc import Mapping
@@ -28,11 +28,14 @@ def at_size(maps: Tensor, targets: Tensor) -> Tensor:
 def cell_weights(masks: Tensor, size: tuple[int, ...]) -> Tensor:
     """How much each cell of a map has of a mask, (S, h, w), for masks (S, H, W) of 0 and 1.
 
-    To bring maps to the masks' size, bilinearly, and sum them over the masks' pixels (PANet's masked average pooling)
-    is to sum the maps' cells with these weights, exactly, but without maps of that size.
+    To bring maps to the masks' size, bilinearly, and sum them over the masks' pixels (PANet's
+    masked average pooling) is to sum the maps' cells with these weights, exactly, but without maps
+    of that size.
     """
     rows, columns = (
-        F.interpolate(torch.eye(cells, dtype=masks.dtype, device=masks.device)[None], pixels, mode="linear")[0]
+        F.interpolate(
+            torch.eye(cells, dtype=masks.dtype, device=masks.device)[None], pixels, mode="linear"
+        )[0]
         for cells, pixels in zip(size, masks.shape[-2:], strict=True)
     )
     return rows @ masks @ columns.T
@@ -48,15 +51,17 @@ def pixel_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def overlaps(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    """Pixels in the intersection and in the union of predicted and true masks; the ignored ones are in neither.
+    """Pixels in the intersection and in the union of predicted and true masks.
+
+    The ignored ones are in neither.
 
     Args:
         logits: (n, N+1, h, w), brought to the size of the masks.
         targets: masks (n, H, W) of labels 0..N and `IGNORED`.
 
     Returns:
-        ``intersection_<region>`` and ``union_<region>``, scalars: the regions are the labels ``1``..``N``, the
-        ``foreground`` (all of them as one) and the ``background``.
+        ``intersection_<region>`` and ``union_<region>``, scalars: the regions are the labels
+        ``1``..``N``, the ``foreground`` (all of them as one) and the ``background``.
     """
     predicted, counted = at_size(logits, targets).argmax(1), targets != IGNORED
     labels = {str(label): label for label in range(1, logits.shape[1])}
@@ -79,18 +84,23 @@ def pooled_ious(intersections: Tensor, unions: Tensor) -> Tensor:
 def foreground_background(columns: Mapping[str, Tensor], suffix: str = "") -> tuple[Tensor, Tensor]:
     """Intersections and unions (E, 2) of foreground and background, for FB-IoU."""
     pairs = (
-        torch.stack([columns[f"{part}_{region}{suffix}"] for region in ("foreground", "background")], 1).double()
+        torch.stack(
+            [columns[f"{part}_{region}{suffix}"] for region in ("foreground", "background")], 1
+        ).double()
         for part in ("intersection", "union")
     )
     intersections, unions = pairs
     return intersections, unions
 
 
-def by_class(columns: Mapping[str, Tensor], way: int, classes: int, suffix: str = "") -> tuple[Tensor, Tensor]:
+def by_class(
+    columns: Mapping[str, Tensor], way: int, classes: int, suffix: str = ""
+) -> tuple[Tensor, Tensor]:
     """Intersections and unions (E, classes): what each episode adds to the classes of the benchmark it is about.
 
     Args:
-        columns: `overlaps` of E episodes, and ``class_<label>``, the class that each label stands for, all (E,).
+        columns: `overlaps` of E episodes, and ``class_<label>``, the class that each label stands
+            for, all (E,).
         way: N.
         classes: how many the benchmark has.
         suffix: of the columns' names.
@@ -108,9 +118,10 @@ def by_class(columns: Mapping[str, Tensor], way: int, classes: int, suffix: str 
 def bootstrapped(intersections: Tensor, unions: Tensor) -> Estimate:
     """Mean over the classes of the IoU pooled over episodes, and its 95 % interval by bootstrap over the episodes.
 
-    The IoU of sums is no mean of episodes: its spread is that of the same ratio over episodes drawn again with
-    replacement (1.96 standard deviations, `RESAMPLES` draws by a fixed seed). Classes that a draw does not have are
-    left out of its mean. NaN where a class is in one episode alone, whose spread is unknown.
+    The IoU of sums is no mean of episodes: its spread is that of the same ratio over episodes drawn
+    again with replacement (1.96 standard deviations, `RESAMPLES` draws by a fixed seed). Classes
+    that a draw does not have are left out of its mean. NaN where a class is in one episode alone,
+    whose spread is unknown.
 
     Args:
         intersections: pixels (E, classes).
@@ -121,7 +132,9 @@ def bootstrapped(intersections: Tensor, unions: Tensor) -> Estimate:
     episodes = len(unions)
     if (unions > 0).sum(0).eq(1).any():
         return Estimate(mean, torch.nan)
-    drawn = torch.randint(episodes, (RESAMPLES, episodes), generator=torch.Generator().manual_seed(0))
+    drawn = torch.randint(
+        episodes, (RESAMPLES, episodes), generator=torch.Generator().manual_seed(0)
+    )
     times = torch.zeros(RESAMPLES, episodes, dtype=torch.float64)
     times.scatter_add_(1, drawn, torch.ones_like(times))
     resampled = pooled_ious(times @ intersections, times @ unions).nanmean(-1)

@@ -24,7 +24,10 @@ OF_A_RUN = (
     "val_data",
     "test_data",
 )
-"""What may differ between runs that are put together; the step, because each is tested at its best on validation."""
+"""What may differ between runs that are put together.
+
+The step, because each is tested at its best on validation.
+"""
 
 
 class Spread(NamedTuple):
@@ -47,22 +50,29 @@ def spread(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Spread]:
         for key in dict.fromkeys([*runs[0], *run]):
             if key not in OF_A_RUN and run.get(key) != runs[0].get(key):
                 raise FewshotError(
-                    f"{name} has {key} {run.get(key)}, {names[0]} has {runs[0].get(key)}; put runs of one protocol"
-                    " together"
+                    f"{name} has {key} {run.get(key)}, {names[0]} has {runs[0].get(key)}; put runs"
+                    " of one protocol together"
                 )
         if run["metrics"].keys() != runs[0]["metrics"].keys():
             raise FewshotError(
-                f"{name} has the metrics {', '.join(run['metrics'])}, {names[0]} has {', '.join(runs[0]['metrics'])};"
-                " put runs of one protocol together"
+                f"{name} has the metrics {', '.join(run['metrics'])}, {names[0]} has"
+                f" {', '.join(runs[0]['metrics'])}; put runs of one protocol together"
             )
     drawn = [(run.get("split"), run.get("seed")) for run in runs]
     for i, one in enumerate(drawn):
         if one in drawn[:i]:
             raise FewshotError(
-                f"{names[i]} and {names[drawn.index(one)]} both have split {one[0]} and seed {one[1]}; leave one out"
+                f"{names[i]} and {names[drawn.index(one)]} both have split {one[0]} and seed"
+                f" {one[1]}; leave one out"
             )
-    values = {metric: [float(run["metrics"][metric]["mean"]) for run in runs] for metric in runs[0]["metrics"]}
-    return {metric: Spread(statistics.mean(found), statistics.stdev(found)) for metric, found in values.items()}
+    values = {
+        metric: [float(run["metrics"][metric]["mean"]) for run in runs]
+        for metric in runs[0]["metrics"]
+    }
+    return {
+        metric: Spread(statistics.mean(found), statistics.stdev(found))
+        for metric, found in values.items()
+    }
 
 
 def print_summary(paths: Sequence[str]) -> None:
@@ -70,7 +80,9 @@ def print_summary(paths: Sequence[str]) -> None:
     results = {path: read_results(Path(path)) for path in dict.fromkeys(paths)}
     for path, run in results.items():
         if "metrics" not in run:
-            raise FewshotError(f"{results_file(Path(path))} has no metrics; give folders of tested runs")
+            raise FewshotError(
+                f"{results_file(Path(path))} has no metrics; give folders of tested runs"
+            )
     spreads, first = spread(results), next(iter(results.values()))
     way = f"{first['way']}-way " if first.get("way") else ""
     table = Table(

@@ -41,27 +41,35 @@ def load(
     """The learner that a checkpoint holds, ready for support sets and queries of one's own.
 
     Args:
-        checkpoint: a .ckpt file that `fewshot fit`, or a Trainer with a learner of this library, wrote.
+        checkpoint: a .ckpt file that `fewshot fit`, or a Trainer with a learner of this library,
+            wrote.
         device: where it computes; ``auto``: the accelerator where there is one, else the CPU.
-        learner: the learner's class, where it is one of your own; None: the library's of the name in the checkpoint.
-        preprocessing: how inputs are made of files, a DataModule's `preprocessing`; None: as the checkpoint says.
-        **kwargs: constructor arguments that override the checkpoint's, such as ``backbone`` for one of your own.
+        learner: the learner's class, where it is one of your own; None: the library's of the name
+            in the checkpoint.
+        preprocessing: how inputs are made of files, a DataModule's `preprocessing`; None: as the
+            checkpoint says.
+        **kwargs: constructor arguments that override the checkpoint's, such as ``backbone`` for one
+            of your own.
 
     Raises:
         FewshotError: the file is no checkpoint, or its learner is not known.
     """
     held = read_checkpoint(checkpoint).get("fewshot")
     if not isinstance(held, dict) or not isinstance(held.get("learner"), str):
-        raise FewshotError(f"{checkpoint} was not written by fewshot; give a .ckpt file of `fewshot fit`")
+        raise FewshotError(
+            f"{checkpoint} was not written by fewshot; give a .ckpt file of `fewshot fit`"
+        )
     cls, place = learner or _known(held["learner"]), _device(device)
     try:
         module = cls.load_from_checkpoint(checkpoint, map_location=place, **kwargs).eval()
     except FewshotError:
         raise
-    except Exception as error:  # whatever a damaged entry makes the learner's constructor stumble over
+    # whatever a damaged entry makes the learner's constructor stumble over
+    except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise FewshotError(
-            f"{checkpoint} does not make a {cls.__name__} ({reason:.300}); it is damaged, or of another version"
+            f"{checkpoint} does not make a {cls.__name__} ({reason:.300}); it is damaged, or of"
+            " another version"
         ) from error
     facts = preprocessing or held.get("preprocessing")
     return TrainedLearner(module, None if facts is None else make_preprocessing(facts))
@@ -73,20 +81,24 @@ def _known(name: str) -> type[MetaLearner]:
     known = {entry.name: entry.cls for entry in learners()}
     if name not in known:
         raise FewshotError(
-            f"the checkpoint holds a {name}, which is none of the library's learners{nearest(name, known)}; pass"
-            " learner=<its class> to fewshot.load"
+            f"the checkpoint holds a {name}, which is none of the library's"
+            f" learners{nearest(name, known)}; pass learner=<its class> to fewshot.load"
         )
     return known[name]
 
 
 def _device(device: str | torch.device) -> torch.device:
     if device == "auto":
-        device = (torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None) or "cpu"
+        device = (
+            torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        ) or "cpu"
     try:
         found = torch.device(device)
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise FewshotError(f"device {device!r} cannot be used ({str(error).splitlines()[0]}); try cpu") from error
+        raise FewshotError(
+            f"device {device!r} cannot be used ({str(error).splitlines()[0]}); try cpu"
+        ) from error
     return found
 
 
@@ -115,8 +127,8 @@ class Predictions:
 class TrainedLearner:
     """A trained learner of classification, ready for support sets of one's own.
 
-    Every query is judged by itself, whatever others there are: batch normalisation is `inductive` here, whichever
-    policy the learner was tested with.
+    Every query is judged by itself, whatever others there are: batch normalisation is `inductive`
+    here, whichever policy the learner was tested with.
 
     Args:
         module: the learner.
@@ -126,11 +138,14 @@ class TrainedLearner:
         FewshotError: the learner does not classify.
     """
 
-    def __init__(self, module: MetaLearner, preprocessing: Preprocessing[Any] | None = None) -> None:
+    def __init__(
+        self, module: MetaLearner, preprocessing: Preprocessing[Any] | None = None
+    ) -> None:
         if not isinstance(module.task, Classification):
             raise FewshotError(
-                f"this {type(module).__name__} was trained on {module.task.kind}, and only classes can be named; use"
-                f" {type(module).__name__}.load_from_checkpoint and its `adapt` and `predict` on tensors"
+                f"this {type(module).__name__} was trained on {module.task.kind}, and only classes"
+                f" can be named; use {type(module).__name__}.load_from_checkpoint and its `adapt`"
+                " and `predict` on tensors"
             )
         self.module, self.preprocessing = module, preprocessing
         module.batchnorm = "inductive"
@@ -139,9 +154,10 @@ class TrainedLearner:
         """The classifier of a support set: any number of classes and shots, where the learner's way allows it.
 
         Args:
-            support: a folder with a folder a class (of images; for texts also ``<class>.txt``, a text a line); or
-                the items of each class by its name: image files, texts, or a tensor of inputs; or `Examples` with
-                labels 0 ... N-1, whose classes are called so. Tensors of images are (n, C, H, W), uint8 or in [0, 1].
+            support: a folder with a folder a class (of images; for texts also ``<class>.txt``, a
+                text a line); or the items of each class by its name: image files, texts, or a
+                tensor of inputs; or `Examples` with labels 0 ... N-1, whose classes are called so.
+                Tensors of images are (n, C, H, W), uint8 or in [0, 1].
 
         Raises:
             FewshotError: the support cannot be read, or the learner cannot take it.
@@ -150,11 +166,14 @@ class TrainedLearner:
         task = self.module.task
         assert isinstance(task, Classification)
         if len(classes) < 2:
-            raise FewshotError(f"the support has the class {', '.join(classes)} alone; give at least 2 classes")
+            raise FewshotError(
+                f"the support has the class {', '.join(classes)} alone; give at least 2 classes"
+            )
         if self.module.fixed_way and len(classes) != task.way:
             raise FewshotError(
-                f"this {type(self.module).__name__} can tell {task.way} classes apart, no more and no fewer, and the"
-                f" support has {len(classes)}; give {task.way}, or train a learner of any way"
+                f"this {type(self.module).__name__} can tell {task.way} classes apart, no more and"
+                f" no fewer, and the support has {len(classes)}; give {task.way}, or train a"
+                " learner of any way"
             )
         with torch.no_grad():
             adapted = map_tensors(_detached, self.module.adapt(examples))
@@ -174,7 +193,10 @@ class TrainedLearner:
         else:
             made = self.reader(items)
         parameter = next(self.module.parameters(), torch.empty(0))
-        return map_tensors(lambda t: t.to(self.module.device, parameter.dtype if t.is_floating_point() else None), made)
+        return map_tensors(
+            lambda t: t.to(self.module.device, parameter.dtype if t.is_floating_point() else None),
+            made,
+        )
 
     @property
     def reader(self) -> Preprocessing[Any]:
@@ -185,9 +207,9 @@ class TrainedLearner:
         """
         if self.preprocessing is None:
             raise FewshotError(
-                "the checkpoint does not say how inputs are made of files (an older fewshot wrote it, or the training"
-                " had no benchmark of this library); pass preprocessing=<the DataModule>.preprocessing to"
-                " fewshot.load, give tensors, or train again"
+                "the checkpoint does not say how inputs are made of files (an older fewshot wrote"
+                " it, or the training had no benchmark of this library); pass preprocessing=<the"
+                " DataModule>.preprocessing to fewshot.load, give tensors, or train again"
             )
         return self.preprocessing
 
@@ -196,22 +218,31 @@ class TrainedLearner:
             labels = support.targets
             found = torch.unique(labels).tolist()
             if found != list(range(len(found))):
-                raise FewshotError(f"the support's labels are {found}; number the classes 0, 1, ... without a gap")
-            return tuple(map(str, found)), Examples(self.inputs(support.inputs), labels.to(self.module.device))
+                raise FewshotError(
+                    f"the support's labels are {found}; number the classes 0, 1, ... without a gap"
+                )
+            return tuple(map(str, found)), Examples(
+                self.inputs(support.inputs), labels.to(self.module.device)
+            )
         if isinstance(support, Mapping):
             by_class: Mapping[str, Items] = support
         else:
             by_class = self.reader.support(Path(support))
         for name, items in by_class.items():
             if not _size(items):
-                raise FewshotError(f"the class {name!r} of the support has no example; give it one, or leave it out")
+                raise FewshotError(
+                    f"the class {name!r} of the support has no example; give it one, or leave"
+                    " it out"
+                )
         if not by_class:
             raise FewshotError("the support has no classes; give at least 2")
         parts = list(by_class.values())
         if all(isinstance(part, Tensor) for part in parts):
             inputs = self.inputs(torch.cat(parts))  # type: ignore[arg-type]  # all are tensors
         elif any(isinstance(part, Tensor | Mapping) for part in parts):
-            raise FewshotError("give a tensor for each class of the support, or files or texts for each")
+            raise FewshotError(
+                "give a tensor for each class of the support, or files or texts for each"
+            )
         else:
             inputs = self.inputs([item for part in parts for item in part])
         sizes = torch.tensor([_size(part) for part in parts], device=self.module.device)
@@ -235,21 +266,26 @@ class Predictor:
         """The classes of queries.
 
         Args:
-            query: an image file or a folder of them; a file of texts, a text a line (a `Path`), or a text (a str); a
-                list of image files or of texts; or inputs as tensors (n, ...).
+            query: an image file or a folder of them; a file of texts, a text a line (a `Path`), or
+                a text (a str); a list of image files or of texts; or inputs as tensors (n, ...).
 
         Raises:
             FewshotError: a query cannot be read, or the learner gives it no finite output.
         """
-        items: Items = query if isinstance(query, Tensor | Mapping) else self.learner.reader.query(query)
+        items: Items = (
+            query if isinstance(query, Tensor | Mapping) else self.learner.reader.query(query)
+        )
         if not (size := _size(items)):
             raise FewshotError("there is no query; give at least one")
-        outputs = torch.cat([self.outputs(self.learner.inputs(part)) for part in _chunks(items, size)])
+        outputs = torch.cat(
+            [self.outputs(self.learner.inputs(part)) for part in _chunks(items, size)]
+        )
         bad = (~outputs.isfinite().all(-1)).nonzero().flatten().tolist()
         if bad:
             raise FewshotError(
-                f"the learner's outputs for {len(bad)} of {size} queries are not finite, first for number {bad[0]}; its"
-                " training or its adaptation has diverged (lower inner_lr), or the inputs are not finite"
+                f"the learner's outputs for {len(bad)} of {size} queries are not finite, first for"
+                f" number {bad[0]}; its training or its adaptation has diverged (lower inner_lr),"
+                " or the inputs are not finite"
             )
         return Predictions(self.classes, outputs.softmax(-1).cpu())
 
@@ -266,7 +302,11 @@ def _size(items: Items) -> int:
 def _chunks(items: Items, size: int) -> Iterator[Items]:
     for start in range(0, size, CHUNK):
         rows = slice(start, start + CHUNK)
-        yield {name: values[rows] for name, values in items.items()} if isinstance(items, Mapping) else items[rows]
+        yield (
+            {name: values[rows] for name, values in items.items()}
+            if isinstance(items, Mapping)
+            else items[rows]
+        )
 
 
 def _detached(leaf: Any) -> Any:

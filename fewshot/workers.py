@@ -18,10 +18,13 @@ _END = object()
 
 
 def told(batches: DataLoader[Item]) -> Iterator[Item]:
-    """The batches of a DataLoader; what goes wrong in a worker is told in one line, without its traceback.
+    """The batches of a DataLoader.
+
+    What goes wrong in a worker is told in one line, without its traceback.
 
     Raises:
-        FewshotError: a worker raised one or could not read a file, was killed, or gave nothing in time.
+        FewshotError: a worker raised one or could not read a file, was killed, or gave nothing in
+            time.
     """
     try:
         iterator = iter(batches)
@@ -42,21 +45,25 @@ def told(batches: DataLoader[Item]) -> Iterator[Item]:
 def _of_a_worker(error: Exception) -> str | None:
     """What an error of a DataLoader with workers means; None for a mistake of the program's."""
     text = str(error)
-    if raised := re.search(r"^Caught \w+ in DataLoader worker.*\n[\w.]*?(\w+): (.*)", text, re.DOTALL):
+    if raised := re.search(
+        r"^Caught \w+ in DataLoader worker.*\n[\w.]*?(\w+): (.*)", text, re.DOTALL
+    ):
         mistake = not isinstance(error, FewshotError | OSError)
         return None if mistake else " ".join(raised.group(2).split())
     if late := re.search(r"DataLoader timed out after ([\d.]+) seconds", text):
         return (
-            f"no meta-batch came from the processes that draw episodes in {late.group(1)} s; see whether the disk with"
-            " the data answers, raise data.worker_timeout, or set data.num_workers to 0"
+            f"no meta-batch came from the processes that draw episodes in {late.group(1)} s; see"
+            " whether the disk with the data answers, raise data.worker_timeout, or set"
+            " data.num_workers to 0"
         )
     cut = isinstance(error, OSError | EOFError)  # a batch was on its way when the worker died
     if cut:
         _DEATHS.settle()
     if cut or re.search(r"DataLoader worker \(.*\) (is killed|exited)", text):
         return (
-            f"a process that draws episodes ended from outside ({text.splitlines()[0] if text else 'no answer'}), often"
-            " because memory ran out; lower data.num_workers, or set it to 0"
+            "a process that draws episodes ended from outside"
+            f" ({text.splitlines()[0] if text else 'no answer'}), often because memory ran out;"
+            " lower data.num_workers, or set it to 0"
         )
     return None
 
@@ -64,8 +71,8 @@ def _of_a_worker(error: Exception) -> str | None:
 class _Deaths:
     """Keeps torch's notice of a dead worker for the moments when a batch is waited for.
 
-    Torch raises it out of a signal handler, at whatever instruction the process is: in the middle of a training step,
-    or of what handles the broken connection that the same death has left.
+    Torch raises it out of a signal handler, at whatever instruction the process is: in the middle
+    of a training step, or of what handles the broken connection that the same death has left.
     """
 
     def __init__(self) -> None:
@@ -75,7 +82,11 @@ class _Deaths:
 
     def take_over(self) -> None:
         """Stand before torch's handler, which the first DataLoader with workers has set."""
-        if self._handler or not hasattr(signal, "SIGCHLD") or threading.current_thread() != threading.main_thread():
+        if (
+            self._handler
+            or not hasattr(signal, "SIGCHLD")
+            or threading.current_thread() != threading.main_thread()
+        ):
             return
         if callable(handler := signal.getsignal(signal.SIGCHLD)):
             self._handler = handler

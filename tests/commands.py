@@ -6,7 +6,15 @@ from typing import Any
 
 from fewshot.main import main
 
-SINUSOID = ("--model", "MAML", "--model.backbone", "MLP", "--data", "SinusoidDataModule", "--data.meta_batch_size=4")
+SINUSOID = (
+    "--model",
+    "MAML",
+    "--model.backbone",
+    "MLP",
+    "--data",
+    "SinusoidDataModule",
+    "--data.meta_batch_size=4",
+)
 """The fastest pair of a learner and a benchmark."""
 
 FEW = ("--data.train_episodes=8", "--data.val_episodes=2", "--data.test_episodes=3")
@@ -18,7 +26,10 @@ QUIET = (
 
 
 def fewshot(command: str, root: Path, *args: str) -> Path:
-    """Run a command that must succeed, quietly, on few episodes; gives the run's folder (`root`: the Trainer's)."""
+    """Run a command that must succeed, quietly, on few episodes.
+
+    Gives the run's folder (`root`: the Trainer's).
+    """
     before = runs(root)
     assert main([command, *args, *FEW, *QUIET, f"--trainer.default_root_dir={root}"]) == 0
     (run,) = runs(root) - before or {root}
@@ -27,7 +38,12 @@ def fewshot(command: str, root: Path, *args: str) -> Path:
 
 def fit(root: Path, *args: str) -> Path:
     """`fewshot fit` for an epoch of two steps, unless `args` say otherwise."""
-    return fewshot("fit", root, *args, *(() if any("max_" in arg for arg in args) else ("--trainer.max_epochs=1",)))
+    return fewshot(
+        "fit",
+        root,
+        *args,
+        *(() if any("max_" in arg for arg in args) else ("--trainer.max_epochs=1",)),
+    )
 
 
 def runs(root: Path) -> set[Path]:

@@ -27,8 +27,8 @@ def pytest_collection_finish() -> None:
 def one_thread() -> Iterator[None]:
     """One thread, in every process that a test starts too.
 
-    The networks are tiny, results must not depend on the machine's cores, and threads of several processes that wait
-    for one another on the same cores make a test ten times as long.
+    The networks are tiny, results must not depend on the machine's cores, and threads of several
+    processes that wait for one another on the same cores make a test ten times as long.
     """
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
@@ -49,7 +49,9 @@ def own_data_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def class_dataset() -> Callable[..., ClassDataset]:
     """Make a dataset in memory: random uint8 images (n, channels, size, size), some examples of each class."""
 
-    def make(counts: Sequence[int] = (8,) * 6, size: int = 8, channels: int = 1, seed: int = 0) -> ClassDataset:
+    def make(
+        counts: Sequence[int] = (8,) * 6, size: int = 8, channels: int = 1, seed: int = 0
+    ) -> ClassDataset:
         shape = (sum(counts), channels, size, size)
         images = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
         names = tuple(f"class{i}" for i in range(len(counts)))
@@ -71,7 +73,12 @@ def shared_data() -> Path:
 def photos(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A folder of images, and the checkpoint of a Prototypical Network that was trained on it for two steps."""
     root = fake_image_folder(tmp_path_factory.mktemp("photos"))
-    args = ("--data=ImageFolderDataModule", f"--data.root={root}", "--data.image_size=16", "--data.queries=2")
+    args = (
+        "--data=ImageFolderDataModule",
+        f"--data.root={root}",
+        "--data.image_size=16",
+        "--data.queries=2",
+    )
     learner = ("--model=PrototypicalNetwork", "--model.backbone=Conv4", "--model.backbone.width=4")
     run = fit(tmp_path_factory.mktemp("run"), *learner, *args, "--test_after_fit=false")
     return root, run / "checkpoints/last.ckpt"
@@ -82,7 +89,11 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkpoint of a Prototypical Network that was trained on texts for two steps."""
     root = fake_clinc150(tmp_path_factory.mktemp("texts"))
     args = ("--data=CLINC150DataModule", f"--data.root={root}", "--data.queries=2")
-    learner = ("--model=PrototypicalNetwork", "--model.backbone=TextCNN", "--model.backbone.embedding_dim=8")
+    learner = (
+        "--model=PrototypicalNetwork",
+        "--model.backbone=TextCNN",
+        "--model.backbone.embedding_dim=8",
+    )
     run = fit(tmp_path_factory.mktemp("run"), *learner, *args, "--test_after_fit=false")
     return run / "checkpoints/last.ckpt"
 
@@ -104,4 +115,6 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def as_traced(monkeypatch: pytest.MonkeyPatch) -> None:
     """What would be compiled runs as it was traced, without what tracing notes for a compiler: half of its time."""
     monkeypatch.setattr(torch, "compile", lambda graph, **options: graph)
-    monkeypatch.setattr("torch.fx.experimental.proxy_tensor.set_meta", lambda proxy, value: proxy, raising=False)
+    monkeypatch.setattr(
+        "torch.fx.experimental.proxy_tensor.set_meta", lambda proxy, value: proxy, raising=False
+    )

@@ -1,4 +1,7 @@
-"""Callbacks that disturb a run of their own process in the middle of a meta-step; the command line takes them."""
+"""Callbacks that disturb a run of their own process in the middle of a meta-step.
+
+The command line takes them.
+"""
 
 import os
 import resource
@@ -18,7 +21,10 @@ class SendsSignal(L.Callback):
 
 
 class FillsDisk(L.Callback):
-    """From a meta-step on, let no file grow beyond so many bytes; the system says EFBIG where a disk says ENOSPC."""
+    """From a meta-step on, let no file grow beyond so many bytes.
+
+    The system says EFBIG where a disk says ENOSPC.
+    """
 
     def __init__(self, step: int, size: int) -> None:
         self.step, self.size = step, size
@@ -28,5 +34,7 @@ class FillsDisk(L.Callback):
         if trainer.global_step == self.step:
             resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, self.before[1]))
 
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, self.before)

@@ -1,6 +1,7 @@
 """Every learner of the catalogue on a benchmark that it can learn, both tiny: for what must hold for all of them.
 
-A new learner is covered by itself. It needs a line below only to be small, or where it takes another kind of task.
+A new learner is covered by itself. It needs a line below only to be small, or where it takes
+another kind of task.
 """
 
 import functools
@@ -108,11 +109,17 @@ def benchmarks(name: str, **sizes: Any) -> list[EpisodicDataModule]:
         if name != "BERTPair":  # a task and its own examples
             judged = {key: given[key] for key in ("val_episodes", "test_episodes")}
             return [FewGLUEDataModule(subset="CB", shot=8, **own, **judged)]
-        return [FewRelDataModule("train_wiki_subset", test="val_wiki", val_relations=6, way=3, shot=1, **own, **given)]
+        return [
+            FewRelDataModule(
+                "train_wiki_subset", test="val_wiki", val_relations=6, way=3, shot=1, **own, **given
+            )
+        ]
     return [
         TinyImages(way=3, shot=2, **given),
         GaussianProcessDataModule(**{"shot": 4, **given}),
-        SegmentationFolderDataModule(str(masks()), MASKS, image_size=16, min_pixels=16, **given | {"queries": 1}),
+        SegmentationFolderDataModule(
+            str(masks()), MASKS, image_size=16, min_pixels=16, **given | {"queries": 1}
+        ),
         WikiOneDataModule(str(graph()), dimensions=8, embedding_epochs=2, shot=2, **given),
     ]
 
@@ -156,7 +163,12 @@ def tiny_backbone(name: str, benchmark: EpisodicDataModule) -> nn.Module:
         size, vectors = (benchmark.entities, benchmark.dimensions), benchmark.entity_vectors
         if name == "GMatching":
             return NeighbourEncoder(
-                size[0], benchmark.relations, benchmark.edges, size[1], benchmark.neighbours, vectors
+                size[0],
+                benchmark.relations,
+                benchmark.edges,
+                size[1],
+                benchmark.neighbours,
+                vectors,
             )
         return EntityVectors(*size, vectors)
     if name in OF_LANGUAGE_MODELS:
@@ -182,7 +194,8 @@ def pair(
     Args:
         name: a class of the catalogue.
         seed: of the weights.
-        candidates: benchmarks, the first of which that the learner takes is given; None means the tiny ones.
+        candidates: benchmarks, the first of which that the learner takes is given; None means the
+            tiny ones.
         make_backbone: makes a backbone for the learner and the benchmark.
         given: arguments of the learner; None means those that make it quick.
         **sizes: arguments of the tiny benchmarks.
@@ -198,7 +211,8 @@ def pair(
             arguments["backbone"] = make_backbone(name, benchmark)
             for module in arguments["backbone"].modules():
                 if isinstance(module, nn.BatchNorm2d) and module.running_var is not None:
-                    module.running_var.fill_(0.02)  # as of a trained network: its features are no numbers near 0
+                    # as of a trained network: its features are no numbers near 0
+                    module.running_var.fill_(0.02)
         if "encoder" in parameter_names(cls):  # of a set of images
             arguments["encoder"] = MLP(getattr(benchmark, "in_features", 1), (8,))
         try:

@@ -30,7 +30,8 @@ def class_names(source: str) -> list[str]:
     }
     first = 0 if source in ("traffic_sign", "fungi") else 1
     names = [forms.get(source, source + " {0}").format(i) for i in range(first, first + number)]
-    return names if source == "traffic_sign" else names[::2] + names[1::2]  # the order is not that of the names
+    # the order is not that of the names
+    return names if source == "traffic_sign" else names[::2] + names[1::2]
 
 
 def counts(source: str) -> dict[str, int]:
@@ -63,9 +64,16 @@ def write_wordnet_spec(folder: Path) -> None:
     for split, size in WORDNET.items():
         leaves = [f"n{number + i:08d}" for i in range(size)]
         number += size
-        children = {f"{split}0": [f"{split}1", f"{split}2"], f"{split}1": leaves[:-1], f"{split}2": leaves[1:]}
+        children = {
+            f"{split}0": [f"{split}1", f"{split}2"],
+            f"{split}1": leaves[:-1],
+            f"{split}2": leaves[1:],
+        }
         children |= {leaf: [] for leaf in leaves}
-        graphs[split] = [{"wn_id": node, "children_ids": below, "parents_ids": []} for node, below in children.items()]
+        graphs[split] = [
+            {"wn_id": node, "children_ids": below, "parents_ids": []}
+            for node, below in children.items()
+        ]
         images[split] = dict.fromkeys(leaves, IMAGES)
     content = {
         "name": "ilsvrc_2012",
@@ -127,7 +135,11 @@ def fake_quickdraw(folder: Path, rng: np.random.Generator) -> None:
 
 
 def fake_fungi(folder: Path, rng: np.random.Generator) -> None:
-    files = [(name, f"images/{name[:4]}/{i}.JPG") for name, number in counts("fungi").items() for i in range(number)]
+    files = [
+        (name, f"images/{name[:4]}/{i}.JPG")
+        for name, number in counts("fungi").items()
+        for i in range(number)
+    ]
     categories = [{"id": int(name[:4]), "name": name[5:]} for name in counts("fungi")]
     for part, numbers in (("train", range(0, len(files), 2)), ("val", range(1, len(files), 2))):
         images = [{"id": i, "file_name": files[i][1]} for i in numbers]
@@ -142,7 +154,9 @@ def fake_vgg_flower(folder: Path, rng: np.random.Generator) -> None:
     labels = [int(name[:3]) for name, number in counts("vgg_flower").items() for _ in range(number)]
     for i in range(len(labels)):
         save(folder / "jpg" / f"image_{i + 1:05d}.jpg", rng)
-    require("scipy", "vision").io.savemat(folder / "imagelabels.mat", {"labels": np.array([labels])})
+    require("scipy", "vision").io.savemat(
+        folder / "imagelabels.mat", {"labels": np.array([labels])}
+    )
 
 
 def fake_mscoco(folder: Path, rng: np.random.Generator) -> None:
@@ -170,7 +184,10 @@ def few_characters(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fake_omniglot_zips(folder: Path) -> None:
-    """Both halves with as many characters as the readers expect; every character has one drawing."""
+    """Both halves with as many characters as the readers expect.
+
+    Every character has one drawing.
+    """
     folder.mkdir(parents=True)
     for half, (alphabets, characters) in HALVES.items():
         names = [*META_DATASET_VAL, *(f"Alphabet{i:02d}" for i in range(alphabets))][:alphabets]
@@ -183,7 +200,9 @@ def fake_omniglot_zips(folder: Path) -> None:
                 Image.fromarray(np.kron(pixels, np.ones((15, 15), bool))).save(content, "PNG")
                 alphabet, place = names[number % alphabets], number // alphabets + 1
                 for drawing in range(20):
-                    name = f"{half}/{alphabet}/character{place:02d}/{number:04d}_{drawing + 1:02d}.png"
+                    name = (
+                        f"{half}/{alphabet}/character{place:02d}/{number:04d}_{drawing + 1:02d}.png"
+                    )
                     archive.writestr(name, content.getvalue())
 
 

@@ -27,7 +27,9 @@ def fake_omniglot(root: Path) -> None:
     names += [f"images_background/Hebrew/character{i:02d}" for i in range(1, 6)]
     names += [f"images_evaluation/Kannada/character{i:02d}" for i in range(1, 6)]
     images = np.random.default_rng(0).integers(0, 256, (len(names), 20, 28, 28), np.uint8)
-    cached_arrays(root / "omniglot" / CACHE_FILE, lambda: {"images": images, "characters": np.array(names)})
+    cached_arrays(
+        root / "omniglot" / CACHE_FILE, lambda: {"images": images, "characters": np.array(names)}
+    )
 
 
 def fake_image_folder(root: Path, classes: int = 5, images: int = 16) -> Path:
@@ -54,20 +56,31 @@ def fake_mnist(root: Path) -> Path:
         drawings[:, [[0], [-1]], [0, -1]], drawings[:, 14, 14] = 255, labels
         for kind, array in (("images-idx3", drawings), ("labels-idx1", labels)):
             header = bytes((0, 0, 8, array.ndim)) + np.array(array.shape, ">i4").tobytes()
-            (folder / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(header + array.tobytes()))
+            (folder / f"{part}-{kind}-ubyte.gz").write_bytes(
+                gzip.compress(header + array.tobytes())
+            )
     return root
 
 
 def fake_cifar100(root: Path, images: int = 20) -> Path:
-    """CIFAR-100's three files, in which a class has its colour; the names are the real ones as far as splits tell."""
+    """CIFAR-100's three files, in which a class has its colour.
+
+    The names are the real ones as far as splits tell.
+    """
     folder = root / "cifar-100-python"
     folder.mkdir(parents=True)
     coarse = np.arange(100) % 20  # any superclasses: FC100 splits by their numbers
     rng = np.random.default_rng(0)
     for part, number in (("train", images * 4 // 5), ("test", images // 5)):
         fine = np.repeat(np.arange(100), number)
-        pixels = (fine[:, None] + 40 * np.arange(3)).repeat(1024, 1) + rng.integers(0, 9, (len(fine), 3072))
-        arrays = {"data": pixels.astype(np.uint8), "fine_labels": fine.tolist(), "coarse_labels": coarse[fine].tolist()}
+        pixels = (fine[:, None] + 40 * np.arange(3)).repeat(1024, 1) + rng.integers(
+            0, 9, (len(fine), 3072)
+        )
+        arrays = {
+            "data": pixels.astype(np.uint8),
+            "fine_labels": fine.tolist(),
+            "coarse_labels": coarse[fine].tolist(),
+        }
         (folder / part).write_bytes(pickle.dumps(arrays, 2))
     names = sorted({*CIFAR_FS_VAL.split(), *CIFAR_FS_TEST.split()})
     names += [f"zz_{i}" for i in range(100 - len(names))]
@@ -77,10 +90,17 @@ def fake_cifar100(root: Path, images: int = 20) -> Path:
 
 
 def fake_mini_imagenet(root: Path, form: str = "folders", images: int = 18) -> Path:
-    """mini-ImageNet's classes in one of the four forms; image i of class c of a split has the colour `colour(c, i)`."""
+    """mini-ImageNet's classes in one of the four forms.
+
+    Image i of class c of a split has the colour `colour(c, i)`.
+    """
     for split, names in classes(MINI).items():
         pixels = np.stack(
-            [np.full((12, 10, 3), colour(c, i), np.uint8) for c in range(len(names)) for i in range(images)]
+            [
+                np.full((12, 10, 3), colour(c, i), np.uint8)
+                for c in range(len(names))
+                for i in range(images)
+            ]
         )
         labels = [name for name in names for _ in range(images)]
         if form in ("folders", "csv"):
@@ -94,7 +114,10 @@ def fake_mini_imagenet(root: Path, form: str = "folders", images: int = 18) -> P
             continue
         root.mkdir(parents=True, exist_ok=True)
         if form == "cache_pkl":
-            rows_of = {name: [i for i, label in enumerate(labels) if label == name] for name in reversed(names)}
+            rows_of = {
+                name: [i for i, label in enumerate(labels) if label == name]
+                for name in reversed(names)
+            }
             content = pickle.dumps({"image_data": pixels, "class_dict": rows_of})
             (root / f"mini-imagenet-cache-{split}.pkl").write_bytes(content)
         else:
@@ -105,12 +128,20 @@ def fake_mini_imagenet(root: Path, form: str = "folders", images: int = 18) -> P
     return root
 
 
-def fake_tiered_imagenet(root: Path, form: str = "folders", images: int = 3, compressed: bool = False) -> Path:
-    """tiered-ImageNet's classes in one of the three forms; image i of class c of a split is of one colour."""
+def fake_tiered_imagenet(
+    root: Path, form: str = "folders", images: int = 3, compressed: bool = False
+) -> Path:
+    """tiered-ImageNet's classes in one of the three forms.
+
+    Image i of class c of a split is of one colour.
+    """
     root.mkdir(parents=True, exist_ok=True)
     for split, names in classes(TIERED).items():
         numbers = np.tile(np.arange(len(names)), images)  # not side by side
-        pixels = [np.full((8, 8, 3), colour(c, i // len(names)), np.uint8) for i, c in enumerate(numbers.tolist())]
+        pixels = [
+            np.full((8, 8, 3), colour(c, i // len(names)), np.uint8)
+            for i, c in enumerate(numbers.tolist())
+        ]
         files = []
         for image in pixels:
             file = io.BytesIO()
@@ -125,7 +156,8 @@ def fake_tiered_imagenet(root: Path, form: str = "folders", images: int = 3, com
             pickle.dumps({"label_specific": numbers, "label_general": numbers}, 2)
         )
         if form == "png_pkl":
-            arrays = [np.frombuffer(content, np.uint8)[:, None] for content in files]  # as OpenCV's imencode gives them
+            # as OpenCV's imencode gives them
+            arrays = [np.frombuffer(content, np.uint8)[:, None] for content in files]
             (root / f"{split}_images_png.pkl").write_bytes(pickle.dumps(arrays, 2))
         else:  # OpenCV's order of channels
             (np.savez_compressed if compressed else np.savez)(
@@ -170,12 +202,17 @@ def fake_clinc150(root: Path) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     none = {f"oos_{part}": [["nothing of this", "oos"]] for part in ("train", "val", "test")}
     (root / "data_full.json").write_text(json.dumps(parts | none))
-    (root / "domains.json").write_text(json.dumps({f"domain_{d}": intents[d::10] for d in range(10)}))
+    (root / "domains.json").write_text(
+        json.dumps({f"domain_{d}": intents[d::10] for d in range(10)})
+    )
     return root
 
 
 def fake_snips(root: Path) -> Path:
-    """SNIPS's files: 120 utterances of each intent for training and 3 for validation; one file is Latin-1."""
+    """SNIPS's files: 120 utterances of each intent for training and 3 for validation.
+
+    One file is Latin-1.
+    """
     for intent in SNIPS_INTENTS:
         folder = root / "2017-06-custom-intent-engines" / intent
         folder.mkdir(parents=True)
@@ -183,9 +220,13 @@ def fake_snips(root: Path) -> Path:
             (f"train_{intent}_full", [f"caf\xe9 {intent} number {i}" for i in range(120)]),
             (f"validate_{intent}", [f"please {intent} {word}" for word in "abc"]),
         ):
-            items = [{"data": [{"text": text[:4]}, {"text": text[4:], "entity": "it"}]} for text in texts]
+            items = [
+                {"data": [{"text": text[:4]}, {"text": text[4:], "entity": "it"}]} for text in texts
+            ]
             encoding = "latin-1" if intent == "PlayMusic" else "utf-8"
-            (folder / f"{name}.json").write_text(json.dumps({intent: items}, ensure_ascii=False), encoding)
+            (folder / f"{name}.json").write_text(
+                json.dumps({intent: items}, ensure_ascii=False), encoding
+            )
     return root
 
 
@@ -203,22 +244,34 @@ def fake_wiki_one(root: Path, entities: int = 60) -> Path:
                 tail = f"e{(i + int(name[2:])) % entities}"
                 relations[name].append([f"e{i}", name, tail])
                 tails[f"e{i}{name}"] = [tail]
-    candidates = {name: [f"e{i}" for i in range(entities)] for relations in tasks.values() for name in relations}
-    lines = [f"e{i}\tnext{shift}\te{(i + shift) % entities}\n" for shift in (1, 2) for i in range(entities // shift)]
+    candidates = {
+        name: [f"e{i}" for i in range(entities)]
+        for relations in tasks.values()
+        for name in relations
+    }
+    lines = [
+        f"e{i}\tnext{shift}\te{(i + shift) % entities}\n"
+        for shift in (1, 2)
+        for i in range(entities // shift)
+    ]
     (root / "path_graph").write_text("".join(lines))
     contents = {
         **{f"{stage}_tasks.json": relations for stage, relations in tasks.items()},
         "rel2candidates.json": candidates,
         "e1rel_e2.json": tails,
         "ent2ids": {f"e{i}": i for i in range(entities)},
-        "relation2ids": {name: i for i, name in enumerate(("next1", "next2", "next1_inv", "next2_inv"))},
+        "relation2ids": {
+            name: i for i, name in enumerate(("next1", "next2", "next1_inv", "next2_inv"))
+        },
     }
     for file, content in contents.items():
         (root / file).write_text(json.dumps(content))
     return root
 
 
-def fake_fewrel(root: Path, relations: int = 24, test_relations: int = 8, instances: int = 12) -> Path:
+def fake_fewrel(
+    root: Path, relations: int = 24, test_relations: int = 8, instances: int = 12
+) -> Path:
     """FewRel's ``train_wiki_subset.json`` and ``val_wiki.json``: relations with a word of their own."""
     root.mkdir(parents=True, exist_ok=True)
     for file, names in (
@@ -228,7 +281,15 @@ def fake_fewrel(root: Path, relations: int = 24, test_relations: int = 8, instan
         content = {
             name: [
                 {
-                    "tokens": [f"head{name}x{i}", "is", f"verb{name}", "of", "the", f"tail{name}x{i}", "."],
+                    "tokens": [
+                        f"head{name}x{i}",
+                        "is",
+                        f"verb{name}",
+                        "of",
+                        "the",
+                        f"tail{name}x{i}",
+                        ".",
+                    ],
                     "h": [f"head{name}x{i}", f"Q{name}h{i}", [[0]]],
                     "t": [f"tail{name}x{i}", f"Q{name}t{i}", [[4, 5]]],
                 }
@@ -247,7 +308,10 @@ def fake_language_model(folder: Path) -> Path:
 
 
 def fake_bert(folder: Path, words: Sequence[str], **changes: Any) -> Path:
-    """A tiny BERT with the tokenizer of these word pieces and the special ones; `changes` of its config."""
+    """A tiny BERT with the tokenizer of these word pieces and the special ones.
+
+    `changes` of its config.
+    """
     transformers = require("transformers", "text")
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
     folder.mkdir(parents=True)
@@ -282,7 +346,9 @@ def fake_voc(root: Path, images: int = 2) -> Path:
             names.append(name := f"{year}_{number:06d}")
             values = np.zeros((64, 64), np.uint8)
             values[:, :32], values[0, 32:] = value, 255
-            save_pair(root / f"JPEGImages/{name}.jpg", root / f"SegmentationClassAug/{name}.png", values)
+            save_pair(
+                root / f"JPEGImages/{name}.jpg", root / f"SegmentationClassAug/{name}.png", values
+            )
         for fold in range(4):
             path = root / f"lists/{part}/fold{fold}.txt"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -298,7 +364,11 @@ def fake_camvid(root: Path, images: int = 2) -> Path:
     values = np.repeat(np.arange(12, dtype=np.uint8), 8)[None].repeat(72, 0)
     for split in ("train", "val", "test"):
         for i in range(images):
-            save_pair(root / f"{split}/{split}_{i}.png", root / f"{split}annot/{split}_{i}.png", np.roll(values, i, 1))
+            save_pair(
+                root / f"{split}/{split}_{i}.png",
+                root / f"{split}annot/{split}_{i}.png",
+                np.roll(values, i, 1),
+            )
     return root
 
 
@@ -315,8 +385,12 @@ def fake_masks(root: Path, images: int = 6) -> Path:
 def fake_masked_language_model(folder: Path) -> Path:
     """A tiny BERT that fills in masks, with letters, the verbalisers and some marks for pieces."""
     transformers = require("transformers", "text")
-    letters = [mark + letter for letter in string.ascii_lowercase + string.digits for mark in ("", "##")]
-    words = sorted({word for task in TASKS.values() for p in task.patterns for word in p.words} - set(letters))
+    letters = [
+        mark + letter for letter in string.ascii_lowercase + string.digits for mark in ("", "##")
+    ]
+    words = sorted(
+        {word for task in TASKS.values() for p in task.patterns for word in p.words} - set(letters)
+    )
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words, *letters, *'.,?*/()":']
     folder.mkdir(parents=True)
     (folder / "vocab.txt").write_text("\n".join(pieces) + "\n")
@@ -337,24 +411,47 @@ def fake_masked_language_model(folder: Path) -> Path:
 
 def fewglue_record(task: str, number: int) -> dict[str, Any]:
     """A line of a task's file."""
-    word, label = string.ascii_lowercase[number % 26], TASKS[task].labels[number % 2] if TASKS[task].labels else 0
+    word, label = (
+        string.ascii_lowercase[number % 26],
+        TASKS[task].labels[number % 2] if TASKS[task].labels else 0,
+    )
     if task == "MultiRC":
         answers = [{"text": f"{word} {i}", "idx": i, "label": (number + i) % 2} for i in range(3)]
-        return {"idx": number, "passage": {"text": f"a {word}", "questions": [{"question": "b?", "answers": answers}]}}
+        return {
+            "idx": number,
+            "passage": {"text": f"a {word}", "questions": [{"question": "b?", "answers": answers}]},
+        }
     if task == "ReCoRD":
-        passage = f"Ann and {word.upper()} Bell.\n@highlight\nBell met Ann." + " Cy Doe came." * (number % 3 == 0)
+        passage = f"Ann and {word.upper()} Bell.\n@highlight\nBell met Ann." + " Cy Doe came." * (
+            number % 3 == 0
+        )
         names = ("Ann", f"{word.upper()} Bell", "Bell", *(("Cy Doe",) if number % 3 == 0 else ()))
         spans = [(passage.index(name), name) for name in names]
         entities = [{"start": start, "end": start + len(name) - 1} for start, name in spans]
-        answers = [{"start": s, "end": s + len(n) - 1, "text": n} for s, n in spans[: 1 + number % 2]]
+        answers = [
+            {"start": s, "end": s + len(n) - 1, "text": n} for s, n in spans[: 1 + number % 2]
+        ]
         qas = [{"query": f"{word}: @placeholder's was.", "answers": answers, "idx": number}]
-        return {"idx": number, "source": word, "passage": {"text": passage, "entities": entities}, "qas": qas}
+        return {
+            "idx": number,
+            "source": word,
+            "passage": {"text": passage, "entities": entities},
+            "qas": qas,
+        }
     fields: dict[str, dict[str, Any]] = {
         "BoolQ": {"question": f"is {word}", "passage": f"the {word} is"},
         "CB": {"premise": f"the {word}.", "hypothesis": f"a {word}"},
-        "COPA": {"premise": f"a {word}.", "choice1": f"It is {word}.", "choice2": "It was.", "question": "cause"},
+        "COPA": {
+            "premise": f"a {word}.",
+            "choice1": f"It is {word}.",
+            "choice2": "It was.",
+            "question": "cause",
+        },
         "RTE": {"premise": f"the {word}.", "hypothesis": f"a {word}."},
-        "WSC": {"text": f"{word} has it .", "target": {"span2_index": 2, "span2_text": "it", "span1_text": word}},
+        "WSC": {
+            "text": f"{word} has it .",
+            "target": {"span2_index": 2, "span2_text": "it", "span1_text": word},
+        },
         "WiC": {"word": word, "sentence1": f"a {word}.", "sentence2": f"the {word}."},
     }
     return {**fields[task], "idx": number, "label": label}
@@ -371,13 +468,20 @@ def fake_fewglue(root: Path) -> Path:
         ):
             path = root / f"FewGLUE{sub}" / task / f"{part}.jsonl"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(json.dumps(fewglue_record(task, i)) + "\n" for i in range(number)))
+            path.write_text(
+                "".join(json.dumps(fewglue_record(task, i)) + "\n" for i in range(number))
+            )
     fake_masked_language_model(root / "bert")
     return root
 
 
-def fake_orbit(root: Path, users: int = 2, things: int = 2, clean: int = 3, clutter: int = 1, frames: int = 50) -> Path:
-    """ORBIT's folders with annotations; only what is judged has many frames. A thing has its colour."""
+def fake_orbit(
+    root: Path, users: int = 2, things: int = 2, clean: int = 3, clutter: int = 1, frames: int = 50
+) -> Path:
+    """ORBIT's folders with annotations; only what is judged has many frames.
+
+    A thing has its colour.
+    """
     rng = np.random.default_rng(0)
     for split, start in (("train", 0), ("validation", users), ("test", 2 * users)):
         (root / "annotations" / split).mkdir(parents=True)
@@ -394,6 +498,11 @@ def fake_orbit(root: Path, users: int = 2, things: int = 2, clean: int = 3, clut
                             file = f"{name}-{i + 1:05d}.jpg"
                             pixels = (colour + rng.integers(0, 50, (8, 8, 3))).astype(np.uint8)
                             Image.fromarray(pixels).save(folder / file)
-                            notes[file] = {"object_not_present_issue": False, "object_bounding_box": None}
-                        (root / "annotations" / split / f"{name}.json").write_text(json.dumps(notes))
+                            notes[file] = {
+                                "object_not_present_issue": False,
+                                "object_bounding_box": None,
+                            }
+                        (root / "annotations" / split / f"{name}.json").write_text(
+                            json.dumps(notes)
+                        )
     return root

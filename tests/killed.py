@@ -1,6 +1,7 @@
 """Train every learner in a process of its own that is killed at a random moment of a random meta-step.
 
-`killed.py FOLDER` leaves what each run had written in ``FOLDER/<learner>``: its last checkpoint and ``rows.jsonl``.
+`killed.py FOLDER` leaves what each run had written in ``FOLDER/<learner>``: its last checkpoint and
+``rows.jsonl``.
 """
 
 import json
@@ -36,9 +37,13 @@ class Rows(Logger):
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         with self.file.open("a") as file:
-            file.writelines(json.dumps([step, name, value]) + "\n" for name, value in metrics.items())
+            file.writelines(
+                json.dumps([step, name, value]) + "\n" for name, value in metrics.items()
+            )
 
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(
+        self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
+    ) -> None:
         pass
 
 
@@ -54,10 +59,15 @@ def rows(root: Path) -> dict[tuple[int, str], float]:
 def train(
     name: str, root: Path, *callbacks: L.Callback, resume: Path | None = None, **arguments: Any
 ) -> dict[str, Tensor]:
-    """Train for `STEPS` meta-steps with a validation in the middle and at the end of each epoch; gives the weights."""
+    """Train for `STEPS` meta-steps with a validation in the middle and at the end of each epoch.
+
+    Gives the weights.
+    """
     root.mkdir(parents=True, exist_ok=True)
     # a resumed learner must not depend on its own beginning
-    learner, benchmark = pair(name, seed=0 if resume is None else 1, train_episodes=24, val_episodes=2)
+    learner, benchmark = pair(
+        name, seed=0 if resume is None else 1, train_episodes=24, val_episodes=2
+    )
     trainer = L.Trainer(
         accelerator="cpu",
         logger=Rows(root),
@@ -94,5 +104,9 @@ if __name__ == "__main__":
             assert os.WIFSIGNALED(status), f"{name} was done before it was killed"
             assert os.WTERMSIG(status) == signal.SIGKILL
         else:
-            train(name, Path(sys.argv[1]) / name, Killer(random.randint(4, STEPS - 4), random.uniform(0, 0.005)))
+            train(
+                name,
+                Path(sys.argv[1]) / name,
+                Killer(random.randint(4, STEPS - 4), random.uniform(0, 0.005)),
+            )
             os._exit(0)

@@ -15,7 +15,9 @@ import lightning as L
 import torch
 from every_learner import LEFT_OUT, TRAINED, pair, texts
 from lightning.pytorch.strategies import DDPStrategy
-from torch.distributed import GradBucket  # type: ignore[attr-defined]  # documented, but not in __all__
+
+# documented, but not in __all__
+from torch.distributed import GradBucket  # type: ignore[attr-defined]
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 from fewshot.learners import RelationNetwork
@@ -44,7 +46,8 @@ class Reductions(L.Callback):
 def train(name: str, precision: Precision, root: Path, ranks: int = 1) -> dict[str, Any]:
     """What 20 meta-steps and a test leave: weights, gradient all-reduces, and the tables and logs of val and test."""
     learner, benchmark = pair(name)
-    if isinstance(learner, RelationNetwork):  # its batch normalisation has statistics of each rank's own, as everywhere
+    # its batch normalisation has statistics of each rank's own, as everywhere
+    if isinstance(learner, RelationNetwork):
         learner.relation.score[0] = torch.nn.Identity()
     if precision == "32-true" and name in SGD_IN_FLOAT32:
         learner.optimizer = partial(torch.optim.SGD, lr=0.01)

@@ -27,9 +27,13 @@ print(int(kept), pages())
 
 def megabytes_from_the_system(**environment: str) -> tuple[bool, int]:
     """Whether memory was kept, and how much of 82 MB came from the system the second time round."""
-    variables = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_") and k != "GLIBC_TUNABLES"}
+    variables = {
+        k: v for k, v in os.environ.items() if not k.startswith("MALLOC_") and k != "GLIBC_TUNABLES"
+    }
     command = [sys.executable, "-c", SCRIPT, allocation.__file__]
-    output = subprocess.run(command, env=variables | environment, check=True, capture_output=True, text=True).stdout
+    output = subprocess.run(
+        command, env=variables | environment, check=True, capture_output=True, text=True
+    ).stdout
     kept, megabytes = output.split()
     return kept == "1", int(megabytes)
 

@@ -46,7 +46,9 @@ def test_fgsm_on_a_linear_loss_is_its_largest_value_in_the_ball() -> None:
     attacked = FGSM(epsilon=0.2)(linear, inputs)
     assert torch.equal(attacked, (inputs + 0.2 * SLOPE.sign()).clamp(0, 1))
     unbounded = FGSM(epsilon=0.2, low=-float("inf"), high=float("inf"))(linear, inputs)
-    assert (linear(unbounded) - linear(inputs)).item() == pytest.approx(5 * 0.2 * SLOPE.abs().sum().item())
+    assert (linear(unbounded) - linear(inputs)).item() == pytest.approx(
+        5 * 0.2 * SLOPE.abs().sum().item()
+    )
     ball = inputs + 0.2 * (2 * torch.rand(1000, 5, 4, dtype=torch.float64) - 1)
     assert (ball @ SLOPE).sum(-1).max() < linear(unbounded)
 
@@ -63,7 +65,9 @@ def test_pgd_finds_the_largest_value_in_ball_and_range(random_start: bool) -> No
     assert curved(on_curved) > curved(FGSM(0.2)(curved, inputs))
 
 
-@pytest.mark.parametrize("attack", [FGSM(0.3), PGD(0.3, 0.2, 3), PGD(0.3, 1.0, 2, random_start=False)], ids=describe)
+@pytest.mark.parametrize(
+    "attack", [FGSM(0.3), PGD(0.3, 0.2, 3), PGD(0.3, 1.0, 2, random_start=False)], ids=describe
+)
 def test_it_stays_in_the_ball_and_the_range_and_raises_the_loss(attack: Attack) -> None:
     network = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3)).double()
     inputs, targets = torch.rand(20, 4, dtype=torch.float64), torch.arange(20) % 3
@@ -111,10 +115,19 @@ def test_an_attack_goes_through_a_checkpoint_as_plain_values() -> None:
     held = describe(PGD(0.3, steps=4, high=2.0))
     assert held == {
         "class_path": "fewshot.attacks.PGD",
-        "init_args": {"epsilon": 0.3, "step_size": 0.025, "steps": 4, "random_start": True, "low": 0.0, "high": 2.0},
+        "init_args": {
+            "epsilon": 0.3,
+            "step_size": 0.025,
+            "steps": 4,
+            "random_start": True,
+            "low": 0.0,
+            "high": 2.0,
+        },
     }
     assert vars(build(held, Attack, "attack")) == vars(PGD(0.3, steps=4, high=2.0))
-    with pytest.raises(FewshotError, match=r"attack fewshot.backbones.Conv4 is not a Attack; pass one that is"):
+    with pytest.raises(
+        FewshotError, match=r"attack fewshot.backbones.Conv4 is not a Attack; pass one that is"
+    ):
         build({"class_path": "fewshot.backbones.Conv4", "init_args": {}}, Attack, "attack")
 
 
@@ -124,7 +137,10 @@ def test_an_attack_goes_through_a_checkpoint_as_plain_values() -> None:
         (lambda: FGSM(0.0), r"epsilon is 0.0; set it > 0, or leave out `attack`"),
         (lambda: PGD(epsilon=-1.0), r"epsilon is -1.0; set it > 0"),
         (lambda: FGSM(low=1.0), r"low is 1.0 and high is 1.0; set low < high"),
-        (lambda: PGD(step_size=0.0), r"step_size is 0.0; set it > 0, such as a quarter of epsilon 0.1"),
+        (
+            lambda: PGD(step_size=0.0),
+            r"step_size is 0.0; set it > 0, such as a quarter of epsilon 0.1",
+        ),
         (lambda: PGD(steps=0), r"steps is 0; set steps >= 1"),
     ],
 )
@@ -163,7 +179,11 @@ def test_evaluation_attacks_the_queries_through_the_adapted_weights(
         support, query = episode(batch, i)
         adapted = learner.adapt(support)
         assert isinstance(query.inputs, Tensor)
-        x = by_hand(attack, lambda x: F.cross_entropy(learner.predict(adapted, x), query.targets), query.inputs)  # noqa: B023
+
+        def loss_of(x: Tensor, adapted: Any = adapted, targets: Tensor = query.targets) -> Tensor:
+            return F.cross_entropy(learner.predict(adapted, x), targets)
+
+        x = by_hand(attack, loss_of, query.inputs)
         outputs = learner.predict(adapted, x)
         loss = F.cross_entropy(outputs, query.targets)
         accuracy = (outputs.argmax(-1) == query.targets).float().mean()
@@ -188,7 +208,9 @@ def by_hand(attack: FGSM | PGD, loss: Callable[[Tensor], Tensor], inputs: Tensor
         x = (inputs + noise).clamp(0, 1)
         for _ in range(attack.steps):
             x = x + attack.step_size * sign(x)
-            x = torch.minimum(torch.maximum(x, inputs - attack.epsilon), inputs + attack.epsilon).clamp(0, 1)
+            x = torch.minimum(
+                torch.maximum(x, inputs - attack.epsilon), inputs + attack.epsilon
+            ).clamp(0, 1)
         return x
     return (inputs + attack.epsilon * sign(inputs)).clamp(0, 1)
 
@@ -203,12 +225,15 @@ class Flat(nn.Module):
 
 
 def test_on_a_linear_model_the_accuracy_under_attack_is_the_share_of_wide_margins() -> None:
-    # z_y - z_other falls by epsilon * |w_y - w_other|_1 under the worst change, which FGSM finds where f is linear.
+    # z_y - z_other falls by epsilon * |w_y - w_other|_1 under the worst change, which FGSM finds
+    # where f is linear.
     centres = torch.tensor([[-0.4, 0.0], [0.4, 0.0]], dtype=torch.float64)
 
     def points(a_class: int) -> Examples:
         targets = torch.arange(2).repeat_interleave(a_class)
-        return Examples((centres[targets] + 0.1 * torch.randn(2 * a_class, 2).double())[None], targets[None])
+        return Examples(
+            (centres[targets] + 0.1 * torch.randn(2 * a_class, 2).double())[None], targets[None]
+        )
 
     batch = Episode(points(5), points(50))
     support, query = episode(batch, 0)
@@ -229,16 +254,22 @@ def test_on_a_linear_model_the_accuracy_under_attack_is_the_share_of_wide_margin
 
 
 def test_the_attack_is_one_of_the_facts_beside_the_results() -> None:
-    assert learner_of(MAML, attack=FGSM(0.05)).facts() == {"attack": "FGSM(epsilon=0.05, low=0.0, high=1.0)"}
+    assert learner_of(MAML, attack=FGSM(0.05)).facts() == {
+        "attack": "FGSM(epsilon=0.05, low=0.0, high=1.0)"
+    }
     assert learner_of(MAML).facts() == {}
 
 
 def test_training_is_untouched_and_the_checkpoint_holds_the_attack(tmp_path: Path) -> None:
     batch = Episode(images(2), images(QUERIES))
     one, other = learner_of(MAML, attack=PGD(0.2)), learner_of(MAML)
-    losses = [torch.cat([o.loss for o in learner.run(batch, training=True)]) for learner in (one, other)]
+    losses = [
+        torch.cat([o.loss for o in learner.run(batch, training=True)]) for learner in (one, other)
+    ]
     assert torch.equal(*losses)
-    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
+    trainer = L.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path
+    )
     for learner, name in ((one, "attacked.ckpt"), (other, "plain.ckpt")):
         trainer.strategy.connect(learner)
         trainer.save_checkpoint(tmp_path / name)
@@ -254,11 +285,20 @@ def test_what_cannot_be_attacked_is_refused() -> None:
     batch = Episode(*[Examples(x, torch.arange(3).repeat_interleave(2)[None])] * 2)
     for training in (True, False):
         with pytest.raises(
-            FewshotError, match=r"the inputs are from .* to [12].*, but the valid range of FGSM is from 0"
+            FewshotError,
+            match=r"the inputs are from .* to [12].*, but the valid range of FGSM is from 0",
         ):
             list(learner_of(MAML, attack=FGSM()).float().run(batch, training))
-    with pytest.raises(FewshotError, match=r"PGD changes floats, but the inputs are torch.uint8; leave out `attack`"):
+    with pytest.raises(
+        FewshotError,
+        match=r"PGD changes floats, but the inputs are torch.uint8; leave out `attack`",
+    ):
         PGD().check(x.byte())
-    text = {"tokens": torch.ones(1, 6, 8, dtype=torch.long), "mask": torch.ones(1, 6, 8, dtype=torch.bool)}
-    with pytest.raises(FewshotError, match=r"FGSM changes the values of one tensor, but .* a dict of tokens, mask;"):
+    text = {
+        "tokens": torch.ones(1, 6, 8, dtype=torch.long),
+        "mask": torch.ones(1, 6, 8, dtype=torch.bool),
+    }
+    with pytest.raises(
+        FewshotError, match=r"FGSM changes the values of one tensor, but .* a dict of tokens, mask;"
+    ):
         FGSM().check(text)

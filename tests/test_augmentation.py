@@ -38,12 +38,18 @@ def images() -> Tensor:
     ],
     ids=str,
 )
-def test_each_image_is_changed_as_torchvision_does(augmentation: Augmentation, channels: int, images: Tensor) -> None:
+def test_each_image_is_changed_as_torchvision_does(
+    augmentation: Augmentation, channels: int, images: Tensor
+) -> None:
     images = images[:, :channels]
     drawn = augmentation.draw(np.random.default_rng(1), len(images))
     changed = augmentation(images, drawn)
-    for image, found, (top, left, mirrored, *factors) in zip(images, changed, drawn.tolist(), strict=True):
-        expected = F.crop(F.pad(image, [augmentation.padding] * 4), int(top), int(left), *image.shape[1:])
+    for image, found, (top, left, mirrored, *factors) in zip(
+        images, changed, drawn.tolist(), strict=True
+    ):
+        expected = F.crop(
+            F.pad(image, [augmentation.padding] * 4), int(top), int(left), *image.shape[1:]
+        )
         expected = F.horizontal_flip(expected) if mirrored else expected
         expected = F.adjust_brightness(expected, factors[0])
         expected = F.adjust_contrast(expected, factors[1])
@@ -60,19 +66,28 @@ def test_the_defaults_change_nothing(images: Tensor) -> None:
 
 
 def test_draws_are_uniform_and_reach_their_ends() -> None:
-    drawn = Augmentation(padding=2, flip=True, brightness=0.4, contrast=2.0).draw(np.random.default_rng(0), 20_000)
+    drawn = Augmentation(padding=2, flip=True, brightness=0.4, contrast=2.0).draw(
+        np.random.default_rng(0), 20_000
+    )
     for corner in drawn[:, :2].T:
         shares = torch.bincount(corner.long()) / 20_000
         torch.testing.assert_close(shares, torch.full((5,), 0.2), rtol=0, atol=0.015)
     assert drawn[:, 2].mean() == pytest.approx(0.5, abs=0.015)
-    for factor, low, high in ((drawn[:, 3], 0.6, 1.4), (drawn[:, 4], 0.0, 3.0), (drawn[:, 5], 1.0, 1.0)):
+    for factor, low, high in (
+        (drawn[:, 3], 0.6, 1.4),
+        (drawn[:, 4], 0.0, 3.0),
+        (drawn[:, 5], 1.0, 1.0),
+    ):
         assert low <= factor.min() <= low + 0.01
         assert high - 0.01 <= factor.max() <= high
         assert factor.mean() == pytest.approx((low + high) / 2, abs=0.03)
 
 
 def test_what_is_drawn_does_not_depend_on_what_else_is_in_use() -> None:
-    flip, both = (Augmentation(flip=True, padding=padding).draw(np.random.default_rng(3), 9) for padding in (0, 4))
+    flip, both = (
+        Augmentation(flip=True, padding=padding).draw(np.random.default_rng(3), 9)
+        for padding in (0, 4)
+    )
     assert torch.equal(flip[:, 2:], both[:, 2:])
 
 
@@ -95,7 +110,10 @@ def benchmark(class_dataset: Callable[..., ClassDataset]) -> type[ImageDataModul
 
         def load(self) -> dict[str, ClassDataset]:
             parts = ("train", "val", "test")
-            return {part: class_dataset(counts=(8,) * 6, channels=3, size=16, seed=i) for i, part in enumerate(parts)}
+            return {
+                part: class_dataset(counts=(8,) * 6, channels=3, size=16, seed=i)
+                for i, part in enumerate(parts)
+            }
 
     return Pictures
 
@@ -128,7 +146,11 @@ SIZES: dict[str, Any] = {
 
 
 def trained(
-    data: ImageDataModule, root: Path, epochs: int = 1, callbacks: Sequence[L.Callback] = (), **options: Any
+    data: ImageDataModule,
+    root: Path,
+    epochs: int = 1,
+    callbacks: Sequence[L.Callback] = (),
+    **options: Any,
 ) -> Recorder:
     learner = Recorder()
     trainer = L.Trainer(
@@ -144,7 +166,9 @@ def inputs(part: Examples) -> Tensor:
     return part.inputs
 
 
-def test_training_alone_is_augmented_and_each_part_as_asked(benchmark: type[ImageDataModule], tmp_path: Path) -> None:
+def test_training_alone_is_augmented_and_each_part_as_asked(
+    benchmark: type[ImageDataModule], tmp_path: Path
+) -> None:
     flip = Augmentation(flip=True)
     plain = trained(benchmark(**SIZES), tmp_path)
     learner = trained(benchmark(augment=ALL, augment_query=flip, **SIZES), tmp_path)
@@ -162,10 +186,14 @@ def test_training_alone_is_augmented_and_each_part_as_asked(benchmark: type[Imag
     assert torch.equal(inputs(left_alone.trained[2].support), inputs(learner.trained[2].support))
 
 
-def test_an_episode_is_augmented_by_its_number_alone(benchmark: type[ImageDataModule], tmp_path: Path) -> None:
+def test_an_episode_is_augmented_by_its_number_alone(
+    benchmark: type[ImageDataModule], tmp_path: Path
+) -> None:
     whole = trained(benchmark(augment=ALL, **SIZES), tmp_path).trained
     again = trained(benchmark(augment=ALL, num_workers=1, **SIZES), tmp_path).trained
-    assert all(torch.equal(inputs(a.support), inputs(b.support)) for a, b in zip(whole, again, strict=True))
+    assert all(
+        torch.equal(inputs(a.support), inputs(b.support)) for a, b in zip(whole, again, strict=True)
+    )
     single = trained(benchmark(augment=ALL, **{**SIZES, "meta_batch_size": 1}), tmp_path).trained
     for number, episode in enumerate(single):
         assert torch.equal(inputs(episode.query)[0], inputs(whole[number // 2].query)[number % 2])
@@ -175,10 +203,14 @@ def test_an_episode_is_augmented_by_its_number_alone(benchmark: type[ImageDataMo
     data = benchmark(augment=ALL, **SIZES)
     data.trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     data.trainer.training = True
-    loader: EpisodeLoader[Episode] = EpisodeLoader(data.stream("train"), 6, 2, repeat=True, rank=1, world_size=2)
+    loader: EpisodeLoader[Episode] = EpisodeLoader(
+        data.stream("train"), 6, 2, repeat=True, rank=1, world_size=2
+    )
     data._train_loader = loader
     for share, meta_batch in zip(loader, whole, strict=True):
-        assert torch.equal(inputs(data.on_after_batch_transfer(share, 0).query)[0], inputs(meta_batch.query)[1])
+        assert torch.equal(
+            inputs(data.on_after_batch_transfer(share, 0).query)[0], inputs(meta_batch.query)[1]
+        )
 
 
 class SavedAtTheSecondStep(L.Callback):
@@ -189,7 +221,9 @@ class SavedAtTheSecondStep(L.Callback):
             trainer.save_checkpoint(f"{trainer.default_root_dir}/part.ckpt")
 
 
-def test_a_resumed_run_goes_on_with_the_same_changes(benchmark: type[ImageDataModule], tmp_path: Path) -> None:
+def test_a_resumed_run_goes_on_with_the_same_changes(
+    benchmark: type[ImageDataModule], tmp_path: Path
+) -> None:
     whole = trained(benchmark(augment=ALL, **SIZES), tmp_path, 2, [SavedAtTheSecondStep()]).trained
     checkpoint: dict[str, Any] = {"ckpt_path": tmp_path / "part.ckpt", "weights_only": True}
     rest = trained(benchmark(augment=ALL, **SIZES), tmp_path, 2, **checkpoint).trained
@@ -199,17 +233,22 @@ def test_a_resumed_run_goes_on_with_the_same_changes(benchmark: type[ImageDataMo
         assert torch.equal(inputs(one.query), inputs(other.query))
 
 
-def test_images_are_normalised_by_the_benchmarks_constants(benchmark: type[ImageDataModule]) -> None:
+def test_images_are_normalised_by_the_benchmarks_constants(
+    benchmark: type[ImageDataModule],
+) -> None:
     batch = benchmark(**SIZES).stream("val").__getitems__([0])
     assert isinstance(batch, Episode)
     plain, normalized = (
-        benchmark(normalize=on, **SIZES).on_after_batch_transfer(batch, 0).query for on in (False, True)
+        benchmark(normalize=on, **SIZES).on_after_batch_transfer(batch, 0).query
+        for on in (False, True)
     )
     expected = F.normalize(inputs(plain), [0.5, 0.4, 0.3], [0.2, 0.25, 0.3])
     torch.testing.assert_close(inputs(normalized), expected)
     assert benchmark(normalize=True).protocol()["normalize"] is True
     benchmark.mean = None
-    with pytest.raises(FewshotError, match="Pictures has no constants to normalise by; leave out normalize: true"):
+    with pytest.raises(
+        FewshotError, match="Pictures has no constants to normalise by; leave out normalize: true"
+    ):
         benchmark(normalize=True)
 
 

@@ -14,7 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fewshot.broad_sampling import Groups, check_groups, draw_broad_episode, draw_group_classes, draw_sizes
+from fewshot.broad_sampling import (
+    Groups,
+    check_groups,
+    draw_broad_episode,
+    draw_group_classes,
+    draw_sizes,
+)
 from fewshot.datasets.meta_dataset_specs import read_spec
 from fewshot.errors import FewshotError
 
@@ -41,7 +47,7 @@ def ours(counts: np.ndarray, groups: Groups, number: int) -> Facts:
     return Facts(len(classes), int(shots.sum()), queries, tuple(shots.tolist()))
 
 
-# ---------------------------------------------------------------- the rules, written out in plain Python
+# ---------------------------------------------------------------- the rules, written out in plain P
 
 
 def choose_flat(spec: dict[str, Any], split: str) -> Callable[[], list[int]]:
@@ -101,7 +107,9 @@ def transcribed(choose: Callable[[], list[int]]) -> Facts:
     for number in images:
         support += math.ceil(beta * min(100, number - queries))
     support = min(500, support)
-    weighted = [math.exp(random.uniform(math.log(0.5), math.log(2.0))) * number for number in images]
+    weighted = [
+        math.exp(random.uniform(math.log(0.5), math.log(2.0))) * number for number in images
+    ]
     shots = []
     for number, weight in zip(images, weighted, strict=True):
         wanted = math.floor(weight / sum(weighted) * (support - way)) + 1
@@ -136,7 +144,9 @@ def test_the_distribution_is_that_of_the_rules(source: str, shared_data: Path) -
         "imbalance": lambda facts: facts.imbalance,
     }
     for name, value in described.items():
-        test = stats.ks_2samp([value(facts) for facts in found], [value(facts) for facts in expected])
+        test = stats.ks_2samp(
+            [value(facts) for facts in found], [value(facts) for facts in expected]
+        )
         assert test.pvalue > 0.01, f"{name} of {source}: p = {test.pvalue}"
 
 
@@ -147,7 +157,9 @@ def test_the_comparison_can_fail() -> None:
     expected = [transcribed(lambda: images) for _ in range(2000)]
     counts, groups = np.array([100] * 6), Groups([np.arange(6)], whole=True)
     found = [ours(counts, groups, i) for i in range(2000)]
-    assert stats.ks_2samp([f.imbalance for f in found], [f.imbalance for f in expected]).pvalue < 1e-6
+    assert (
+        stats.ks_2samp([f.imbalance for f in found], [f.imbalance for f in expected]).pvalue < 1e-6
+    )
 
 
 # ---------------------------------------------------------------- properties
@@ -181,14 +193,18 @@ def test_examples_are_drawn_from_all_of_a_class() -> None:
     starts = np.cumsum(counts) - counts
     rows = [
         np.concatenate([s, q.flatten()]) % 300
-        for s, _, q in (draw_broad_episode(np.random.default_rng(i), starts, counts, groups) for i in range(200))
+        for s, _, q in (
+            draw_broad_episode(np.random.default_rng(i), starts, counts, groups) for i in range(200)
+        )
     ]
     assert stats.kstest(np.concatenate(rows) / 300, "uniform").pvalue > 0.01
     assert all((np.diff(np.sort(one)) != 1).any() for one in rows)
 
 
 def test_too_few_classes() -> None:
-    with pytest.raises(FewshotError, match=r"the val split of dtd has a set of 4 classes .* needs 5"):
+    with pytest.raises(
+        FewshotError, match=r"the val split of dtd has a set of 4 classes .* needs 5"
+    ):
         check_groups("the val split of dtd", Groups([np.arange(7), np.arange(4)]))
 
 
@@ -207,10 +223,15 @@ def test_too_few_classes() -> None:
         ("mscoco", {"val": (40, 1), "test": (40, 1)}),
     ],
 )
-def test_the_published_splits(source: str, splits: dict[str, tuple[int, int]], shared_data: Path) -> None:
+def test_the_published_splits(
+    source: str, splits: dict[str, tuple[int, int]], shared_data: Path
+) -> None:
     folder = shared_data / "splits/meta_dataset"
     spec = read_spec(folder / f"dataset_specs/{source}_dataset_spec.json")
-    found = {split: (len(spec.images[split]), len(groups.members)) for split, groups in spec.groups.items()}
+    found = {
+        split: (len(spec.images[split]), len(groups.members))
+        for split, groups in spec.groups.items()
+    }
     assert found == splits
     names = [set(spec.images[split]) for split in spec.groups]
     assert all(not one & other for one, other in pairwise([*names, set()]))

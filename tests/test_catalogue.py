@@ -18,7 +18,9 @@ KINDS = ((EpisodicDataModule, benchmarks), (MetaLearner, learners), (Backbone, n
 
 
 def exported(base: type) -> set[str]:
-    classes = [vars(fewshot)[name] for name in fewshot.__all__ if isinstance(vars(fewshot)[name], type)]
+    classes = [
+        vars(fewshot)[name] for name in fewshot.__all__ if isinstance(vars(fewshot)[name], type)
+    ]
     return {cls.__name__ for cls in classes if issubclass(cls, base) and cls is not base}
 
 
@@ -29,7 +31,9 @@ def test_every_exported_class_is_listed(base: type, entries: Callable[[], list[E
     assert names == sorted(names, key=str.lower)
 
 
-@pytest.mark.parametrize("entry", [*benchmarks(), *learners(), *networks()], ids=lambda entry: entry.name)
+@pytest.mark.parametrize(
+    "entry", [*benchmarks(), *learners(), *networks()], ids=lambda entry: entry.name
+)
 def test_every_entry_says_what_it_is_and_where_it_comes_from(entry: Entry) -> None:
     assert len(entry.summary.split()) >= 3
     assert entry.summary.endswith(".")
@@ -42,7 +46,13 @@ def test_every_entry_says_what_it_is_and_where_it_comes_from(entry: Entry) -> No
 def test_base_classes_are_not_listed() -> None:
     assert {"MetaLearner", "Backbone"} <= set(fewshot.__all__)
     names = {entry.name for _, entries in KINDS for entry in entries()}
-    assert not names & {"MetaLearner", "Backbone", "ImageDataModule", "MetricLearner", "OptimizationLearner"}
+    assert not names & {
+        "MetaLearner",
+        "Backbone",
+        "ImageDataModule",
+        "MetricLearner",
+        "OptimizationLearner",
+    }
 
 
 def test_classes_of_users_are_not_listed() -> None:
@@ -61,7 +71,9 @@ def test_find() -> None:
     assert find("torch.optim.Adam") is None
 
 
-def test_list_prints_all(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_prints_all(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["list"]) == 0
     out = capsys.readouterr().out

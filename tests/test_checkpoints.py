@@ -71,21 +71,48 @@ def test_no_command_runs_what_a_checkpoint_hides(
 ) -> None:
     root = f"--trainer.default_root_dir={tmp_path}"
     assert main([command, *SINUSOID, *FEW, *QUIET, f"--ckpt_path={evil[0]}", root]) == 2
-    assert f"fewshot: error: {evil[0]} is no checkpoint, or a damaged one" in capsys.readouterr().err
-    assert main([command, *SINUSOID, *FEW, *QUIET, f"--ckpt_path={evil[0]}", "--weights_only=false", root]) == 2
-    assert "weights_only is false, but a checkpoint holds plain values alone" in capsys.readouterr().err
+    assert (
+        f"fewshot: error: {evil[0]} is no checkpoint, or a damaged one" in capsys.readouterr().err
+    )
+    assert (
+        main(
+            [
+                command,
+                *SINUSOID,
+                *FEW,
+                *QUIET,
+                f"--ckpt_path={evil[0]}",
+                "--weights_only=false",
+                root,
+            ]
+        )
+        == 2
+    )
+    assert (
+        "weights_only is false, but a checkpoint holds plain values alone"
+        in capsys.readouterr().err
+    )
     assert not evil[1].exists()
 
 
-def test_nor_does_weights(evil: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    args = ("--model=SimpleShot", "--model.backbone=MLP", "--data=GlyphsDataModule", f"--model.weights={evil[0]}")
+def test_nor_does_weights(
+    evil: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = (
+        "--model=SimpleShot",
+        "--model.backbone=MLP",
+        "--data=GlyphsDataModule",
+        f"--model.weights={evil[0]}",
+    )
     assert main(["test", *args, *FEW, *QUIET, f"--trainer.default_root_dir={tmp_path}"]) == 2
     assert f"{evil[0]} is no checkpoint, or a damaged one" in capsys.readouterr().err
     assert not evil[1].exists()
 
 
 @pytest.mark.parametrize("weights_only", [None, False, True])
-def test_nor_does_python(weights_only: bool | None, evil: tuple[Path, Path], tmp_path: Path) -> None:
+def test_nor_does_python(
+    weights_only: bool | None, evil: tuple[Path, Path], tmp_path: Path
+) -> None:
     with pytest.raises(FewshotError, match="is no checkpoint, or a damaged one"):
         MAML.load_from_checkpoint(evil[0])
     data = SinusoidDataModule(train_episodes=4, meta_batch_size=4, val_episodes=2)
@@ -104,8 +131,16 @@ def test_the_first_format_loads_and_goes_on(checkpoint: Path, tmp_path: Path) ->
     old = tmp_path / "old.ckpt"
     torch.save(held, old)
     loaded = MAML.load_from_checkpoint(old)
-    assert all(torch.equal(value, held["state_dict"][name]) for name, value in loaded.state_dict().items())
-    run = fit(tmp_path, *SINUSOID, f"--ckpt_path={old}", "--trainer.max_epochs=2", "--test_after_fit=false")
+    assert all(
+        torch.equal(value, held["state_dict"][name]) for name, value in loaded.state_dict().items()
+    )
+    run = fit(
+        tmp_path,
+        *SINUSOID,
+        f"--ckpt_path={old}",
+        "--trainer.max_epochs=2",
+        "--test_after_fit=false",
+    )
     assert content(run / "checkpoints/last.ckpt")["global_step"] == 4
 
 
@@ -113,7 +148,10 @@ def test_the_first_format_loads_and_goes_on(checkpoint: Path, tmp_path: Path) ->
     ("change", "message"),
     [
         (lambda held: held.pop("fewshot"), "the checkpoint was not written by fewshot"),
-        (lambda held: held.pop("state_dict"), "holds no weights; give one that `fewshot fit` wrote"),
+        (
+            lambda held: held.pop("state_dict"),
+            "holds no weights; give one that `fewshot fit` wrote",
+        ),
         (
             lambda held: held["hyper_parameters"].update(rate_of_old=1),
             "argument rate_of_old, which MAML of fewshot .* does not have",
@@ -121,7 +159,9 @@ def test_the_first_format_loads_and_goes_on(checkpoint: Path, tmp_path: Path) ->
     ],
     ids=["no learner", "no weights", "an argument that is no more"],
 )
-def test_other_formats_are_refused_in_one_line(change: Any, message: str, checkpoint: Path, tmp_path: Path) -> None:
+def test_other_formats_are_refused_in_one_line(
+    change: Any, message: str, checkpoint: Path, tmp_path: Path
+) -> None:
     held = content(checkpoint)
     change(held)
     old = tmp_path / "old.ckpt"
@@ -134,7 +174,9 @@ def test_other_formats_are_refused_in_one_line(change: Any, message: str, checkp
 # ---------------------------------------------------------------------- written whole
 
 
-def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "last.ckpt"
     WholeFiles().save_checkpoint({"step": 1}, path)
 
@@ -142,7 +184,9 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytes
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(FewshotError, match=r"cannot write the checkpoint .*last.ckpt \(No space left on device\)"):
+    with pytest.raises(
+        FewshotError, match=r"cannot write the checkpoint .*last.ckpt \(No space left on device\)"
+    ):
         WholeFiles().save_checkpoint({"step": 2}, path)
     assert os.listdir(tmp_path) == ["last.ckpt"]
     assert content(path) == {"step": 1}
@@ -173,25 +217,56 @@ def test_the_newest_run_counts(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         (folder / "last.ckpt").touch()
         os.utime(folder / "last.ckpt", (time, time))
-    assert newest_checkpoint(tmp_path, "last") == tmp_path / "lightning_logs/version_0/checkpoints/last.ckpt"
+    assert (
+        newest_checkpoint(tmp_path, "last")
+        == tmp_path / "lightning_logs/version_0/checkpoints/last.ckpt"
+    )
     assert newest_checkpoint(tmp_path, "best") is None
 
 
 def test_best_and_last_by_name(
-    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     root = checkpoint.parents[3]
     args = (*SINUSOID, *FEW, *QUIET, f"--trainer.default_root_dir={root}")
     for name in ("best", "last"):
         assert main(["validate", *args, f"--ckpt_path={name}"]) == 0
         assert f"{checkpoint.parent}/{name}.ckpt" in caplog.text
-    assert main(["test", *SINUSOID, *FEW, *QUIET, f"--trainer.default_root_dir={tmp_path}", "--ckpt_path=best"]) == 2
-    assert f"ckpt_path is 'best', but no run below {tmp_path} has a best.ckpt; give its path" in capsys.readouterr().err
+    assert (
+        main(
+            [
+                "test",
+                *SINUSOID,
+                *FEW,
+                *QUIET,
+                f"--trainer.default_root_dir={tmp_path}",
+                "--ckpt_path=best",
+            ]
+        )
+        == 2
+    )
+    assert (
+        f"ckpt_path is 'best', but no run below {tmp_path} has a best.ckpt; give its path"
+        in capsys.readouterr().err
+    )
 
 
 def test_wrong_intervals_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for option in ("every_n_steps=0", "every_minutes=-1"):
-        assert main(["fit", *SINUSOID, f"--checkpoint.{option}", f"--trainer.default_root_dir={tmp_path}"]) == 2
+        assert (
+            main(
+                [
+                    "fit",
+                    *SINUSOID,
+                    f"--checkpoint.{option}",
+                    f"--trainer.default_root_dir={tmp_path}",
+                ]
+            )
+            == 2
+        )
         assert f"{option.replace('=', ' is ')}" in capsys.readouterr().err
 
 
@@ -201,7 +276,9 @@ def test_every_family_begins_with_another_learners_backbone(name: str, tmp_path:
     writer = trainer(tmp_path)
     writer.strategy.connect(source)
     writer.save_checkpoint(tmp_path / "source.ckpt")
-    learner, _ = pair(name, seed=1, candidates=[benchmark], given={"weights": str(tmp_path / "source.ckpt")})
+    learner, _ = pair(
+        name, seed=1, candidates=[benchmark], given={"weights": str(tmp_path / "source.ckpt")}
+    )
     held, taken = source.backbone.state_dict(), learner.backbone.state_dict()
     assert held.keys() == taken.keys()
     assert all(torch.equal(taken[key], value) for key, value in held.items())

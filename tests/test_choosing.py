@@ -21,15 +21,22 @@ NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
     # each says one thing at a time
     "CAVIA": (FIXED_WAY, ("--data.train_way=5", "--model.film_after=blocks.2.2")),
     "MAMLPlusPlus": (FIXED_WAY, ("--data.train_way=5", "--model.cosine_schedule=false")),
-    **dict.fromkeys(("ANP", "CNP", "GaussianProcess"), ("the benchmark's task is classification", ())),
+    **dict.fromkeys(
+        ("ANP", "CNP", "GaussianProcess"), ("the benchmark's task is classification", ())
+    ),
     "PANet": ("labels pixels, the benchmark's task is classification", ()),
     "BERTPair": ("it needs a benchmark of texts with data.tokenizer set to the model", ()),
     **dict.fromkeys(("PET", "FineTuneText"), ("classifies by a language model", ())),
-    **dict.fromkeys(("GMatching", "MetaR", "TransE"), ("the benchmark's task is classification", ())),
+    **dict.fromkeys(
+        ("GMatching", "MetaR", "TransE"), ("the benchmark's task is classification", ())
+    ),
     "TailFrequency": ("TailFrequency needs tail_counts", ()),
     "SimpleShot": ("has nothing to train", ()),
 }
-"""What else a learner needs, and the options that give it; none where this benchmark or training is not for it."""
+"""What else a learner needs, and the options that give it.
+
+None where this benchmark or training is not for it.
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,7 +48,11 @@ def data(own_data_root: Path) -> None:
 def test_every_learner_takes_the_config_or_says_what_it_needs(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = SMALL if name in ("GaussianProcess", "TailFrequency") else (*SMALL, "--model.backbone.width=4")
+    small = (
+        SMALL
+        if name in ("GaussianProcess", "TailFrequency")
+        else (*SMALL, "--model.backbone.width=4")
+    )
     options: tuple[str, ...] = ()
     if name in NEEDS:
         message, options = NEEDS[name]

@@ -1,4 +1,7 @@
-"""The compiled inner loop: the real compiler on a small network; what is compiled again, and what is not."""
+"""The compiled inner loop: the real compiler on a small network.
+
+What is compiled again, and what is not.
+"""
 
 import copy
 import functools
@@ -21,10 +24,22 @@ from fewshot.compilation import Compiler
 from fewshot.datamodules import SinusoidDataModule
 from fewshot.episodes import Episode, Examples, map_tensors
 from fewshot.errors import FewshotError
-from fewshot.learners import ADML, ANIL, BOIL, CAVIA, FOMAML, IMAML, MAML, MAMLPlusPlus, MetaSGD, ProtoMAML
+from fewshot.learners import (
+    ADML,
+    ANIL,
+    BOIL,
+    CAVIA,
+    FOMAML,
+    IMAML,
+    MAML,
+    MAMLPlusPlus,
+    MetaSGD,
+    ProtoMAML,
+)
 from fewshot.learners.optimization.base import OptimizationLearner
 
-cpp: Any = importlib.import_module("torch._inductor.codegen.cpp")  # an Any: its names are torch's own
+# an Any: its names are torch's own
+cpp: Any = importlib.import_module("torch._inductor.codegen.cpp")
 ARGUMENTS: dict[str, Any] = {"inner_lr": 0.1, "inner_steps": 2, "episode_parallel": "loop"}
 GRAPHS = 2
 """Of such a learner: the inner step, which is compiled once, and the query loss."""
@@ -32,7 +47,9 @@ GRAPHS = 2
 
 def make(**arguments: Any) -> MAML:
     torch.manual_seed(0)
-    return MAML(MLP(1, (4,), norm="layer"), task={"kind": "regression"}, **ARGUMENTS, **arguments).double()
+    return MAML(
+        MLP(1, (4,), norm="layer"), task={"kind": "regression"}, **ARGUMENTS, **arguments
+    ).double()
 
 
 def meta_batch(support: int = 3) -> Episode:
@@ -59,10 +76,13 @@ def test_compiled_code_gives_the_same_meta_gradient(first_order: bool) -> None:
     assert (other - expected).abs().max() > 1e-3, "the orders differ, so that the test can tell"
     with torch.no_grad():
         for parameter in learner.parameters():
-            parameter.mul_(0.9)  # as an optimizer does: the compiled code reads the parameters themselves
+            # as an optimizer does: the compiled code reads the parameters themselves
+            parameter.mul_(0.9)
     changed = copy.deepcopy(learner)
     changed.compiler = None
-    torch.testing.assert_close(gradient(learner, batch), gradient(changed, batch), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        gradient(learner, batch), gradient(changed, batch), rtol=1e-10, atol=1e-12
+    )
 
 
 def test_what_is_compiled_is_found_again_in_the_cache() -> None:
@@ -72,7 +92,9 @@ def test_what_is_compiled_is_found_again_in_the_cache() -> None:
         counters.clear()
         gradient(make(compile=True), meta_batch(support=5))
         assert counters["inductor"]["fxgraph_cache_bypass"] == 0
-        assert not counters["aot_autograd"]["autograd_cache_hit"], "it would not see that `lowering` has changed"
+        assert not counters["aot_autograd"]["autograd_cache_hit"], (
+            "it would not see that `lowering` has changed"
+        )
         return counters["inductor"]["fxgraph_cache_hit"]
 
     hits()
@@ -82,7 +104,9 @@ def test_what_is_compiled_is_found_again_in_the_cache() -> None:
 
 def test_the_compiler_remembers_every_stride(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = sympy.symbols("x y", integer=True, nonnegative=True)
-    questions = [(64 * x + FloorDiv(y, k) + k, variable, 8) for k in range(1, 70) for variable in (x, y)]
+    questions = [
+        (64 * x + FloorDiv(y, k) + k, variable, 8) for k in range(1, 70) for variable in (x, y)
+    ]
     forgetful = functools.lru_cache(cpp.stride_at_vec_range.__wrapped__)
     monkeypatch.setattr(cpp, "stride_at_vec_range", forgetful)
     expected = [forgetful(*question) for question in questions * 2]
@@ -91,10 +115,14 @@ def test_the_compiler_remembers_every_stride(monkeypatch: pytest.MonkeyPatch) ->
     assert [cpp.stride_at_vec_range(*question) for question in questions * 2] == expected
     assert cpp.stride_at_vec_range.cache_info().hits == len(questions)
     compilation.remember_strides()
-    assert cpp.stride_at_vec_range.cache_info().hits == len(questions), "and keeps what it remembers"
+    assert cpp.stride_at_vec_range.cache_info().hits == len(questions), (
+        "and keeps what it remembers"
+    )
 
 
-def test_compiles_once_for_each_shape_and_says_so(compiled: list[Any], caplog: pytest.LogCaptureFixture) -> None:
+def test_compiles_once_for_each_shape_and_says_so(
+    compiled: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
     learner = make(compile=True)
     with caplog.at_level(logging.INFO, "lightning.pytorch.utilities.rank_zero"):
         gradient(learner, meta_batch())
@@ -113,7 +141,10 @@ def test_compiles_once_for_each_shape_and_says_so(compiled: list[Any], caplog: p
 @pytest.mark.parametrize(
     ("learner", "how", "arguments"),
     [
-        *((learner, "loop", {}) for learner in (FOMAML, ANIL, BOIL, MetaSGD, MAMLPlusPlus, CAVIA, ADML, ProtoMAML)),
+        *(
+            (learner, "loop", {})
+            for learner in (FOMAML, ANIL, BOIL, MetaSGD, MAMLPlusPlus, CAVIA, ADML, ProtoMAML)
+        ),
         (MAML, "loop", {"inner_gradient_clip": 1.0}),
         (IMAML, "loop", {"cg_steps": 2}),
         (MAML, "vmap", {}),
@@ -125,7 +156,13 @@ def test_more_inner_steps_take_no_more_compiling(
     def make(steps: int, compile: bool) -> OptimizationLearner:
         torch.manual_seed(0)
         task = {"kind": "classification", "way": 3}
-        options = {"inner_steps": steps, "episode_parallel": how, "compile": compile, "task": task, **arguments}
+        options = {
+            "inner_steps": steps,
+            "episode_parallel": how,
+            "compile": compile,
+            "task": task,
+            **arguments,
+        }
         made = learner(MLP(2, (4,)), **options).double()
         if isinstance(made, MAMLPlusPlus):
             made.set_progress(0.01)  # where the losses after all steps count
@@ -181,13 +218,17 @@ def test_a_compiler_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     learner = make(compile=True)
     assert learner.compiler is not None
     learner.compiler.backend = fail  # type: ignore[assignment]
-    with pytest.raises(FewshotError, match=r"compile: true does not work here \(.*C\+\+.*\); set compile: false"):
+    with pytest.raises(
+        FewshotError, match=r"compile: true does not work here \(.*C\+\+.*\); set compile: false"
+    ):
         gradient(learner, meta_batch())
 
 
 def test_a_compiled_training_ends_in_the_weights_of_a_plain_one(compiled: list[Any]) -> None:
     def trained(compile: bool) -> Tensor:
-        data = SinusoidDataModule(shot=3, queries=4, meta_batch_size=2, train_episodes=10, val_episodes=2)
+        data = SinusoidDataModule(
+            shot=3, queries=4, meta_batch_size=2, train_episodes=10, val_episodes=2
+        )
         torch.manual_seed(0)
         learner = MAML(MLP(1, (4,)), task=data.task, compile=compile, **ARGUMENTS)
         trainer = L.Trainer(
@@ -226,18 +267,26 @@ class Graphed:
 
             @staticmethod
             def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-                pairs = [(r, g) for r, g in zip(ctx.results, gradients, strict=True) if r.requires_grad]
-                found = torch.autograd.grad([r for r, _ in pairs], graphed.parameters, [g for _, g in pairs])
+                pairs = [
+                    (r, g) for r, g in zip(ctx.results, gradients, strict=True) if r.requires_grad
+                ]
+                found = torch.autograd.grad(
+                    [r for r, _ in pairs], graphed.parameters, [g for _, g in pairs]
+                )
                 for mine, gradient in zip(graphed.gradients, found, strict=True):
                     mine.copy_(gradient)
-                return (None,) * len(graphed.arguments) + tuple(mine.detach() for mine in graphed.gradients)
+                return (None,) * len(graphed.arguments) + tuple(
+                    mine.detach() for mine in graphed.gradients
+                )
 
         results: tuple[Tensor, ...] = Run.apply(*arguments, *self.parameters)
         return results
 
 
 @pytest.mark.parametrize("chunk", [1, 2])
-def test_what_a_cuda_graph_writes_over_is_copied(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_cuda_graph_writes_over_is_copied(
+    chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Results of one chunk are kept while the next runs, and gradients are summed up over chunks."""
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", Graphed)
     learner, plain = make(compile="capture", episodes_per_chunk=chunk), make()
@@ -246,13 +295,20 @@ def test_what_a_cuda_graph_writes_over_is_copied(chunk: int, monkeypatch: pytest
         given = map_tensors(torch.clone, batch)
         expected = gradient(plain, batch)
         torch.testing.assert_close(gradient(learner, batch), expected, rtol=1e-10, atol=1e-12)
-        outcomes = [torch.cat([o.loss for o in list(one.run(batch, training=True))]) for one in (learner, plain)]
+        outcomes = [
+            torch.cat([o.loss for o in list(one.run(batch, training=True))])
+            for one in (learner, plain)
+        ]
         torch.testing.assert_close(*outcomes, rtol=1e-10, atol=1e-12)
-        assert torch.equal(batch.support.targets, given.support.targets), "the caller's batch is left alone"
+        assert torch.equal(batch.support.targets, given.support.targets), (
+            "the caller's batch is left alone"
+        )
 
 
 def test_capture_without_a_gpu_is_one_line() -> None:
-    with pytest.raises(FewshotError, match="compile: capture needs a CUDA GPU, and this runs on cpu; set compile"):
+    with pytest.raises(
+        FewshotError, match="compile: capture needs a CUDA GPU, and this runs on cpu; set compile"
+    ):
         gradient(make(compile="capture"), meta_batch())
 
 
@@ -263,6 +319,13 @@ def test_capture_without_a_gpu_is_one_line() -> None:
         ({"episode_parallel": "vmap"}, "episode_parallel is vmap and compile is False; set"),
     ],
 )
-def test_checkpointing_is_neither_compiled_nor_vmapped(arguments: dict[str, Any], message: str) -> None:
+def test_checkpointing_is_neither_compiled_nor_vmapped(
+    arguments: dict[str, Any], message: str
+) -> None:
     with pytest.raises(FewshotError, match=message):
-        MAML(MLP(1), task={"kind": "regression"}, checkpoint_inner_steps=True, **{**ARGUMENTS, **arguments})
+        MAML(
+            MLP(1),
+            task={"kind": "regression"},
+            checkpoint_inner_steps=True,
+            **{**ARGUMENTS, **arguments},
+        )

@@ -83,7 +83,9 @@ def identity(path: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def data_root(own_data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[dict[str, Any]], list[str]]:
+def data_root(
+    own_data_root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[dict[str, Any]], list[str]]:
     """The options that lead a benchmark to its generated data."""
     fake_omniglot(own_data_root)
     made: dict[str, Path] = {}
@@ -91,7 +93,10 @@ def data_root(own_data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     def options(data: dict[str, Any]) -> list[str]:
         benchmark = data["class_path"].rpartition(".")[2]
         if benchmark not in ROOTS:
-            pytest.fail(f"{benchmark} has a config but no generated data: add it to ROOTS in {Path(__file__).name}")
+            pytest.fail(
+                f"{benchmark} has a config but no generated data: add it to ROOTS in"
+                f" {Path(__file__).name}"
+            )
         make = ROOTS[benchmark]
         if make is None:
             return []
@@ -116,12 +121,15 @@ def small(config: dict[str, Any]) -> list[str]:
     options += ["--data.query_frames=5"] if "ORBIT" in text else []
     options += ["--data.num_workers=0"] if "num_workers" in text else []
     drawn = constructor_arguments(benchmark, (), config["data"]["init_args"])
-    options += [f"--data.{name}=2" for name in ("queries", "train_queries") if (drawn.get(name) or 0) > 2]
+    options += [
+        f"--data.{name}=2" for name in ("queries", "train_queries") if (drawn.get(name) or 0) > 2
+    ]
     options += ["--model.steps=2"] if "MaskedLanguageModel" in text else []
     options += ["--model.distil_steps=2"] if "distil_steps" in text else []
     options += ["--model.inner_steps=3", "--model.cg_steps=2"] if "cg_steps" in text else []
     options += ["--model.compile=false"] if "compile: true" in text else []  # takes minutes
-    options += ["--model.backbone.weights=null"] if "weights: DEFAULT" in text else []  # tests fetch nothing
+    # tests fetch nothing
+    options += ["--model.backbone.weights=null"] if "weights: DEFAULT" in text else []
     options += ["--model.backbone.resize=33"] if "resize: " in text else []
     options += ["--model.steps=2"] if "resize: 128" in text else []
     return options + (["--model.backbone.width=4"] if "Conv4" in text else [])
@@ -129,7 +137,10 @@ def small(config: dict[str, Any]) -> list[str]:
 
 def command(path: Path) -> str:
     """What the header says is done with a config: fit, or test where there is nothing to train."""
-    pattern = rf"^#   fewshot (fit|test) --config {re.escape(path.relative_to(CONFIGS.parent).as_posix())}( .*)?$"
+    pattern = (
+        r"^#   fewshot (fit|test) --config"
+        rf" {re.escape(path.relative_to(CONFIGS.parent).as_posix())}( .*)?$"
+    )
     match = re.search(pattern, path.read_text(), re.MULTILINE)
     assert match, f"the header of {path.name} lacks the command that runs it"
     return match.group(1)
@@ -137,14 +148,19 @@ def command(path: Path) -> str:
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=identity)
 def test_config(
-    path: Path, tmp_path: Path, data_root: Callable[[dict[str, Any]], list[str]], monkeypatch: pytest.MonkeyPatch
+    path: Path,
+    tmp_path: Path,
+    data_root: Callable[[dict[str, Any]], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     few_characters(monkeypatch)
     config = yaml.safe_load(path.read_text())
     options = [*data_root(config["data"]), *small(config)]
     training = command(path) == "fit"
     limits = ["--trainer.max_steps=2", "--trainer.max_epochs=1", "--trainer.val_check_interval=2"]
-    run = fewshot(command(path), tmp_path, f"--config={path}", *options, *(limits if training else ()))
+    run = fewshot(
+        command(path), tmp_path, f"--config={path}", *options, *(limits if training else ())
+    )
     checkpoints = ("checkpoints/best.ckpt", "checkpoints/last.ckpt") if training else ()
     for file in ("config.yaml", "results.json", "episodes.csv", *checkpoints):
         assert (run / file).is_file(), file
@@ -162,7 +178,9 @@ def test_config(
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=identity)
 def test_a_config_says_what_it_is_and_how_it_is_run(path: Path) -> None:
-    header = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("#"))
+    header = "".join(
+        line for line in path.read_text().splitlines(keepends=True) if line.startswith("#")
+    )
     assert re.match(r"# \S+.* on .+\.$", header, re.MULTILINE)
     if command(path) == "fit":
         assert "arXiv:" in header
@@ -179,7 +197,9 @@ def test_there_is_a_config_for_each_pair() -> None:
     assert wanted | {(data, "MAML") for data in functions} <= pairs
 
 
-def test_trainer_configs_compose_with_an_experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_trainer_configs_compose_with_an_experiment(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for path in sorted((CONFIGS / "trainer").glob("*.yaml")):
         trainer = yaml.safe_load(path.read_text())["trainer"]
         experiment = CONFIGS / "sinusoid/maml_10shot.yaml"

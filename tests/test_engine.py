@@ -20,7 +20,10 @@ def meta_batch(episodes: int, *shape: int) -> Episode:
     """Random inputs of `shape` = (n, ...), targets (n,)."""
 
     def examples() -> Examples:
-        return Examples(torch.randn(episodes, *shape, dtype=torch.float64), torch.randn(episodes, shape[0]).double())
+        return Examples(
+            torch.randn(episodes, *shape, dtype=torch.float64),
+            torch.randn(episodes, shape[0]).double(),
+        )
 
     return Episode(examples(), examples())
 
@@ -33,7 +36,10 @@ def tensor(examples: Examples) -> Tensor:
 def summary(one: Episode, norm: EpisodeNorm) -> dict[str, Tensor]:
     """Something of each part of an episode that has no axis B."""
     assert tensor(one.support).dim() == 2
-    return {"support": tensor(one.support).sum(0), "query": (tensor(one.query).mean() * one.query.targets).sum()}
+    return {
+        "support": tensor(one.support).sum(0),
+        "query": (tensor(one.query).mean() * one.query.targets).sum(),
+    }
 
 
 @pytest.mark.parametrize("parallel", ["loop", "vmap"])
@@ -66,7 +72,10 @@ def test_a_chunk_is_computed_when_it_is_asked_for() -> None:
 
 def test_inputs_may_be_dicts() -> None:
     def examples() -> Examples:
-        return Examples({"tokens": torch.arange(12).view(3, 2, 2), "lengths": torch.ones(3, 2)}, torch.ones(3, 2))
+        return Examples(
+            {"tokens": torch.arange(12).view(3, 2, 2), "lengths": torch.ones(3, 2)},
+            torch.ones(3, 2),
+        )
 
     def function(one: Episode, norm: EpisodeNorm) -> Tensor:
         assert isinstance(one.support.inputs, dict)
@@ -89,7 +98,9 @@ def test_auto_takes_vmap_for_small_networks_on_a_cpu_and_for_all_elsewhere() -> 
     small, large = SMALL_FLOP // 80, SMALL_FLOP // 80 + 1
     assert choose(nn.Linear(10, small).double(), batch) == "vmap"
     assert choose(nn.Linear(10, large).double(), batch) == "loop"
-    elsewhere = batch._replace(support=batch.support._replace(targets=batch.support.targets.as_subclass(Accelerated)))
+    elsewhere = batch._replace(
+        support=batch.support._replace(targets=batch.support.targets.as_subclass(Accelerated))
+    )
     assert choose(nn.Linear(10, large).double(), elsewhere) == "vmap"
     assert choose(nn.LSTM(10, 3).double(), batch) == "loop"
     assert choose(nn.LSTM(10, 3).double(), elsewhere) == "loop"
@@ -101,7 +112,9 @@ def test_nothing_leaks_into_the_callers_code(parallel: How) -> None:
     nn.init.constant_(layer.weight, 2.0)
     by_running_averages = 2 * x / (1 + 1e-5) ** 0.5
     flash = torch._C._get_flash_sdp_enabled()
-    results = map_episodes(lambda one, norm: layer(tensor(one.query)).sum(), meta_batch(3, 4, 3), parallel, 1)
+    results = map_episodes(
+        lambda one, norm: layer(tensor(one.query)).sum(), meta_batch(3, 4, 3), parallel, 1
+    )
     for _ in results:
         torch.testing.assert_close(layer(x), by_running_averages, rtol=1e-12, atol=1e-12)
         assert torch._C._get_flash_sdp_enabled() == flash
@@ -111,7 +124,9 @@ def test_nothing_leaks_into_the_callers_code(parallel: How) -> None:
 def test_nothing_leaks_out_of_a_generator_that_is_given_up() -> None:
     layer, x = nn.BatchNorm1d(3).double().eval(), torch.randn(4, 3, dtype=torch.float64)
     outside = layer(x)
-    results = map_episodes(lambda one, norm: layer(tensor(one.query)).sum(), meta_batch(3, 4, 3), "loop")
+    results = map_episodes(
+        lambda one, norm: layer(tensor(one.query)).sum(), meta_batch(3, 4, 3), "loop"
+    )
     next(results)
     del results
     assert torch.equal(layer(x), outside)
@@ -161,7 +176,9 @@ def adapted_loss(network: nn.Module, weights: Mapping[str, Tensor], one: Episode
 
 
 def meta_gradient(network: nn.Module, losses: Tensor) -> Tensor:
-    return torch.cat([g.flatten() for g in torch.autograd.grad(losses.mean(), list(network.parameters()))])
+    return torch.cat(
+        [g.flatten() for g in torch.autograd.grad(losses.mean(), list(network.parameters()))]
+    )
 
 
 @pytest.mark.parametrize("make", [Attention, Normalised])
@@ -172,7 +189,13 @@ def test_loop_and_vmap_give_the_same_second_derivatives(make: type[nn.Module]) -
     gradients = {
         parallel: meta_gradient(
             network,
-            torch.cat(list(map_episodes(lambda one, norm: adapted_loss(network, weights, one), batch, parallel))),
+            torch.cat(
+                list(
+                    map_episodes(
+                        lambda one, norm: adapted_loss(network, weights, one), batch, parallel
+                    )
+                )
+            ),
         )
         for parallel in ("loop", "vmap")
     }
@@ -181,15 +204,16 @@ def test_loop_and_vmap_give_the_same_second_derivatives(make: type[nn.Module]) -
 
 
 def test_plain_vmap_is_wrong_which_is_why_the_engine_exists() -> None:
-    # pytorch/functorch#534. If this fails, torch has been mended: EpisodeNorm.exact_vmap may go once the
-    # oldest supported torch has the remedy.
+    # pytorch/functorch#534. If this fails, torch has been mended: EpisodeNorm.exact_vmap may go
+    # once the oldest supported torch has the remedy.
     network, batch = Normalised().double(), meta_batch(3, 4, 3)
     forget_running_statistics(network)
     weights = dict(network.named_parameters())
     (right,) = map_episodes(lambda one, norm: adapted_loss(network, weights, one), batch, "loop", 3)
     with EpisodeNorm(exact_vmap=False):
         naive = vmap(lambda one: adapted_loss(network, weights, one))(batch)
-    torch.testing.assert_close(naive, right, rtol=1e-12, atol=1e-12)  # the value is right, the gradient is not
+    # the value is right, the gradient is not
+    torch.testing.assert_close(naive, right, rtol=1e-12, atol=1e-12)
     expected = meta_gradient(network, right)
     error = (meta_gradient(network, naive) - expected).abs().max() / expected.abs().max()
     assert error > 1e-5

@@ -9,7 +9,10 @@ def text_episode(first: int) -> Episode:
 
     def examples(n: int, offset: int) -> Examples:
         tokens = torch.arange(n * 3).view(n, 3) + first + offset
-        return Examples({"tokens": tokens, "lengths": torch.arange(n) + first + offset}, torch.arange(n) - offset)
+        return Examples(
+            {"tokens": tokens, "lengths": torch.arange(n) + first + offset},
+            torch.arange(n) - offset,
+        )
 
     return Episode(examples(2, 100), examples(4, 200))
 
@@ -26,7 +29,9 @@ def test_stacking_and_taking_out_are_inverse() -> None:
             assert isinstance(part.inputs, dict)
             assert isinstance(expected.inputs, dict)
             assert part.inputs.keys() == expected.inputs.keys()
-            assert all(torch.equal(part.inputs[name], expected.inputs[name]) for name in expected.inputs)
+            assert all(
+                torch.equal(part.inputs[name], expected.inputs[name]) for name in expected.inputs
+            )
             assert torch.equal(part.targets, expected.targets)
 
 

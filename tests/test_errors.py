@@ -1,5 +1,6 @@
 """Bad input through the command line: one line that names the value and the remedy, exit status 2, no traceback."""
-# ruff: noqa: E501  # a case is a line
+
+# a case is a line
 
 import json
 import zipfile
@@ -104,10 +105,15 @@ def refusal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refusal:
     ],
 )  # fmt: skip
 def test_one_line(
-    args: tuple[str, ...], message: str, refusal: Refusal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    args: tuple[str, ...],
+    message: str,
+    refusal: Refusal,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if "Omniglot" in message:
-        monkeypatch.setenv("FEWSHOT_DATA", str(tmp_path))  # without the cache that other tests have filled
+        # without the cache that other tests have filled
+        monkeypatch.setenv("FEWSHOT_DATA", str(tmp_path))
     assert message in refusal(*args)
 
 
@@ -122,28 +128,40 @@ class Elsewhere:
 
 def test_a_short_name_that_means_several_classes(refusal: Refusal) -> None:
     message = refusal("--model=Twin", "--model.backbone=MLP", "--data=SinusoidDataModule")
-    assert message == "several classes are named 'Twin'; give the full import path of the one you mean"
+    assert (
+        message == "several classes are named 'Twin'; give the full import path of the one you mean"
+    )
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_no_gpu(refusal: Refusal) -> None:
-    assert "trainer.accelerator is gpu, but this machine has none" in refusal(*GLYPHS, "--trainer.accelerator=gpu")
+    assert "trainer.accelerator is gpu, but this machine has none" in refusal(
+        *GLYPHS, "--trainer.accelerator=gpu"
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("model: {class_path: PrototypicalNetwork\ndata: [", "config.yaml, line 2: this is no YAML"),
+        (
+            "model: {class_path: PrototypicalNetwork\ndata: [",
+            "config.yaml, line 2: this is no YAML",
+        ),
         ("", "config.yaml is no config: it must hold keys such as `model:`"),
         ("- a", "config.yaml is no config"),
         ("modle: {class_path: MAML}", "unknown option 'modle'; did you mean 'model'?"),
         (
-            "model: {class_path: PrototypicalNetwork, init_args: {backbone: Conv4, sacle: 2}}\ndata: GlyphsDataModule",
+            (
+                "model: {class_path: PrototypicalNetwork, init_args: {backbone: Conv4, sacle:"
+                " 2}}\ndata: GlyphsDataModule"
+            ),
             "PrototypicalNetwork has no argument 'sacle'; did you mean 'scale'?",
         ),
         (
-            "model: {class_path: PrototypicalNetwork, init_args: {backbone: Conv4}}\ndata: GlyphsDataModule\n"
-            "trainer: {max_epohcs: 1}",
+            (
+                "model: {class_path: PrototypicalNetwork, init_args: {backbone: Conv4}}\ndata:"
+                " GlyphsDataModule\ntrainer: {max_epohcs: 1}"
+            ),
             "max_epohcs",
         ),
     ],
@@ -174,12 +192,17 @@ def test_unknown_command(command: str, message: str, refusal: Refusal) -> None:
 
 def test_no_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
-    assert capsys.readouterr().err.startswith("fewshot: error: no command given; choose from fit, validate, test, ")
+    assert capsys.readouterr().err.startswith(
+        "fewshot: error: no command given; choose from fit, validate, test, "
+    )
 
 
 @pytest.mark.parametrize("command", ["list", "rank", "summary"])
 def test_options_that_a_command_does_not_have(command: str, refusal: Refusal) -> None:
-    assert refusal("--benchmark", command=command) == "unknown option '--benchmark'; choose from --help"
+    assert (
+        refusal("--benchmark", command=command)
+        == "unknown option '--benchmark'; choose from --help"
+    )
 
 
 def test_list_takes_nothing(refusal: Refusal) -> None:
@@ -196,10 +219,14 @@ def test_image_folders(refusal: Refusal, tmp_path: Path) -> None:
     fake_image_folder(tmp_path / "more", classes=5, images=3)
     corrupt = tmp_path / "more/val/g/1.png"
     corrupt.write_bytes(corrupt.read_bytes()[:40])
-    assert f"{corrupt} cannot be decoded" in refusal(*FOLDER, f"--data.root={tmp_path}/more", "--data.queries=2")
+    assert f"{corrupt} cannot be decoded" in refusal(
+        *FOLDER, f"--data.root={tmp_path}/more", "--data.queries=2"
+    )
 
 
-def test_truncated_omniglot(refusal: Refusal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_truncated_omniglot(
+    refusal: Refusal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FEWSHOT_DATA", str(tmp_path / "cache"))
     for half in ("images_background", "images_evaluation"):
         with zipfile.ZipFile(tmp_path / f"{half}.zip", "w") as file:
@@ -238,17 +265,24 @@ def test_checkpoints_that_do_not_fit(refusal: Refusal, tmp_path: Path) -> None:
     checkpoint = run / "checkpoints/last.ckpt"
     args = (*SINUSOID, f"--ckpt_path={checkpoint}")
     line = refusal(*args, "--model.backbone.hidden=[40,7]", command="test")
-    assert "the parameter backbone.layers.2.weight is (40, 40) in the checkpoint, (7, 40) in this learner" in line
+    assert (
+        "the parameter backbone.layers.2.weight is (40, 40) in the checkpoint, (7, 40) in this"
+        " learner" in line
+    )
     line = refusal(*args, "--model.backbone.norm=layer", command="test")
     assert "the checkpoint has no parameter backbone.layers." in line
     line = refusal(*GLYPHS, f"--ckpt_path={checkpoint}", command="test")
-    assert "the checkpoint holds a MAML, not a PrototypicalNetwork; load it with --model MAML" in line
+    assert (
+        "the checkpoint holds a MAML, not a PrototypicalNetwork; load it with --model MAML" in line
+    )
     other = tmp_path / "other.ckpt"
     torch.save({"state_dict": {}}, other)
     assert "the checkpoint was not written by fewshot" in refusal(*SINUSOID, f"--ckpt_path={other}")
     for content in (b"text", checkpoint.read_bytes()[:2000], b""):
         other.write_bytes(content)
-        assert f"{other} is no checkpoint, or a damaged one" in refusal(*SINUSOID, f"--ckpt_path={other}")
+        assert f"{other} is no checkpoint, or a damaged one" in refusal(
+            *SINUSOID, f"--ckpt_path={other}"
+        )
 
 
 def test_the_traceback_is_there_for_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:

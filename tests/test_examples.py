@@ -44,7 +44,10 @@ def all_of(dataset: ClassDataset) -> set[tuple[bytes, int]]:
     """Every example with its label, class by class."""
     assert isinstance(dataset.inputs, Tensor)
     labels = [label for label, n in enumerate(dataset.counts) for _ in range(n)]
-    return {(image.numpy().tobytes(), label) for image, label in zip(dataset.inputs, labels, strict=True)}
+    return {
+        (image.numpy().tobytes(), label)
+        for image, label in zip(dataset.inputs, labels, strict=True)
+    }
 
 
 def handed_out(loader: EpisodeLoader[Examples], batches: int) -> list[tuple[bytes, int]]:
@@ -57,7 +60,9 @@ def handed_out(loader: EpisodeLoader[Examples], batches: int) -> list[tuple[byte
     return [key for batch in islice(endless(), batches) for key in keys(batch)]
 
 
-def test_a_pass_has_each_example_once_with_the_label_of_its_class(stream: ExampleStream, dataset: ClassDataset) -> None:
+def test_a_pass_has_each_example_once_with_the_label_of_its_class(
+    stream: ExampleStream, dataset: ClassDataset
+) -> None:
     drawn = keys(stream.__getitems__(range(33)))
     assert set(drawn) == all_of(dataset)
     assert len(stream) == len(drawn) == len(set(drawn))
@@ -66,7 +71,9 @@ def test_a_pass_has_each_example_once_with_the_label_of_its_class(stream: Exampl
     assert again != drawn, "every pass has an order of its own"
 
 
-def test_an_example_is_given_by_seed_and_number(stream: ExampleStream, dataset: ClassDataset) -> None:
+def test_an_example_is_given_by_seed_and_number(
+    stream: ExampleStream, dataset: ClassDataset
+) -> None:
     one = keys(stream.__getitems__([40, 2, 35, 66]))
     assert one == [key for number in (40, 2, 35, 66) for key in keys(stream[number])]
     assert keys(ExampleStream(dataset, 3).__getitems__([40, 2, 35, 66])) == one
@@ -75,7 +82,9 @@ def test_an_example_is_given_by_seed_and_number(stream: ExampleStream, dataset: 
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_batches_go_through_the_list_whatever_the_workers(stream: ExampleStream, workers: int) -> None:
+def test_batches_go_through_the_list_whatever_the_workers(
+    stream: ExampleStream, workers: int
+) -> None:
     loader = EpisodeLoader(stream, 32, 8, repeat=True, num_workers=workers)
     assert handed_out(loader, 9) == keys(stream.__getitems__(range(72)))
 
@@ -89,7 +98,9 @@ def test_ranks_share_each_batch_without_overlap(stream: ExampleStream) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_loader_goes_on_in_the_middle_of_a_pass(stream: ExampleStream, workers: int) -> None:
-    first, second = (EpisodeLoader(stream, 32, 8, repeat=True, num_workers=workers) for _ in range(2))
+    first, second = (
+        EpisodeLoader(stream, 32, 8, repeat=True, num_workers=workers) for _ in range(2)
+    )
     handed_out(first, 3)
     second.load_state_dict(first.state_dict())
     assert [len(keys(batch)) for batch in second] == [8], "the rest of the pass"
@@ -103,7 +114,7 @@ def test_examples_count_and_convert_like_episodes(stream: ExampleStream) -> None
     assert doubled.targets.tolist() == [2 * label for label in batch.targets.tolist()]
 
 
-# ---------------------------------------------------------------- a benchmark gives what its learner trains on
+# ---------------------------------------------------------------- a benchmark gives what its learne
 
 
 class Images(ImageDataModule):
@@ -121,7 +132,14 @@ class Images(ImageDataModule):
 @pytest.fixture
 def benchmark(dataset: ClassDataset) -> Callable[..., Images]:
     def make(**kwargs: Any) -> Images:
-        arguments = {"way": 3, "queries": 2, "batch_size": 8, "val_episodes": 2, "test_episodes": 2, **kwargs}
+        arguments = {
+            "way": 3,
+            "queries": 2,
+            "batch_size": 8,
+            "val_episodes": 2,
+            "test_episodes": 2,
+            **kwargs,
+        }
         data = Images(train_episodes=4, meta_batch_size=2, **arguments)
         data.dataset = dataset
         return data
@@ -136,7 +154,9 @@ class Recorder(Callback):
         self.seen: list[Any] = []
         self.save = save
 
-    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         self.seen.append(batch)
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
@@ -170,7 +190,8 @@ def test_the_learner_chooses(benchmark: Callable[..., Images]) -> None:
     assert torch.equal(torch.cat([batch.targets for batch in recorder.seen]), expected.targets)
     assert isinstance(expected.inputs, Tensor)
     images = torch.cat([batch.inputs for batch in recorder.seen])
-    torch.testing.assert_close(images, expected.inputs / 255)  # converted, as the images of episodes are
+    # converted, as the images of episodes are
+    torch.testing.assert_close(images, expected.inputs / 255)
     recorder = Recorder()
     train(PrototypicalNetwork(MLP(64, (6,)), task=data.task), benchmark(), recorder)
     assert not any(isinstance(batch, Examples) for batch in recorder.seen)
@@ -178,7 +199,9 @@ def test_the_learner_chooses(benchmark: Callable[..., Images]) -> None:
 
 
 @pytest.mark.parametrize("step", [3, 4, 6])
-def test_resumed_training_is_bit_identical(step: int, benchmark: Callable[..., Images], tmp_path: Path) -> None:
+def test_resumed_training_is_bit_identical(
+    step: int, benchmark: Callable[..., Images], tmp_path: Path
+) -> None:
     whole = baseline(benchmark())
     train(whole, benchmark(), Recorder())
     with pytest.raises(InterruptedError, match="on purpose"):
@@ -187,17 +210,23 @@ def test_resumed_training_is_bit_identical(step: int, benchmark: Callable[..., I
     resumed, recorder = Baseline(MLP(64, (6,)), task=benchmark().task, train_classes=5), Recorder()
     train(resumed, benchmark(), recorder, ckpt_path=tmp_path / "saved.ckpt")
     assert len(recorder.seen) == 8 - step
-    assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), whole.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(resumed.parameters(), whole.parameters(), strict=True)
+    )
 
 
 def test_an_epoch_can_be_cut_short(benchmark: Callable[..., Images]) -> None:
     data, recorder = benchmark(), Recorder()
     train(baseline(data), data, recorder, limit_train_batches=3)
     targets = ExampleStream(data.dataset, data.seed).__getitems__(range(48)).targets
-    assert torch.equal(torch.cat([batch.targets for batch in recorder.seen]), targets), "and nothing is skipped"
+    assert torch.equal(torch.cat([batch.targets for batch in recorder.seen]), targets), (
+        "and nothing is skipped"
+    )
 
 
-def test_every_training_example_once_in_order(benchmark: Callable[..., Images], dataset: ClassDataset) -> None:
+def test_every_training_example_once_in_order(
+    benchmark: Callable[..., Images], dataset: ClassDataset
+) -> None:
     batches = list(benchmark().training_examples())
     assert [count(batch) for batch in batches] == [8, 8, 8, 8, 1]
     drawn = [key for batch in batches for key in keys(batch)]
@@ -209,10 +238,18 @@ def test_every_training_example_once_in_order(benchmark: Callable[..., Images], 
     ("size", "message"),
     [
         (0, "batch_size is 0; set batch_size >= 1"),
-        (34, "batch_size 34 does not fit 33 training examples and 1 processes; set it to a multiple of 1 up to 33"),
+        (
+            34,
+            (
+                "batch_size 34 does not fit 33 training examples and 1 processes; set it to a"
+                " multiple of 1 up to 33"
+            ),
+        ),
     ],
 )
-def test_sizes_that_do_not_fit_are_errors(size: int, message: str, benchmark: Callable[..., Images]) -> None:
+def test_sizes_that_do_not_fit_are_errors(
+    size: int, message: str, benchmark: Callable[..., Images]
+) -> None:
     with pytest.raises(FewshotError, match=message):
         train(baseline(benchmark()), benchmark(batch_size=size), Recorder())
 
@@ -223,7 +260,8 @@ def test_processes_that_do_not_share_a_batch_are_an_error(
     data = benchmark(batch_size=9)
     monkeypatch.setattr(data, "_ranks", lambda: (0, 2))
     with pytest.raises(
-        FewshotError, match=r"batch_size 9 does not fit 33 training examples and 2 processes; .* of 2 up"
+        FewshotError,
+        match=r"batch_size 9 does not fit 33 training examples and 2 processes; .* of 2 up",
     ):
         train(baseline(benchmark()), data, Recorder())
 
@@ -231,18 +269,23 @@ def test_processes_that_do_not_share_a_batch_are_an_error(
 def test_a_benchmark_without_classes_is_an_error(benchmark: Callable[..., Images]) -> None:
     data = SinusoidDataModule()
     with pytest.raises(
-        FewshotError, match="SinusoidDataModule has no classes, but the learner needs labelled examples"
+        FewshotError,
+        match="SinusoidDataModule has no classes, but the learner needs labelled examples",
     ):
         train(baseline(benchmark()), data, Recorder(), num_sanity_val_steps=0)
 
 
 def test_another_number_of_classes_is_an_error(benchmark: Callable[..., Images]) -> None:
     learner = Baseline(MLP(64, (6,)), task=benchmark().task, train_classes=4)
-    with pytest.raises(FewshotError, match="train_classes is 4, but the benchmark has 5; set it to 5"):
+    with pytest.raises(
+        FewshotError, match="train_classes is 4, but the benchmark has 5; set it to 5"
+    ):
         train(learner, benchmark(), Recorder())
 
 
 def test_episodes_are_no_examples(benchmark: Callable[..., Images]) -> None:
     data = benchmark()
-    with pytest.raises(FewshotError, match=r"Baseline trains on Examples .*, but the loader gives Episode"):
+    with pytest.raises(
+        FewshotError, match=r"Baseline trains on Examples .*, but the loader gives Episode"
+    ):
         next(baseline(data).training_outcomes(next(iter(data.val_dataloader()))))

@@ -31,7 +31,9 @@ def by_onnx(path: Path, inputs: Inputs) -> torch.Tensor:
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     tensors: dict[str, Any] = inputs if isinstance(inputs, dict) else {"images": inputs}
     names = {one.name for one in session.get_inputs()}
-    (outputs,) = session.run(None, {name: value.numpy() for name, value in tensors.items() if name in names})
+    (outputs,) = session.run(
+        None, {name: value.numpy() for name, value in tensors.items() if name in names}
+    )
     assert isinstance(outputs, np.ndarray)
     return torch.from_numpy(outputs)
 
@@ -39,7 +41,11 @@ def by_onnx(path: Path, inputs: Inputs) -> torch.Tensor:
 @pytest.mark.parametrize("number", [1, 7])
 @pytest.mark.parametrize("kind", ["images", "texts"])
 def test_a_classifier_by_the_command(
-    kind: str, number: int, photos: Photos, exported: dict[str, Path], request: pytest.FixtureRequest
+    kind: str,
+    number: int,
+    photos: Photos,
+    exported: dict[str, Path],
+    request: pytest.FixtureRequest,
 ) -> None:
     stem = exported[kind]
     facts = json.loads(stem.with_suffix(".json").read_text())
@@ -47,17 +53,23 @@ def test_a_classifier_by_the_command(
     learner = fewshot.load(checkpoint, "cpu")
     assert facts["preprocessing"]["kind"] == kind[:-1]
     assert (
-        fewshot.load(checkpoint, "cpu", preprocessing=facts["preprocessing"]).reader.facts() == learner.reader.facts()
+        fewshot.load(checkpoint, "cpu", preprocessing=facts["preprocessing"]).reader.facts()
+        == learner.reader.facts()
     )
     inputs = learner.reader.example(number)
     expected = learner.adapt(exported[f"{kind} support"])(inputs)
     assert facts["classes"] == list(expected.classes)
-    for found in (by_program(stem.with_suffix(".pt2"), inputs), by_onnx(stem.with_suffix(".onnx"), inputs)):
+    for found in (
+        by_program(stem.with_suffix(".pt2"), inputs),
+        by_onnx(stem.with_suffix(".onnx"), inputs),
+    ):
         assert (found - expected.probabilities).abs().max() < 1e-5
 
 
 @pytest.fixture(scope="module")
-def exported(photos: Photos, texts: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def exported(
+    photos: Photos, texts: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
     """The exported classifiers of images and of texts, and their supports."""
     pytest.importorskip("onnxscript")
     root = tmp_path_factory.mktemp("exported")
@@ -67,8 +79,13 @@ def exported(photos: Photos, texts: Path, tmp_path_factory: pytest.TempPathFacto
     supports = {"images": photos[0] / "test", "texts": root / "support"}
     for kind, checkpoint in (("images", photos[1]), ("texts", texts)):
         output = f"--output={root / kind}"
-        assert main(["export", f"--ckpt_path={checkpoint}", f"--support={supports[kind]}", output]) == 0
-    return {kind: root / kind for kind in supports} | {f"{kind} support": path for kind, path in supports.items()}
+        assert (
+            main(["export", f"--ckpt_path={checkpoint}", f"--support={supports[kind]}", output])
+            == 0
+        )
+    return {kind: root / kind for kind in supports} | {
+        f"{kind} support": path for kind, path in supports.items()
+    }
 
 
 @pytest.mark.parametrize("format", ["pt2", "onnx"])
@@ -106,36 +123,49 @@ def test_adapted_classifiers_of_every_kind(name: str, tmp_path: Path) -> None:
     asked |= {"train_classes": 3} if name in ("FineTune", "RFS", "BaselinePlusPlus") else {}
     asked |= {"full_context": True} if name == "MatchingNetwork" else {}
     torch.manual_seed(0)
-    learner = getattr(fewshot, name)(Conv4(1, 16, width=4), task={"kind": "classification", "way": 2}, **asked)
+    learner = getattr(fewshot, name)(
+        Conv4(1, 16, width=4), task={"kind": "classification", "way": 2}, **asked
+    )
     support = {"a": torch.rand(1, 1, 16, 16), "b": torch.rand(1, 1, 16, 16)}
     predictor = TrainedLearner(learner.eval()).adapt(support)
     module = AdaptedClassifier(predictor)
     program = to_program(module, torch.rand(2, 1, 16, 16))
     save_program(program, tmp_path / "one.pt2", module, torch.rand(5, 1, 16, 16))
     images = torch.rand(1, 1, 16, 16)
-    assert (by_program(tmp_path / "one.pt2", images) - predictor(images).probabilities).abs().max() < 1e-5
+    assert (
+        by_program(tmp_path / "one.pt2", images) - predictor(images).probabilities
+    ).abs().max() < 1e-5
 
 
 def test_an_embedding_that_looks_at_the_batch_is_refused() -> None:
     learner = fewshot.MAML(Conv4(1, 16, width=4), task={"kind": "classification", "way": 2})
-    with pytest.raises(FewshotError, match=r"MAML has batch normalisation without running averages.* give --support"):
+    with pytest.raises(
+        FewshotError,
+        match=r"MAML has batch normalisation without running averages.* give --support",
+    ):
         Embedding(learner)
 
 
 def test_a_wrong_program_is_not_kept(tmp_path: Path) -> None:
-    learner = fewshot.PrototypicalNetwork(Conv4(1, 16, width=4), task={"kind": "classification", "way": 2}).eval()
+    learner = fewshot.PrototypicalNetwork(
+        Conv4(1, 16, width=4), task={"kind": "classification", "way": 2}
+    ).eval()
     program = to_program(Embedding(learner), torch.rand(2, 1, 16, 16))
     with torch.no_grad():
         next(learner.parameters()).add_(1)
     module = Embedding(learner)  # what the program is not
-    with pytest.raises(FewshotError, match=r"one\.pt2 would give other outputs than the learner.* not written"):
+    with pytest.raises(
+        FewshotError, match=r"one\.pt2 would give other outputs than the learner.* not written"
+    ):
         save_program(program, tmp_path / "one.pt2", module, torch.rand(5, 1, 16, 16))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_learner_that_cannot_be_exported_says_so() -> None:
     learner = fewshot.MANN(Conv4(1, 16, width=4), task={"kind": "classification", "way": 2}).eval()
-    predictor = TrainedLearner(learner).adapt({"a": torch.rand(1, 1, 16, 16), "b": torch.rand(1, 1, 16, 16)})
+    predictor = TrainedLearner(learner).adapt(
+        {"a": torch.rand(1, 1, 16, 16), "b": torch.rand(1, 1, 16, 16)}
+    )
     with pytest.raises(FewshotError, match="cannot be exported for any number of inputs"):
         to_program(AdaptedClassifier(predictor), torch.rand(2, 1, 16, 16))
 
@@ -145,12 +175,17 @@ def test_a_network_that_cannot_be_traced() -> None:
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:
             return inputs if inputs.sum() > 0 else -inputs
 
-    with pytest.raises(FewshotError, match="the network cannot be exported for any number of inputs"):
+    with pytest.raises(
+        FewshotError, match="the network cannot be exported for any number of inputs"
+    ):
         to_program(Branching(), torch.rand(2, 3))
 
 
 def test_what_is_missing_is_said_before_anything_is_written(
-    photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    photos: Photos,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     assert main(["export", f"--ckpt_path={photos[1]}", f"--output={tmp_path / 'x'}"]) == 2

@@ -49,7 +49,10 @@ def stumble() -> None:
     [
         (refuse, r"^photos/fly\.png cannot be decoded \(truncated\); replace or delete it$"),
         (cannot_read, r"^\[Errno 5\] Input/output error: 'store/images\.bin'$"),
-        (lambda: os.kill(os.getpid(), signal.SIGKILL), r"ended from outside \(.*\).*; lower data\.num_workers"),
+        (
+            lambda: os.kill(os.getpid(), signal.SIGKILL),
+            r"ended from outside \(.*\).*; lower data\.num_workers",
+        ),
         (lambda: time.sleep(60), r"no meta-batch came .* in 0\.5 s; .* raise data\.worker_timeout"),
     ],
     ids=["an error", "unreadable", "killed", "hangs"],
@@ -71,7 +74,8 @@ def test_a_worker_that_is_killed_while_nobody_waits_is_told_at_the_next_batch() 
     assert worker.pid
     os.kill(worker.pid, signal.SIGKILL)
     worker_is_gone = time.monotonic() + 0.2
-    while time.monotonic() < worker_is_gone:  # a training step: torch's handler of the signal would raise in it
+    # a training step: torch's handler of the signal would raise in it
+    while time.monotonic() < worker_is_gone:
         pass
     with pytest.raises(FewshotError, match=r"ended from outside \(DataLoader worker \(pid"):
         next(loader)
@@ -84,7 +88,9 @@ def test_a_mistake_of_the_programs_keeps_its_traceback() -> None:
 
 def test_images_that_become_unreadable_are_not_missed(tmp_path: Path) -> None:
     def data(root: Path) -> ImageFolderDataModule:
-        return ImageFolderDataModule(str(root), 8, way=3, queries=2, meta_batch_size=2, train_episodes=6, num_workers=1)
+        return ImageFolderDataModule(
+            str(root), 8, way=3, queries=2, meta_batch_size=2, train_episodes=6, num_workers=1
+        )
 
     root = fake_image_folder(tmp_path / "photos", 3, 4)
     expected = [batch.support.inputs for batch in data(root).train_dataloader()]
@@ -99,18 +105,38 @@ def test_images_that_become_unreadable_are_not_missed(tmp_path: Path) -> None:
         assert torch.equal(one, other)
 
 
-def test_a_diverging_run_leaves_the_last_good_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    good = fit(tmp_path, *SINUSOID, "--trainer.max_epochs=1", "--model.inner_steps=8") / "checkpoints/last.ckpt"
+def test_a_diverging_run_leaves_the_last_good_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = (
+        fit(tmp_path, *SINUSOID, "--trainer.max_epochs=1", "--model.inner_steps=8")
+        / "checkpoints/last.ckpt"
+    )
     before = good.read_bytes()
-    wild = ("--model.inner_lr=1e3", "--model.inner_steps=8", "--trainer.max_epochs=3", f"--ckpt_path={good}")
+    wild = (
+        "--model.inner_lr=1e3",
+        "--model.inner_steps=8",
+        "--trainer.max_epochs=3",
+        f"--ckpt_path={good}",
+    )
     capsys.readouterr()
-    assert main(["fit", *SINUSOID, *FEW, *QUIET, f"--trainer.default_root_dir={tmp_path}", *wild]) == 2
-    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("fewshot: error: "))
+    assert (
+        main(["fit", *SINUSOID, *FEW, *QUIET, f"--trainer.default_root_dir={tmp_path}", *wild]) == 2
+    )
+    (line,) = (
+        line for line in capsys.readouterr().err.splitlines() if line.startswith("fewshot: error: ")
+    )
     assert "the meta-gradient of meta-step 2 is not finite: the loss of episode" in line
     assert "lower inner_lr" in line
     assert good.read_bytes() == before
     for path in (tmp_path / "lightning_logs").rglob("*.ckpt"):
         state = torch.load(path, weights_only=True)["state_dict"]
         assert all(tensor.isfinite().all() for tensor in state.values()), path
-    resumed = fit(tmp_path, *SINUSOID, "--trainer.max_epochs=2", "--model.inner_steps=8", f"--ckpt_path={good}")
+    resumed = fit(
+        tmp_path,
+        *SINUSOID,
+        "--trainer.max_epochs=2",
+        "--model.inner_steps=8",
+        f"--ckpt_path={good}",
+    )
     assert torch.load(resumed / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 4

@@ -42,8 +42,13 @@ def fuzz(examples: int) -> Callable[..., Any]:
         derandomize=True,
         deadline=None,
         database=None,
-        phases=[Phase.explicit, Phase.generate],  # shrinking takes minutes; the example itself says enough
-        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+        # shrinking takes minutes; the example itself says enough
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=[
+            HealthCheck.function_scoped_fixture,
+            HealthCheck.too_slow,
+            HealthCheck.data_too_large,
+        ],
     )
 
 
@@ -101,7 +106,9 @@ def encoded(form: str, mode: str, size: tuple[int, int]) -> bytes:
     buffer = io.BytesIO()
     shape = (size[1], size[0], *((len(mode),) if mode in ("RGB", "RGBA", "CMYK", "LA") else ()))
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    image = Image.new("I;16", size, 1000) if mode == "I;16" else Image.fromarray(pixels).convert(mode)
+    image = (
+        Image.new("I;16", size, 1000) if mode == "I;16" else Image.fromarray(pixels).convert(mode)
+    )
     image.save(buffer, form)
     return buffer.getvalue()
 
@@ -117,20 +124,34 @@ GOOD = [
 CONTENTS = st.one_of(
     st.sampled_from(GOOD),
     st.sampled_from(GOOD),
-    st.builds(lambda data, end: data[: end % len(data)], st.sampled_from(GOOD), st.integers(0, 10_000)),
     st.builds(
-        lambda data, at, bit: data[: at % len(data)] + bytes([data[at % len(data)] ^ bit]) + data[at % len(data) + 1 :],
+        lambda data, end: data[: end % len(data)], st.sampled_from(GOOD), st.integers(0, 10_000)
+    ),
+    st.builds(
+        lambda data, at, bit: (
+            data[: at % len(data)]
+            + bytes([data[at % len(data)] ^ bit])
+            + data[at % len(data) + 1 :]
+        ),
         st.sampled_from(GOOD),
         st.integers(0, 10_000),
         st.integers(1, 255),
     ),
     st.binary(max_size=50),
-    st.sampled_from([b"", b"<html>not found</html>", b"\x89PNG\r\n\x1a\n", b"GIF89a" + b"\xff" * 20]),
+    st.sampled_from(
+        [b"", b"<html>not found</html>", b"\x89PNG\r\n\x1a\n", b"GIF89a" + b"\xff" * 20]
+    ),
 )
-NAMES = st.sampled_from(["a", "b", "c", "train", "val", "test", ".hidden", "ünïcode", "with space", "[bold]x", "=1+1"])
-FILES = st.sampled_from(["0.png", "1.PNG", "2.jpg", "3.gif", ".4.png", "notes.txt", "5.webp", "sub/6.png", "7.tiff"])
+NAMES = st.sampled_from(
+    ["a", "b", "c", "train", "val", "test", ".hidden", "ünïcode", "with space", "[bold]x", "=1+1"]
+)
+FILES = st.sampled_from(
+    ["0.png", "1.PNG", "2.jpg", "3.gif", ".4.png", "notes.txt", "5.webp", "sub/6.png", "7.tiff"]
+)
 TREE = st.dictionaries(NAMES, st.dictionaries(FILES, CONTENTS, max_size=4), max_size=4)
-ODD = st.sampled_from(["nothing", "nothing", "nothing", "loop", "dangling", "folder.png", "file as class"])
+ODD = st.sampled_from(
+    ["nothing", "nothing", "nothing", "loop", "dangling", "folder.png", "file as class"]
+)
 
 
 def plant(root: Path, tree: dict[str, dict[str, bytes]], odd: str = "nothing") -> Path:
@@ -162,7 +183,9 @@ def decodes(path: Path) -> bool:
 
 @fuzz(80)
 @given(tree=TREE, odd=ODD, channels=st.sampled_from([1, 3]), size=st.integers(1, 20))
-def test_image_folders(tree: dict[str, dict[str, bytes]], odd: str, channels: Any, size: int) -> None:
+def test_image_folders(
+    tree: dict[str, dict[str, bytes]], odd: str, channels: Any, size: int
+) -> None:
     with scratch() as folder:
         root = plant(folder / "root", tree, odd)
         data = ImageFolderDataModule(str(root), size, channels, way=2, queries=1, test_episodes=2)
@@ -177,7 +200,9 @@ def test_image_folders(tree: dict[str, dict[str, bytes]], odd: str, channels: An
 
 JUNK: st.SearchStrategy[Any] = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-3, 10**4), st.floats(), st.text(max_size=5)),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=5,
 )
 
@@ -222,11 +247,19 @@ def loaded(path: str) -> TrainedLearner:
     return fewshot.load(path, "cpu")
 
 
-def predicted(checkpoint: Path, support: Path, query: Path, output: Path) -> list[dict[str, str]] | None:
+def predicted(
+    checkpoint: Path, support: Path, query: Path, output: Path
+) -> list[dict[str, str]] | None:
     """What `fewshot predict` writes; None where it refuses, after which nothing must be left."""
-    with pytest.MonkeyPatch.context() as patch:  # the checkpoint is the same for all examples: it is loaded once
+    # the checkpoint is the same for all examples: it is loaded once
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(predict, "load", lambda path, device: loaded(path))
-        args = (f"--ckpt_path={checkpoint}", f"--support={support}", f"--query={query}", f"--output={output}")
+        args = (
+            f"--ckpt_path={checkpoint}",
+            f"--support={support}",
+            f"--query={query}",
+            f"--output={output}",
+        )
         said = run("predict", *args)
     if said is not None:
         assert list(output.parent.iterdir()) == []
@@ -245,11 +278,17 @@ def predicted(checkpoint: Path, support: Path, query: Path, output: Path) -> lis
 @fuzz(100)
 @given(support=TREE, query=st.dictionaries(FILES, CONTENTS, max_size=4), odd=ODD)
 def test_image_supports(
-    support: dict[str, dict[str, bytes]], query: dict[str, bytes], odd: str, photos: tuple[Path, Path]
+    support: dict[str, dict[str, bytes]],
+    query: dict[str, bytes],
+    odd: str,
+    photos: tuple[Path, Path],
 ) -> None:
     with scratch() as folder:
         (folder / "out").mkdir()
-        places = plant(folder / "support", support, odd), plant(folder / "all", {"query": query}) / "query"
+        places = (
+            plant(folder / "support", support, odd),
+            plant(folder / "all", {"query": query}) / "query",
+        )
         rows = predicted(photos[1], *places, folder / "out/predictions.csv")
         visible = [path for path in places[1].rglob("*") if IMAGE_FILE.fullmatch(path.name)]
         if rows is not None:
@@ -259,7 +298,16 @@ def test_image_supports(
 
 LINES = st.one_of(
     st.text(max_size=40).map(str.encode),
-    st.sampled_from([b"please a\nintent_1 now\n", b"please b\r\n\r\nc", b"", b"\n \n", b"\xff\xfeh\x00i\x00", b"?!\n"]),
+    st.sampled_from(
+        [
+            b"please a\nintent_1 now\n",
+            b"please b\r\n\r\nc",
+            b"",
+            b"\n \n",
+            b"\xff\xfeh\x00i\x00",
+            b"?!\n",
+        ]
+    ),
     st.binary(max_size=20),
 )
 TEXT_FILES = st.sampled_from(["0.txt", "1.txt", ".2.txt", "notes.md"])
@@ -271,7 +319,9 @@ TEXT_FILES = st.sampled_from(["0.txt", "1.txt", ".2.txt", "notes.md"])
     flat=st.dictionaries(st.sampled_from(["a.txt", "d.txt", "e"]), LINES, max_size=2),
     query=LINES,
 )
-def test_text_supports(support: dict[str, dict[str, bytes]], flat: dict[str, bytes], query: bytes, texts: Path) -> None:
+def test_text_supports(
+    support: dict[str, dict[str, bytes]], flat: dict[str, bytes], query: bytes, texts: Path
+) -> None:
     with scratch() as folder:
         (folder / "out").mkdir()
         root = plant(folder / "support", support)
@@ -320,7 +370,10 @@ CONFIG = {
             "optimizer": {"class_path": "Adam", "init_args": {"lr": 0.001}},
         },
     },
-    "data": {"class_path": "SinusoidDataModule", "init_args": {"shot": 2, "queries": 3, "meta_batch_size": 2}},
+    "data": {
+        "class_path": "SinusoidDataModule",
+        "init_args": {"shot": 2, "queries": 3, "meta_batch_size": 2},
+    },
     "trainer": {"max_steps": 1, "max_epochs": 1},
     "seed_everything": 0,
     "test_after_fit": False,
@@ -358,7 +411,14 @@ def test_configs(data: st.DataObject) -> None:
         (folder / "config.yaml").write_bytes(text)
         root = f"--trainer.default_root_dir={folder / 'runs'}"
         before = os.getcwd()
-        said = run("fit", f"--config={folder / 'config.yaml'}", *FEW, *QUIET, "--trainer.logger=false", root)
+        said = run(
+            "fit",
+            f"--config={folder / 'config.yaml'}",
+            *FEW,
+            *QUIET,
+            "--trainer.logger=false",
+            root,
+        )
         assert os.getcwd() == before
         checkpoints = list(folder.rglob("*.ckpt"))
         assert said is not None or checkpoints

@@ -24,7 +24,9 @@ def test_the_posterior_is_scikit_learns(length_scale: float, variance: float, no
     x, y, new = (torch.randn(n, d, dtype=torch.float64) for n, d in ((7, 2), (7, 1), (5, 2)))
     mean, deviation = posterior(x, y, new, length_scale, variance, noise)
     kernel = ConstantKernel(variance, "fixed") * RBF(length_scale, "fixed")
-    regressor = GaussianProcessRegressor(kernel, alpha=noise**2 + JITTER * variance).fit(x.numpy(), y.numpy()[:, 0])
+    regressor = GaussianProcessRegressor(kernel, alpha=noise**2 + JITTER * variance).fit(
+        x.numpy(), y.numpy()[:, 0]
+    )
     found_mean, found_deviation = regressor.predict(new.numpy(), return_std=True)
     np.testing.assert_allclose(mean[:, 0].numpy(), found_mean, rtol=1e-9, atol=1e-12)
     # scikit-learn's is of the function; ours of an observation

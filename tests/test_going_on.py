@@ -11,7 +11,9 @@ from killed import STEPS, rows, train
 from once import Once
 from torch import Tensor
 
-pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty:UserWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Checkpoint directory .* exists and is not empty:UserWarning"
+)
 
 SCRIPT = Path(__file__).with_name("killed.py")
 CHECKPOINT = "rows/version_0/checkpoints/last.ckpt"
@@ -25,13 +27,19 @@ def killed(once: Once) -> Path:
 
 def kill_them_all(folder: Path) -> None:
     process = subprocess.run(
-        [sys.executable, str(SCRIPT), str(folder)], capture_output=True, text=True, timeout=800, check=False
+        [sys.executable, str(SCRIPT), str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=800,
+        check=False,
     )
     assert process.returncode == 0, process.stderr[-3000:]
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_a_killed_run_goes_on_to_the_same_bits_and_logs(name: str, killed: Path, tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_to_the_same_bits_and_logs(
+    name: str, killed: Path, tmp_path: Path
+) -> None:
     root, whole = killed / name, tmp_path / "whole"
     checkpoint = root / CHECKPOINT
     saved = torch.load(checkpoint, weights_only=True)["global_step"]
@@ -41,7 +49,9 @@ def test_a_killed_run_goes_on_to_the_same_bits_and_logs(name: str, killed: Path,
     logged, found = rows(whole), rows(root)
     assert found.items() <= logged.items()
     missing = logged.keys() - found.keys()
-    assert all(step == saved - 1 for step, _ in missing), "but for a step whose checkpoint was its last act"
+    assert all(step == saved - 1 for step, _ in missing), (
+        "but for a step whose checkpoint was its last act"
+    )
 
 
 def same(weights: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

@@ -45,9 +45,13 @@ def gradients(learner: MAML | MAMLPlusPlus, batches: Sequence[Episode]) -> list[
     found = []
     for batch in batches:
         learner.zero_grad()
-        for outcome in learner.run(map_tensors(lambda tensor: tensor.to(learner.device), batch), training=True):
+        for outcome in learner.run(
+            map_tensors(lambda tensor: tensor.to(learner.device), batch), training=True
+        ):
             torch.autograd.backward(outcome.loss.sum())
-        found.append(torch.cat([p.grad.flatten().cpu() for p in learner.parameters() if p.grad is not None]))
+        found.append(
+            torch.cat([p.grad.flatten().cpu() for p in learner.parameters() if p.grad is not None])
+        )
     return found
 
 
@@ -59,7 +63,8 @@ def test_meta_gradients_are_those_of_the_loop_on_a_cpu(
 ) -> None:
     if compile is True and (cls is not MAML or chunk is None):
         pytest.skip("a minute each: one compilation stands for all")
-    batches = [meta_batch(seed) for seed in range(5)]  # a CUDA graph runs as itself from the third on
+    # a CUDA graph runs as itself from the third on
+    batches = [meta_batch(seed) for seed in range(5)]
     expected = gradients(make(cls, episode_parallel="loop"), batches)
     learner = make(cls, episodes_per_chunk=chunk, compile=compile).cuda()
     for ours, theirs in zip(gradients(learner, batches), expected, strict=True):
@@ -95,19 +100,30 @@ def test_a_fused_optimizer_leaves_a_step_out_on_the_device(policy: Any) -> None:
                 batch.query.inputs[1] = float("inf")
 
     data = GlyphsDataModule(
-        way=3, shot=1, queries=2, meta_batch_size=4, train_episodes=20, val_episodes=4, num_workers=1
+        way=3,
+        shot=1,
+        queries=2,
+        meta_batch_size=4,
+        train_episodes=20,
+        val_episodes=4,
+        num_workers=1,
     )
     optimizer = partial(torch.optim.Adam, fused=True)
-    learner = MAML(Conv4(1, 28, width=8), task=data.task, inner_lr=0.1, nonfinite=policy, optimizer=optimizer)
+    learner = MAML(
+        Conv4(1, 28, width=8), task=data.task, inner_lr=0.1, nonfinite=policy, optimizer=optimizer
+    )
     trainer = L.Trainer(
         accelerator="gpu", devices=1, max_epochs=1, logger=False, enable_progress_bar=False,
         enable_model_summary=False, enable_checkpointing=False, callbacks=[diverging := Diverging()],
     )  # fmt: skip
     if policy == "stop":
-        with pytest.raises(FewshotError, match=r"meta-step 2 is not finite: the loss of episode 1 "):
+        with pytest.raises(
+            FewshotError, match=r"meta-step 2 is not finite: the loss of episode 1 "
+        ):
             trainer.fit(learner, data)
         assert all(
-            torch.equal(p.cpu(), old.cpu()) for p, old in zip(learner.parameters(), diverging.before, strict=True)
+            torch.equal(p.cpu(), old.cpu())
+            for p, old in zip(learner.parameters(), diverging.before, strict=True)
         )
     else:
         trainer.fit(learner, data)

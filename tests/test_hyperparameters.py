@@ -9,7 +9,13 @@ from torch import nn
 
 from fewshot.backbones import MLP, Backbone, Conv4
 from fewshot.errors import FewshotError
-from fewshot.hyperparameters import RemembersArguments, build, constructor_arguments, describe, parameter_names
+from fewshot.hyperparameters import (
+    RemembersArguments,
+    build,
+    constructor_arguments,
+    describe,
+    parameter_names,
+)
 
 
 class Base:
@@ -38,7 +44,8 @@ def test_arguments_are_collected_along_a_chain_of_kwargs() -> None:
         "first": 2,
         "third": 0.0,
     }
-    assert constructor_arguments(Closed, (), {}) == {"only": 1}  # hands nothing on: the base has nothing to add
+    # hands nothing on: the base has nothing to add
+    assert constructor_arguments(Closed, (), {}) == {"only": 1}
     assert parameter_names(Leaf) == ["own", "second", "first", "second", "third"]
 
 
@@ -56,7 +63,12 @@ def test_an_object_remembers_positional_arguments_and_defaults() -> None:
 
 @pytest.mark.parametrize(
     "network",
-    [Conv4(3, 16, 8, output="mean", norm="group"), Conv4(1), MLP(4, (5, 6), norm="layer"), MLP(in_features=2)],
+    [
+        Conv4(3, 16, 8, output="mean", norm="group"),
+        Conv4(1),
+        MLP(4, (5, 6), norm="layer"),
+        MLP(in_features=2),
+    ],
     ids=lambda network: type(network).__name__,
 )
 def test_a_backbone_is_rebuilt_from_its_description(network: Backbone) -> None:
@@ -65,7 +77,9 @@ def test_a_backbone_is_rebuilt_from_its_description(network: Backbone) -> None:
     assert_plain(description)
     twin = build(description, nn.Module, "backbone")
     assert type(twin) is type(network)
-    assert {name: p.shape for name, p in twin.named_parameters()} == {n: p.shape for n, p in network.named_parameters()}
+    assert {name: p.shape for name, p in twin.named_parameters()} == {
+        n: p.shape for n, p in network.named_parameters()
+    }
     assert str(twin) == str(network)
     assert describe(twin) == description
 
@@ -99,7 +113,10 @@ def test_everything_has_a_plain_description() -> None:
     )
     assert_plain(described)
     assert described == {
-        "partial": {"class_path": "torch.optim.sgd.SGD", "init_args": {"lr": 0.1, "nesterov": True}},
+        "partial": {
+            "class_path": "torch.optim.sgd.SGD",
+            "init_args": {"lr": 0.1, "nesterov": True},
+        },
         "class": {"class_path": "torch.optim.adam.Adam", "init_args": {}},
         "function": {"class_path": f"{__name__}.make_something", "init_args": {}},
         "module": {"class_path": "torch.nn.modules.linear.Linear", "init_args": None},
@@ -117,16 +134,31 @@ def test_what_is_no_description_passes_through() -> None:
 @pytest.mark.parametrize(
     ("description", "message"),
     [
-        ({"class_path": "torch.optim.Adam", "init_args": {}}, "backbone torch.optim.Adam is not a Module; pass one"),
+        (
+            {"class_path": "torch.optim.Adam", "init_args": {}},
+            "backbone torch.optim.Adam is not a Module; pass one",
+        ),
         ({"class_path": "torch.relu", "init_args": {}}, "backbone torch.relu is not a Module"),
-        ({"class_path": "no.such.Thing", "init_args": {}}, "backbone no.such.Thing cannot be imported .*no"),
-        ({"class_path": "torch.nn.Nothing", "init_args": {}}, "backbone torch.nn.Nothing cannot be imported"),
+        (
+            {"class_path": "no.such.Thing", "init_args": {}},
+            "backbone no.such.Thing cannot be imported .*no",
+        ),
+        (
+            {"class_path": "torch.nn.Nothing", "init_args": {}},
+            "backbone torch.nn.Nothing cannot be imported",
+        ),
         ({"class_path": "Thing", "init_args": {}}, "backbone Thing cannot be imported"),
         (
             {"class_path": "torch.nn.Linear", "init_args": None},
-            "does not hold the arguments of backbone torch.nn.Linear; pass backbone=<the module> to load_from_check",
+            (
+                "does not hold the arguments of backbone torch.nn.Linear; pass backbone=<the"
+                " module> to load_from_check"
+            ),
         ),
-        ({"class_path": "torch.nn.Linear"}, "does not hold the arguments of backbone torch.nn.Linear"),
+        (
+            {"class_path": "torch.nn.Linear"},
+            "does not hold the arguments of backbone torch.nn.Linear",
+        ),
     ],
 )
 def test_what_cannot_be_rebuilt_is_an_error(description: dict[str, Any], message: str) -> None:
@@ -134,7 +166,9 @@ def test_what_cannot_be_rebuilt_is_an_error(description: dict[str, Any], message
         build(description, nn.Module, "backbone")
 
 
-@pytest.mark.parametrize("clone", [copy.deepcopy, copy.copy, lambda o: pickle.loads(pickle.dumps(o))])
+@pytest.mark.parametrize(
+    "clone", [copy.deepcopy, copy.copy, lambda o: pickle.loads(pickle.dumps(o))]
+)
 def test_copies_keep_the_arguments_and_the_weights(clone: Any) -> None:
     network = MLP(3, [4], norm="batch")
     twin = clone(network)

@@ -24,7 +24,9 @@ def test_the_path_is_that_of_gradient_descent() -> None:
     assert len(path) == STEPS + 1
     assert path[0] is start
     for step, weights in enumerate(path):
-        torch.testing.assert_close(weights["w"], (1 - LR * CURVATURE) ** step * START, rtol=1e-14, atol=0)
+        torch.testing.assert_close(
+            weights["w"], (1 - LR * CURVATURE) ** step * START, rtol=1e-14, atol=0
+        )
 
 
 @pytest.mark.parametrize("first_order", [False, True])
@@ -63,7 +65,9 @@ def test_functions_that_only_autograd_can_differentiate_are_taken() -> None:
 
 def test_a_weight_that_is_made_of_another_is_a_variable_of_its_own() -> None:
     start = START.clone().requires_grad_()
-    (_, after) = gradient_steps(lambda w: (w["w"] * w["made"]).sum(), {"w": start, "made": start.square()}, LR, 1)
+    _, after = gradient_steps(
+        lambda w: (w["w"] * w["made"]).sum(), {"w": start, "made": start.square()}, LR, 1
+    )
     torch.testing.assert_close(after["w"], START - LR * START.square(), rtol=1e-14, atol=0)
     torch.testing.assert_close(after["made"], START.square() - LR * START, rtol=1e-14, atol=0)
 
@@ -72,7 +76,9 @@ def test_it_descends_where_gradients_are_off() -> None:
     with torch.no_grad():
         *_, weights = gradient_steps(loss, {"w": START.clone().requires_grad_()}, LR, STEPS)
     assert not weights["w"].requires_grad
-    torch.testing.assert_close(weights["w"], (1 - LR * CURVATURE) ** STEPS * START, rtol=1e-14, atol=0)
+    torch.testing.assert_close(
+        weights["w"], (1 - LR * CURVATURE) ** STEPS * START, rtol=1e-14, atol=0
+    )
 
 
 def test_a_weight_that_the_loss_does_not_use_stays() -> None:
@@ -81,7 +87,10 @@ def test_a_weight_that_the_loss_does_not_use_stays() -> None:
 
 
 def test_with_gradient_has_the_value_and_the_gradient_given() -> None:
-    weights = {"a": torch.tensor([1.0, 2.0], requires_grad=True), "b": torch.tensor(3.0, requires_grad=True)}
+    weights = {
+        "a": torch.tensor([1.0, 2.0], requires_grad=True),
+        "b": torch.tensor(3.0, requires_grad=True),
+    }
     gradient = {"a": torch.tensor([5.0, -6.0]), "b": torch.tensor(7.0)}
     value = with_gradient(torch.tensor(0.25), weights, gradient)
     assert value.item() == 0.25

@@ -87,16 +87,22 @@ def test_an_episode_holds_the_rows_that_its_labels_say(tasks: ClassTasks) -> Non
     ids=["words", "bytes", "float", "dict"],
 )
 def test_a_meta_batch_is_its_episodes_stacked(inputs: Any) -> None:
-    tasks = ClassTasks(ClassDataset(inputs, np.array([10, 12, 10], np.int64), ("a", "b", "c")), 2, 2, 3)
+    tasks = ClassTasks(
+        ClassDataset(inputs, np.array([10, 12, 10], np.int64), ("a", "b", "c")), 2, 2, 3
+    )
     rngs = [[np.random.default_rng([7, i]) for i in range(4)] for _ in range(2)]
     together = tasks.draw_many(rngs[0])
     one_by_one = stack([tasks.draw(rng) for rng in rngs[1]])
     leaves, others = pytree.tree_leaves(together), pytree.tree_leaves(one_by_one)
     assert len(leaves) == (6 if isinstance(inputs, dict) else 4)
-    assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(leaves, others, strict=True))
+    assert all(
+        torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(leaves, others, strict=True)
+    )
     rows = torch.tensor([[3, 1], [0, 31]])
     taken = pytree.tree_leaves(gather(inputs, rows))
-    assert all(torch.equal(a, b[rows]) for a, b in zip(taken, pytree.tree_leaves(inputs), strict=True))
+    assert all(
+        torch.equal(a, b[rows]) for a, b in zip(taken, pytree.tree_leaves(inputs), strict=True)
+    )
 
 
 def test_stacked_draws_one_after_the_other() -> None:
@@ -139,7 +145,9 @@ print(digest.hexdigest())
 """
 
 
-def test_two_processes_with_different_hash_seeds_draw_the_same(class_dataset: Callable[..., ClassDataset]) -> None:
+def test_two_processes_with_different_hash_seeds_draw_the_same(
+    class_dataset: Callable[..., ClassDataset],
+) -> None:
     other = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"  # this process has another one
     process = subprocess.run(
         [sys.executable, "-c", SCRIPT],
@@ -151,7 +159,10 @@ def test_two_processes_with_different_hash_seeds_draw_the_same(class_dataset: Ca
     )
     data = class_dataset(counts=(8,) * 5)
     digest = hashlib.sha256()
-    for stream in (EpisodeStream(ClassTasks(data, 3, 2, 3), 5, "test"), SinusoidDataModule().stream("test")):
+    for stream in (
+        EpisodeStream(ClassTasks(data, 3, 2, 3), 5, "test"),
+        SinusoidDataModule().stream("test"),
+    ):
         for number in range(20):
             for part in stream[number]:
                 assert isinstance(part.inputs, Tensor)
@@ -183,9 +194,13 @@ def test_evaluation_is_the_same_list_in_every_pass(stream: EpisodeStream, worker
 
 @pytest.mark.parametrize("world_size", [2, 3])
 @pytest.mark.parametrize("episodes", [12, 13, 14, 16, 5])
-def test_ranks_share_each_meta_batch_without_overlap(stream: EpisodeStream, episodes: int, world_size: int) -> None:
+def test_ranks_share_each_meta_batch_without_overlap(
+    stream: EpisodeStream, episodes: int, world_size: int
+) -> None:
     whole = list(EpisodeLoader(stream, episodes, 6).numbers())
-    ranks = [EpisodeLoader(stream, episodes, 6, rank=r, world_size=world_size) for r in range(world_size)]
+    ranks = [
+        EpisodeLoader(stream, episodes, 6, rank=r, world_size=world_size) for r in range(world_size)
+    ]
     shares = [list(loader.numbers()) for loader in ranks]
     assert [len(loader) for loader in ranks] == [len(share) for share in shares]
     for i, numbers in enumerate(whole):
@@ -193,7 +208,9 @@ def test_ranks_share_each_meta_batch_without_overlap(stream: EpisodeStream, epis
         assert sorted(number for part in parts for number in part) == numbers
         for r, part in enumerate(parts):
             assert part == numbers[r::world_size]
-    assert sorted(number for share in shares for part in share for number in part) == list(range(episodes))
+    assert sorted(number for share in shares for part in share for number in part) == list(
+        range(episodes)
+    )
     drawn = [[key for meta_batch in loader for key in keys(meta_batch)] for loader in ranks]
     assert drawn == [expected(stream, *range(r, episodes, world_size)) for r in range(world_size)]
 
@@ -206,7 +223,9 @@ def test_ranks_share_training_episodes_in_every_pass(stream: EpisodeStream) -> N
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_pass_that_is_given_up_is_followed_by_a_whole_one(stream: EpisodeStream, workers: int) -> None:
+def test_a_pass_that_is_given_up_is_followed_by_a_whole_one(
+    stream: EpisodeStream, workers: int
+) -> None:
     loader = EpisodeLoader(stream, episodes=10, meta_batch_size=2, repeat=True, num_workers=workers)
     first = [key for meta_batch in islice(loader, 2) for key in keys(meta_batch)]
     iter(loader)  # asked for and never used
@@ -231,7 +250,9 @@ def test_a_limit_shortens_the_passes_but_not_the_length(
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("given", [0, 1, 3, 4, 6, 8])  # meta-batches; a pass has 4
-def test_a_resumed_loader_goes_on_with_the_next_episode(stream: EpisodeStream, given: int, workers: int) -> None:
+def test_a_resumed_loader_goes_on_with_the_next_episode(
+    stream: EpisodeStream, given: int, workers: int
+) -> None:
     first = EpisodeLoader(stream, episodes=8, meta_batch_size=2, repeat=True, num_workers=workers)
     list(islice(passes(first), given))
     state = first.state_dict()
@@ -263,13 +284,18 @@ AS_LIGHTNING_WARNS = pytest.mark.filterwarnings(
 
 
 class Recorder(Callback):
-    """Notes the episodes that training sees; saves at the end of a step, and then fails, where told to."""
+    """Notes the episodes that training sees.
+
+    Saves at the end of a step, and then fails, where told to.
+    """
 
     def __init__(self, save: tuple[int, Path] | None = None) -> None:
         self.seen: list[bytes] = []
         self.save = save
 
-    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         self.seen += keys(batch)
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
@@ -282,12 +308,23 @@ def train(
     folder: Path, *callbacks: Callback, resume: Path | None = None, workers: int = 0, **kwargs: Any
 ) -> tuple[list[bytes], list[Tensor]]:
     """Train three epochs of 4 steps; gives the episodes seen and the final weights."""
-    torch.manual_seed(0 if resume is None else 1)  # a resumed learner must not depend on its own beginning
+    # a resumed learner must not depend on its own beginning
+    torch.manual_seed(0 if resume is None else 1)
     data = SinusoidDataModule(
-        shot=3, queries=2, train_queries=2, meta_batch_size=2, train_episodes=8, val_episodes=2, num_workers=workers
+        shot=3,
+        queries=2,
+        train_queries=2,
+        meta_batch_size=2,
+        train_episodes=8,
+        val_episodes=2,
+        num_workers=workers,
     )
-    learner = MAML(MLP(1, (6, 5)), task=data.task, lr_scheduler=lambda optimizer: StepLR(optimizer, 2, 0.7))
-    recorder = next((callback for callback in callbacks if isinstance(callback, Recorder)), Recorder())
+    learner = MAML(
+        MLP(1, (6, 5)), task=data.task, lr_scheduler=lambda optimizer: StepLR(optimizer, 2, 0.7)
+    )
+    recorder = next(
+        (callback for callback in callbacks if isinstance(callback, Recorder)), Recorder()
+    )
     trainer = L.Trainer(
         accelerator="cpu",
         max_epochs=3,
@@ -297,7 +334,10 @@ def train(
         use_distributed_sampler=False,
         default_root_dir=folder,
         callbacks=[*(c for c in callbacks if c is not recorder), recorder],
-        **({"enable_checkpointing": any(isinstance(c, ModelCheckpoint) for c in callbacks)} | kwargs),
+        **(
+            {"enable_checkpointing": any(isinstance(c, ModelCheckpoint) for c in callbacks)}
+            | kwargs
+        ),
     )
     trainer.fit(learner, data, ckpt_path=resume, weights_only=True)
     return recorder.seen, [p.detach().clone() for p in learner.parameters()]
@@ -313,10 +353,14 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module", params=list(ARGUMENTS))
-def uninterrupted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run, Any]:
+def uninterrupted(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Run, Any]:
     """A run that saves after every step and at every validation; folder, what it did, arguments."""
     folder, arguments = tmp_path_factory.mktemp("uninterrupted"), ARGUMENTS[request.param]
-    steps = ModelCheckpoint(folder, "step{step}", save_top_k=-1, every_n_train_steps=1, auto_insert_metric_name=False)
+    steps = ModelCheckpoint(
+        folder, "step{step}", save_top_k=-1, every_n_train_steps=1, auto_insert_metric_name=False
+    )
     validations = ModelCheckpoint(folder, "val{step}", save_top_k=-1, auto_insert_metric_name=False)
     return folder, train(folder, steps, validations, **arguments), arguments
 
@@ -328,13 +372,17 @@ def test_training_goes_through_the_list_in_order(uninterrupted: tuple[Path, Run,
     assert seen == expected(stream, *range(18 if "limit_train_batches" in arguments else 24))
     held = {path.stem for path in folder.glob("*.ckpt")}
     assert held == {f"step{i}" for i in range(1, len(seen) // 2 + 1)} | {
-        f"val{i}" for i in range(0, len(seen) // 2 + 1, arguments.get("val_check_interval", len(seen) // 6)) if i
+        f"val{i}"
+        for i in range(0, len(seen) // 2 + 1, arguments.get("val_check_interval", len(seen) // 6))
+        if i
     }
 
 
 @AS_LIGHTNING_WARNS
 @pytest.mark.parametrize("name", ["step1", "step3", "step4", "step6", "val4"])
-def test_resumed_training_is_bit_identical(name: str, uninterrupted: tuple[Path, Run, Any], tmp_path: Path) -> None:
+def test_resumed_training_is_bit_identical(
+    name: str, uninterrupted: tuple[Path, Run, Any], tmp_path: Path
+) -> None:
     folder, whole, arguments = uninterrupted
     checkpoint, steps = folder / f"{name}.ckpt", int(name[-1])
     if not checkpoint.exists():  # val4 of the epochs of three steps
@@ -345,7 +393,9 @@ def test_resumed_training_is_bit_identical(name: str, uninterrupted: tuple[Path,
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_training_that_failed_in_an_epoch_is_resumed_bit_identically(workers: int, tmp_path: Path) -> None:
+def test_training_that_failed_in_an_epoch_is_resumed_bit_identically(
+    workers: int, tmp_path: Path
+) -> None:
     whole = train(tmp_path)
     recorder = Recorder((6, tmp_path / "saved.ckpt"))
     with pytest.raises(InterruptedError, match="on purpose"):
@@ -408,7 +458,10 @@ for devices in (2, 1):
 
 @pytest.fixture(scope="module")
 def two_processes(once: Once) -> Callable[[str, int, int], Any]:
-    """The same training and test by two processes (DDP, gloo) and by one; gives what a rank of a run has saved."""
+    """The same training and test by two processes (DDP, gloo) and by one.
+
+    Gives what a rank of a run has saved.
+    """
 
     def run(folder: Path) -> None:
         script = folder / "script.py"
@@ -418,10 +471,14 @@ def two_processes(once: Once) -> Callable[[str, int, int], Any]:
         assert process.returncode == 0, process.stderr[-3000:]
 
     folder = once("ddp_fork", run)
-    return lambda verb, ranks, rank: torch.load(folder / f"run-{verb}-{ranks}-{rank}.pt", weights_only=False)
+    return lambda verb, ranks, rank: torch.load(
+        folder / f"run-{verb}-{ranks}-{rank}.pt", weights_only=False
+    )
 
 
-def test_two_processes_see_every_training_episode_once(two_processes: Callable[[str, int, int], Any]) -> None:
+def test_two_processes_see_every_training_episode_once(
+    two_processes: Callable[[str, int, int], Any],
+) -> None:
     steps = [
         [keys(meta_batch) for meta_batch in two_processes("fit", *run)["seen"]["train"]]
         for run in ((1, 0), (2, 0), (2, 1))
@@ -432,15 +489,17 @@ def test_two_processes_see_every_training_episode_once(two_processes: Callable[[
     assert len({key for step in steps[0] for key in step}) == 16
 
 
-def test_two_processes_train_the_same_weights_as_one(two_processes: Callable[[str, int, int], Any]) -> None:
+def test_two_processes_train_the_same_weights_as_one(
+    two_processes: Callable[[str, int, int], Any],
+) -> None:
     one, *two = (two_processes("fit", *run)["weights"] for run in ((1, 0), (2, 0), (2, 1)))
     torch.manual_seed(0)
     start = dict(MAML(MLP(1, (8, 8), norm="batch"), task={"kind": "regression"}).named_parameters())
     assert one.keys() == start.keys()
     for name, weight in one.items():
         assert weight.dtype == torch.float64
-        # Batch norm takes two biases out: their gradient is rounding error, some 1e-15, of which Adam makes 1e5 times
-        # as much (lr / eps).
+        # Batch norm takes two biases out: their gradient is rounding error, some 1e-15, of which
+        # Adam makes 1e5 times as much (lr / eps).
         idle = "layers.0.bias" in name or "layers.3.bias" in name
         for rank in two:
             torch.testing.assert_close(rank[name], weight, rtol=1e-10, atol=1e-9 if idle else 1e-12)
@@ -457,7 +516,8 @@ def test_two_processes_evaluate_each_episode_once(
         assert table["episode"].tolist() == one["episode"].tolist() == list(range(episodes))
         assert list(table) == list(one)
         for name, column in one.items():
-            torch.testing.assert_close(table[name], column, rtol=1e-6, atol=1e-7)  # the tables hold float32
+            # the tables hold float32
+            torch.testing.assert_close(table[name], column, rtol=1e-6, atol=1e-7)
     assert len(set(one["loss"].tolist())) == episodes
 
 
@@ -467,14 +527,31 @@ def test_two_processes_evaluate_each_episode_once(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"meta_batch_size": 3, "world_size": 2}, "meta_batch_size 3 does not divide among 2 processes; set it to a p"),
-        ({"meta_batch_size": 0}, "meta_batch_size 0 does not divide among 1 processes; .* multiple of 1"),
-        ({"episodes": 10, "repeat": True}, "train_episodes 10 is not a positive multiple of meta_batch_size 4"),
-        ({"episodes": 0, "repeat": True}, "train_episodes 0 is not a positive multiple of meta_batch_size 4"),
-        ({"episodes": 1, "world_size": 2}, "1 episodes are too few for 2 processes; ask for 2 or more"),
+        (
+            {"meta_batch_size": 3, "world_size": 2},
+            "meta_batch_size 3 does not divide among 2 processes; set it to a p",
+        ),
+        (
+            {"meta_batch_size": 0},
+            "meta_batch_size 0 does not divide among 1 processes; .* multiple of 1",
+        ),
+        (
+            {"episodes": 10, "repeat": True},
+            "train_episodes 10 is not a positive multiple of meta_batch_size 4",
+        ),
+        (
+            {"episodes": 0, "repeat": True},
+            "train_episodes 0 is not a positive multiple of meta_batch_size 4",
+        ),
+        (
+            {"episodes": 1, "world_size": 2},
+            "1 episodes are too few for 2 processes; ask for 2 or more",
+        ),
     ],
 )
-def test_sizes_that_do_not_fit_are_errors(stream: EpisodeStream, arguments: dict[str, Any], message: str) -> None:
+def test_sizes_that_do_not_fit_are_errors(
+    stream: EpisodeStream, arguments: dict[str, Any], message: str
+) -> None:
     with pytest.raises(FewshotError, match=message):
         EpisodeLoader(stream, **({"episodes": 8, "meta_batch_size": 4} | arguments))
 
@@ -483,7 +560,9 @@ def test_sizes_that_do_not_fit_are_errors(stream: EpisodeStream, arguments: dict
 
 
 def varying(seed: int = 3) -> VaryingStream:
-    return VaryingStream([Sinusoid(shot, 4) for shot in (2, 3, 5)], seed, "train", meta_batch_size=4)
+    return VaryingStream(
+        [Sinusoid(shot, 4) for shot in (2, 3, 5)], seed, "train", meta_batch_size=4
+    )
 
 
 def test_a_meta_batch_is_drawn_from_one_of_the_distributions() -> None:
@@ -494,12 +573,16 @@ def test_a_meta_batch_is_drawn_from_one_of_the_distributions() -> None:
     assert sum(counts) == 100
     assert min(counts) > 20
     fixed = EpisodeStream(Sinusoid(shots[9], 4), 3, "train")
-    assert expected(stream, 9) == expected(fixed, 9)  # the episode of that number, only of this size
+    # the episode of that number, only of this size
+    assert expected(stream, 9) == expected(fixed, 9)
 
 
 def test_its_ranks_share_the_sizes_and_its_episodes() -> None:
     whole = list(EpisodeLoader(varying(), 24, 4, repeat=True))
-    ranks = [list(EpisodeLoader(varying(), 24, 4, repeat=True, rank=rank, world_size=2)) for rank in range(2)]
+    ranks = [
+        list(EpisodeLoader(varying(), 24, 4, repeat=True, rank=rank, world_size=2))
+        for rank in range(2)
+    ]
     for number, meta_batch in enumerate(whole):
         parts = [keys(ranks[rank][number]) for rank in range(2)]
         assert keys(meta_batch) == [parts[0][0], parts[1][0], parts[0][1], parts[1][1]]

@@ -1,4 +1,7 @@
-"""Our forms of batch normalisation and max-pooling for a compiler, against torch's operations; where they are taken."""
+"""Our forms of batch normalisation and max-pooling for a compiler, against torch's operations.
+
+Where they are taken.
+"""
 
 from typing import Any
 
@@ -20,18 +23,30 @@ LAYOUTS = [torch.contiguous_format, torch.channels_last]
 KERNELS = [(2, 2), (2, 3), (3, 3), (1, 1)]
 OVERLAPPING: list[dict[str, Any]] = [
     {"kernel_size": 3, "stride": 2, "padding": 1},
-    {"kernel_size": (2, 3), "stride": (2, 1), "padding": (1, 1), "dilation": (1, 2), "ceil_mode": True},
+    {
+        "kernel_size": (2, 3),
+        "stride": (2, 1),
+        "padding": (1, 1),
+        "dilation": (1, 2),
+        "ceil_mode": True,
+    },
 ]
 
 
-def maps(layout: torch.memory_format = torch.channels_last, dtype: torch.dtype = torch.float64) -> Tensor:
+def maps(
+    layout: torch.memory_format = torch.channels_last, dtype: torch.dtype = torch.float64
+) -> Tensor:
     torch.manual_seed(0)
     return torch.randn(3, 5, 9, 8, dtype=dtype).to(memory_format=layout)
 
 
 def same(ours: Tensor, torchs: Tensor) -> bool:
     """Bit for bit, and laid out alike."""
-    return torch.equal(ours, torchs) and ours.dtype == torchs.dtype and ours.stride() == torchs.stride()
+    return (
+        torch.equal(ours, torchs)
+        and ours.dtype == torchs.dtype
+        and ours.stride() == torchs.stride()
+    )
 
 
 def windows(kernel: tuple[int, int], width: int = 8, floats: bool = True) -> list[int]:
@@ -66,8 +81,11 @@ def test_places_in_wide_maps_take_more_than_a_byte() -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("affine", [True, False])
-def test_batch_normalisation_and_its_derivative_are_torchs(affine: bool, layout: torch.memory_format) -> None:
-    x = 3 * maps(layout) + torch.arange(5).view(5, 1, 1) * 100.0  # large means: what a difference of squares would lose
+def test_batch_normalisation_and_its_derivative_are_torchs(
+    affine: bool, layout: torch.memory_format
+) -> None:
+    # large means: what a difference of squares would lose
+    x = 3 * maps(layout) + torch.arange(5).view(5, 1, 1) * 100.0
     weight, bias = (torch.randn(5, dtype=torch.float64) if affine else None for _ in range(2))
     torchs = aten._native_batch_norm_legit.no_stats(x, weight, bias, True, 0.0, 1e-5)
     ours = lowering.normalised(x, weight, bias, True, 0.0, 1e-5)
@@ -120,21 +138,41 @@ def test_what_are_no_maps_keeps_torchs_form(shape: tuple[int, ...]) -> None:
         table[lowering.NORM](*forward) for table in (lowering.table(), select_decomp_table())
     )
     backward = x.flip(0), x, torch.ones(5), None, None, mean, inverse, True, 1e-5, [True] * 3
-    slopes = [table[lowering.NORM_BACKWARD](*backward)[0] for table in (lowering.table(), select_decomp_table())]
+    slopes = [
+        table[lowering.NORM_BACKWARD](*backward)[0]
+        for table in (lowering.table(), select_decomp_table())
+    ]
     # The forms differ in the order of summation alone.
     assert torch.equal(taken, torchs[0]) == torch.equal(*slopes) == (len(shape) != 4)
 
 
 def test_the_derivative_by_running_statistics_keeps_torchs_form() -> None:
-    x, mean, variance = maps(), torch.randn(5, dtype=torch.float64), torch.rand(5, dtype=torch.float64) + 1
-    arguments = x.flip(0), x, torch.ones_like(mean), mean, variance, mean[:0], mean[:0], False, 1e-5, [True] * 3
+    x, mean, variance = (
+        maps(),
+        torch.randn(5, dtype=torch.float64),
+        torch.rand(5, dtype=torch.float64) + 1,
+    )
+    arguments = (
+        x.flip(0),
+        x,
+        torch.ones_like(mean),
+        mean,
+        variance,
+        mean[:0],
+        mean[:0],
+        False,
+        1e-5,
+        [True] * 3,
+    )
     found = lowering.table()[lowering.NORM_BACKWARD](*arguments)
     torch.testing.assert_close(found, aten.native_batch_norm_backward(*arguments))
 
 
 @pytest.mark.parametrize("operation", [pool, scatter, gather])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_operations_are_what_a_compiler_expects(operation: Any, layout: torch.memory_format) -> None:
+def test_operations_are_what_a_compiler_expects(
+    operation: Any, layout: torch.memory_format
+) -> None:
     x, flat = maps(layout), windows((2, 2))
     values, places = pool(x, flat)
     arguments = {pool: (x,), scatter: (values, places), gather: (x, places)}[operation]
@@ -175,23 +213,37 @@ def test_the_traced_loop_pools_so_where_it_fits(
 ) -> None:
     labels = torch.arange(2).repeat(2, 1)
     examples = Examples(torch.rand(2, 2, 1, 8, 8), labels)
-    arguments: dict[str, Any] = {"task": {"kind": "classification", "way": 2}, "inner_lr": 0.1, "inner_steps": 1}
+    arguments: dict[str, Any] = {
+        "task": {"kind": "classification", "way": 2},
+        "inner_lr": 0.1,
+        "inner_steps": 1,
+    }
     learner = MAML(backbone, **arguments, episode_parallel=episode_parallel, compile=True)
     plain = MAML(backbone, **arguments, episode_parallel="loop")
     plain.load_state_dict(learner.state_dict())
     found, expected = (
-        torch.cat([outcome.outputs for outcome in one.run(Episode(examples, examples), training=True)])
+        torch.cat(
+            [outcome.outputs for outcome in one.run(Episode(examples, examples), training=True)]
+        )
         for one in (learner, plain)
     )
     torch.testing.assert_close(found, expected)
     names = {str(node.target) for node in compiled[0].graph.nodes}
     assert ("fewshot.pool.default" in names) == ours
     assert ("fewshot.scatter.default" in names) == ours, "the inner gradient too"
-    types = {node.meta["val"][1].dtype for node in compiled[0].graph.nodes if "fewshot.pool" in str(node.target)}
-    assert types == ({torch.float32} if ours else set()), "bytes would take the compiled code three times as long"
+    types = {
+        node.meta["val"][1].dtype
+        for node in compiled[0].graph.nodes
+        if "fewshot.pool" in str(node.target)
+    }
+    assert types == ({torch.float32} if ours else set()), (
+        "bytes would take the compiled code three times as long"
+    )
 
 
-@pytest.mark.parametrize(("dtype", "mixed", "tolerance"), [(torch.float64, False, 1e-9), (torch.float32, True, 0.02)])
+@pytest.mark.parametrize(
+    ("dtype", "mixed", "tolerance"), [(torch.float64, False, 1e-9), (torch.float32, True, 0.02)]
+)
 def test_the_meta_gradient_through_our_forms_is_that_of_the_loop(
     dtype: torch.dtype, mixed: bool, tolerance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,7 +255,8 @@ def test_the_meta_gradient_through_our_forms_is_that_of_the_loop(
         with V.set_fake_mode(detect_fake_mode(inputs)):  # as the compiler does
             lowering.expand(graph.graph)
         for node in graph.graph.nodes:
-            if node.target == aten.view.default:  # a compiler lays things out as it sees fit, and views what it likes
+            # a compiler lays things out as it sees fit, and views what it likes
+            if node.target == aten.view.default:
                 node.target = aten.reshape.default
         graph.recompile()
         return make_boxed_func(graph)
@@ -233,11 +286,17 @@ def test_the_meta_gradient_through_our_forms_is_that_of_the_loop(
     nodes = [node for graph in lowered for node in graph.graph.nodes]
     names = {str(node.target) for node in nodes}
     largest = [node for node in nodes if node.target == aten.maximum.default]
-    assert {node.meta["val"].dim() for node in largest} == {3}, "four axes would be laid out as maps of other channels"
+    assert {node.meta["val"].dim() for node in largest} == {3}, (
+        "four axes would be laid out as maps of other channels"
+    )
     masks = [node for node in nodes if node.target == aten.eq.Tensor]
     assert masks
-    assert not [user for node in masks for user in node.users if user.op == "output"], "the place is given, not masks"
-    assert not [name for name in names if "fewshot" in name or "batch_norm" in name or "pool" in name]
+    assert not [user for node in masks for user in node.users if user.op == "output"], (
+        "the place is given, not masks"
+    )
+    assert not [
+        name for name in names if "fewshot" in name or "batch_norm" in name or "pool" in name
+    ]
     learner.compiler = None
     expected = meta_gradient()
     assert (found - expected).norm() <= tolerance * expected.norm()
@@ -245,7 +304,9 @@ def test_the_meta_gradient_through_our_forms_is_that_of_the_loop(
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("kernel", [[2], [2, 2], [3, 2]])
-def test_what_a_compiler_is_given_is_torchs_derivative(kernel: list[int], layout: torch.memory_format) -> None:
+def test_what_a_compiler_is_given_is_torchs_derivative(
+    kernel: list[int], layout: torch.memory_format
+) -> None:
     x = maps(layout)
     values, indices = torch.ops.aten.max_pool2d_with_indices(x, kernel, kernel)
     gradient = torch.randn_like(values)
@@ -258,10 +319,20 @@ def test_what_a_compiler_is_given_is_torchs_derivative(kernel: list[int], layout
 @pytest.mark.parametrize("windows", OVERLAPPING)
 def test_a_compiler_is_given_nothing_for_windows_that_overlap(windows: dict[str, Any]) -> None:
     x = maps(torch.contiguous_format)
-    given = {"stride": windows["kernel_size"], "padding": 0, "dilation": 1, "ceil_mode": False, **windows}
+    given = {
+        "stride": windows["kernel_size"],
+        "padding": 0,
+        "dilation": 1,
+        "ceil_mode": False,
+        **windows,
+    }
     kernel, stride, padding, dilation = (
         list(_pair(given[n])) for n in ("kernel_size", "stride", "padding", "dilation")
     )
-    values, indices = torch.ops.aten.max_pool2d_with_indices(x, kernel, stride, padding, dilation, given["ceil_mode"])
-    result = lowering.unpooled(values, x, kernel, stride, padding, dilation, given["ceil_mode"], indices)
+    values, indices = torch.ops.aten.max_pool2d_with_indices(
+        x, kernel, stride, padding, dilation, given["ceil_mode"]
+    )
+    result = lowering.unpooled(
+        values, x, kernel, stride, padding, dilation, given["ceil_mode"], indices
+    )
     assert result is NotImplemented

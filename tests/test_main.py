@@ -19,14 +19,30 @@ from fewshot.hyperparameters import parameter_names
 from fewshot.main import main
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs/sinusoid/maml_10shot.yaml"
-FACTS = {"benchmark", "split", "learner", "backbone", "way", "shot", "queries", "episodes", "seed", "batchnorm"}
+FACTS = {
+    "benchmark",
+    "split",
+    "learner",
+    "backbone",
+    "way",
+    "shot",
+    "queries",
+    "episodes",
+    "seed",
+    "batchnorm",
+}
 PROVENANCE = {"checkpoint", "global_step", "precision", "versions", "metrics"}
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of two epochs of two steps."""
-    return fit(tmp_path_factory.mktemp("trained"), *SINUSOID, "--trainer.max_epochs=2", "--seed_everything=3")
+    return fit(
+        tmp_path_factory.mktemp("trained"),
+        *SINUSOID,
+        "--trainer.max_epochs=2",
+        "--seed_everything=3",
+    )
 
 
 def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
@@ -55,15 +71,31 @@ def printed(capsys: pytest.CaptureFixture[str], *args: str) -> str:
 def test_the_results_are_those_of_the_episodes(trained: Path) -> None:
     result = results(trained)
     assert set(result) == FACTS | PROVENANCE
-    facts = {"benchmark": "Sinusoid", "learner": "MAML", "backbone": "MLP", "shot": 10, "queries": 100, "seed": 0}
+    facts = {
+        "benchmark": "Sinusoid",
+        "learner": "MAML",
+        "backbone": "MLP",
+        "shot": 10,
+        "queries": 100,
+        "seed": 0,
+    }
     assert facts.items() <= result.items()
-    assert (result["way"], result["split"], result["episodes"], result["global_step"]) == (None, None, 3, 4)
+    assert (result["way"], result["split"], result["episodes"], result["global_step"]) == (
+        None,
+        None,
+        3,
+        4,
+    )
     assert result["versions"]["fewshot"] == package.__version__
     assert {"python", "torch", "lightning"} <= set(result["versions"])
     with (trained / "episodes.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["episode"] for row in rows] == ["0", "1", "2"]
-    assert set(result["metrics"]) == set(rows[0]) - {"episode"} >= {"loss", "mse", "mse_step0", "mse_step1"}
+    assert (
+        set(result["metrics"])
+        == set(rows[0]) - {"episode"}
+        >= {"loss", "mse", "mse_step0", "mse_step1"}
+    )
     for name, estimate in result["metrics"].items():
         values = [float(row[name]) for row in rows]
         mean = sum(values) / 3
@@ -73,14 +105,22 @@ def test_the_results_are_those_of_the_episodes(trained: Path) -> None:
 
 
 def test_one_episode_has_no_interval(tmp_path: Path) -> None:
-    args = (*SINUSOID, *FEW, *QUIET, "--data.test_episodes=1", f"--trainer.default_root_dir={tmp_path}")
+    args = (
+        *SINUSOID,
+        *FEW,
+        *QUIET,
+        "--data.test_episodes=1",
+        f"--trainer.default_root_dir={tmp_path}",
+    )
     assert main(["test", *args]) == 0
     (folder,) = (tmp_path / "lightning_logs").iterdir()
     assert results(folder)["metrics"]["mse"]["ci95"] is None
     assert results(folder)["checkpoint"] is None
 
 
-def test_testing_again_gives_the_same_bits(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_testing_again_gives_the_same_bits(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     again = fewshot("test", tmp_path, *SINUSOID, f"--ckpt_path={trained}/checkpoints/best.ckpt")
     assert (again / "episodes.csv").read_bytes() == (trained / "episodes.csv").read_bytes()
     assert results(again) == results(trained)
@@ -93,7 +133,9 @@ def test_testing_again_gives_the_same_bits(trained: Path, tmp_path: Path, capsys
 def test_validate(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fewshot("validate", tmp_path, *SINUSOID, f"--ckpt_path={trained}/checkpoints/best.ckpt")
     best = torch.load(trained / "checkpoints/best.ckpt", weights_only=True)
-    (state,) = (state for name, state in best["callbacks"].items() if name.startswith("BestCheckpoint"))
+    (state,) = (
+        state for name, state in best["callbacks"].items() if name.startswith("BestCheckpoint")
+    )
     assert f"{float(state['current_score']):.10f}" in capsys.readouterr().out
 
 
@@ -101,11 +143,15 @@ def test_predict_writes_each_query(trained: Path, tmp_path: Path) -> None:
     run = fewshot("predict", tmp_path, *SINUSOID, f"--ckpt_path={trained}/checkpoints/best.ckpt")
     with (run / "predictions.csv").open() as file:
         rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
-    assert [(row["episode"], row["query"]) for row in rows] == [(e, q) for e in range(3) for q in range(100)]
+    assert [(row["episode"], row["query"]) for row in rows] == [
+        (e, q) for e in range(3) for q in range(100)
+    ]
     with (trained / "episodes.csv").open() as file:
         expected = [float(row["mse"]) for row in csv.DictReader(file)]
     for episode in range(3):
-        errors = [(row["target"] - row["predicted"]) ** 2 for row in rows if row["episode"] == episode]
+        errors = [
+            (row["target"] - row["predicted"]) ** 2 for row in rows if row["episode"] == episode
+        ]
         assert sum(errors) / 100 == pytest.approx(expected[episode], rel=1e-5)
 
 
@@ -127,7 +173,12 @@ def test_predict_gives_the_deviations_of_who_predicts_them(tmp_path: Path) -> No
 
 
 def test_predict_gives_labels_and_probabilities(tmp_path: Path) -> None:
-    args = ("--model=PrototypicalNetwork", "--model.backbone=MLP", "--data=GlyphsDataModule", "--data.queries=2")
+    args = (
+        "--model=PrototypicalNetwork",
+        "--model.backbone=MLP",
+        "--data=GlyphsDataModule",
+        "--data.queries=2",
+    )
     predicted = fewshot("predict", tmp_path / "predict", *args)
     tested = fewshot("test", tmp_path / "test", *args)
     with (predicted / "predictions.csv").open() as file:
@@ -153,7 +204,9 @@ def test_a_runs_config_gives_the_same_weights(trained: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("command", ["test", "validate", "predict"])
-def test_the_config_of_a_fit_is_a_config_for_the_other_commands(command: str, trained: Path, tmp_path: Path) -> None:
+def test_the_config_of_a_fit_is_a_config_for_the_other_commands(
+    command: str, trained: Path, tmp_path: Path
+) -> None:
     checkpoint = f"--ckpt_path={trained}/checkpoints/best.ckpt"
     run = fewshot(command, tmp_path, f"--config={trained}/config.yaml", checkpoint)
     assert (run / "predictions.csv").is_file() == (command == "predict")
@@ -185,20 +238,29 @@ def test_print_config_round_trip(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert printed(capsys, "fit", f"--config={tmp_path}/again.yaml", "--print_config") == out
 
 
-def test_later_configs_and_the_command_line_win(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_later_configs_and_the_command_line_win(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "later.yaml").write_text(
         "model: {init_args: {inner_lr: 0.05, inner_steps: 2}}\ntrainer: {max_epochs: 7}"
     )
     args = [f"--config={CONFIG}", f"--config={tmp_path}/later.yaml", "--model.inner_steps=3"]
     config = yaml.safe_load(printed(capsys, "fit", *args, "--print_config"))
     arguments = config["model"]["init_args"]
-    assert (arguments["inner_lr"], arguments["inner_steps"], config["trainer"]["max_epochs"]) == (0.05, 3, 7)
+    assert (arguments["inner_lr"], arguments["inner_steps"], config["trainer"]["max_epochs"]) == (
+        0.05,
+        3,
+        7,
+    )
     assert arguments["backbone"]["init_args"]["hidden"] == [40, 40], "what no later one says stays"
 
 
 def test_the_last_of_two_learners_wins(capsys: pytest.CaptureFixture[str]) -> None:
     args = ("--model=PrototypicalNetwork", *SINUSOID)
-    assert yaml.safe_load(printed(capsys, "fit", *args, "--print_config"))["model"]["class_path"] == "fewshot.MAML"
+    assert (
+        yaml.safe_load(printed(capsys, "fit", *args, "--print_config"))["model"]["class_path"]
+        == "fewshot.MAML"
+    )
 
 
 def test_linked_facts_are_in_no_config(trained: Path) -> None:
@@ -218,15 +280,25 @@ def test_linked_facts_are_in_no_config(trained: Path) -> None:
     ],
     ids=lambda flags: flags[0].removeprefix("--").partition("=")[0],
 )
-def test_the_trainers_own_flags(flags: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_trainers_own_flags(
+    flags: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = f"--trainer.default_root_dir={tmp_path}"
     assert main(["fit", *SINUSOID, *FEW, *QUIET, "--trainer.max_epochs=1", root, *flags]) == 0
     files = {path.name for path in tmp_path.rglob("*") if path.is_file()}
     flag = flags[0].partition("=")[0]
     tested = flag not in ("--test_after_fit", "--trainer.fast_dev_run")
-    assert {"results.json", "episodes.csv"} <= files if tested else not {"results.json", "episodes.csv"} & files
+    assert (
+        {"results.json", "episodes.csv"} <= files
+        if tested
+        else not {"results.json", "episodes.csv"} & files
+    )
     saved = flag not in ("--trainer.enable_checkpointing", "--trainer.fast_dev_run")
-    assert ({"best.ckpt", "last.ckpt"} & files == {"best.ckpt", "last.ckpt"}) if saved else not {"best.ckpt"} & files
+    assert (
+        ({"best.ckpt", "last.ckpt"} & files == {"best.ckpt", "last.ckpt"})
+        if saved
+        else not {"best.ckpt"} & files
+    )
     assert ("episodes/s" in capsys.readouterr().out) == (flag == "--trainer.enable_progress_bar")
 
 
@@ -235,11 +307,14 @@ def test_the_learner_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for cls in (package.MLP, package.MAML):
         original: Callable[..., None] = cls.__init__
 
-        def spy(self: object, *args: object, original: Callable[..., None] = original, **kwargs: object) -> None:
+        def spy(
+            self: object, *args: object, original: Callable[..., None] = original, **kwargs: object
+        ) -> None:
             built.append(type(self))
             original(self, *args, **kwargs)
 
-        spy.__wrapped__ = original  # type: ignore[attr-defined]  # jsonargparse reads the original's signature
+        # jsonargparse reads the original's signature
+        spy.__wrapped__ = original  # type: ignore[attr-defined]
         monkeypatch.setattr(cls, "__init__", spy)
     fit(tmp_path, *SINUSOID, "--trainer.max_steps=1", "--test_after_fit=false")
     assert built == [package.MLP, package.MAML]
@@ -253,7 +328,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("command", ["list", "rank", "summary", "prepare", "predict", "export"])
-def test_every_command_of_our_own_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_of_our_own_has_help(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = printed(capsys, command, "--help")
     assert out.startswith(f"usage: fewshot {command} ")
     assert "[]" not in out
@@ -264,7 +341,10 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "fewshot list" in out
     assert all(command in out for command in ("fit", "validate", "test", "predict"))
     out = printed(capsys, "fit", "--help")
-    assert all(option in out for option in ("--trainer.max_epochs", "--model.help", "--data.help", "--test_after_fit"))
+    assert all(
+        option in out
+        for option in ("--trainer.max_epochs", "--model.help", "--data.help", "--test_after_fit")
+    )
 
 
 @pytest.mark.parametrize(
@@ -275,7 +355,9 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
         *(("--model.backbone.help", entry.name) for entry in networks()),
     ],
 )
-def test_every_argument_has_a_help_text(option: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_argument_has_a_help_text(
+    option: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     cls = find(name)
     assert cls is not None
     model = ("--model=MAML",) if "backbone" in option else ()
@@ -286,13 +368,21 @@ def test_every_argument_has_a_help_text(option: str, name: str, capsys: pytest.C
         _, found, text = described.partition(f"--{prefix}.{argument} ")
         assert found, f"{name} does not list {argument}"
         # two blanks or a line break end the values' name; the type follows the text
-        help_text = re.split(r"  +|\n +", text.partition("\n  --")[0], maxsplit=1)[1].partition("(type: ")[0]
-        assert len(help_text.replace("(required,", "").split()) >= 2, f"{argument} of {name}: document it in Args"
+        help_text = re.split(r"  +|\n +", text.partition("\n  --")[0], maxsplit=1)[1].partition(
+            "(type: "
+        )[0]
+        assert len(help_text.replace("(required,", "").split()) >= 2, (
+            f"{argument} of {name}: document it in Args"
+        )
 
 
 def test_python_m(tmp_path: Path) -> None:
     run = subprocess.run(
-        [sys.executable, "-m", "fewshot", "fti"], capture_output=True, text=True, cwd=tmp_path, check=False
+        [sys.executable, "-m", "fewshot", "fti"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
     )
     assert run.returncode == 2
     assert run.stderr == "fewshot: error: unknown command 'fti'; did you mean 'fit'?\n"

@@ -34,7 +34,9 @@ def by_hand(x: Tensor, source: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def batch_norm(features: int, dimensions: int) -> nn.modules.batchnorm._BatchNorm:
     """A layer whose affine part and running averages are not the trivial ones."""
-    layer: nn.modules.batchnorm._BatchNorm = (nn.BatchNorm1d if dimensions < 4 else nn.BatchNorm2d)(features).double()
+    layer: nn.modules.batchnorm._BatchNorm = (nn.BatchNorm1d if dimensions < 4 else nn.BatchNorm2d)(
+        features
+    ).double()
     for tensor in (layer.weight, layer.bias, layer.running_mean):
         assert tensor is not None
         nn.init.normal_(tensor)
@@ -70,25 +72,36 @@ def test_replay_normalises_by_the_recorded_statistics_in_order(exact_vmap: bool)
             replayed = network(query)
         own = network(query)  # after both: the batch's own again
     hidden = by_hand(support, support, first.weight, first.bias).relu()
-    torch.testing.assert_close(recorded, by_hand(hidden, hidden, second.weight, second.bias), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        recorded, by_hand(hidden, hidden, second.weight, second.bias), rtol=1e-12, atol=1e-12
+    )
     of_query = by_hand(query, support, first.weight, first.bias).relu()
-    torch.testing.assert_close(replayed, by_hand(of_query, hidden, second.weight, second.bias), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        replayed, by_hand(of_query, hidden, second.weight, second.bias), rtol=1e-12, atol=1e-12
+    )
     of_query = by_hand(query, query, first.weight, first.bias).relu()
-    torch.testing.assert_close(own, by_hand(of_query, of_query, second.weight, second.bias), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        own, by_hand(of_query, of_query, second.weight, second.bias), rtol=1e-12, atol=1e-12
+    )
     assert len(statistics) == 2
 
 
 def test_running_averages_can_be_forgotten() -> None:
-    network = nn.Sequential(batch_norm(3, 2), nn.InstanceNorm1d(3, track_running_stats=True), nn.LayerNorm(3)).double()
+    network = nn.Sequential(
+        batch_norm(3, 2), nn.InstanceNorm1d(3, track_running_stats=True), nn.LayerNorm(3)
+    ).double()
     forget_running_statistics(network)
     assert not list(network.buffers())
     x, layer = values(6, 3), network[0]
     assert isinstance(layer, nn.BatchNorm1d)
     for training in (True, False):
         network.train(training)
-        torch.testing.assert_close(layer(x), by_hand(x, x, layer.weight, layer.bias), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            layer(x), by_hand(x, x, layer.weight, layer.bias), rtol=1e-12, atol=1e-12
+        )
     weights = dict(layer.named_parameters())
-    gradients = grad(lambda w: functional_call(layer, w, (x,)).square().mean())(weights)  # refused before
+    # refused before
+    gradients = grad(lambda w: functional_call(layer, w, (x,)).square().mean())(weights)
     assert set(gradients) == {"weight", "bias"}
 
 
@@ -123,7 +136,10 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "layer": (lambda: nn.LayerNorm(3), (6, 3)),
     "layer2": (lambda: nn.LayerNorm([2, 3]), (4, 2, 3)),
     "instance": (lambda: nn.InstanceNorm1d(3, affine=True), (4, 3, 5)),
-    "instance_running": (lambda: nn.InstanceNorm2d(3, affine=True, track_running_stats=True), (4, 3, 2, 3)),
+    "instance_running": (
+        lambda: nn.InstanceNorm2d(3, affine=True, track_running_stats=True),
+        (4, 3, 2, 3),
+    ),
 }
 
 
@@ -178,7 +194,9 @@ def test_instance_norm_of_a_tracking_layer_uses_the_example_at_hand() -> None:
 def test_functions_called_by_keyword_are_rerouted_too() -> None:
     x, weight, bias = values(6, 3), values(3), values(3)
     with EpisodeNorm(exact_vmap=True):
-        batch = F.batch_norm(x, running_mean=None, running_var=None, weight=weight, bias=bias, training=True, eps=EPS)
+        batch = F.batch_norm(
+            x, running_mean=None, running_var=None, weight=weight, bias=bias, training=True, eps=EPS
+        )
         layer = F.layer_norm(x, normalized_shape=[3], weight=weight, bias=bias)
     torch.testing.assert_close(batch, by_hand(x, x, weight, bias), rtol=1e-12, atol=1e-12)
     normal = (x - x.mean(1, keepdim=True)) / (x.var(1, correction=0, keepdim=True) + EPS).sqrt()

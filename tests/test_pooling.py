@@ -1,4 +1,7 @@
-"""LeanPooling against torch's own max-pooling: values, derivatives of every order, layout; and what it keeps."""
+"""LeanPooling against torch's own max-pooling: values, derivatives of every order, layout.
+
+And what it keeps.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +19,13 @@ from fewshot.pooling import LeanPooling, max_pool2d
 WINDOWS: list[dict[str, Any]] = [
     {"kernel_size": 2},
     {"kernel_size": 3, "stride": 2, "padding": 1},
-    {"kernel_size": (2, 3), "stride": (2, 1), "padding": (1, 1), "dilation": (1, 2), "ceil_mode": True},
+    {
+        "kernel_size": (2, 3),
+        "stride": (2, 1),
+        "padding": (1, 1),
+        "dilation": (1, 2),
+        "ceil_mode": True,
+    },
 ]
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 
@@ -30,7 +39,11 @@ def in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def maps(layout: torch.memory_format, width: int = 8, channels: int = 5) -> Tensor:
-    return torch.randn(3, channels, 9, width, dtype=torch.float64).to(memory_format=layout).requires_grad_()
+    return (
+        torch.randn(3, channels, 9, width, dtype=torch.float64)
+        .to(memory_format=layout)
+        .requires_grad_()
+    )
 
 
 def graph(tensor: Tensor) -> set[str]:
@@ -46,7 +59,9 @@ def graph_name(tensor: Tensor) -> str:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("windows", WINDOWS)
-def test_values_and_three_derivatives_are_those_of_torch(windows: dict[str, Any], layout: torch.memory_format) -> None:
+def test_values_and_three_derivatives_are_those_of_torch(
+    windows: dict[str, Any], layout: torch.memory_format
+) -> None:
     x = maps(layout)
 
     def derivatives(pool: Callable[..., Tensor]) -> list[Tensor]:
@@ -90,7 +105,9 @@ def test_under_vmap_of_a_network_that_maps_over_a_part_of_its_input(traced: bool
 
     def slope_of_slope(pool: Callable[..., Tensor], axis: int) -> Tensor:
         slope = torch.func.grad(lambda maps: (pool(maps, 2) ** 3).sum())
-        result: Tensor = torch.func.vmap(torch.func.grad(lambda maps: (slope(maps) ** 3).sum()), axis)(parts)
+        result: Tensor = torch.func.vmap(
+            torch.func.grad(lambda maps: (slope(maps) ** 3).sum()), axis
+        )(parts)
         return result
 
     def ours(input: Tensor, kernel_size: int) -> Tensor:
@@ -103,13 +120,18 @@ def test_under_vmap_of_a_network_that_maps_over_a_part_of_its_input(traced: bool
         parts = parts.transpose(0, 1)
     values = torch.randn(4, *F.max_pool2d(x, 2).shape, dtype=x.dtype)
     pulled = [
-        torch.func.vmap(torch.func.vjp(partial(pool, kernel_size=2), x)[1])(values) for pool in (ours, F.max_pool2d)
+        torch.func.vmap(torch.func.vjp(partial(pool, kernel_size=2), x)[1])(values)
+        for pool in (ours, F.max_pool2d)
     ]
-    assert torch.equal(pulled[0][0], pulled[1][0]), "of the derivative's arguments the values alone have the axis"
+    assert torch.equal(pulled[0][0], pulled[1][0]), (
+        "of the derivative's arguments the values alone have the axis"
+    )
 
 
 @pytest.mark.parametrize(("width", "bytes_a_value"), [(254, 1), (255, 4)])
-def test_keeps_a_byte_for_each_value_and_four_where_maps_are_wide(width: int, bytes_a_value: int) -> None:
+def test_keeps_a_byte_for_each_value_and_four_where_maps_are_wide(
+    width: int, bytes_a_value: int
+) -> None:
     kept: list[Tensor] = []
 
     def keep(tensor: Tensor) -> Tensor:
@@ -128,16 +150,23 @@ def test_keeps_a_byte_for_each_value_and_four_where_maps_are_wide(width: int, by
 def test_in_lower_precision(dtype: torch.dtype) -> None:
     x = torch.randn(3, 5, 8, 8, dtype=dtype, requires_grad=True)
     weights = torch.randn(3, 5, 4, 4, dtype=dtype)
-    lean, native = (torch.autograd.grad((pool(x, 2) * weights).sum(), x)[0] for pool in (max_pool2d, F.max_pool2d))
+    lean, native = (
+        torch.autograd.grad((pool(x, 2) * weights).sum(), x)[0]
+        for pool in (max_pool2d, F.max_pool2d)
+    )
     assert torch.equal(lean, native)
 
 
-def test_what_is_small_or_has_no_gradient_or_no_batch_is_torchs_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_small_or_has_no_gradient_or_no_batch_is_torchs_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     x = maps(torch.contiguous_format)
     with torch.no_grad():
         assert torch.equal(max_pool2d(x, 2), F.max_pool2d(x, 2))
     assert "MaxPool2D" in graph_name(max_pool2d(x[0], 2))
-    assert torch.equal(max_pool2d(x, 2, return_indices=True)[1], F.max_pool2d(x, 2, return_indices=True)[1])
+    assert torch.equal(
+        max_pool2d(x, 2, return_indices=True)[1], F.max_pool2d(x, 2, return_indices=True)[1]
+    )
     assert max_pool2d(x[:0], 2).shape == (0, 5, 4, 4)
     monkeypatch.setattr(pooling, "LARGE", x.nbytes + 1)
     assert "MaxPool2D" in graph_name(max_pool2d(x, 2))
@@ -161,5 +190,5 @@ def test_the_loop_of_the_engine_pools_so(arguments: dict[str, Any], lean: bool) 
     examples = Examples(torch.rand(2, 2, 1, 16, 16), labels)
     task = {"kind": "classification", "way": 2}
     learner = MAML(Conv4(1, 16, width=8), task=task, inner_lr=0.1, inner_steps=1, **arguments)
-    (outcome, *_) = learner.run(Episode(examples, examples), training=True)
+    outcome, *_ = learner.run(Episode(examples, examples), training=True)
     assert ("_ScatterBackward" in graph(outcome.loss.sum())) == lean

@@ -36,11 +36,19 @@ def support_of(photos: Photos, folder: Path, shots: dict[str, int]) -> Path:
     return folder
 
 
-def test_images_are_named(photos: Photos, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_are_named(
+    photos: Photos, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     support = support_of(photos, tmp_path / "support", {"k": 1, "m": 3, "n": 2})
     query = photos[0] / "test/m"
     output = tmp_path / "new/named.csv"
-    args = ["predict", f"--ckpt_path={photos[1]}", f"--support={support}", f"--query={query}", f"--output={output}"]
+    args = [
+        "predict",
+        f"--ckpt_path={photos[1]}",
+        f"--support={support}",
+        f"--query={query}",
+        f"--output={output}",
+    ]
     assert main(args) == 0
     found = rows(output)
     assert list(found[0]) == ["file", "class", "probability", "p(k)", "p(m)", "p(n)"]
@@ -57,10 +65,17 @@ def test_images_are_named(photos: Photos, tmp_path: Path, capsys: pytest.Capture
 
 
 def test_the_uncertain_are_left_unnamed(
-    photos: Photos, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    photos: Photos,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    args = [f"--ckpt_path={photos[1]}", f"--support={photos[0] / 'test'}", f"--query={photos[0] / 'test'}"]
+    args = [
+        f"--ckpt_path={photos[1]}",
+        f"--support={photos[0] / 'test'}",
+        f"--query={photos[0] / 'test'}",
+    ]
     assert main(["predict", *args]) == 0
     sure = sorted({float(row["probability"]) for row in rows(tmp_path / "predictions.csv")})
     limit = sum(sure[len(sure) // 2 :][:2]) / 2
@@ -70,7 +85,9 @@ def test_the_uncertain_are_left_unnamed(
     assert all((row["class"] == "") == (float(row["probability"]) < limit) for row in found)
     unnamed = sum(row["class"] == "" for row in found)
     assert 0 < unnamed < 80
-    assert f"60 more in the file; {unnamed} of 80 unnamed" in " ".join(capsys.readouterr().out.split())
+    assert f"60 more in the file; {unnamed} of 80 unnamed" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 def test_texts_are_named(texts: Path, tmp_path: Path) -> None:
@@ -80,7 +97,12 @@ def test_texts_are_named(texts: Path, tmp_path: Path) -> None:
     (support / "alarm.txt").write_text("intent_140 now\n")
     (tmp_path / "query.txt").write_text("please a, please [b]\n\nnow intent_140\n")
     output = tmp_path / "predictions.csv"
-    args = [f"--ckpt_path={texts}", f"--support={support}", f"--query={tmp_path / 'query.txt'}", f"--output={output}"]
+    args = [
+        f"--ckpt_path={texts}",
+        f"--support={support}",
+        f"--query={tmp_path / 'query.txt'}",
+        f"--output={output}",
+    ]
     assert main(["predict", *args]) == 0
     found = rows(output)
     assert list(found[0]) == ["text", "class", "probability", "p(alarm)", "p(weather)"]
@@ -92,7 +114,11 @@ def test_a_benchmarks_episodes_are_meant_where_one_is_named(
     photos: Photos, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     error = refusal(capsys, "predict", "--support=x", "--data.way=5", f"--ckpt_path={photos[1]}")
-    assert error == "--support names files of your own, --data.way a benchmark's test episodes; leave one of them out"
+    assert (
+        error
+        == "--support names files of your own, --data.way a benchmark's test episodes; leave one of"
+        " them out"
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,22 +126,56 @@ def test_a_benchmarks_episodes_are_meant_where_one_is_named(
     [
         ((), "--ckpt_path, --support, --query is missing"),
         (("--ckpt_path=CKPT", "--support=SUPPORT"), "--query is missing"),
-        (("--ckpt_path=CKPT", "--suport=SUPPORT"), "unknown option '--suport'; did you mean '--support'?"),
-        (("--ckpt_path=CKPT", "--support=SUPPORT", "--query=SUPPORT", "x"), "'x' belongs to no option"),
-        (("--ckpt_path=none", "--support=SUPPORT", "--query=SUPPORT"), "there is no checkpoint none"),
-        (("--ckpt_path=CKPT", "--support=none", "--query=SUPPORT"), "none is no folder that can be read"),
-        (("--ckpt_path=CKPT", "--support=SUPPORT/k", "--query=SUPPORT"), "k holds no folders; expected a folder of"),
+        (
+            ("--ckpt_path=CKPT", "--suport=SUPPORT"),
+            "unknown option '--suport'; did you mean '--support'?",
+        ),
+        (
+            ("--ckpt_path=CKPT", "--support=SUPPORT", "--query=SUPPORT", "x"),
+            "'x' belongs to no option",
+        ),
+        (
+            ("--ckpt_path=none", "--support=SUPPORT", "--query=SUPPORT"),
+            "there is no checkpoint none",
+        ),
+        (
+            ("--ckpt_path=CKPT", "--support=none", "--query=SUPPORT"),
+            "none is no folder that can be read",
+        ),
+        (
+            ("--ckpt_path=CKPT", "--support=SUPPORT/k", "--query=SUPPORT"),
+            "k holds no folders; expected a folder of",
+        ),
         (("--ckpt_path=CKPT", "--support=SUPPORT", "--query=none"), "none cannot be decoded"),
         (("--ckpt_path=CKPT", "--support=SUPPORT", "--query=EMPTY"), "holds no image"),
-        (("--ckpt_path=CKPT", "--support=SUPPORT", "--query=BROKEN"), "broken.png cannot be decoded"),
-        (("--ckpt_path=CKPT", "--support=SUPPORT", "--query=SUPPORT", "--reject=2"), "2 is no probability"),
-        (("--ckpt_path=CKPT", "--support=SUPPORT", "--query=SUPPORT", "--reject=x"), "--reject: invalid share value"),
-        (("--ckpt_path=CKPT", "--support=SUPPORT", "--query=SUPPORT", "--output=EMPTY"), "is a folder; name a file"),
-        (("--ckpt_path=CKPT", "--support=SUPPORT", "--query=SUPPORT", "--device=gpux"), "device 'gpux' cannot be used"),
+        (
+            ("--ckpt_path=CKPT", "--support=SUPPORT", "--query=BROKEN"),
+            "broken.png cannot be decoded",
+        ),
+        (
+            ("--ckpt_path=CKPT", "--support=SUPPORT", "--query=SUPPORT", "--reject=2"),
+            "2 is no probability",
+        ),
+        (
+            ("--ckpt_path=CKPT", "--support=SUPPORT", "--query=SUPPORT", "--reject=x"),
+            "--reject: invalid share value",
+        ),
+        (
+            ("--ckpt_path=CKPT", "--support=SUPPORT", "--query=SUPPORT", "--output=EMPTY"),
+            "is a folder; name a file",
+        ),
+        (
+            ("--ckpt_path=CKPT", "--support=SUPPORT", "--query=SUPPORT", "--device=gpux"),
+            "device 'gpux' cannot be used",
+        ),
     ],
 )
 def test_a_wrong_call_leaves_nothing(
-    args: tuple[str, ...], message: str, photos: Photos, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    args: tuple[str, ...],
+    message: str,
+    photos: Photos,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "EMPTY").mkdir()
     (tmp_path / "BROKEN").mkdir()

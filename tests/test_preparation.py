@@ -1,4 +1,7 @@
-"""`fewshot prepare`: packs, checks, mends; takes an experiment's config; says what is wrong in a line."""
+"""`fewshot prepare`: packs, checks, mends; takes an experiment's config.
+
+Says what is wrong in a line.
+"""
 
 from pathlib import Path
 
@@ -20,7 +23,11 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("by", ["--config", "--data"])
 def test_it_packs_the_benchmark_and_says_what_it_holds(
-    root: Path, tmp_path: Path, by: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    root: Path,
+    tmp_path: Path,
+    by: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     what = ["--config", str(CONFIG)] if by == "--config" else ["--data", "MiniImageNetDataModule"]
@@ -47,9 +54,17 @@ def test_it_mends_what_is_corrupt(root: Path, tmp_path: Path) -> None:
     assert images.read_bytes() == whole
 
 
-def test_a_benchmark_without_a_store_is_prepared_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_benchmark_without_a_store_is_prepared_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = fake_image_folder(tmp_path / "root", images=4)
-    options = ["--data", "ImageFolderDataModule", f"--data.root={root}", "--data.image_size=8", "--data.queries=2"]
+    options = [
+        "--data",
+        "ImageFolderDataModule",
+        f"--data.root={root}",
+        "--data.image_size=8",
+        "--data.queries=2",
+    ]
     assert main(["prepare", *options]) == 0
     assert "ImageFolder is prepared.\ntrain: 5 classes, 20 examples" in capsys.readouterr().out
     assert main(["prepare", "--data", "SinusoidDataModule"]) == 0
@@ -60,12 +75,23 @@ def test_a_benchmark_without_a_store_is_prepared_too(tmp_path: Path, capsys: pyt
     ("args", "message"),
     [
         ([], "--data is missing"),
-        (["--data", "MiniImageNetDataModul"], "'MiniImageNetDataModul' is no known class; did you mean"),
-        (["--data", "MiniImageNetDataModule", "--data.rot=x"], "has no argument 'rot'; did you mean 'root'"),
-        (["--data", "MiniImageNetDataModule", "--data.root=/nowhere"], "/nowhere does not hold mini-ImageNet"),
+        (
+            ["--data", "MiniImageNetDataModul"],
+            "'MiniImageNetDataModul' is no known class; did you mean",
+        ),
+        (
+            ["--data", "MiniImageNetDataModule", "--data.rot=x"],
+            "has no argument 'rot'; did you mean 'root'",
+        ),
+        (
+            ["--data", "MiniImageNetDataModule", "--data.root=/nowhere"],
+            "/nowhere does not hold mini-ImageNet",
+        ),
     ],
 )
-def test_errors_are_one_line(root: Path, args: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_are_one_line(
+    root: Path, args: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["prepare", *args]) == 2
     error = capsys.readouterr().err
     assert message in error

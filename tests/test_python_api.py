@@ -7,7 +7,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fewshot import MAML, Conv4, FewshotError, GlyphsDataModule, MetaLearner, PrototypicalNetwork, SinusoidDataModule
+from fewshot import (
+    MAML,
+    Conv4,
+    FewshotError,
+    GlyphsDataModule,
+    MetaLearner,
+    PrototypicalNetwork,
+    SinusoidDataModule,
+)
 
 
 class Own(nn.Module):
@@ -35,12 +43,20 @@ def trainer(root: Path) -> L.Trainer:
 
 def equal(one: MetaLearner, other: MetaLearner) -> bool:
     first, second = one.state_dict(), other.state_dict()
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    return first.keys() == second.keys() and all(
+        torch.equal(first[name], second[name]) for name in first
+    )
 
 
 def test_five_lines(tmp_path: Path) -> None:
     data = GlyphsDataModule(
-        way=5, queries=2, train_way=8, meta_batch_size=2, train_episodes=4, val_episodes=2, test_episodes=3
+        way=5,
+        queries=2,
+        train_way=8,
+        meta_batch_size=2,
+        train_episodes=4,
+        val_episodes=2,
+        test_episodes=3,
     )
     learner = PrototypicalNetwork(Conv4(data.in_channels, width=4), task=data.task)
     run = trainer(tmp_path)
@@ -61,7 +77,8 @@ def test_adapt_and_predict_by_hand() -> None:
     data = GlyphsDataModule(way=3, shot=2, queries=1)
     episode = data.on_after_batch_transfer(next(iter(data.test_dataloader())), 0)
     learner = PrototypicalNetwork(Conv4(1, width=4), task=data.task).eval()
-    support, query = (type(part)(part.inputs[0], part.targets[0]) for part in episode)  # type: ignore[index]  # tensors
+    # tensors
+    support, query = (type(part)(part.inputs[0], part.targets[0]) for part in episode)  # type: ignore[index]
     outputs = learner.predict(learner.adapt(support), query.inputs)
     assert outputs.shape == (3, 3)
 
@@ -83,7 +100,8 @@ def own(tmp_path: Path) -> tuple[MAML, str]:
 
 def test_a_network_of_ones_own_is_asked_for(own: tuple[MAML, str]) -> None:
     with pytest.raises(
-        FewshotError, match=r"does not hold the arguments of backbone .*Own; pass backbone=<the module>"
+        FewshotError,
+        match=r"does not hold the arguments of backbone .*Own; pass backbone=<the module>",
     ):
         MAML.load_from_checkpoint(own[1])
 
@@ -93,12 +111,16 @@ def test_a_network_of_ones_own_is_loaded(own: tuple[MAML, str]) -> None:
     loaded = MAML.load_from_checkpoint(path, backbone=Own(5))
     assert equal(loaded, learner)
     assert loaded.inner_lr == learner.inner_lr
-    with pytest.raises(FewshotError, match=r"layer.weight is \(5, 1\) in the checkpoint, \(7, 1\) in this learner"):
+    with pytest.raises(
+        FewshotError, match=r"layer.weight is \(5, 1\) in the checkpoint, \(7, 1\) in this learner"
+    ):
         MAML.load_from_checkpoint(path, backbone=Own(7))
 
 
 def test_another_learners_checkpoint(own: tuple[MAML, str]) -> None:
-    with pytest.raises(FewshotError, match="the checkpoint holds a MAML, not a PrototypicalNetwork"):
+    with pytest.raises(
+        FewshotError, match="the checkpoint holds a MAML, not a PrototypicalNetwork"
+    ):
         PrototypicalNetwork.load_from_checkpoint(own[1])
 
 

@@ -62,7 +62,9 @@ def test_a_mean_weighted_by_queries_is_the_mean_over_queries() -> None:
     ranks = [torch.randint(1, 20, (n,)).double() for n in (3, 50, 7)]
     episodes = torch.stack([rank.reciprocal().mean() for rank in ranks])
     weights = torch.tensor([len(rank) for rank in ranks])
-    assert estimate(episodes, weights).mean == pytest.approx(torch.cat(ranks).reciprocal().mean().item(), abs=1e-12)
+    assert estimate(episodes, weights).mean == pytest.approx(
+        torch.cat(ranks).reciprocal().mean().item(), abs=1e-12
+    )
 
 
 def test_equal_weights_are_no_weights() -> None:
@@ -82,18 +84,26 @@ class Scores(MetaLearner):
 
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
         scores, targets = self.predict(None, meta_batch.query.inputs), meta_batch.query.targets
-        found = {name: value[None] for name, value in self.task.metrics(scores[0], targets[0]).items()}
+        found = {
+            name: value[None] for name, value in self.task.metrics(scores[0], targets[0]).items()
+        }
         yield Outcome(self.task.loss(scores[0], targets[0])[None], found, scores)
 
 
 def test_a_learner_s_means_are_over_queries(tmp_path: Path) -> None:
     torch.manual_seed(0)
     sets = [(torch.randn(1, n, 8), torch.zeros(1, n, dtype=torch.int64)) for n in (2, 40, 9)]
-    episodes = [Episode(Examples(scores, targets), Examples(scores, targets)) for scores, targets in sets]
+    episodes = [
+        Episode(Examples(scores, targets), Examples(scores, targets)) for scores, targets in sets
+    ]
     learner = Scores(Pixels(8), task={"kind": "ranking"})
-    trainer = L.Trainer(logger=False, enable_progress_bar=False, accelerator="cpu", default_root_dir=tmp_path)
+    trainer = L.Trainer(
+        logger=False, enable_progress_bar=False, accelerator="cpu", default_root_dir=tmp_path
+    )
     trainer.test(learner, DataLoader(episodes, batch_size=None), verbose=False)  # type: ignore[arg-type]
     ranks = torch.cat([mean_ranks(scores[0], targets[0]) for scores, targets in sets])
-    assert learner.estimates["test"]["mrr"].mean == pytest.approx(ranks.reciprocal().mean().item(), abs=1e-6)
+    assert learner.estimates["test"]["mrr"].mean == pytest.approx(
+        ranks.reciprocal().mean().item(), abs=1e-6
+    )
     assert "query_count" not in learner.estimates["test"]
     assert learner.columns["test"]["query_count"].tolist() == [2, 40, 9]

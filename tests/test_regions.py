@@ -13,7 +13,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from fewshot.regions import compiled_by_region, end_region
 
 # The compiler, called here by itself, causes it; `fewshot.compilation` ignores it.
-pytestmark = pytest.mark.filterwarnings(r"ignore:The \.grad attribute of a Tensor that is not a leaf:UserWarning")
+pytestmark = pytest.mark.filterwarnings(
+    r"ignore:The \.grad attribute of a Tensor that is not a leaf:UserWarning"
+)
 Step = Callable[..., Tensor]
 X = torch.linspace(-1, 1, 9, dtype=torch.float64).view(3, 3).requires_grad_()
 
@@ -31,13 +33,19 @@ def repeated(step: Step, count: int = 4) -> Callable[..., Tensor]:
     return function
 
 
-def graphs_of(function: Callable[..., Tensor], *arguments: Tensor, backend: str = "") -> list[fx.GraphModule]:
+def graphs_of(
+    function: Callable[..., Tensor], *arguments: Tensor, backend: str = ""
+) -> list[fx.GraphModule]:
     """What is compiled of a function, after it has been seen to give the function's values and derivatives."""
     graphs: list[fx.GraphModule] = []
 
     def compile(graph: fx.GraphModule) -> nn.Module:
         graphs.append(graph)
-        compiled: Any = torch.compile(graph, backend=backend, fullgraph=True, dynamic=False) if backend else graph
+        compiled: Any = (
+            torch.compile(graph, backend=backend, fullgraph=True, dynamic=False)
+            if backend
+            else graph
+        )
         assert isinstance(compiled, nn.Module)
         return compiled
 
@@ -45,9 +53,14 @@ def graphs_of(function: Callable[..., Tensor], *arguments: Tensor, backend: str 
     for _ in range(2):
         found = []
         for one in (function, compiled):
-            given = [argument.detach().clone().requires_grad_(argument.requires_grad) for argument in arguments]
+            given = [
+                argument.detach().clone().requires_grad_(argument.requires_grad)
+                for argument in arguments
+            ]
             value = one(*given)
-            slopes = torch.autograd.grad(value.sum(), [argument for argument in given if argument.requires_grad])
+            slopes = torch.autograd.grad(
+                value.sum(), [argument for argument in given if argument.requires_grad]
+            )
             found.append((value, *slopes, *given))
         torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
     return graphs
@@ -56,8 +69,14 @@ def graphs_of(function: Callable[..., Tensor], *arguments: Tensor, backend: str 
 @pytest.mark.parametrize("count", [2, 3, 8])
 def test_steps_that_are_alike_are_compiled_once(count: int) -> None:
     step, end = graphs_of(repeated(lambda x, number: x.sin() * 2, count), X)
-    assert [node.target for node in step.graph.find_nodes(op="call_function", target=torch.ops.aten.sin.default)]
-    assert [node.target for node in end.graph.find_nodes(op="call_function", target=torch.ops.aten.cos.default)]
+    assert [
+        node.target
+        for node in step.graph.find_nodes(op="call_function", target=torch.ops.aten.sin.default)
+    ]
+    assert [
+        node.target
+        for node in end.graph.find_nodes(op="call_function", target=torch.ops.aten.cos.default)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -66,20 +85,28 @@ def test_steps_that_are_alike_are_compiled_once(count: int) -> None:
         pytest.param(lambda x, number: x * (number + 1), 1, id="numbers"),
         pytest.param(lambda x, number: (x.sin, x.abs, x.exp, x.tanh)[number](), 1, id="operations"),
         pytest.param(lambda x, number: torch.cat([x, x[:1]]), 1, id="shapes"),
-        pytest.param(lambda x, number: x.to((torch.float64, torch.float32)[number // 2]).sin(), 2, id="types"),
+        pytest.param(
+            lambda x, number: x.to((torch.float64, torch.float32)[number // 2]).sin(), 2, id="types"
+        ),
         pytest.param(lambda x, number: x.t().sin(), 3, id="strides"),
         pytest.param(lambda x, number, y: x.sin() * (x, y)[number // 2], 3, id="inputs"),
     ],
 )
 def test_what_differs_is_compiled_apart(step: Step, expected: int) -> None:
-    """One graph, where no two steps are alike; or one for each kind of them, and one for the rest."""
+    """One graph, where no two steps are alike.
+
+    Or one for each kind of them, and one for the rest.
+    """
     others = (X.detach() + 1,) if "y" in step.__code__.co_varnames else ()
     assert len(graphs_of(repeated(step), X, *others)) == expected
 
 
 def test_steps_that_read_other_entries_are_alike() -> None:
     rates = torch.rand(4, 2, dtype=torch.float64).requires_grad_()
-    assert len(graphs_of(repeated(lambda x, number, rates: x - rates[number][1] * x.exp()), X, rates)) == 2
+    assert (
+        len(graphs_of(repeated(lambda x, number, rates: x - rates[number][1] * x.exp()), X, rates))
+        == 2
+    )
 
 
 def test_neighbours_that_are_alone_are_one_graph() -> None:
@@ -91,7 +118,11 @@ def test_neighbours_that_are_alone_are_one_graph() -> None:
 
     aten = torch.ops.aten
     begin, cosine, end = (
-        [node.target for node in graph.graph.nodes if node.op == "call_function" and node.target != aten.detach.default]
+        [
+            node.target
+            for node in graph.graph.nodes
+            if node.op == "call_function" and node.target != aten.detach.default
+        ]
         for graph in graphs_of(function, X)
     )
     assert begin == [aten.sin.default, aten.exp.default]
@@ -131,7 +162,9 @@ def test_a_value_may_be_changed_in_place(backend: str) -> None:
 def test_a_kind_is_compiled_once_whatever_it_is_given() -> None:
     """A parameter and a tensor, and the strides of axes of length 1, are nothing to compile anew for."""
     torch.manual_seed(0)
-    weight = nn.Parameter(torch.rand(4, 1, 3, 3, dtype=torch.float64).to(memory_format=torch.channels_last))
+    weight = nn.Parameter(
+        torch.rand(4, 1, 3, 3, dtype=torch.float64).to(memory_format=torch.channels_last)
+    )
     assert weight.stride() != weight.flatten().view_as(weight).stride()
     torch._dynamo.reset()
     counters.clear()
@@ -144,7 +177,9 @@ def test_a_kind_is_compiled_once_whatever_it_is_given() -> None:
             end_region()
         return w.sum() * x
 
-    graphs = graphs_of(function, torch.rand(2, 1, 5, 5, dtype=torch.float64).requires_grad_(), backend="eager")
+    graphs = graphs_of(
+        function, torch.rand(2, 1, 5, 5, dtype=torch.float64).requires_grad_(), backend="eager"
+    )
     assert counters["stats"]["unique_graphs"] == len(graphs) == 2
 
 

@@ -1,6 +1,7 @@
 """Sampling: what every episode obeys, and that nothing is likelier than anything else.
 
-Chi-square statistics are computed with a fixed seed and compared with their mean plus 5 standard deviations.
+Chi-square statistics are computed with a fixed seed and compared with their mean plus 5 standard
+deviations.
 """
 
 import math
@@ -13,7 +14,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fewshot.errors import FewshotError
-from fewshot.sampling import check_split, draw_classes, draw_episode, draw_examples, draw_shots, draw_unequal_episode
+from fewshot.sampling import (
+    check_split,
+    draw_classes,
+    draw_episode,
+    draw_examples,
+    draw_shots,
+    draw_unequal_episode,
+)
 
 EPISODES = 6000
 
@@ -28,7 +36,9 @@ def settings_of_episodes(draw: st.DrawFn) -> tuple[NDArray[np.int64], int, int, 
 
 
 @given(settings_of_episodes(), st.integers(0, 2**32 - 1))
-def test_every_episode_is_well_formed(setting: tuple[NDArray[np.int64], int, int, int], seed: int) -> None:
+def test_every_episode_is_well_formed(
+    setting: tuple[NDArray[np.int64], int, int, int], seed: int
+) -> None:
     counts, way, shot, queries = setting
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     support, query = draw_episode(np.random.default_rng(seed), starts, counts, way, shot, queries)
@@ -40,14 +50,20 @@ def test_every_episode_is_well_formed(setting: tuple[NDArray[np.int64], int, int
     for rows in (support, query):
         assert (owner[rows] == classes[:, None]).all()
     rows = np.concatenate([support, query], axis=1)
-    assert all(len(set(line.tolist())) == shot + queries for line in rows)  # nothing twice, support not in query
+    # nothing twice, support not in query
+    assert all(len(set(line.tolist())) == shot + queries for line in rows)
 
 
 @given(settings_of_episodes(), st.integers(0, 2**32 - 1))
-def test_an_episode_is_a_function_of_its_generator(setting: tuple[NDArray[np.int64], int, int, int], seed: int) -> None:
+def test_an_episode_is_a_function_of_its_generator(
+    setting: tuple[NDArray[np.int64], int, int, int], seed: int
+) -> None:
     counts, way, shot, queries = setting
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    one, two = (draw_episode(np.random.default_rng(seed), starts, counts, way, shot, queries) for _ in range(2))
+    one, two = (
+        draw_episode(np.random.default_rng(seed), starts, counts, way, shot, queries)
+        for _ in range(2)
+    )
     assert all((a == b).all() for a, b in zip(one, two, strict=True))
 
 
@@ -57,7 +73,9 @@ def test_every_episode_of_unequal_shots_is_well_formed(
 ) -> None:
     counts, way, shot, queries = setting
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    support, labels, query = draw_unequal_episode(np.random.default_rng(seed), starts, counts, way, shot, queries)
+    support, labels, query = draw_unequal_episode(
+        np.random.default_rng(seed), starts, counts, way, shot, queries
+    )
     assert support.shape == labels.shape == (way * shot,)
     assert query.shape == (way, queries)
     assert set(labels.tolist()) == set(range(way))
@@ -87,10 +105,13 @@ def test_shots_stay_within_what_classes_have() -> None:
 
 
 def test_the_list_of_episodes_is_the_one_that_was_published() -> None:
-    # Results compare only between equal test lists. If this fails, every published list has changed: find out why.
+    # Results compare only between equal test lists. If this fails, every published list has
+    # changed: find out why.
     counts = np.array([9, 7, 8, 6, 12], np.int64)
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    support, query = draw_episode(np.random.default_rng([0, 2, 41]), starts, counts, way=3, shot=2, queries=2)
+    support, query = draw_episode(
+        np.random.default_rng([0, 2, 41]), starts, counts, way=3, shot=2, queries=2
+    )
     assert support.tolist() == [[41, 34], [8, 6], [27, 26]]
     assert query.tolist() == [[32, 40], [4, 3], [25, 28]]
 
@@ -113,7 +134,8 @@ def test_ordered_choices_of_classes_are_equally_likely() -> None:
 def test_ordered_choices_of_examples_are_equally_likely_in_classes_of_any_size() -> None:
     rng = np.random.default_rng(1)
     counts = np.array([4, 6, 3], np.int64)
-    drawn = np.stack([draw_examples(rng, counts, 3) for _ in range(EPISODES)])  # episodes, class, example
+    # episodes, class, example
+    drawn = np.stack([draw_examples(rng, counts, 3) for _ in range(EPISODES)])
     for number, size in enumerate(counts):
         outcomes = {triple: i for i, triple in enumerate(permutations(range(size), 3))}
         indices = [outcomes[tuple(triple)] for triple in drawn[:, number].tolist()]
@@ -122,7 +144,9 @@ def test_ordered_choices_of_examples_are_equally_likely_in_classes_of_any_size()
 
 def test_classes_are_drawn_independently_of_each_other() -> None:
     rng = np.random.default_rng(2)
-    drawn = np.stack([draw_examples(rng, np.array([3, 4], np.int64), 2)[:, 0] for _ in range(EPISODES)])
+    drawn = np.stack(
+        [draw_examples(rng, np.array([3, 4], np.int64), 2)[:, 0] for _ in range(EPISODES)]
+    )
     assert_uniform(np.bincount(drawn[:, 0] * 4 + drawn[:, 1], minlength=12))
 
 
@@ -140,10 +164,34 @@ def test_a_split_that_just_suffices_passes() -> None:
         (2, 0, 1, "", "shot is 0; set shot >= 1"),
         (2, 1, 0, "", "queries is 0; set queries >= 1"),
         (2, 1, -3, "train_", "train_queries is -3; set train_queries >= 1"),
-        (4, 1, 1, "", "the val split has 3 classes, too few for way 4; set way <= 3 or add classes"),
+        (
+            4,
+            1,
+            1,
+            "",
+            "the val split has 3 classes, too few for way 4; set way <= 3 or add classes",
+        ),
         (4, 1, 1, "train_", "too few for train_way 4; set train_way <= 3"),
-        (2, 1, 3, "", "class 'eel' of the val split has 3 examples, too few for shot 1 [+] queries 3; set shot [+]"),
-        (2, 2, 3, "train_", "class 'dog' .* has 4 examples, too few for train_shot 2 [+] train_queries 3; set train_"),
+        (
+            2,
+            1,
+            3,
+            "",
+            (
+                "class 'eel' of the val split has 3 examples, too few for shot 1 [+] queries 3; set"
+                " shot [+]"
+            ),
+        ),
+        (
+            2,
+            2,
+            3,
+            "train_",
+            (
+                "class 'dog' .* has 4 examples, too few for train_shot 2 [+] train_queries 3; set"
+                " train_"
+            ),
+        ),
     ],
 )
 def test_a_split_that_cannot_fill_an_episode_is_an_error(

@@ -18,18 +18,24 @@ from fewshot.segmentation import IGNORED, at_size, bootstrapped, overlaps, pixel
 from fewshot.tasks import Segmentation, make_task
 
 
-def random_masks(seed: int, episodes: int, way: int, classes: int) -> tuple[list[Tensor], list[Tensor], Tensor]:
+def random_masks(
+    seed: int, episodes: int, way: int, classes: int
+) -> tuple[list[Tensor], list[Tensor], Tensor]:
     """Logits and masks of some episodes, and which classes the labels stand for."""
     generator = torch.Generator().manual_seed(seed)
     logits = [torch.randn(2, way + 1, 5, 7, generator=generator) for _ in range(episodes)]
     masks = [torch.randint(0, way + 1, (2, 5, 7), generator=generator) for _ in range(episodes)]
     for mask in masks:
         mask[torch.rand(mask.shape, generator=generator) < 0.2] = IGNORED
-    marks = torch.stack([torch.randperm(classes, generator=generator)[:way] for _ in range(episodes)])
+    marks = torch.stack(
+        [torch.randperm(classes, generator=generator)[:way] for _ in range(episodes)]
+    )
     return logits, masks, marks
 
 
-def table(task: Segmentation, logits: list[Tensor], masks: list[Tensor], marks: Tensor) -> dict[str, Tensor]:
+def table(
+    task: Segmentation, logits: list[Tensor], masks: list[Tensor], marks: Tensor
+) -> dict[str, Tensor]:
     """The columns that a learner's evaluation collects."""
     rows = [task.metrics(one, mask) for one, mask in zip(logits, masks, strict=True)]
     columns = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
@@ -44,7 +50,9 @@ def written_out(
     inter: dict[Any, int] = {}
     union: dict[Any, int] = {}
     for one, mask, mark in zip(logits, masks, marks.tolist(), strict=True):
-        for true, given_ in zip(mask.flatten().tolist(), one.argmax(1).flatten().tolist(), strict=True):
+        for true, given_ in zip(
+            mask.flatten().tolist(), one.argmax(1).flatten().tolist(), strict=True
+        ):
             if true == IGNORED:
                 continue
             names = {0: "none", **{label: mark[label - 1] for label in range(1, len(mark) + 1)}}
@@ -56,7 +64,11 @@ def written_out(
                 inter[key] = inter.get(key, 0) + (a and b)
                 union[key] = union.get(key, 0) + (a or b)
     ious = {name: inter[name] / union[name] for name in range(classes) if union[name]}
-    return float(np.mean(list(ious.values()))), (inter["fg"] / union["fg"] + inter["bg"] / union["bg"]) / 2, ious
+    return (
+        float(np.mean(list(ious.values()))),
+        (inter["fg"] / union["fg"] + inter["bg"] / union["bg"]) / 2,
+        ious,
+    )
 
 
 @pytest.mark.parametrize("way", [1, 2, 3])
@@ -69,14 +81,21 @@ def test_miou_and_fb_iou_are_the_written_out_sums_over_all_episodes(seed: int, w
     assert found["miou"].mean == pytest.approx(miou, abs=1e-12)
     assert found["fb_iou"].mean == pytest.approx(fb_iou, abs=1e-12)
     named = {name: value.mean for name, value in found.items() if name.startswith("iou_")}
-    assert named == pytest.approx({f"iou_{'abcde'[place]}": iou for place, iou in ious.items()}, abs=1e-12)
+    assert named == pytest.approx(
+        {f"iou_{'abcde'[place]}": iou for place, iou in ious.items()}, abs=1e-12
+    )
 
 
 def test_the_accumulation_is_no_mean_of_episodes() -> None:
     # a large object found whole, and a small one not at all
-    large, small = torch.ones(1, 10, 10, dtype=torch.int64), torch.zeros(1, 10, 10, dtype=torch.int64)
+    large, small = (
+        torch.ones(1, 10, 10, dtype=torch.int64),
+        torch.zeros(1, 10, 10, dtype=torch.int64),
+    )
     small[0, 0, 0] = 1
-    logits = [F.one_hot(mask, 2).permute(0, 3, 1, 2).float() for mask in (large, torch.zeros_like(small))]
+    logits = [
+        F.one_hot(mask, 2).permute(0, 3, 1, 2).float() for mask in (large, torch.zeros_like(small))
+    ]
     task = Segmentation(1)
     columns = table(task, logits, [large, small], torch.zeros(2, 1, dtype=torch.int64))
     assert task.estimates(columns)["miou"].mean == pytest.approx(100 / 101)
@@ -89,8 +108,12 @@ def test_one_episode_agrees_with_torchmetrics(seed: int) -> None:
     (logits,), (mask,), marks = random_masks(seed, 1, 2, 2)
     task = Segmentation(2)
     found = task.estimates(table(task, [logits], [mask], marks))
-    expected = multiclass_jaccard_index(logits.argmax(1), mask, 3, average="none", ignore_index=IGNORED)[1:]
-    assert [found[f"iou_{place}"].mean for place in marks[0].tolist()] == pytest.approx(expected.tolist())
+    expected = multiclass_jaccard_index(
+        logits.argmax(1), mask, 3, average="none", ignore_index=IGNORED
+    )[1:]
+    assert [found[f"iou_{place}"].mean for place in marks[0].tolist()] == pytest.approx(
+        expected.tolist()
+    )
     assert math.isnan(found["miou"].ci95)
 
 
@@ -136,7 +159,9 @@ def test_the_interval_is_that_of_the_ratio_of_sums() -> None:
     deviation = (intersections - ratio * unions).std(ddof=1) / unions.mean() / math.sqrt(400)
     assert found.mean == pytest.approx(ratio)
     assert found.ci95 == pytest.approx(1.96 * deviation, rel=0.08)
-    assert found == bootstrapped(torch.tensor(intersections)[:, None], torch.tensor(unions)[:, None])
+    assert found == bootstrapped(
+        torch.tensor(intersections)[:, None], torch.tensor(unions)[:, None]
+    )
 
 
 def test_a_class_of_one_episode_has_no_interval() -> None:
@@ -146,7 +171,9 @@ def test_a_class_of_one_episode_has_no_interval() -> None:
 
 
 @given(st.integers(0, 2**31), st.integers(1, 3))
-def test_intersections_lie_in_unions_and_foreground_and_background_share_the_image(seed: int, way: int) -> None:
+def test_intersections_lie_in_unions_and_foreground_and_background_share_the_image(
+    seed: int, way: int
+) -> None:
     (logits,), (mask,), _ = random_masks(seed, 1, way, way)
     found = overlaps(logits, mask)
     for name in ("background", "foreground", *map(str, range(1, way + 1))):
@@ -159,8 +186,13 @@ def test_intersections_lie_in_unions_and_foreground_and_background_share_the_ima
 
 def test_labels_of_episodes_that_do_not_say_their_classes_stand_for_themselves() -> None:
     task = Segmentation(2)
-    marks = task.marks(Examples(torch.zeros(3, 1), torch.zeros(3, 4, 5, 5)), torch.zeros(3, 4, 3, 5, 5))
-    assert {name: values.tolist() for name, values in marks.items()} == {"class_1": [0, 0, 0], "class_2": [1, 1, 1]}
+    marks = task.marks(
+        Examples(torch.zeros(3, 1), torch.zeros(3, 4, 5, 5)), torch.zeros(3, 4, 3, 5, 5)
+    )
+    assert {name: values.tolist() for name, values in marks.items()} == {
+        "class_1": [0, 0, 0],
+        "class_2": [1, 1, 1],
+    }
 
 
 def test_marks_travel_with_the_episodes() -> None:

@@ -1,4 +1,7 @@
-"""A long run: 20 000 meta-steps, whose memory stays flat and whose files are closed. `make slow` runs it."""
+"""A long run: 20 000 meta-steps, whose memory stays flat and whose files are closed.
+
+`make slow` runs it.
+"""
 
 import os
 from pathlib import Path
@@ -29,13 +32,21 @@ class Memory(L.Callback):
 def open_files() -> set[str]:
     """What this process's file handles lead to, pipes and the like left out."""
     links = (Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd"))
-    return {target for link in links if link.is_symlink() and (target := os.readlink(link)).startswith("/")}
+    return {
+        target
+        for link in links
+        if link.is_symlink() and (target := os.readlink(link)).startswith("/")
+    }
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the memory of a process is read from /proc")
+@pytest.mark.skipif(
+    not Path("/proc/self/statm").exists(), reason="the memory of a process is read from /proc"
+)
 def test_memory_is_flat_over_20_000_meta_steps(tmp_path: Path) -> None:
-    data = SinusoidDataModule(train_episodes=2000, meta_batch_size=2, val_episodes=10, test_episodes=10)
+    data = SinusoidDataModule(
+        train_episodes=2000, meta_batch_size=2, val_episodes=10, test_episodes=10
+    )
     memory = Memory()
     before = open_files()
     trainer = L.Trainer(
@@ -49,8 +60,13 @@ def test_memory_is_flat_over_20_000_meta_steps(tmp_path: Path) -> None:
     trainer.fit(MAML(MLP(1, hidden=[8]), task=data.task), data)
     assert trainer.global_step == STEPS
     number = SCOPE // 10
-    first, last = (sum(part) / number for part in (memory.resident[:number], memory.resident[-number:]))
-    print(f"resident: {first / 2**20:.1f} MiB in the first {SCOPE} steps, {last / 2**20:.1f} MiB in the last")
+    first, last = (
+        sum(part) / number for part in (memory.resident[:number], memory.resident[-number:])
+    )
+    print(
+        f"resident: {first / 2**20:.1f} MiB in the first {SCOPE} steps, {last / 2**20:.1f} MiB in"
+        " the last"
+    )
     assert abs(last - first) / first < 0.02
     trainer.logger.finalize("success")  # type: ignore[union-attr]  # there is one
     assert open_files() - before == set()

@@ -1,4 +1,7 @@
-"""Runs of the command line that are stopped, by signals, a full disk or SLURM, and go on; and its own launcher."""
+"""Runs of the command line that are stopped, by signals, a full disk or SLURM, and go on.
+
+And its own launcher.
+"""
 
 import os
 import signal
@@ -20,7 +23,12 @@ HERE = Path(__file__).resolve().parent
 CONFIGS = HERE.parent / "configs"
 RUN = (
     *SINUSOID,
-    *("--data.train_episodes=24", "--data.val_episodes=3", "--data.test_episodes=5", "--data.eval_batch_size=1"),
+    *(
+        "--data.train_episodes=24",
+        "--data.val_episodes=3",
+        "--data.test_episodes=5",
+        "--data.eval_batch_size=1",
+    ),
     *("--trainer.max_steps=10", "--trainer.precision=64-true", "--trainer.log_every_n_steps=1"),
     *("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"),
 )
@@ -55,8 +63,12 @@ def same(root: Path, whole: Path, tolerance: float = 0.0) -> None:
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=tolerance, atol=tolerance)
-    one, two = ([results(run) for run in (folder / "lightning_logs").iterdir()] for folder in (root, whole))
-    assert [run["metrics"] for run in one] == [run["metrics"] for run in two], "the same best checkpoint was tested"
+    one, two = (
+        [results(run) for run in (folder / "lightning_logs").iterdir()] for folder in (root, whole)
+    )
+    assert [run["metrics"] for run in one] == [run["metrics"] for run in two], (
+        "the same best checkpoint was tested"
+    )
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -64,10 +76,21 @@ def same(root: Path, whole: Path, tolerance: float = 0.0) -> None:
 def test_a_signal_stops_the_run_after_the_step(
     number: signal.Signals, status: int, step: int, whole: Path, tmp_path: Path
 ) -> None:
-    sends = ("--trainer.callbacks=disturbances.SendsSignal", f"--trainer.callbacks.number={int(number)}")
+    sends = (
+        "--trainer.callbacks=disturbances.SendsSignal",
+        f"--trainer.callbacks.number={int(number)}",
+    )
     handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     with pytest.raises(SystemExit) as stop:
-        main(["fit", *RUN, *sends, f"--trainer.callbacks.step={step}", f"--trainer.default_root_dir={tmp_path}"])
+        main(
+            [
+                "fit",
+                *RUN,
+                *sends,
+                f"--trainer.callbacks.step={step}",
+                f"--trainer.default_root_dir={tmp_path}",
+            ]
+        )
     assert stop.value.code == status
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
     (checkpoint,) = tmp_path.glob("lightning_logs/version_0/checkpoints/last.ckpt")
@@ -86,19 +109,29 @@ def test_a_full_disk_leaves_the_checkpoint_before(
     root = f"--trainer.default_root_dir={tmp_path}"
     assert main(["fit", *RUN, "--checkpoint.every_n_steps=4", *fills, root]) == 2
     last = tmp_path / "lightning_logs/version_0/checkpoints/last.ckpt"
-    assert f"fewshot: error: cannot write the checkpoint {last} (File too large); make room" in capsys.readouterr().err
+    assert (
+        f"fewshot: error: cannot write the checkpoint {last} (File too large); make room"
+        in capsys.readouterr().err
+    )
     assert torch.load(last, weights_only=True)["global_step"] == 6
-    assert {path.name for path in last.parent.iterdir()} == {"last.ckpt", "best.ckpt"}, "nothing half-written is left"
+    assert {path.name for path in last.parent.iterdir()} == {
+        "last.ckpt",
+        "best.ckpt",
+    }, "nothing half-written is left"
     goes_on(tmp_path, whole)
 
 
 def test_checkpoints_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(
-        "fewshot.callbacks.checkpoint.time.monotonic", lambda: now.__setitem__(0, now[0] + 25) or now[0]
+        "fewshot.callbacks.checkpoint.time.monotonic",
+        lambda: now.__setitem__(0, now[0] + 25) or now[0],
     )
     saved: list[int] = []
-    monkeypatch.setattr("lightning.pytorch.Trainer.save_checkpoint", lambda self, *args: saved.append(self.global_step))
+    monkeypatch.setattr(
+        "lightning.pytorch.Trainer.save_checkpoint",
+        lambda self, *args: saved.append(self.global_step),
+    )
     fit(tmp_path, *RUN, "--checkpoint.every_minutes=1", "--test_after_fit=false")
     assert saved != []
     assert len([step for step in saved if step not in (6, 10)]) >= 2
@@ -121,7 +154,17 @@ def run_here(command: list[str], **environment: str) -> subprocess.CompletedProc
 
 def test_lightnings_own_launcher(whole: Path, tmp_path: Path) -> None:
     two = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu"]
-    ran = run_here([sys.executable, "-m", "fewshot", "fit", *RUN, *two, f"--trainer.default_root_dir={tmp_path}"])
+    ran = run_here(
+        [
+            sys.executable,
+            "-m",
+            "fewshot",
+            "fit",
+            *RUN,
+            *two,
+            f"--trainer.default_root_dir={tmp_path}",
+        ]
+    )
     assert ran.returncode == 0, ran.stderr[-3000:]
     found, expected = weights(tmp_path), weights(whole)
     for name, value in expected.items():
@@ -138,8 +181,10 @@ def slurm(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     programs = tmp_path / "bin"
     programs.mkdir()
     stand_ins = {
-        "srun": 'SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NODEID=0 "$@" &\n'
-        'SLURM_PROCID=1 SLURM_LOCALID=1 SLURM_NODEID=0 "$@" &\nwait %1 && wait %2',
+        "srun": (
+            'SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NODEID=0 "$@" &\n'
+            'SLURM_PROCID=1 SLURM_LOCALID=1 SLURM_NODEID=0 "$@" &\nwait %1 && wait %2'
+        ),
         "scontrol": f'echo "$@" >> {tmp_path}/scontrol.log',
         "fewshot": f'exec {sys.executable} -m fewshot "$@"',
     }
@@ -166,7 +211,10 @@ def slurm(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 def test_slurm_queues_a_job_again_that_it_interrupts(
     slurm: Callable[..., subprocess.CompletedProcess[str]], whole: Path, tmp_path: Path
 ) -> None:
-    sends = ["--trainer.callbacks=disturbances.SendsSignal", f"--trainer.callbacks.number={int(signal.SIGUSR1)}"]
+    sends = [
+        "--trainer.callbacks=disturbances.SendsSignal",
+        f"--trainer.callbacks.number={int(signal.SIGUSR1)}",
+    ]
     stopped = slurm(*RUN, *sends, "--trainer.callbacks.step=7", "--trainer.callbacks.rank=1")
     assert stopped.returncode == 128 + signal.SIGUSR1, stopped.stderr[-3000:]
     assert (tmp_path / "scontrol.log").read_text() == "requeue 4711\n"

@@ -28,7 +28,9 @@ def run(fold: int, accuracy: float, **changes: Any) -> dict[str, Any]:
 
 
 def test_the_deviation_is_the_samples() -> None:
-    found = spread({"a": run(0, 0.5, global_step=60), "b": run(1, 0.6, global_step=80), "c": run(2, 0.7)})
+    found = spread(
+        {"a": run(0, 0.5, global_step=60), "b": run(1, 0.6, global_step=80), "c": run(2, 0.7)}
+    )
     assert found["accuracy"] == pytest.approx((0.6, 0.1))
     assert found["loss"] == pytest.approx((1.2, 0.2))
 
@@ -37,10 +39,19 @@ def test_the_deviation_is_the_samples() -> None:
     ("runs", "message"),
     [
         ([run(0, 0.5)], "needs two runs at least; name more folders"),
-        ([run(0, 0.5), run(0, 0.5)], "run1 and run0 both have split all, fold 0 and seed 0; leave one out"),
-        ([run(0, 0.5), run(1, 0.5, shot=5)], "run1 has shot 5, run0 has 1; put runs of one protocol together"),
+        (
+            [run(0, 0.5), run(0, 0.5)],
+            "run1 and run0 both have split all, fold 0 and seed 0; leave one out",
+        ),
+        (
+            [run(0, 0.5), run(1, 0.5, shot=5)],
+            "run1 has shot 5, run0 has 1; put runs of one protocol together",
+        ),
         ([run(0, 0.5), run(1, 0.5, queries=3)], "run1 has queries 3, run0 has None; put runs"),
-        ([run(0, 0.5), run(1, 0.5, metrics={"loss": {"mean": 1.0}})], "run1 has the metrics loss, run0 has accuracy"),
+        (
+            [run(0, 0.5), run(1, 0.5, metrics={"loss": {"mean": 1.0}})],
+            "run1 has the metrics loss, run0 has accuracy",
+        ),
     ],
 )
 def test_runs_that_do_not_belong_together_are_refused(
@@ -56,7 +67,9 @@ def test_runs_that_do_not_belong_together_are_refused(
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", "{}"])
-def test_what_is_no_result_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None) -> None:
+def test_what_is_no_result_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None
+) -> None:
     if content is not None:
         (tmp_path / "results.json").write_text(content)
     assert main(["summary", str(tmp_path), str(tmp_path)]) == 2
@@ -69,7 +82,11 @@ def test_the_command_on_two_folds(tmp_path: Path, capsys: pytest.CaptureFixture[
     root, folders = fake_snips(tmp_path / "data"), []
     for fold in (0, 1):
         base = tmp_path / f"fold{fold}"
-        options = ("--model=PrototypicalNetwork", "--model.backbone=TfIdf", "--data=SNIPSDataModule")
+        options = (
+            "--model=PrototypicalNetwork",
+            "--model.backbone=TfIdf",
+            "--data=SNIPSDataModule",
+        )
         data = (f"--data.root={root}", "--data.shot=2", f"--data.fold={fold}")
         quiet = ("--trainer.enable_progress_bar=false", f"--trainer.default_root_dir={base}")
         assert main(["test", *options, *data, *quiet]) == 0

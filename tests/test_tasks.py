@@ -25,7 +25,12 @@ def test_classification_is_judged_by_cross_entropy_and_accuracy() -> None:
     assert task.monitor == ("accuracy", "max")
     logits = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [1.0, 0.0, 3.0]])
     labels = torch.tensor([0, 2, 0, 2])
-    share = [math.exp(2) / (math.exp(2) + 2), 1 / (math.e + 2), 1 / 3, math.exp(3) / (math.e + 1 + math.exp(3))]
+    share = [
+        math.exp(2) / (math.exp(2) + 2),
+        1 / (math.e + 2),
+        1 / 3,
+        math.exp(3) / (math.e + 1 + math.exp(3)),
+    ]
     assert task.loss(logits, labels).item() == pytest.approx(-sum(map(math.log, share)) / 4)
     assert task.metrics(logits, labels)["accuracy"].item() == 0.75  # a tie goes to the first class
 
@@ -35,7 +40,10 @@ def test_regression_is_judged_by_the_mean_squared_error() -> None:
     assert task == Regression(2)
     assert task.output_size == 2
     assert task.monitor == ("mse", "min")
-    outputs, targets = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[1.0, 0.0], [0.0, 4.0]])
+    outputs, targets = (
+        torch.tensor([[1.0, 2.0], [3.0, 4.0]]),
+        torch.tensor([[1.0, 0.0], [0.0, 4.0]]),
+    )
     assert task.loss(outputs, targets).item() == pytest.approx((4 + 9) / 4)
     assert task.metrics(outputs, targets)["mse"].item() == pytest.approx((4 + 9) / 4)
 
@@ -45,12 +53,24 @@ def test_regression_is_judged_by_the_mean_squared_error() -> None:
     [
         (
             {"kind": "sorting"},
-            "task kind 'sorting' is unknown; use one of classification, ranking, reading, regression",
+            (
+                "task kind 'sorting' is unknown; use one of classification, ranking, reading,"
+                " regression"
+            ),
         ),
-        ({"way": 5}, "task kind None is unknown; use one of classification, ranking, reading, regression"),
+        (
+            {"way": 5},
+            "task kind None is unknown; use one of classification, ranking, reading, regression",
+        ),
         ({"kind": "classification", "ways": 5}, "does not fit the kind 'classification'"),
-        ({"kind": "classification", "way": 1}, "way is 1: an episode needs at least 2 classes; set way >= 2"),
-        ({"kind": "classification", "way": 5, "train_way": 0}, "train_way is 0: .*; set train_way >= 2"),
+        (
+            {"kind": "classification", "way": 1},
+            "way is 1: an episode needs at least 2 classes; set way >= 2",
+        ),
+        (
+            {"kind": "classification", "way": 5, "train_way": 0},
+            "train_way is 0: .*; set train_way >= 2",
+        ),
     ],
 )
 def test_bad_facts_are_errors(facts: dict[str, object], message: str) -> None:
@@ -79,7 +99,8 @@ def test_densities_are_judged_by_their_log_likelihood() -> None:
     torch.testing.assert_close(task.loss(outputs, targets), -expected.mean())
     torch.testing.assert_close(metrics["log_likelihood"], expected.mean())
     torch.testing.assert_close(metrics["mse"], ((mean - targets) ** 2).mean())
-    assert metrics["coverage95"].item() == 0.5  # the first value of each is inside, the second outside
+    # the first value of each is inside, the second outside
+    assert metrics["coverage95"].item() == 0.5
 
 
 def test_one_way_is_asked_of_classification_alone() -> None:
@@ -108,7 +129,9 @@ def test_reading_counts_every_right_answer() -> None:
     assert task.labels(targets).tolist() == [1, 0, 0]
     assert task.labels(torch.full((2, 3, 2), -1.0)).tolist() == [-1, -1]
     log = scores.log_softmax(-1)
-    assert float(task.loss(scores, targets)) == pytest.approx(-float(log[0, 1] + log[1, 0] + log[2, 0]) / 3)
+    assert float(task.loss(scores, targets)) == pytest.approx(
+        -float(log[0, 1] + log[1, 0] + log[2, 0]) / 3
+    )
 
 
 def test_understanding_measures_as_superglue_does() -> None:
@@ -119,7 +142,10 @@ def test_understanding_measures_as_superglue_does() -> None:
     predicted = outputs.argmax(-1)
     task = make_task({"kind": "understanding", "way": 2, "measures": ["f1a", "em", "f1_macro"]})
     targets = torch.from_numpy(labels + 2 * questions)
-    found = {name: float(value) for name, value in task.metrics(torch.from_numpy(outputs), targets).items()}
+    found = {
+        name: float(value)
+        for name, value in task.metrics(torch.from_numpy(outputs), targets).items()
+    }
     whole = [all(predicted[questions == q] == labels[questions == q]) for q in np.unique(questions)]
     assert found == pytest.approx(
         {
@@ -131,7 +157,11 @@ def test_understanding_measures_as_superglue_does() -> None:
         rel=1e-6,
     )
     assert 0 < found["em"] < 1
-    expected = torch.nn.functional.cross_entropy(torch.from_numpy(outputs), torch.from_numpy(labels))
+    expected = torch.nn.functional.cross_entropy(
+        torch.from_numpy(outputs), torch.from_numpy(labels)
+    )
     torch.testing.assert_close(task.loss(torch.from_numpy(outputs), targets), expected)
-    with pytest.raises(FewshotError, match=r"^the measure 'f2' is unknown; use one of accuracy, f1_macro, f1a, em$"):
+    with pytest.raises(
+        FewshotError, match=r"^the measure 'f2' is unknown; use one of accuracy, f1_macro, f1a, em$"
+    ):
         make_task({"kind": "understanding", "way": 2, "measures": ["f2"]})

@@ -23,7 +23,14 @@ from fewshot.tasks import Classification
 from fewshot.trained import Predictor, TrainedLearner
 
 WAY, SHOT, SIZE = 3, 2, 16
-EXTRA = {"train_classes": 4, "shot": SHOT, "num_context": 3, "film_after": "blocks.1.2", "slots": 8, "hidden": 8}
+EXTRA = {
+    "train_classes": 4,
+    "shot": SHOT,
+    "num_context": 3,
+    "film_after": "blocks.1.2",
+    "slots": 8,
+    "hidden": 8,
+}
 RANKING = ("GMatching", "MetaR", "TailFrequency", "TransE")
 LANGUAGE = ("BERTPair", "FineTuneText", "PET")
 OTHERS = ("ANP", "CNP", "GaussianProcess", "PANet", *LANGUAGE, *RANKING)
@@ -34,9 +41,15 @@ CLASSIFIERS = [e.name for e in learners() if e.name not in OTHERS]
 def build(name: str, **kwargs: Any) -> MetaLearner:
     """A tiny learner of 3 classes, untrained, with running averages that are not those of any batch."""
     cls = getattr(fewshot, name)
-    asked = {key: value for key, value in EXTRA.items() if key in fewshot.hyperparameters.parameter_names(cls)}
+    asked = {
+        key: value
+        for key, value in EXTRA.items()
+        if key in fewshot.hyperparameters.parameter_names(cls)
+    }
     torch.manual_seed(0)
-    learner: MetaLearner = cls(Conv4(1, SIZE, width=4), task={"kind": "classification", "way": WAY}, **asked | kwargs)
+    learner: MetaLearner = cls(
+        Conv4(1, SIZE, width=4), task={"kind": "classification", "way": WAY}, **asked | kwargs
+    )
     for module in learner.modules():
         if isinstance(module, torch.nn.BatchNorm2d) and module.running_mean is not None:
             assert module.running_var is not None
@@ -62,19 +75,28 @@ def test_the_probabilities_are_those_of_the_evaluation(name: str) -> None:
     episode = Episode(support, Examples(query, torch.zeros(5, dtype=torch.int64)))
     if name == "SiameseNetwork":  # its metrics are of pairs, of which each kind is needed
         episode = episode._replace(query=Examples(query, torch.tensor([0, 1, 2, 0, 1])))
-    expected = learner.evaluate(map_tensors(lambda tensor: tensor[None], episode)).outputs[0].softmax(-1)
+    expected = (
+        learner.evaluate(map_tensors(lambda tensor: tensor[None], episode)).outputs[0].softmax(-1)
+    )
     predictor = TrainedLearner(learner).adapt(support)
     found = predictor(query)
     assert (found.probabilities - expected).abs().max() < 1e-5
     assert found.names == [str(label) for label in expected.argmax(-1).tolist()]
     assert found.probabilities.sum(-1).tolist() == pytest.approx([1.0] * 5)
     for i in range(5):  # every query is judged by itself
-        assert (predictor(query[i : i + 1]).probabilities[0] - found.probabilities[i]).abs().max() < 1e-5
+        assert (
+            predictor(query[i : i + 1]).probabilities[0] - found.probabilities[i]
+        ).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("name", [n for n in CLASSIFIERS if not getattr(fewshot, n).fixed_way])
 def test_any_way_and_unequal_shots(name: str) -> None:
-    support = {"b": images(1), "a": images(3, seed=1), "d": images(2, seed=2), "c": images(4, seed=3)}
+    support = {
+        "b": images(1),
+        "a": images(3, seed=1),
+        "d": images(2, seed=2),
+        "c": images(4, seed=3),
+    }
     found = TrainedLearner(build(name)).adapt(support)(images(70, seed=4))  # more than a chunk
     assert found.classes == ("b", "a", "d", "c")
     assert found.probabilities.shape == (70, 4)
@@ -84,7 +106,9 @@ def test_any_way_and_unequal_shots(name: str) -> None:
 @pytest.mark.parametrize("name", [n for n in CLASSIFIERS if getattr(fewshot, n).fixed_way])
 def test_a_learner_of_one_way_says_so(name: str) -> None:
     learner = TrainedLearner(build(name))
-    with pytest.raises(FewshotError, match=f"this {name} can tell 3 classes apart.* support has 2; give 3"):
+    with pytest.raises(
+        FewshotError, match=f"this {name} can tell 3 classes apart.* support has 2; give 3"
+    ):
         learner.adapt({"a": images(2), "b": images(2)})
 
 
@@ -95,9 +119,13 @@ def test_batch_normalisation_is_inductive_in_use() -> None:
 
 
 def test_bytes_are_images_in_0_to_1() -> None:
-    predictor = TrainedLearner(build("PrototypicalNetwork")).adapt({"a": images(1), "b": images(1, seed=1)})
+    predictor = TrainedLearner(build("PrototypicalNetwork")).adapt(
+        {"a": images(1), "b": images(1, seed=1)}
+    )
     pixels = torch.randint(0, 256, (4, 1, SIZE, SIZE), dtype=torch.uint8)
-    assert torch.equal(predictor(pixels).probabilities, predictor(pixels.float() / 255).probabilities)
+    assert torch.equal(
+        predictor(pixels).probabilities, predictor(pixels.float() / 255).probabilities
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,10 +135,16 @@ def test_bytes_are_images_in_0_to_1() -> None:
         ({}, "the support has no classes"),
         ({"a": images(2), "b": images(0)}, "the class 'b' of the support has no example"),
         ({"a": images(2), "b": ["x.png"]}, "give a tensor for each class"),
-        (Examples(images(2), torch.tensor([0, 2])), r"labels are \[0, 2\]; number the classes 0, 1"),
+        (
+            Examples(images(2), torch.tensor([0, 2])),
+            r"labels are \[0, 2\]; number the classes 0, 1",
+        ),
         ({"a": ["x.png"], "b": ["y.png"]}, "does not say how inputs are made of files"),
         ("folder", "does not say how inputs are made of files"),
-        ({"a": torch.rand(1, 1, 8, 8), "b": torch.rand(1, 1, 8, 8)}, r"Conv4 was built for images \(1, 16, 16\)"),
+        (
+            {"a": torch.rand(1, 1, 8, 8), "b": torch.rand(1, 1, 8, 8)},
+            r"Conv4 was built for images \(1, 16, 16\)",
+        ),
     ],
 )
 def test_a_support_that_cannot_be_taken(support: Any, message: str) -> None:
@@ -119,22 +153,28 @@ def test_a_support_that_cannot_be_taken(support: Any, message: str) -> None:
 
 
 def test_queries_that_cannot_be_judged() -> None:
-    predictor = TrainedLearner(build("PrototypicalNetwork")).adapt({"a": images(1), "b": images(1, seed=1)})
+    predictor = TrainedLearner(build("PrototypicalNetwork")).adapt(
+        {"a": images(1), "b": images(1, seed=1)}
+    )
     with pytest.raises(FewshotError, match="there is no query"):
         predictor(images(0))
     query = images(3)
     query[1] = torch.nan
-    with pytest.raises(FewshotError, match="outputs for 1 of 3 queries are not finite, first for number 1"):
+    with pytest.raises(
+        FewshotError, match="outputs for 1 of 3 queries are not finite, first for number 1"
+    ):
         predictor(query)
 
 
 def test_regression_is_refused() -> None:
     learner = fewshot.MAML(fewshot.MLP(1), task={"kind": "regression"})
-    with pytest.raises(FewshotError, match="this MAML was trained on regression, and only classes can be named"):
+    with pytest.raises(
+        FewshotError, match="this MAML was trained on regression, and only classes can be named"
+    ):
         TrainedLearner(learner)
 
 
-# ---------------------------------------------------------------------- files are read as in training
+# ---------------------------------------------------------------------- files are read as in traini
 
 
 @pytest.mark.parametrize(("channels", "size"), [(3, 12), (1, 9)])
@@ -153,14 +193,18 @@ def test_image_files_become_what_training_saw(channels: Any, size: int, tmp_path
     opened = [Image.open(path) for path in by_class["e"]]
     again = read(opened)
     assert isinstance(again, Tensor)
-    assert torch.equal(again, made[3 * list(by_class).index("e") :][:3]), "opened images are as good as files"
+    assert torch.equal(again, made[3 * list(by_class).index("e") :][:3]), (
+        "opened images are as good as files"
+    )
 
 
 def test_drawings_become_what_training_saw(tmp_path: Path) -> None:
     ink = np.random.default_rng(0).random((105, 105)) < 0.1
     path = tmp_path / "drawing.png"
     Image.fromarray(~ink).save(path)  # 1 bit, ink dark, as Omniglot's files are
-    expected = torch.from_numpy(_decode(Encoded(path.read_bytes(), "drawing.png")).copy()).float() / 255
+    expected = (
+        torch.from_numpy(_decode(Encoded(path.read_bytes(), "drawing.png")).copy()).float() / 255
+    )
     facts = OmniglotDataModule(root=str(tmp_path)).preprocessing
     assert facts is not None
     read = make_preprocessing(facts)
@@ -177,7 +221,9 @@ def test_images_are_normalised_where_training_did(tmp_path: Path) -> None:
     assert read([tmp_path / "0.png"])[0, :, 0, 0].tolist() == pytest.approx([1, -2, -3])
 
 
-@pytest.mark.parametrize("options", [{}, {"terms": "ngrams"}, {"unknown_ids": 3, "min_count": 20}, {"max_length": 2}])
+@pytest.mark.parametrize(
+    "options", [{}, {"terms": "ngrams"}, {"unknown_ids": 3, "min_count": 20}, {"max_length": 2}]
+)
 def test_texts_become_what_training_saw(options: dict[str, Any], tmp_path: Path) -> None:
     data = CLINC150DataModule(root=str(fake_clinc150(tmp_path)), **options)
     check_texts(data)
@@ -186,7 +232,9 @@ def test_texts_become_what_training_saw(options: dict[str, Any], tmp_path: Path)
 def test_a_tokenizer_travels_in_the_checkpoint(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     model = fake_language_model(tmp_path / "model")
-    data = CLINC150DataModule(root=str(fake_clinc150(tmp_path / "data")), tokenizer=str(model), max_length=8)
+    data = CLINC150DataModule(
+        root=str(fake_clinc150(tmp_path / "data")), tokenizer=str(model), max_length=8
+    )
     facts = data.preprocessing
     _ = data.datasets
     (tmp_path / "model").rename(tmp_path / "elsewhere")
@@ -251,11 +299,15 @@ def test_three_lines(photos: tuple[Path, Path]) -> None:
     predictor = learner.adapt(root / "test")
     found = predictor(root / "test")
     assert found.classes == ("k", "l", "m", "n", "o")
-    assert found.names == [name for name in "klmno" for _ in range(16)], "classes have colours of their own"
+    assert found.names == [name for name in "klmno" for _ in range(16)], (
+        "classes have colours of their own"
+    )
     assert not learner.module.training
 
 
-def test_a_checkpoint_is_saved_again_with_what_it_says(photos: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_checkpoint_is_saved_again_with_what_it_says(
+    photos: tuple[Path, Path], tmp_path: Path
+) -> None:
     import lightning as L
 
     learner = fewshot.load(photos[1]).module
@@ -267,7 +319,9 @@ def test_a_checkpoint_is_saved_again_with_what_it_says(photos: tuple[Path, Path]
     assert reader.image_size == 16
 
 
-def test_an_old_checkpoint_is_told_how_inputs_are_made(photos: tuple[Path, Path], tmp_path: Path) -> None:
+def test_an_old_checkpoint_is_told_how_inputs_are_made(
+    photos: tuple[Path, Path], tmp_path: Path
+) -> None:
     root, checkpoint = photos
     content = torch.load(checkpoint, weights_only=True)
     facts = content["fewshot"].pop("preprocessing")
@@ -282,7 +336,10 @@ def test_an_old_checkpoint_is_told_how_inputs_are_made(photos: tuple[Path, Path]
     ("change", "message"),
     [
         (lambda content: content.pop("fewshot"), "was not written by fewshot"),
-        (lambda content: content["fewshot"].update(learner="Protonet"), "holds a Protonet, .*did you mean '"),
+        (
+            lambda content: content["fewshot"].update(learner="Protonet"),
+            "holds a Protonet, .*did you mean '",
+        ),
     ],
 )
 def test_checkpoints_of_others(

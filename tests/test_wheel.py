@@ -15,35 +15,69 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def run(*command: str | Path, cwd: Path, **variables: str) -> str:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | variables
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    environment = {
+        name: value for name, value in os.environ.items() if name != "PYTHONPATH"
+    } | variables
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """A new virtual environment with the wheel; everything else comes from the environment of the tests."""
+    """A new virtual environment with the wheel.
+
+    Everything else comes from the environment of the tests.
+    """
     source = tmp_path / "source"
-    shutil.copytree(ROOT / "fewshot", source / "fewshot", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "fewshot", source / "fewshot", ignore=shutil.ignore_patterns("__pycache__")
+    )
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path / "dist", cwd=source)
+    run(
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        tmp_path / "dist",
+        cwd=source,
+    )
     (wheel,) = (tmp_path / "dist").glob("fewshot-*.whl")
     environment = tmp_path / "environment"
     venv.create(environment, with_pip=False)
     (packages,) = (environment / "lib").glob("python*/site-packages")
-    run(sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", packages, wheel, cwd=tmp_path)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        packages,
+        wheel,
+        cwd=tmp_path,
+    )
     # behind the new packages on the path, and without what an editable installation adds to it
     (packages / "tests.pth").write_text("\n".join(site.getsitepackages()))
     return environment
 
 
-def test_the_wheel_trains_outside_of_the_checkout(installed: Path, own_data_root: Path, tmp_path: Path) -> None:
+def test_the_wheel_trains_outside_of_the_checkout(
+    installed: Path, own_data_root: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "empty"
     folder.mkdir()
     command = (
-        "import sys, fewshot, fewshot.main; print(fewshot.__file__); sys.exit(fewshot.main.main(sys.argv[1:]))",
+        (
+            "import sys, fewshot, fewshot.main; print(fewshot.__file__);"
+            " sys.exit(fewshot.main.main(sys.argv[1:]))"
+        ),
         "fit",
         "--model=PrototypicalNetwork",
         "--model.backbone=Conv4",
@@ -55,7 +89,9 @@ def test_the_wheel_trains_outside_of_the_checkout(installed: Path, own_data_root
         "--trainer.enable_progress_bar=false",
     )
     python = installed / "bin" / "python"
-    out = run(python, "-c", *command, cwd=folder, FEWSHOT_DATA=str(own_data_root), OMP_NUM_THREADS="1")
+    out = run(
+        python, "-c", *command, cwd=folder, FEWSHOT_DATA=str(own_data_root), OMP_NUM_THREADS="1"
+    )
     imported = Path(out.splitlines()[0])
     assert imported.is_relative_to(installed)
     assert (imported.parent / "py.typed").is_file()

@@ -1,4 +1,7 @@
-"""Networks from inputs to features, one file each. To add one: write the file, import its class here."""
+"""Networks from inputs to features, one file each.
+
+To add one: write the file, import its class here.
+"""
 
 from fewshot.backbones.base import Backbone
 from fewshot.backbones.bilstm import BiLSTM

@@ -12,8 +12,8 @@ from fewshot.hyperparameters import RemembersArguments
 class Backbone(RemembersArguments, nn.Module, ABC):
     """A network from inputs (n, ...) to features (n, out_features).
 
-    Its constructor's arguments must be plain values (numbers, strings, lists, dicts), so that a checkpoint can hold
-    them and rebuild the network by itself.
+    Its constructor's arguments must be plain values (numbers, strings, lists, dicts), so that a
+    checkpoint can hold them and rebuild the network by itself.
     """
 
     out_features: int
@@ -24,9 +24,12 @@ class Backbone(RemembersArguments, nn.Module, ABC):
 
 
 def map_shape(network: nn.Module) -> tuple[int, int, int] | None:
-    """(C, H, W) of what the method `maps` of `network` gives; None where a network has features alone.
+    """(C, H, W) of what the method `maps` of `network` gives.
 
-    A backbone on images has both: ``maps(inputs)``, its last feature maps (n, C, H, W), and their shape `map_shape`.
+    None where a network has features alone.
+
+    A backbone on images has both: ``maps(inputs)``, its last feature maps (n, C, H, W), and their
+    shape `map_shape`.
     """
     shape = getattr(network, "map_shape", None)
     return shape if isinstance(shape, tuple) and hasattr(network, "maps") else None
@@ -40,8 +43,9 @@ def needed_map_shape(network: nn.Module, learner: str) -> tuple[int, int, int]:
     """
     if (shape := map_shape(network)) is None:
         raise FewshotError(
-            f"{learner} labels pixels and needs feature maps, but {type(network).__name__} has features alone;"
-            " choose Conv4, ResNet12 or DilatedNetwork, or give your network a method maps and an attribute map_shape"
+            f"{learner} labels pixels and needs feature maps, but {type(network).__name__} has"
+            " features alone; choose Conv4, ResNet12 or DilatedNetwork, or give your network a"
+            " method maps and an attribute map_shape"
         )
     return shape
 
@@ -71,9 +75,9 @@ def checked_images(inputs: Inputs, in_channels: int, image_size: int, network: s
 def channels_last(images: Tensor) -> Tensor:
     """Images (n, C, H, W) in channels last, with the strides that say so.
 
-    Where an image or a kernel has one channel, or a kernel one pixel, both layouts are the same memory, and a
-    convolution goes by the strides. Without these a network in channels last makes its largest maps, the first, in the
-    other layout.
+    Where an image or a kernel has one channel, or a kernel one pixel, both layouts are the same
+    memory, and a convolution goes by the strides. Without these a network in channels last makes
+    its largest maps, the first, in the other layout.
     """
     if images.shape[1] == 1:  # the same memory
         return images.squeeze(1).unsqueeze(-1).movedim(-1, 1)
@@ -106,7 +110,9 @@ def check_dropout(rate: float) -> None:
 
 
 def dropout_layer(rate: float) -> nn.Module:
-    """Dropout at `rate`; nothing at 0, because `torch.vmap` refuses ``nn.Dropout(0.0)`` as if it were random.
+    """Dropout at `rate`.
+
+    Nothing at 0, because `torch.vmap` refuses ``nn.Dropout(0.0)`` as if it were random.
 
     Raises:
         FewshotError: the rate is no share below 1.

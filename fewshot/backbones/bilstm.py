@@ -1,6 +1,7 @@
 """A bidirectional LSTM on word ids (Conneau et al. 2017, arXiv:1705.02364).
 
-Shapes: n texts, L token places (padding included), E embedding size, H hidden size of each direction.
+Shapes: n texts, L token places (padding included), E embedding size, H hidden size of each
+direction.
 """
 
 from typing import Literal
@@ -15,19 +16,24 @@ from fewshot.errors import check_at_least
 
 
 class BiLSTM(Backbone):
-    """BiLSTM: word vectors, an LSTM in both directions, the maximum over time. Paper: arXiv:1705.02364.
+    """BiLSTM: word vectors, an LSTM in both directions, the maximum over time.
 
-    Padding never changes the features: each direction begins at the text's own end. LSTM weights cannot be vmapped
-    over, so that learners that adapt them run their episodes one by one.
+    Paper: arXiv:1705.02364.
+
+    Padding never changes the features: each direction begins at the text's own end. LSTM weights
+    cannot be vmapped over, so that learners that adapt them run their episodes one by one.
 
     Args:
         vocab_size: how many word ids there are, padding (0) and unknown (1) included.
         embedding_dim: size E of a word's vector (the paper: 300, pretrained).
         hidden: size H of each direction's state; there are 2 H features (the paper: 2048).
-        layers: LSTMs of a direction, one upon the other; each reads both directions of the one below.
-        pooling: `max` (the paper's best) or `mean` over the words, or `last`: what each direction ends with.
+        layers: LSTMs of a direction, one upon the other; each reads both directions of the one
+            below.
+        pooling: `max` (the paper's best) or `mean` over the words, or `last`: what each direction
+            ends with.
         dropout: rate after the word vectors and between the layers, in training.
-        vectors: a file of word vectors that the words' begin at; the benchmark's `vectors`. None: random ones.
+        vectors: a file of word vectors that the words' begin at; the benchmark's `vectors`. None:
+            random ones.
         vocabulary: the word of each id, which a file of vectors needs; the benchmark's.
 
     Raises:
@@ -51,18 +57,25 @@ class BiLSTM(Backbone):
         self.embedding = word_vectors(vocab_size, embedding_dim, vectors, vocabulary)
         self.dropout = nn.Dropout(dropout)
         self.forwards, self.backwards = (
-            nn.ModuleList(nn.LSTM(2 * hidden if i else embedding_dim, hidden, batch_first=True) for i in range(layers))
+            nn.ModuleList(
+                nn.LSTM(2 * hidden if i else embedding_dim, hidden, batch_first=True)
+                for i in range(layers)
+            )
             for _ in range(2)
         )
         self.pooling = pooling
         self.out_features = 2 * hidden
 
     def forward(self, inputs: Inputs) -> Tensor:
-        """Features (n, 2 H) of `inputs`: ``tokens`` (n, L) and ``lengths`` (n,), int64; 0 of a text without words."""
+        """Features (n, 2 H) of `inputs`: ``tokens`` (n, L) and ``lengths`` (n,), int64.
+
+        0 of a text without words.
+        """
         tokens, lengths = read_inputs(inputs)
         states: Tensor = self.embedding(tokens)
-        # No packed sequences, which torch.func cannot go through: one LSTM reads the texts as they are, another
-        # turned round in place; what either makes of the padding behind a text is masked.
+        # No packed sequences, which torch.func cannot go through: one LSTM reads the texts as they
+        # are, another turned round in place; what either makes of the padding behind a text is
+        # masked.
         turned = turned_round(lengths, tokens.shape[-1])
         for forwards, backwards in zip(self.forwards, self.backwards, strict=True):
             states = self.dropout(states)
@@ -81,7 +94,9 @@ class BiLSTM(Backbone):
 
 
 def turned_round(lengths: Tensor, places: int) -> Tensor:
-    """For each text the places (n, L) of its words from the last to the first; padding stays where it is.
+    """For each text the places (n, L) of its words from the last to the first.
+
+    Padding stays where it is.
 
     >>> turned_round(torch.tensor([3, 2]), 4)
     tensor([[2, 1, 0, 3],

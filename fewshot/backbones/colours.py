@@ -9,7 +9,8 @@ from fewshot.episodes import Inputs
 class Colours(Backbone):
     """Colours: each pixel's colour is its feature, from -1/2 to 1/2, nothing learned. Paper: none.
 
-    PANet on it labels a pixel by the mean colour of background and classes; it needs no training (``fewshot test``).
+    PANet on it labels a pixel by the mean colour of background and classes; it needs no training
+    (``fewshot test``).
 
     Args:
         in_channels: C of the images.

@@ -14,18 +14,21 @@ GROUPS = 8  # of norm="group"
 
 
 class Conv4(Backbone):
-    """Conv4: four blocks of 3x3 convolution, normalisation, ReLU and downsampling by 2. Paper: arXiv:1606.04080.
+    """Conv4: four blocks of 3x3 convolution, normalisation, ReLU and downsampling by 2.
+
+    Paper: arXiv:1606.04080.
 
     Args:
         in_channels: C of the images.
         image_size: H = W of the images, in pixels.
         width: filters of each block (64; MAML on mini-ImageNet: 32).
         downsample: `pool` (2x2 max-pooling) or `stride` (strided convolution, MAML on Omniglot).
-        output: `flatten` (width * (size / 16)^2 features where all blocks downsample) or `mean` over the last map
-            (width features).
-        norm: `batch` (what statistics it uses is the learner's `batchnorm` policy), `group` (GroupNorm: never looks
-            at other examples) or `none`.
-        pooled_blocks: how many blocks downsample, from the first on; 2 keeps maps for a Relation Network to read.
+        output: `flatten` (width * (size / 16)^2 features where all blocks downsample) or `mean`
+            over the last map (width features).
+        norm: `batch` (what statistics it uses is the learner's `batchnorm` policy), `group`
+            (GroupNorm: never looks at other examples) or `none`.
+        pooled_blocks: how many blocks downsample, from the first on; 2 keeps maps for a Relation
+            Network to read.
     """
 
     def __init__(
@@ -42,16 +45,20 @@ class Conv4(Backbone):
         self.in_channels, self.image_size, self.output = in_channels, image_size, output
         size = image_size
         if not 0 <= pooled_blocks <= 4:
-            raise FewshotError(f"pooled_blocks is {pooled_blocks}; Conv4 has 4 blocks, set it to 0 ... 4")
+            raise FewshotError(
+                f"pooled_blocks is {pooled_blocks}; Conv4 has 4 blocks, set it to 0 ... 4"
+            )
         for _ in range(pooled_blocks):
             size = size // 2 if downsample == "pool" else (size + 1) // 2
         if size < 1:
             raise FewshotError(
-                f"Conv4 halves its input {pooled_blocks} times: image_size {image_size} leaves nothing;"
-                f" use {2**pooled_blocks} px or more"
+                f"Conv4 halves its input {pooled_blocks} times: image_size {image_size} leaves"
+                f" nothing; use {2**pooled_blocks} px or more"
             )
         if width < 1 or (norm == "group" and width % GROUPS):
-            raise FewshotError(f"width is {width}; set it >= 1, for norm group to a multiple of {GROUPS}")
+            raise FewshotError(
+                f"width is {width}; set it >= 1, for norm group to a multiple of {GROUPS}"
+            )
         channels = [in_channels, width, width, width, width]
         self.blocks = nn.Sequential(
             *(
@@ -59,7 +66,8 @@ class Conv4(Backbone):
                 for number, (c_in, c_out) in enumerate(pairwise(channels))
             )
         )
-        # Channels last makes a training step on a CPU 1.5x as fast (measured on 360 images of 28x28).
+        # Channels last makes a training step on a CPU 1.5x as fast (measured on 360 images of
+        # 28x28).
         self.blocks.to(memory_format=torch.channels_last)
         self.map_shape = (width, size, size)
         self.out_features = width if output == "mean" else width * size * size
@@ -78,11 +86,14 @@ class Conv4(Backbone):
 
 def _block(c_in: int, c_out: int, downsample: str, norm: str) -> nn.Sequential:
     stride = 2 if downsample == "stride" else 1
-    layers: list[nn.Module] = [nn.Conv2d(c_in, c_out, 3, stride=stride, padding=1, bias=norm == "none")]
+    layers: list[nn.Module] = [
+        nn.Conv2d(c_in, c_out, 3, stride=stride, padding=1, bias=norm == "none")
+    ]
     if norm == "batch":
         layers.append(nn.BatchNorm2d(c_out))
     elif norm == "group":
         layers.append(nn.GroupNorm(GROUPS, c_out))
-    # Pooling before the ReLU is the same function with the same gradient, on a quarter of the elements.
+    # Pooling before the ReLU is the same function with the same gradient, on a quarter of the
+    # elements.
     layers += [nn.MaxPool2d(2)] if downsample == "pool" else []
     return nn.Sequential(*layers, nn.ReLU())

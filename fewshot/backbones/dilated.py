@@ -1,5 +1,7 @@
 """torchvision's ResNets and VGGs as feature maps at an eighth of the images' size, for segmentation."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torchvision import models
@@ -15,29 +17,41 @@ STRIDE = 8
 class DilatedNetwork(Backbone):
     """DilatedNetwork: a ResNet (from 50 layers on) or VGG whose last stages dilate instead of halving.
 
-    The maps have an eighth of the images' size, the weights are the classification network's: pre-trained on ImageNet
-    they are what few-shot segmentation starts from (PANet: ``vgg16``; later ``resnet50``). As in PANet, the VGG has
-    no last ReLU, so that features have both signs. Batch normalisation is the network's own. Paper: arXiv:1706.05587.
+    The maps have an eighth of the images' size, the weights are the classification network's:
+    pre-trained on ImageNet they are what few-shot segmentation starts from (PANet: ``vgg16``; later
+    ``resnet50``). As in PANet, the VGG has no last ReLU, so that features have both signs. Batch
+    normalisation is the network's own. Paper: arXiv:1706.05587.
 
     Args:
         in_channels: C of the images: 1 or 3; grey ones are repeated to three channels.
         image_size: H = W of the images, in pixels.
         model: ``vgg16``, ``resnet50`` or one of their kind, as `torchvision.models` calls it.
-        weights: null for random ones, ``DEFAULT`` for the best there are, or a name such as ``IMAGENET1K_V1``; fetched
-            once into ``$TORCH_HOME``.
+        weights: null for random ones, ``DEFAULT`` for the best there are, or a name such as
+            ``IMAGENET1K_V1``; fetched once into ``$TORCH_HOME``.
 
     Raises:
-        FewshotError: a network that does not dilate, an unknown name, or weights that cannot be fetched.
+        FewshotError: a network that does not dilate, an unknown name, or weights that cannot be
+            fetched.
     """
 
     def __init__(
-        self, in_channels: int, image_size: int = 417, model: str = "resnet50", weights: str | None = None
+        self,
+        in_channels: int,
+        image_size: int = 417,
+        model: str = "resnet50",
+        weights: str | None = None,
     ) -> None:
         super().__init__()
         if in_channels not in (1, 3):
-            raise FewshotError(f"in_channels is {in_channels}; torchvision's networks take images of 1 or 3 channels")
+            raise FewshotError(
+                f"in_channels is {in_channels}; torchvision's networks take images of 1 or 3"
+                " channels"
+            )
         if image_size < STRIDE:
-            raise FewshotError(f"image_size is {image_size}; the maps have an eighth of it, use {STRIDE} px or more")
+            raise FewshotError(
+                f"image_size is {image_size}; the maps have an eighth of it, use {STRIDE} px or"
+                " more"
+            )
         self.in_channels, self.image_size = in_channels, image_size
         chosen = find_weights(model, weights)
         self.network, self.out_features = maps_network(model, chosen)
@@ -67,14 +81,18 @@ class DilatedNetwork(Backbone):
 def maps_network(model: str, weights: models.WeightsEnum | None) -> tuple[nn.Module, int]:
     """The network up to its last maps, at an eighth of the size, and how many channels they have."""
     if model.startswith("vgg"):
-        return dilated_vgg(list(build_network(model, weights).features)), 512  # type: ignore[arg-type]  # a Sequential
+        features: Any = build_network(model, weights).features  # a Sequential
+        return dilated_vgg(list(features)), 512
     try:
         network = build_network(model, weights, replace_stride_with_dilation=[False, True, True])
     except (TypeError, ValueError, NotImplementedError) as error:
-        raise FewshotError(f"{model} does not dilate ({error}); choose resnet50 or larger, or vgg16") from error
+        raise FewshotError(
+            f"{model} does not dilate ({error}); choose resnet50 or larger, or vgg16"
+        ) from error
     assert isinstance(network, models.ResNet)  # no other takes that argument
     width = network.fc.in_features
-    # Modules, not the whole: the classifier has no part in it, and would have parameters without a gradient.
+    # Modules, not the whole: the classifier has no part in it, and would have parameters without a
+    # gradient.
     return nn.Sequential(*list(network.children())[:-2]), width
 
 

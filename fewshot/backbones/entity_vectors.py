@@ -21,9 +21,11 @@ class EntityVectors(Backbone):
     Args:
         entities: how many there are.
         dimensions: values of a vector.
-        entity_vectors: the file (``.npz``) with the vectors to begin with; None begins with random ones of unit length.
+        entity_vectors: the file (``.npz``) with the vectors to begin with; None begins with random
+            ones of unit length.
         frozen: keep the vectors as they are, so that a learner trains its other weights alone.
-        sparse: gradients of the vectors in use alone, for large graphs and optimizers that take them, such as Adagrad.
+        sparse: gradients of the vectors in use alone, for large graphs and optimizers that take
+            them, such as Adagrad.
         kind: whose vectors of the file these are.
 
     Raises:
@@ -48,8 +50,8 @@ class EntityVectors(Backbone):
                 found = vectors_of(entity_vectors, kind)
                 if found.shape != (entities, dimensions):
                     raise FewshotError(
-                        f"{entity_vectors} has vectors {found.shape}, but {kind} is {entities} and dimensions"
-                        f" {dimensions}; leave all three to the benchmark"
+                        f"{entity_vectors} has vectors {found.shape}, but {kind} is {entities} and"
+                        f" dimensions {dimensions}; leave all three to the benchmark"
                     )
                 np.copyto(self.vectors.weight.numpy(), found)
             else:
@@ -59,15 +61,20 @@ class EntityVectors(Backbone):
     def forward(self, inputs: Inputs) -> Tensor:
         """Vectors (..., D) of ids (...); an id below 0 is none, and its vector is any."""
         if not isinstance(inputs, Tensor):
-            raise FewshotError("EntityVectors reads ids of entities; choose a learner of rankings such as MetaR")
+            raise FewshotError(
+                "EntityVectors reads ids of entities; choose a learner of rankings such as MetaR"
+            )
         vectors: Tensor = self.vectors(inputs.clamp(min=0))
         return vectors
 
 
 class MappedEntityVectors(Backbone):
-    """Vectors of entities that stay in their file, for graphs whose vectors do not fit. Paper: Bordes et al. 2013.
+    """Vectors of entities that stay in their file, for graphs whose vectors do not fit.
 
-    They are not trained, and only those in use are read. A checkpoint does not hold them: it names the file.
+    Paper: Bordes et al. 2013.
+
+    They are not trained, and only those in use are read. A checkpoint does not hold them: it names
+    the file.
 
     Args:
         entities: how many there are.
@@ -78,15 +85,19 @@ class MappedEntityVectors(Backbone):
         FewshotError: there is no file, or its vectors are others.
     """
 
-    def __init__(self, entities: int, dimensions: int = 100, entity_vectors: str | None = None) -> None:
+    def __init__(
+        self, entities: int, dimensions: int = 100, entity_vectors: str | None = None
+    ) -> None:
         super().__init__()
         if entity_vectors is None:
-            raise FewshotError("MappedEntityVectors needs a file of vectors; set data.background to pre-train")
+            raise FewshotError(
+                "MappedEntityVectors needs a file of vectors; set data.background to pre-train"
+            )
         self.vectors, self.out_features = vectors_of(entity_vectors, "entities"), dimensions
         if self.vectors.shape != (entities, dimensions):
             raise FewshotError(
-                f"{entity_vectors} has vectors {self.vectors.shape}, but entities is {entities} and dimensions"
-                f" {dimensions}; leave all three to the benchmark"
+                f"{entity_vectors} has vectors {self.vectors.shape}, but entities is {entities} and"
+                f" dimensions {dimensions}; leave all three to the benchmark"
             )
         self.like: Tensor
         self.register_buffer("like", torch.zeros(()), persistent=False)  # for device and precision
@@ -94,17 +105,24 @@ class MappedEntityVectors(Backbone):
     def forward(self, inputs: Inputs) -> Tensor:
         """Vectors (..., D) of ids (...); an id below 0 is none, and its vector is any."""
         if not isinstance(inputs, Tensor):
-            raise FewshotError("MappedEntityVectors reads ids of entities; choose a learner of rankings such as MetaR")
+            raise FewshotError(
+                "MappedEntityVectors reads ids of entities; choose a learner of rankings such as"
+                " MetaR"
+            )
         ids, places = torch.unique(inputs.clamp(min=0), return_inverse=True)
         return torch.from_numpy(self.vectors[ids.cpu().numpy()]).to(self.like)[places]
 
 
 def vectors_of(path: str, kind: str) -> NDArray[np.float32]:
-    """The vectors (n, D) of `kind`, entities or relations, in a file of `WikiOneDataModule`; left on the disk.
+    """The vectors (n, D) of `kind`, entities or relations, in a file of `WikiOneDataModule`.
+
+    Left on the disk.
 
     Raises:
         FewshotError: there is no such file, or it has none of that kind.
     """
     if not Path(path).is_file():
-        raise FewshotError(f"the file of vectors {path} is missing; let the benchmark make it anew, or name one")
+        raise FewshotError(
+            f"the file of vectors {path} is missing; let the benchmark make it anew, or name one"
+        )
     return npz_member(Path(path), kind)

@@ -17,20 +17,26 @@ from fewshot.hyperparameters import weights_follow
 
 
 class HuggingFaceEncoder(Backbone):
-    """HuggingFaceEncoder: a pre-trained language model, BERT for one, by name or folder. Paper: arXiv:1810.04805.
+    """HuggingFaceEncoder: a pre-trained language model, BERT for one, by name or folder.
 
-    Needs ``pip install 'fewshot[text]'``. It reads the ids of its own tokenizer, so set the benchmark's `tokenizer` to
-    the model; the backbone follows. Learners that adapt its weights run their episodes one by one. A checkpoint holds
-    the model's config and its trained weights: loading it needs neither a network nor the folder.
+    Paper: arXiv:1810.04805.
+
+    Needs ``pip install 'fewshot[text]'``. It reads the ids of its own tokenizer, so set the
+    benchmark's `tokenizer` to the model; the backbone follows. Learners that adapt its weights run
+    their episodes one by one. A checkpoint holds the model's config and its trained weights:
+    loading it needs neither a network nor the folder.
 
     Args:
         vocab_size: how many ids the benchmark's tokenizer has.
-        tokenizer: the benchmark's tokenizer; null is refused, because words' ids mean nothing to the model.
-        model: the name at https://huggingface.co/models or a folder; null takes that of `tokenizer`.
-        pooling: `mean` over the text's pieces (arXiv:1908.10084), `cls`: the first piece, or `pooler`: that piece
-            through the layer by which BERT's pre-training tells whether one sentence follows another.
-        config: builds an untrained network from these values of the model's config instead of loading it; what a
-            checkpoint holds.
+        tokenizer: the benchmark's tokenizer; null is refused, because words' ids mean nothing to
+            the model.
+        model: the name at https://huggingface.co/models or a folder; null takes that of
+            `tokenizer`.
+        pooling: `mean` over the text's pieces (arXiv:1908.10084), `cls`: the first piece, or
+            `pooler`: that piece through the layer by which BERT's pre-training tells whether one
+            sentence follows another.
+        config: builds an untrained network from these values of the model's config instead of
+            loading it; what a checkpoint holds.
 
     Raises:
         FewshotError: the model cannot be loaded, has no pooler, or is not the tokenizer's.
@@ -52,21 +58,23 @@ class HuggingFaceEncoder(Backbone):
         super().__init__()
         if tokenizer is None:
             raise FewshotError(
-                f"HuggingFaceEncoder reads the ids of its own tokenizer; set data.tokenizer to {model or 'the model'}"
+                "HuggingFaceEncoder reads the ids of its own tokenizer; set data.tokenizer to"
+                f" {model or 'the model'}"
             )
         self.network, values = load_network(model or tokenizer, config, self.auto)
         self.init_args["config"] = values
         known: int = self.network.config.vocab_size
         if vocab_size > known:
             raise FewshotError(
-                f"the tokenizer {tokenizer} has {vocab_size} ids, the model {model or tokenizer} knows {known};"
-                " give both the same name"
+                f"the tokenizer {tokenizer} has {vocab_size} ids, the model {model or tokenizer}"
+                f" knows {known}; give both the same name"
             )
         pooler = getattr(self.network.base_model, "pooler", None)
         if pooling == "pooler" and pooler is None:
             raise FewshotError(f"the model {model or tokenizer} has no pooler; set pooling to cls")
         if pooling != "pooler" and pooler is not None:
-            self.network.base_model.pooler = None  # unused here; a distributed run would wait for its gradients
+            # unused here; a distributed run would wait for its gradients
+            self.network.base_model.pooler = None
         self.pooling = pooling
         self.out_features = int(self.network.config.hidden_size)
 
@@ -90,12 +98,18 @@ class HuggingFaceEncoder(Backbone):
         tokens, lengths = read_inputs(inputs)
         most = getattr(self.network.config, "max_position_embeddings", tokens.shape[-1])
         if tokens.shape[-1] > most:
-            raise FewshotError(f"a text has {tokens.shape[-1]} pieces, the model takes {most}; set data.max_length")
-        mask = torch.arange(tokens.shape[-1], device=tokens.device) < lengths.clamp(min=1).unsqueeze(-1)
+            raise FewshotError(
+                f"a text has {tokens.shape[-1]} pieces, the model takes {most}; set data.max_length"
+            )
+        mask = torch.arange(tokens.shape[-1], device=tokens.device) < lengths.clamp(
+            min=1
+        ).unsqueeze(-1)
         return tokens, lengths, mask.long()
 
 
-def load_network(name: str, config: dict[str, Any] | None, auto: str = "AutoModel") -> tuple[Any, dict[str, Any]]:
+def load_network(
+    name: str, config: dict[str, Any] | None, auto: str = "AutoModel"
+) -> tuple[Any, dict[str, Any]]:
     """The network in float32 and in training mode, and its config as plain values.
 
     Args:
@@ -118,9 +132,11 @@ def load_network(name: str, config: dict[str, Any] | None, auto: str = "AutoMode
             network = getattr(transformers, auto).from_config(settings)
     except (OSError, ValueError) as error:
         raise FewshotError(
-            f"the model {name!r} cannot be loaded ({str(error).splitlines()[0]}); give a folder that holds one, or a"
-            " name of https://huggingface.co/models"
+            f"the model {name!r} cannot be loaded ({str(error).splitlines()[0]}); give a folder"
+            " that holds one, or a name of https://huggingface.co/models"
         ) from error
     if settings.is_encoder_decoder or not hasattr(settings, "hidden_size"):
-        raise FewshotError(f"the model {name!r} is no text encoder; choose one such as bert-base-uncased")
+        raise FewshotError(
+            f"the model {name!r} is no text encoder; choose one such as bert-base-uncased"
+        )
     return network.float().train(), settings.to_dict()

@@ -10,7 +10,9 @@ from fewshot.episodes import Inputs
 
 
 class MaskedLanguageModel(HuggingFaceEncoder):
-    """MaskedLanguageModel: a pre-trained language model that also says what a mask hides. Paper: arXiv:1810.04805.
+    """MaskedLanguageModel: a pre-trained language model that also says what a mask hides.
+
+    Paper: arXiv:1810.04805.
 
     As an encoder it is `HuggingFaceEncoder`.
     """

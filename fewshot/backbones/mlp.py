@@ -27,7 +27,9 @@ class MLP(Backbone):
     ) -> None:
         super().__init__()
         if not hidden:
-            raise FewshotError("hidden is empty; give the MLP at least one layer, such as hidden: [40, 40]")
+            raise FewshotError(
+                "hidden is empty; give the MLP at least one layer, such as hidden: [40, 40]"
+            )
         self.in_features = in_features
         layers: list[nn.Module] = []
         for c_in, c_out in zip((in_features, *hidden), hidden, strict=False):

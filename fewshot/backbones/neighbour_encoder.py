@@ -13,10 +13,12 @@ from fewshot.hyperparameters import weights_follow
 
 
 class NeighbourEncoder(Backbone):
-    """GMatching's neighbour encoder: tanh(W [r; e] + b, the mean of an entity's neighbours). Paper: arXiv:1808.09040.
+    """GMatching's neighbour encoder: tanh(W [r; e] + b, the mean of an entity's neighbours).
 
-    As the mean is linear, only the mean vectors of the relations and of the neighbours go through W. An entity without
-    neighbours has the mean 0.
+    Paper: arXiv:1808.09040.
+
+    As the mean is linear, only the mean vectors of the relations and of the neighbours go through
+    W. An entity without neighbours has the mean 0.
 
     Args:
         entities: how many there are.
@@ -24,8 +26,8 @@ class NeighbourEncoder(Backbone):
         edges: how many neighbours all entities have together.
         dimensions: values of a vector, of the entities', the relations' and the output.
         neighbours: the file (``.npz``) with the neighbours.
-        entity_vectors: the file (``.npz``) with vectors of entities and relations to begin with; None begins with
-            random ones of unit length.
+        entity_vectors: the file (``.npz``) with vectors of entities and relations to begin with;
+            None begins with random ones of unit length.
         frozen: keep the vectors as they are, as the authors' code does.
 
     Raises:
@@ -45,7 +47,9 @@ class NeighbourEncoder(Backbone):
         super().__init__()
         self.out_features = dimensions
         self.entities = EntityVectors(entities, dimensions, entity_vectors, frozen)
-        self.relations = EntityVectors(relations, dimensions, entity_vectors, frozen, kind="relations")
+        self.relations = EntityVectors(
+            relations, dimensions, entity_vectors, frozen, kind="relations"
+        )
         self.project = nn.Linear(2 * dimensions, dimensions)
         self.starts: Tensor
         self.edges: Tensor
@@ -54,28 +58,41 @@ class NeighbourEncoder(Backbone):
         if weights_follow():
             return
         if neighbours is None:
-            raise FewshotError("NeighbourEncoder needs neighbours; choose a benchmark that has them: WikiOneDataModule")
+            raise FewshotError(
+                "NeighbourEncoder needs neighbours; choose a benchmark that has them:"
+                " WikiOneDataModule"
+            )
         with np.load(neighbours, allow_pickle=False) as file:
             found = {name: torch.from_numpy(file[name]) for name in ("starts", "edges")}
         for name, value in found.items():
             if value.shape != (buffer := getattr(self, name)).shape:
                 raise FewshotError(
-                    f"{neighbours} has {name} {tuple(value.shape)}, not {tuple(buffer.shape)}; leave entities, edges"
-                    " and neighbours to the benchmark"
+                    f"{neighbours} has {name} {tuple(value.shape)}, not {tuple(buffer.shape)};"
+                    " leave entities, edges and neighbours to the benchmark"
                 )
             buffer.copy_(value)
 
     def forward(self, inputs: Inputs) -> Tensor:
-        """Vectors (..., D) of ids (...), each entity's made once; an id below 0 is none, and its vector is any."""
+        """Vectors (..., D) of ids (...), each entity's made once.
+
+        An id below 0 is none, and its vector is any.
+        """
         if not isinstance(inputs, Tensor):
-            raise FewshotError("NeighbourEncoder reads ids of entities; choose a learner of rankings such as GMatching")
+            raise FewshotError(
+                "NeighbourEncoder reads ids of entities; choose a learner of rankings such as"
+                " GMatching"
+            )
         ids, places = torch.unique(inputs.clamp(min=0), return_inverse=True)
         first, sizes = self.starts[ids], self.starts[ids + 1] - self.starts[ids]
         offsets = sizes.cumsum(0) - sizes
-        rows = torch.arange(int(sizes.sum()), device=ids.device) + (first - offsets).repeat_interleave(sizes)
+        rows = torch.arange(int(sizes.sum()), device=ids.device) + (
+            first - offsets
+        ).repeat_interleave(sizes)
         means = [
             F.embedding_bag(edges, vectors.vectors.weight, offsets, mode="mean")
-            for edges, vectors in zip(self.edges[rows].long().unbind(1), (self.relations, self.entities), strict=True)
+            for edges, vectors in zip(
+                self.edges[rows].long().unbind(1), (self.relations, self.entities), strict=True
+            )
         ]
         made: Tensor = self.project(torch.cat(means, -1)).tanh()
         return made[places]

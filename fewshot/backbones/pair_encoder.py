@@ -20,7 +20,9 @@ Ends = tuple[list[int], list[int], list[int]]
 
 
 class PairEncoder(HuggingFaceEncoder):
-    """PairEncoder: a pre-trained language model that reads two texts as one sequence. Paper: arXiv:1810.04805.
+    """PairEncoder: a pre-trained language model that reads two texts as one sequence.
+
+    Paper: arXiv:1810.04805.
 
     The backbone of `BERTPair`. Of single texts it is `HuggingFaceEncoder`.
 
@@ -30,7 +32,8 @@ class PairEncoder(HuggingFaceEncoder):
         model: the name or the folder.
         pooling: as there; `pooler` suits BERT, whose pre-training has it judge pairs.
         config: what a checkpoint holds.
-        single_ends: how many ids the tokenizer sets before and after one text; null asks it. A checkpoint holds them.
+        single_ends: how many ids the tokenizer sets before and after one text; null asks it. A
+            checkpoint holds them.
         pair_ends: the ids that it sets before, between and after two.
     """
 
@@ -55,17 +58,25 @@ class PairEncoder(HuggingFaceEncoder):
     def forward(self, inputs: Inputs) -> Tensor:
         """Features (n, D) of pairs: ``tokens`` and ``other_tokens`` (n, L), ``lengths`` and ``other_lengths`` (n,)."""
         if not isinstance(inputs, dict) or not {"other_tokens", "other_lengths"} <= inputs.keys():
-            raise FewshotError("PairEncoder reads pairs of texts, as BERTPair makes them; choose HuggingFaceEncoder")
+            raise FewshotError(
+                "PairEncoder reads pairs of texts, as BERTPair makes them; choose"
+                " HuggingFaceEncoder"
+            )
         other = {"tokens": inputs["other_tokens"], "lengths": inputs["other_lengths"]}
         tokens, lengths, second = joined(inputs, other, self.single_ends, self.pair_ends)
         most = getattr(self.network.config, "max_position_embeddings", tokens.shape[-1])
         if tokens.shape[-1] > most:
             raise FewshotError(
-                f"two texts have {tokens.shape[-1]} pieces, the model takes {most}; set data.max_length to {most // 2}"
+                f"two texts have {tokens.shape[-1]} pieces, the model takes {most}; set"
+                f" data.max_length to {most // 2}"
             )
         mask = torch.arange(tokens.shape[-1], device=tokens.device) < lengths[:, None]
         # which text a piece is of, where the model has learned to be told
-        types = {"token_type_ids": second} if getattr(self.network.config, "type_vocab_size", 0) > 1 else {}
+        types = (
+            {"token_type_ids": second}
+            if getattr(self.network.config, "type_vocab_size", 0) > 1
+            else {}
+        )
         output = self.network.base_model(input_ids=tokens, attention_mask=mask.long(), **types)
         return self._pooled(output, lengths)
 
@@ -82,7 +93,8 @@ def joined(
         pair_ends: the ids before, between and after two texts.
 
     Returns:
-        The ids (n, longest), anything behind a pair's end; lengths (n,); 1 at the second texts' places, (n, longest).
+        The ids (n, longest), anything behind a pair's end; lengths (n,); 1 at the second texts'
+        places, (n, longest).
     """
     (tokens, lengths), (other_tokens, other_lengths) = read_inputs(one), read_inputs(two)
     skipped, width = single_ends[0], tokens.shape[1]
@@ -93,7 +105,9 @@ def joined(
     parts = first, bare, middle, other_bare, last
     sizes = torch.stack([torch.zeros_like(lengths) + size for size in parts], 1)  # (n, 5)
     # the five parts: where each lies in the table, and where it ends in the sequence
-    origins = tokens.new_tensor([0, len(ends) + skipped, first, len(ends) + width + skipped, first + middle])
+    origins = tokens.new_tensor(
+        [0, len(ends) + skipped, first, len(ends) + width + skipped, first + middle]
+    )
     stops = sizes.cumsum(1)
     places = torch.arange(int(stops[:, -1].max()), device=tokens.device)
     part = (places[:, None] >= stops[:, None, :-1]).sum(-1)  # (n, longest), 0 to 4

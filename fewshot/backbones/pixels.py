@@ -9,7 +9,8 @@ from fewshot.episodes import Inputs
 class Pixels(Backbone):
     """Pixels: the flattened input, nothing learned. Paper: none.
 
-    A 1-shot Prototypical Network on it is the nearest neighbour on pixels; it needs no training (``fewshot test``).
+    A 1-shot Prototypical Network on it is the nearest neighbour on pixels; it needs no training
+    (``fewshot test``).
 
     Args:
         in_features: values of one input, all axes taken together.

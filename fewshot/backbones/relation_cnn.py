@@ -1,6 +1,9 @@
-"""The convolutional sentence encoder of relation extraction (Zeng et al. 2014), with FewRel's settings.
+"""The convolutional sentence encoder of relation extraction (Zeng et al.
 
-Shapes: n sentences, L word places (padding included), E size of a word with its two positions, F filters.
+2014), with FewRel's settings.
+
+Shapes: n sentences, L word places (padding included), E size of a word with its two positions, F
+filters.
 """
 
 import torch
@@ -13,10 +16,13 @@ from fewshot.errors import FewshotError, check_at_least
 
 
 class RelationCNN(Backbone):
-    """RelationCNN: words with their distances to two entities, a convolution, a maximum. Paper: arXiv:1810.10147.
+    """RelationCNN: words with their distances to two entities, a convolution, a maximum.
 
-    The encoder of Zeng et al. 2014 ("Relation Classification via Convolutional Deep Neural Network", COLING) as FewRel
-    uses it. It reads where the two entities stand; padding never changes the features.
+    Paper: arXiv:1810.10147.
+
+    The encoder of Zeng et al. 2014 ("Relation Classification via Convolutional Deep Neural
+    Network", COLING) as FewRel uses it. It reads where the two entities stand; padding never
+    changes the features.
 
     Args:
         vocab_size: how many word ids there are, padding (0) and unknown (1) included.
@@ -25,8 +31,10 @@ class RelationCNN(Backbone):
         filters: filters, and number of features.
         width: of the filters, in words; odd.
         max_length: distances are told apart up to this one.
-        dropout: rate at the features in training. Above 0, `torch.vmap` must be told its `randomness`.
-        vectors: a file of word vectors that the words' begin at; the benchmark's `vectors`. None: random ones.
+        dropout: rate at the features in training. Above 0, `torch.vmap` must be told its
+            `randomness`.
+        vectors: a file of word vectors that the words' begin at; the benchmark's `vectors`. None:
+            random ones.
         vocabulary: the word of each id, which a file of vectors needs; the benchmark's.
 
     Raises:
@@ -46,12 +54,21 @@ class RelationCNN(Backbone):
         vocabulary: list[str] | None = None,
     ) -> None:
         super().__init__()
-        check_at_least(1, position_dim=position_dim, filters=filters, width=width, max_length=max_length)
+        check_at_least(
+            1, position_dim=position_dim, filters=filters, width=width, max_length=max_length
+        )
         if width % 2 == 0:
-            raise FewshotError(f"width is {width}; set an odd width, so that a word stands in the middle of its window")
+            raise FewshotError(
+                f"width is {width}; set an odd width, so that a word stands in the middle of its"
+                " window"
+            )
         self.embedding = word_vectors(vocab_size, embedding_dim, vectors, vocabulary)
-        self.to_head, self.to_tail = (nn.Embedding(2 * max_length + 1, position_dim) for _ in range(2))
-        self.convolution = nn.Conv1d(embedding_dim + 2 * position_dim, filters, width, padding=width // 2)
+        self.to_head, self.to_tail = (
+            nn.Embedding(2 * max_length + 1, position_dim) for _ in range(2)
+        )
+        self.convolution = nn.Conv1d(
+            embedding_dim + 2 * position_dim, filters, width, padding=width // 2
+        )
         self.dropout = dropout_layer(dropout)
         self.max_length, self.out_features = max_length, filters
 
@@ -63,7 +80,10 @@ class RelationCNN(Backbone):
         parts = [
             self.embedding(tokens),
             *(
-                position((places - span[..., :1]).clamp(-self.max_length, self.max_length) + self.max_length)
+                position(
+                    (places - span[..., :1]).clamp(-self.max_length, self.max_length)
+                    + self.max_length
+                )
                 for position, span in ((self.to_head, head), (self.to_tail, tail))
             ),
         ]
@@ -81,6 +101,6 @@ def entities(inputs: Inputs) -> tuple[Tensor, Tensor]:
     if isinstance(inputs, dict) and {"head", "tail"} <= inputs.keys():
         return inputs["head"], inputs["tail"]
     raise FewshotError(
-        "the backbone reads where a sentence's entities stand ('head', 'tail'), which this benchmark does not say; use"
-        " FewRel, or another backbone"
+        "the backbone reads where a sentence's entities stand ('head', 'tail'), which this"
+        " benchmark does not say; use FewRel, or another backbone"
     )

@@ -16,7 +16,9 @@ BLOCK_SIZE = 5  # of DropBlock, in pixels of the map
 
 
 class ResNet12(Backbone):
-    """ResNet-12: four residual blocks of three 3x3 convolutions, then the mean over the map. Paper: arXiv:1904.03758.
+    """ResNet-12: four residual blocks of three 3x3 convolutions, then the mean over the map.
+
+    Paper: arXiv:1904.03758.
 
     The last two blocks drop squares of their maps in training (DropBlock, arXiv:1810.12890).
 
@@ -36,17 +38,27 @@ class ResNet12(Backbone):
     ) -> None:
         super().__init__()
         if len(widths) != 4 or min(widths) < 1:
-            raise FewshotError(f"widths are {list(widths)}; give four, each >= 1, such as [64, 160, 320, 640]")
+            raise FewshotError(
+                f"widths are {list(widths)}; give four, each >= 1, such as [64, 160, 320, 640]"
+            )
         if image_size < 16:
             raise FewshotError(
-                f"ResNet12 halves its input four times: image_size {image_size} leaves nothing; use 16 px or more"
+                f"ResNet12 halves its input four times: image_size {image_size} leaves nothing; use"
+                " 16 px or more"
             )
         if not 0 <= drop_block < 1:
-            raise FewshotError(f"drop_block is {drop_block}; set it to a share in [0, 1), 0 for none")
+            raise FewshotError(
+                f"drop_block is {drop_block}; set it to a share in [0, 1), 0 for none"
+            )
         self.in_channels, self.image_size = in_channels, image_size
-        channels = zip(pairwise((in_channels, *widths)), (0.0, 0.0, drop_block, drop_block), strict=True)
-        self.blocks = nn.Sequential(*(Residual(c_in, c_out, rate) for (c_in, c_out), rate in channels))
-        # Channels last makes a step on a CPU 1.1x as fast, at a quarter of the widths 1.4x (16 images of 84x84).
+        channels = zip(
+            pairwise((in_channels, *widths)), (0.0, 0.0, drop_block, drop_block), strict=True
+        )
+        self.blocks = nn.Sequential(
+            *(Residual(c_in, c_out, rate) for (c_in, c_out), rate in channels)
+        )
+        # Channels last makes a step on a CPU 1.1x as fast, at a quarter of the widths 1.4x (16
+        # images of 84x84).
         self.blocks.to(memory_format=torch.channels_last)
         self.out_features = widths[-1]
         self.map_shape = (widths[-1], image_size // 16, image_size // 16)
@@ -75,7 +87,11 @@ class Residual(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for c_from in (c_in, c_out, c_out):
-            layers += [nn.Conv2d(c_from, c_out, 3, padding=1, bias=False), nn.BatchNorm2d(c_out), nn.LeakyReLU(SLOPE)]
+            layers += [
+                nn.Conv2d(c_from, c_out, 3, padding=1, bias=False),
+                nn.BatchNorm2d(c_out),
+                nn.LeakyReLU(SLOPE),
+            ]
         self.convolutions = nn.Sequential(*layers[:-1])
         self.shortcut = nn.Sequential(nn.Conv2d(c_in, c_out, 1, bias=False), nn.BatchNorm2d(c_out))
         self.drop = DropBlock(drop_block)
@@ -83,13 +99,16 @@ class Residual(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (n, c_out, H / 2, W / 2) of maps (n, c_in, H, W)."""
         added = self.convolutions(maps) + self.shortcut(maps)
-        # Pooling before the rectifier is the same function with the same gradient, on a quarter of the elements.
+        # Pooling before the rectifier is the same function with the same gradient, on a quarter of
+        # the elements.
         dropped: Tensor = self.drop(F.leaky_relu(F.max_pool2d(added, 2), SLOPE))
         return dropped
 
 
 class DropBlock(nn.Module):
-    """Drop whole squares of each map in training, and scale what is left to keep the mean. Paper: arXiv:1810.12890.
+    """Drop whole squares of each map in training, and scale what is left to keep the mean.
+
+    Paper: arXiv:1810.12890.
 
     Args:
         rate: share of the elements dropped. As in the paper it is met up to where squares overlap.
@@ -106,11 +125,14 @@ class DropBlock(nn.Module):
             return maps
         height, width = maps.shape[2:]
         tall, wide = min(self.size, height), min(self.size, width)
-        rows, columns = height - tall + 1, width - wide + 1  # the places that a square's corner can have
+        # the places that a square's corner can have
+        rows, columns = height - tall + 1, width - wide + 1
         # equation 1 of the paper
         gamma = self.rate * height * width / (tall * wide * rows * columns)
         # In float32 whatever the maps are: half precision draws too coarsely and cannot count them.
-        corners = (torch.rand_like(maps[:, :, :rows, :columns], dtype=torch.float32) < gamma).float()
+        corners = (
+            torch.rand_like(maps[:, :, :rows, :columns], dtype=torch.float32) < gamma
+        ).float()
         margins = [wide - 1, wide - 1, tall - 1, tall - 1]
         kept = 1 - F.max_pool2d(F.pad(corners, margins), (tall, wide), stride=1)
         return maps * (kept * (kept.numel() / kept.sum().clamp(min=1))).to(maps.dtype)

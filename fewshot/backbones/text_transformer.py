@@ -15,10 +15,13 @@ from fewshot.errors import FewshotError, check_at_least
 
 
 class TextTransformer(Backbone):
-    """TextTransformer: word vectors with sinusoidal positions, an encoder, the words' mean. Paper: arXiv:1706.03762.
+    """TextTransformer: word vectors with sinusoidal positions, an encoder, the words' mean.
 
-    Padding never changes the features. The layers normalise before they attend (arXiv:2002.04745), which trains without
-    a warm-up. Second derivatives need attention in plain operations, which the learners' engine sees to.
+    Paper: arXiv:1706.03762.
+
+    Padding never changes the features. The layers normalise before they attend (arXiv:2002.04745),
+    which trains without a warm-up. Second derivatives need attention in plain operations, which the
+    learners' engine sees to.
 
     Args:
         vocab_size: how many word ids there are, padding (0) and unknown (1) included.
@@ -26,8 +29,8 @@ class TextTransformer(Backbone):
         layers: encoder layers (the paper: 6).
         heads: attention heads; they divide `embedding_dim` (the paper: 8).
         feedforward: width of the layer inside each encoder layer (the paper: 2048).
-        dropout: rate after the word vectors and in each layer, in training (the paper: 0.1). `torch.vmap` must be told
-            its `randomness`, at 0 too.
+        dropout: rate after the word vectors and in each layer, in training (the paper: 0.1).
+            `torch.vmap` must be told its `randomness`, at 0 too.
 
     Raises:
         FewshotError: an argument out of range.
@@ -44,17 +47,22 @@ class TextTransformer(Backbone):
     ) -> None:
         super().__init__()
         check_at_least(2, vocab_size=vocab_size)  # padding and unknown
-        check_at_least(1, embedding_dim=embedding_dim, layers=layers, heads=heads, feedforward=feedforward)
+        check_at_least(
+            1, embedding_dim=embedding_dim, layers=layers, heads=heads, feedforward=feedforward
+        )
         check_dropout(dropout)
         if embedding_dim % 2 or embedding_dim % heads:
             raise FewshotError(
-                f"embedding_dim is {embedding_dim}; set it to an even multiple of the heads, which are {heads}"
+                f"embedding_dim is {embedding_dim}; set it to an even multiple of the heads, which"
+                f" are {heads}"
             )
         # standard normal: as the paper has them, scaled up to the size of the positions
         self.embedding = nn.Embedding(vocab_size, embedding_dim)
         # nn.TransformerEncoder would copy one layer, so that all began alike
         self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(embedding_dim, heads, feedforward, dropout, batch_first=True, norm_first=True)
+            nn.TransformerEncoderLayer(
+                embedding_dim, heads, feedforward, dropout, batch_first=True, norm_first=True
+            )
             for _ in range(layers)
         )
         self.norm = nn.LayerNorm(embedding_dim)
@@ -66,8 +74,11 @@ class TextTransformer(Backbone):
         tokens, lengths = read_inputs(inputs)
         words: Tensor = self.embedding(tokens)
         words = self.dropout(words + sinusoids(words))
-        # A text without words attends to one place of padding, because a softmax over nothing is not a number.
-        past_end = torch.arange(tokens.shape[-1], device=tokens.device) >= lengths.clamp(min=1).unsqueeze(-1)
+        # A text without words attends to one place of padding, because a softmax over nothing is
+        # not a number.
+        past_end = torch.arange(tokens.shape[-1], device=tokens.device) >= lengths.clamp(
+            min=1
+        ).unsqueeze(-1)
         for layer in self.layers:
             words = layer(words, src_key_padding_mask=past_end)
         return mask_padding(self.norm(words), lengths).sum(-2) / lengths.clamp(min=1).unsqueeze(-1)
@@ -76,6 +87,9 @@ class TextTransformer(Backbone):
 def sinusoids(words: Tensor) -> Tensor:
     """Position encodings (L, E) for `words` (n, L, E): sine and cosine of place / 10000^(2i / E), by turns."""
     places, size = words.shape[-2:]
-    rates = torch.exp(torch.arange(0, size, 2, device=words.device, dtype=words.dtype) * (-math.log(10_000) / size))
+    rates = torch.exp(
+        torch.arange(0, size, 2, device=words.device, dtype=words.dtype)
+        * (-math.log(10_000) / size)
+    )
     angles = torch.arange(places, device=words.device, dtype=words.dtype).unsqueeze(-1) * rates
     return torch.stack([angles.sin(), angles.cos()], -1).flatten(-2)

@@ -1,4 +1,7 @@
-"""TF-IDF: the features of a text without anything learned; the baseline that a text encoder must beat."""
+"""TF-IDF: the features of a text without anything learned.
+
+The baseline that a text encoder must beat.
+"""
 
 from collections.abc import Sequence
 
@@ -15,9 +18,12 @@ SPECIAL = 2  # ids that are no term: padding and the unknown
 
 
 def inverse_document_frequencies(document_frequencies: Sequence[int], documents: int) -> Tensor:
-    """The smoothed idf ln((1 + n) / (1 + df)) + 1 of each id, (V,) float64; 0 for padding and for the unknown.
+    """The smoothed idf ln((1 + n) / (1 + df)) + 1 of each id, (V,) float64.
 
-    Terms that are unknown have nothing in common, so as one term that texts share they would mislead.
+    0 for padding and for the unknown.
+
+    Terms that are unknown have nothing in common, so as one term that texts share they would
+    mislead.
 
     Args:
         document_frequencies: df, in how many texts each of the V ids occurs.
@@ -28,7 +34,9 @@ def inverse_document_frequencies(document_frequencies: Sequence[int], documents:
     """
     df = torch.tensor(document_frequencies, dtype=torch.float64)
     if len(df) < SPECIAL:
-        raise FewshotError(f"document_frequencies has {len(df)} ids; give one for each of vocab_size, 2 at least")
+        raise FewshotError(
+            f"document_frequencies has {len(df)} ids; give one for each of vocab_size, 2 at least"
+        )
     if not 0 <= df.min() <= df.max() <= documents:
         raise FewshotError(
             f"document_frequencies are {int(df.min())} to {int(df.max())} of {documents} documents;"
@@ -42,8 +50,9 @@ def inverse_document_frequencies(document_frequencies: Sequence[int], documents:
 class TfIdf(Backbone):
     """TF-IDF: how often each term occurs in a text, times its inverse document frequency, with unit norm.
 
-    Nothing is learned: a `PrototypicalNetwork` with ``distance: cosine`` on it is the TF-IDF nearest centroid,
-    and needs no training (``fewshot test``). Unknown terms do not count. Paper: Salton & Buckley 1988.
+    Nothing is learned: a `PrototypicalNetwork` with ``distance: cosine`` on it is the TF-IDF
+    nearest centroid, and needs no training (``fewshot test``). Unknown terms do not count. Paper:
+    Salton & Buckley 1988.
 
     Args:
         vocab_size: how many ids there are, padding (0) and unknown (1) included.
@@ -59,7 +68,9 @@ class TfIdf(Backbone):
         check_frequencies(vocab_size, document_frequencies)
         self.out_features = vocab_size
         self.idf: Tensor
-        self.register_buffer("idf", inverse_document_frequencies(document_frequencies, documents).float())
+        self.register_buffer(
+            "idf", inverse_document_frequencies(document_frequencies, documents).float()
+        )
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Features (n, vocab_size) of `inputs`: ``tokens`` (n, L), int64, 0 past the text's end."""

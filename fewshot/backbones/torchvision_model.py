@@ -17,27 +17,31 @@ OF_ONE_SIZE = (models.VisionTransformer, models.MaxVit)
 
 
 class TorchvisionBackbone(Backbone):
-    """Torchvision's networks: ResNet, EfficientNet, ViT, ... by name, its classifier left out. Paper: none, see each.
+    """Torchvision's networks: ResNet, EfficientNet, ViT, ...
 
-    Pre-trained on ImageNet they are the strong start for few images of one's own: a `PrototypicalNetwork` on one is
-    useful before any training (``fewshot test``). A checkpoint holds the trained weights; loading it fetches none.
+    By name, its classifier left out. Paper: none, see each.
 
-    Images come in [0, 1]. Grey ones are repeated to three channels, so that the first convolution stays the trained
-    one. For pre-trained networks they are normalised with the mean and the deviation of their training. Dropout in
-    training is each network's own.
+    Pre-trained on ImageNet they are the strong start for few images of one's own: a
+    `PrototypicalNetwork` on one is useful before any training (``fewshot test``). A checkpoint
+    holds the trained weights; loading it fetches none.
+
+    Images come in [0, 1]. Grey ones are repeated to three channels, so that the first convolution
+    stays the trained one. For pre-trained networks they are normalised with the mean and the
+    deviation of their training. Dropout in training is each network's own.
 
     Args:
         in_channels: C of the images: 1 or 3.
         image_size: H = W of the images, in pixels.
         model: the network's name in `torchvision.models`, such as ``resnet18``.
-        weights: null for random ones, ``DEFAULT`` for the best there are, or a name such as ``IMAGENET1K_V1``; fetched
-            once into ``$TORCH_HOME``.
-        resize: side in pixels that the images are resized to (bilinearly; the cost grows with its square). None: that
-            of the training for pre-trained networks, which are much worse on small images; else `image_size`, or
-            the least that the network takes.
+        weights: null for random ones, ``DEFAULT`` for the best there are, or a name such as
+            ``IMAGENET1K_V1``; fetched once into ``$TORCH_HOME``.
+        resize: side in pixels that the images are resized to (bilinearly; the cost grows with its
+            square). None: that of the training for pre-trained networks, which are much worse on
+            small images; else `image_size`, or the least that the network takes.
 
     Raises:
-        FewshotError: an unknown name, a size that the network does not take, or weights that cannot be fetched.
+        FewshotError: an unknown name, a size that the network does not take, or weights that cannot
+            be fetched.
     """
 
     def __init__(
@@ -50,13 +54,18 @@ class TorchvisionBackbone(Backbone):
     ) -> None:
         super().__init__()
         if in_channels not in (1, 3):
-            raise FewshotError(f"in_channels is {in_channels}; torchvision's networks take images of 1 or 3 channels")
+            raise FewshotError(
+                f"in_channels is {in_channels}; torchvision's networks take images of 1 or 3"
+                " channels"
+            )
         self.in_channels, self.image_size = in_channels, image_size
         chosen = find_weights(model, weights)
         self.network = build_network(model, chosen)
         self.out_features = remove_classifier(self.network)
         preset = None if chosen is None else chosen.transforms()
-        self.side = _side(model, self.network, image_size, resize, None if preset is None else preset.crop_size[0])
+        self.side = _side(
+            model, self.network, image_size, resize, None if preset is None else preset.crop_size[0]
+        )
         self.mean: Tensor | None
         self.std: Tensor | None
         for name in ("mean", "std"):
@@ -69,24 +78,33 @@ class TorchvisionBackbone(Backbone):
         if self.side != self.image_size:
             # antialias is what a smaller picture needs; a larger one is the same without
             smaller = self.side < self.image_size
-            images = F.interpolate(images, (self.side, self.side), mode="bilinear", antialias=smaller)
+            images = F.interpolate(
+                images, (self.side, self.side), mode="bilinear", antialias=smaller
+            )
         images = images.expand(-1, 3, -1, -1)
         features: Tensor = self.network(standardised(images, self.mean, self.std))
         return features
 
 
 def standardised(images: Tensor, mean: Tensor | None, std: Tensor | None) -> Tensor:
-    """Images (n, 3, H, W) in [0, 1] as the pre-trained network has learned to see them; None: as they are."""
+    """Images (n, 3, H, W) in [0, 1] as the pre-trained network has learned to see them.
+
+    None: as they are.
+    """
     return images if mean is None or std is None else (images - mean) / std
 
 
-def _side(model: str, network: nn.Module, image_size: int, resize: int | None, trained_size: int | None) -> int:
+def _side(
+    model: str, network: nn.Module, image_size: int, resize: int | None, trained_size: int | None
+) -> int:
     """The side in pixels that the images are resized to."""
     least: int = models.get_model_weights(model).DEFAULT.meta["min_size"][0]
     if isinstance(network, OF_ONE_SIZE):
         size = network.image_size if isinstance(network, models.VisionTransformer) else least
         if resize not in (None, size):
-            raise FewshotError(f"resize is {resize}, but {model} takes {size} px alone; leave resize out")
+            raise FewshotError(
+                f"resize is {resize}, but {model} takes {size} px alone; leave resize out"
+            )
         return size
     if resize is not None and resize < least:
         raise FewshotError(f"resize is {resize}; {model} needs {least} px or more")
@@ -101,12 +119,17 @@ def find_weights(model: str, weights: str | None) -> models.WeightsEnum | None:
     """
     names = models.list_models(module=models)  # those that classify images
     if model not in names:
-        raise FewshotError(f"torchvision has no classification network {model!r}{nearest(model, names)}")
+        raise FewshotError(
+            f"torchvision has no classification network {model!r}{nearest(model, names)}"
+        )
     table = models.get_model_weights(model)
-    if weights in (None, "None"):  # the text is what jsonargparse 4.53 makes of `--model.backbone.weights null`
+    # the text is what jsonargparse 4.53 makes of `--model.backbone.weights null`
+    if weights in (None, "None"):
         return None
     if weights not in table.__members__:
-        raise FewshotError(f"{model} has no weights {weights!r}{nearest(weights, table.__members__)}")
+        raise FewshotError(
+            f"{model} has no weights {weights!r}{nearest(weights, table.__members__)}"
+        )
     return table[weights]
 
 
@@ -127,7 +150,8 @@ def build_network(model: str, weights: models.WeightsEnum | None, **kwargs: Any)
         return network
     try:
         network = models.get_model(model, weights=weights, **kwargs)
-    except (OSError, RuntimeError) as error:  # RuntimeError: what came is not what the name's checksum says
+    # RuntimeError: what came is not what the name's checksum says
+    except (OSError, RuntimeError) as error:
         file = weights.url.rpartition("/")[2]
         raise FewshotError(
             f"the weights of {model} cannot be fetched ({error}); put {weights.url} into"
@@ -138,9 +162,11 @@ def build_network(model: str, weights: models.WeightsEnum | None, **kwargs: Any)
 
 def _implied(model: str, weights: models.WeightsEnum | None) -> dict[str, Any]:
     """The arguments that torchvision's builders take from the weights by themselves."""
-    if model.startswith("vit_"):  # positions are learned: as many as the images of the training have
+    # positions are learned: as many as the images of the training have
+    if model.startswith("vit_"):
         return {} if weights is None else {"image_size": weights.meta["min_size"][0]}
-    if model in ("googlenet", "inception_v3"):  # they were trained on another normalisation, to which they convert
+    # they were trained on another normalisation, to which they convert
+    if model in ("googlenet", "inception_v3"):
         return {"transform_input": weights is not None, "init_weights": True}
     return {}
 
@@ -148,7 +174,8 @@ def _implied(model: str, weights: models.WeightsEnum | None) -> dict[str, Any]:
 def remove_classifier(network: nn.Module) -> int:
     """Put the identity in the place of the last layer, and nothing in that of auxiliary classifiers.
 
-    Every torchvision network ends in a linear layer or (SqueezeNet) a 1x1 convolution to the classes.
+    Every torchvision network ends in a linear layer or (SqueezeNet) a 1x1 convolution to the
+    classes.
 
     Returns:
         How many features come out instead.
@@ -156,7 +183,8 @@ def remove_classifier(network: nn.Module) -> int:
     for name in ("aux1", "aux2", "AuxLogits"):
         if hasattr(network, name):
             setattr(network, name, None)
-            network.aux_logits = False  # type: ignore[assignment]  # a plain bool; else they return a tuple
+            # a plain bool; else they return a tuple
+            network.aux_logits = False  # type: ignore[assignment]
     layers = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
     name, layer = layers[-1]
     network.set_submodule(name, nn.Identity())

@@ -14,16 +14,18 @@ from fewshot.errors import check_at_least
 
 
 class WeightedBag(Backbone):
-    """A weighted sum of the terms' vectors, weights and vectors learned; weights begin at the terms' idf.
+    """A weighted sum of the terms' vectors, weights and vectors learned.
 
-    Independent random vectors are nearly orthogonal, so that the cosine of two texts is at the beginning that of
-    their TF-IDF vectors, within about 1 / sqrt(out_features) (random indexing: Kanerva et al. 2000). Training goes
-    on from there. Unknown terms do not count. Made for ``distance: cosine``: longer texts have longer features.
-    With `CLINC150DataModule`'s ``terms: ngrams`` the vectors are those of fastText's subwords. Paper:
-    arXiv:1607.04606.
+    Weights begin at the terms' idf.
 
-    Its weighted sum is one fused operation without second derivatives: for metric-based learners; second-order
-    gradient-based ones take `BagOfWords`.
+    Independent random vectors are nearly orthogonal, so that the cosine of two texts is at the
+    beginning that of their TF-IDF vectors, within about 1 / sqrt(out_features) (random indexing:
+    Kanerva et al. 2000). Training goes on from there. Unknown terms do not count. Made for
+    ``distance: cosine``: longer texts have longer features. With `CLINC150DataModule`'s ``terms:
+    ngrams`` the vectors are those of fastText's subwords. Paper: arXiv:1607.04606.
+
+    Its weighted sum is one fused operation without second derivatives: for metric-based learners;
+    second-order gradient-based ones take `BagOfWords`.
 
     Args:
         vocab_size: how many ids there are, padding (0) and unknown (1) included.
@@ -63,6 +65,9 @@ class WeightedBag(Backbone):
         weights = self.log_weights[tokens].exp() * (tokens >= SPECIAL)  # n, L
         if self.dropout and self.training:
             weights = F.dropout(weights, self.dropout)
-        # fused: 10 times as fast as gathering the vectors (300 texts of 143 n-grams, 512 features, one core)
-        features = F.embedding_bag(tokens, self.vectors.weight, per_sample_weights=weights, mode="sum")
+        # fused: 10 times as fast as gathering the vectors (300 texts of 143 n-grams, 512 features,
+        # one core)
+        features = F.embedding_bag(
+            tokens, self.vectors.weight, per_sample_weights=weights, mode="sum"
+        )
         return F.normalize(features, dim=-1) if self.normalise else features

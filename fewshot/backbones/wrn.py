@@ -14,17 +14,20 @@ FIRST = 16  # filters of the first convolution
 
 
 class WRN28_10(Backbone):  # the name that the papers have for it
-    """WRN-28-10: three groups of wide pre-activation blocks, then the mean over the map. Paper: arXiv:1605.07146.
+    """WRN-28-10: three groups of wide pre-activation blocks, then the mean over the map.
 
-    The large network of few-shot image classification since LEO (arXiv:1807.05960), there on images of 80 or 84
-    pixels. One such image costs 10 times a `ResNet12`'s.
+    Paper: arXiv:1605.07146.
+
+    The large network of few-shot image classification since LEO (arXiv:1807.05960), there on images
+    of 80 or 84 pixels. One such image costs 10 times a `ResNet12`'s.
 
     Args:
         in_channels: C of the images.
         image_size: H = W of the images, in pixels.
         depth: convolutions on the longest way; 6 n + 4 for n blocks a group.
         width: factor k of the filters: 16 k, 32 k and 64 k, the last is the number of features.
-        dropout: rate between the two convolutions of a block in training (the paper: 0, or 0.3 on CIFAR).
+        dropout: rate between the two convolutions of a block in training (the paper: 0, or 0.3 on
+            CIFAR).
 
     Raises:
         FewshotError: an argument out of range.
@@ -41,7 +44,10 @@ class WRN28_10(Backbone):  # the name that the papers have for it
         super().__init__()
         blocks, rest = divmod(depth - OUTSIDE, 6)
         if rest or blocks < 1:
-            raise FewshotError(f"depth is {depth}; set it to 6 n + 4 for n blocks a group, such as 10, 16, 22 or 28")
+            raise FewshotError(
+                f"depth is {depth}; set it to 6 n + 4 for n blocks a group, such as 10, 16, 22"
+                " or 28"
+            )
         check_at_least(1, width=width)
         check_dropout(dropout)
         self.in_channels, self.image_size = in_channels, image_size
@@ -67,7 +73,8 @@ class WRN28_10(Backbone):  # the name that the papers have for it
 class WideBlock(nn.Module):
     """Normalisation, ReLU and 3x3 convolution, twice, added to the input (pre-activation, arXiv:1603.05027).
 
-    Where the shape changes, the input's way is a 1x1 convolution of the normalised and rectified maps.
+    Where the shape changes, the input's way is a 1x1 convolution of the normalised and rectified
+    maps.
 
     Args:
         c_in: channels of the maps that come.
@@ -91,5 +98,7 @@ class WideBlock(nn.Module):
         inside = self.norm2(self.convolution1(active)).relu()
         if self.dropout and self.training:
             inside = F.dropout(inside, self.dropout)
-        added: Tensor = self.convolution2(inside) + (maps if self.shortcut is None else self.shortcut(active))
+        added: Tensor = self.convolution2(inside) + (
+            maps if self.shortcut is None else self.shortcut(active)
+        )
         return added

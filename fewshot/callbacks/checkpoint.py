@@ -19,7 +19,9 @@ class BestCheckpoint(ModelCheckpoint):
 
     def __init__(self) -> None:
         # At validation, not at the epoch's end: a run may be stopped before its first validation.
-        super().__init__(filename="best", enable_version_counter=False, save_on_train_epoch_end=False)
+        super().__init__(
+            filename="best", enable_version_counter=False, save_on_train_epoch_end=False
+        )
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Take the metric from the learner's task."""
@@ -38,8 +40,8 @@ class BestCheckpoint(ModelCheckpoint):
 class LastCheckpoint(ModelCheckpoint):
     """Keep `last.ckpt`, what training goes on from: written at the end of each epoch, and when a signal stops the run.
 
-    `ModelCheckpoint(save_last=True)` would renew it together with the best one only, and its clock stands still where
-    optimization is manual.
+    `ModelCheckpoint(save_last=True)` would renew it together with the best one only, and its clock
+    stands still where optimization is manual.
 
     Args:
         every_n_steps: write it after every so many meta-steps too.
@@ -49,8 +51,12 @@ class LastCheckpoint(ModelCheckpoint):
         FewshotError: one of them is not positive.
     """
 
-    def __init__(self, every_n_steps: int | None = None, every_minutes: float | None = None) -> None:
-        super().__init__(filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
+    def __init__(
+        self, every_n_steps: int | None = None, every_minutes: float | None = None
+    ) -> None:
+        super().__init__(
+            filename="last", enable_version_counter=False, save_on_train_epoch_end=True
+        )
         for name, value in (("every_n_steps", every_n_steps), ("every_minutes", every_minutes)):
             if value is not None and not value > 0:
                 raise FewshotError(f"{name} is {value}; set it > 0, or leave it out")
@@ -62,10 +68,13 @@ class LastCheckpoint(ModelCheckpoint):
         loop = trainer.fit_loop.epoch_loop
         loop._batches_that_stepped = loop.batch_progress.total.completed
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any
+    ) -> None:
         """Write it after a step if it is time; where a validation follows, after that."""
         self._due = self._due or self._is_time(trainer)
-        if self._due and not validation_follows(trainer):  # a run that went on from here would leave it out
+        # a run that went on from here would leave it out
+        if self._due and not validation_follows(trainer):
             self._save(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -77,8 +86,13 @@ class LastCheckpoint(ModelCheckpoint):
         """Write it at the end of every epoch."""
         self._save(trainer)
 
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Write it when a signal has stopped training between two steps; other errors leave the one before."""
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Write it when a signal has stopped training between two steps.
+
+        Other errors leave the one before.
+        """
         stopped = isinstance(exception, SIGTERMException) and not trainer.validating
         if stopped and self._last_global_step_saved != trainer.global_step:
             self._save(trainer)
@@ -97,7 +111,8 @@ class LastCheckpoint(ModelCheckpoint):
 
     def _save(self, trainer: L.Trainer) -> None:
         self._due, self._last_time_checked = False, time.monotonic()
-        if not trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by the Trainer from outside
+        # set by the Trainer from outside
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._save_none_monitor_checkpoint(trainer, self._monitor_candidates(trainer))
 
 

@@ -19,9 +19,9 @@ LINE, INK, FAINT = "#0969da", "#1f2328", "#d8dee4"
 class AdaptationCurve(Callback):
     """Draw loss and main metric against the inner step, with 95 % confidence bands.
 
-    The figure goes to TensorBoard after every validation (`val/adaptation`) and test (`test/adaptation`), the test's
-    to `adaptation.png` in the run's folder too. Learners that do not report ``loss_step0``, ``loss_step1``, ... have
-    none.
+    The figure goes to TensorBoard after every validation (`val/adaptation`) and test
+    (`test/adaptation`), the test's to `adaptation.png` in the run's folder too. Learners that do
+    not report ``loss_step0``, ``loss_step1``, ... have none.
     """
 
     # After the learner's own `on_..._epoch_end`, which makes the estimates.
@@ -49,7 +49,9 @@ class AdaptationCurve(Callback):
 
 
 def adaptation_curves(estimates: dict[str, Estimate], metric: str) -> dict[str, list[Estimate]]:
-    """The estimates of `metric` and of the loss after 0, 1, ... inner steps; empty where there are none.
+    """The estimates of `metric` and of the loss after 0, 1, ...
+
+    Inner steps; empty where there are none.
 
     A loss that is the metric itself (the mean squared error) is left out.
     """
@@ -73,7 +75,9 @@ def draw_curves(curves: dict[str, list[Estimate]]) -> Figure:
     width, height, panel, gap = 0.4 + 4.2 * len(curves), 3.4, 3.5, 0.7  # in inches
     figure = Figure(figsize=(width, height))
     # Written out: a layout that matplotlib finds for itself takes as long as the drawing.
-    figure.subplots_adjust(gap / width, 0.55 / height, 1 - 0.2 / width, 1 - 0.35 / height, wspace=gap / panel)
+    figure.subplots_adjust(
+        gap / width, 0.55 / height, 1 - 0.2 / width, 1 - 0.35 / height, wspace=gap / panel
+    )
     for column, (name, curve) in enumerate(curves.items(), start=1):
         _draw(figure.add_subplot(1, len(curves), column), name, curve)
     return figure
@@ -87,13 +91,36 @@ def _draw(axis: Axes, name: str, curve: list[Estimate]) -> None:
     high = [scale * (mean + ci95) for mean, ci95 in curve]
     steps = list(range(len(curve)))
     axis.fill_between(steps, low, high, color=LINE, alpha=0.18, linewidth=0)
-    axis.plot(steps, means, color=LINE, linewidth=1.8, marker="o" if len(steps) <= MARKED else "", markersize=4.5)
+    axis.plot(
+        steps,
+        means,
+        color=LINE,
+        linewidth=1.8,
+        marker="o" if len(steps) <= MARKED else "",
+        markersize=4.5,
+    )
     # On the outer side of the bend, where no text lies on the line.
     rises = means[-1] > means[0]
-    for step, shift, side in ((0, (9, -3 if rises else 3), "left"), (steps[-1], (0, 10 if rises else -17), "right")):
+    for step, shift, side in (
+        (0, (9, -3 if rises else 3), "left"),
+        (steps[-1], (0, 10 if rises else -17), "right"),
+    ):
         text = f"{means[step]:.1f} %" if percent else f"{means[step]:.3g}"
-        axis.annotate(text, (step, means[step]), shift, textcoords="offset points", ha=side, fontsize=9, color=INK)
-    axis.set_title(f"{name}{' in per cent' if percent else ''}, mean ± 95 % CI", loc="left", fontsize=10, color=INK)
+        axis.annotate(
+            text,
+            (step, means[step]),
+            shift,
+            textcoords="offset points",
+            ha=side,
+            fontsize=9,
+            color=INK,
+        )
+    axis.set_title(
+        f"{name}{' in per cent' if percent else ''}, mean ± 95 % CI",
+        loc="left",
+        fontsize=10,
+        color=INK,
+    )
     axis.set_xlabel("inner step", color=INK)
     axis.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
     axis.margins(x=0.06, y=0.16)

@@ -32,7 +32,10 @@ def save(image: Pixels, path: Path) -> None:
 
 
 def tensorboard(trainer: L.Trainer) -> "SummaryWriter | None":
-    """What takes images, if TensorBoard is where the run is logged; else nothing need be drawn for it."""
+    """What takes images, if TensorBoard is where the run is logged.
+
+    Else nothing need be drawn for it.
+    """
     return trainer.logger.experiment if isinstance(trainer.logger, TensorBoardLogger) else None
 
 

@@ -20,16 +20,18 @@ def validation_follows(trainer: L.Trainer) -> bool:
     """Whether a validation comes right after the training step whose end it is."""
     loop = trainer.fit_loop
     assert loop._data_fetcher is not None
-    return loop.epoch_loop._should_check_val_fx(loop._data_fetcher)  # Lightning says it nowhere else
+    # Lightning says it nowhere else
+    return loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
 
 
 class Interruption(Callback):
     """Let SIGINT, SIGTERM and SLURM's requeue signal stop a run when the meta-step under way is done.
 
-    Lightning's handlers act at once, at another step on each rank and with weights that may be half updated. Here the
-    ranks agree, the step is finished and logged (in a validation: that, and a step), `LastCheckpoint` writes
-    `last.ckpt`, and the program ends with the shell's status, 128 and the number of the signal. The requeue signal has
-    Lightning call `scontrol requeue` too. A second SIGINT stops at once. Signals outside of training are Lightning's.
+    Lightning's handlers act at once, at another step on each rank and with weights that may be half
+    updated. Here the ranks agree, the step is finished and logged (in a validation: that, and a
+    step), `LastCheckpoint` writes `last.ckpt`, and the program ends with the shell's status, 128
+    and the number of the signal. The requeue signal has Lightning call `scontrol requeue` too. A
+    second SIGINT stops at once. Signals outside of training are Lightning's.
     """
 
     def __init__(self) -> None:
@@ -58,9 +60,15 @@ class Interruption(Callback):
             raise KeyboardInterrupt
         self._noted = number
         if number == signal.SIGINT:
-            print("\nstopping after this meta-step; Ctrl-C once more stops at once", file=sys.stderr, flush=True)
+            print(
+                "\nstopping after this meta-step; Ctrl-C once more stops at once",
+                file=sys.stderr,
+                flush=True,
+            )
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any
+    ) -> None:
         """Have the Trainer stop at the end of the step if any rank has received a signal."""
         self._acting = self._noted
         if trainer.world_size > 1:  # else an accelerator would be waited for at every step
@@ -75,9 +83,12 @@ class Interruption(Callback):
 
     def _stop(self, trainer: L.Trainer) -> None:
         if self._acting:
-            trainer._signal_connector.received_sigterm = True  # what the loop asks for when the step is logged
+            # what the loop asks for when the step is logged
+            trainer._signal_connector.received_sigterm = True
 
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
         """Give the exit status, and the job back to SLURM."""
         if self._acting and isinstance(exception, SIGTERMException):
             exception.code = 128 + self._acting

@@ -47,8 +47,15 @@ def draw_masks(episode: Episode, predicted: Tensor, rows: int = 5) -> Figure:
     untitled = {"support", "its mask", "query", "predicted", "truth"}
     grid: list[list[tuple[str, Tensor]]] = []
     for image, mask in zip(support.inputs[:shots], support.targets[:shots], strict=True):
-        grid.append([("support", overlaid(image, torch.zeros_like(mask))), ("its mask", overlaid(image, mask))])
-    for image, given, true in zip(query.inputs[:queries], predicted[:queries], query.targets[:queries], strict=True):
+        grid.append(
+            [
+                ("support", overlaid(image, torch.zeros_like(mask))),
+                ("its mask", overlaid(image, mask)),
+            ]
+        )
+    for image, given, true in zip(
+        query.inputs[:queries], predicted[:queries], query.targets[:queries], strict=True
+    ):
         masks = {"query": torch.zeros_like(true), "predicted": given, "truth": true}
         grid.append([(title, overlaid(image, mask)) for title, mask in masks.items()])
     height, width = query.inputs.shape[-2:]
@@ -57,7 +64,8 @@ def draw_masks(episode: Episode, predicted: Tensor, rows: int = 5) -> Figure:
     figure = Figure(figsize=(across, down))
     for row, pictures in enumerate(grid):
         for column, (title, pixels) in enumerate(pictures):
-            # Each at its place in inches: a layout that matplotlib finds for itself takes longer than the drawing.
+            # Each at its place in inches: a layout that matplotlib finds for itself takes longer
+            # than the drawing.
             left, bottom = 0.1 + column * (SIDE + 0.1), down - (row + 1) * (tall + 0.3)
             axis = figure.add_axes((left / across, bottom / down, SIDE / across, tall / down))
             axis.imshow(pixels.numpy(), vmin=0, vmax=1)

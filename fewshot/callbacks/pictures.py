@@ -31,12 +31,13 @@ SIDE, ROW = 0.9, 1.15  # of an image and of a row of images, in inches
 class EpisodePicture(Callback):
     """Draw the first episode of every validation and test with its predictions.
 
-    Images: the support above, queries below in the column of their class, each marked with the class it was given;
-    green is right, red is wrong. Functions of one variable: the support points, the true and the predicted values,
-    for optimization-based learners before and after adaptation; a band of 2 standard deviations where the learner
-    predicts them, and that of the exact posterior where the benchmark has one. Masks: the support with its masks, then
-    queries with the predicted and the true one. Other inputs have no picture. Validation
-    pictures go to TensorBoard, the test's to `episode.png` in the run's folder.
+    Images: the support above, queries below in the column of their class, each marked with the
+    class it was given; green is right, red is wrong. Functions of one variable: the support points,
+    the true and the predicted values, for optimization-based learners before and after adaptation;
+    a band of 2 standard deviations where the learner predicts them, and that of the exact posterior
+    where the benchmark has one. Masks: the support with its masks, then queries with the predicted
+    and the true one. Other inputs have no picture. Validation pictures go to TensorBoard, the
+    test's to `episode.png` in the run's folder.
 
     Args:
         queries: queries drawn of each class; of masks, rows drawn of support and of queries.
@@ -48,13 +49,23 @@ class EpisodePicture(Callback):
         self.first: Episode | None = None
 
     def on_validation_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: MetaBatch, batch_idx: int, *args: Any
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        batch: MetaBatch,
+        batch_idx: int,
+        *args: Any,
     ) -> None:
         """Keep the first episode."""
         self._keep(batch, batch_idx)
 
     def on_test_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: MetaBatch, batch_idx: int, *args: Any
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        batch: MetaBatch,
+        batch_idx: int,
+        *args: Any,
     ) -> None:
         """Keep the first episode."""
         self._keep(batch, batch_idx)
@@ -97,7 +108,9 @@ class EpisodePicture(Callback):
         return None
 
 
-def bands(trainer: L.Trainer, learner: MetaLearner, episode: Episode, outputs: Tensor) -> dict[str, Band]:
+def bands(
+    trainer: L.Trainer, learner: MetaLearner, episode: Episode, outputs: Tensor
+) -> dict[str, Band]:
     """What is known of the query values' spread: by the learner, and by the benchmark's exact posterior.
 
     Args:
@@ -117,13 +130,16 @@ def bands(trainer: L.Trainer, learner: MetaLearner, episode: Episode, outputs: T
     return found
 
 
-def predictions_by_step(learner: MetaLearner, episode: Episode, outputs: Tensor) -> dict[str, Tensor]:
+def predictions_by_step(
+    learner: MetaLearner, episode: Episode, outputs: Tensor
+) -> dict[str, Tensor]:
     """What is predicted before adaptation, after the first inner step and after the last, for learners that take any.
 
     Args:
         learner: the learner.
         episode: the episode, on the learner's device.
-        outputs: what the learner gave for its queries, (Q, 1), or (Q, 2) with the standard deviations.
+        outputs: what the learner gave for its queries, (Q, 1), or (Q, 2) with the standard
+            deviations.
     """
     outputs = outputs[:, :1]
     if not isinstance(learner, OptimizationLearner):
@@ -150,7 +166,11 @@ def draw_images(episode: Episode, predicted: Tensor, queries: int = 5, classes: 
         queries: rows of queries at most.
         classes: columns at most.
     """
-    (support, labels), images, targets = episode.support, episode.query.inputs, episode.query.targets
+    (support, labels), images, targets = (
+        episode.support,
+        episode.query.inputs,
+        episode.query.targets,
+    )
     assert isinstance(support, Tensor)
     assert isinstance(images, Tensor)
     way = min(int(labels.max()) + 1, classes)
@@ -168,10 +188,20 @@ def draw_images(episode: Episode, predicted: Tensor, queries: int = 5, classes: 
             colour = RIGHT if given == label else WRONG
             _show(axis, images[index], row, label, colour)
             mark = f"{'✓' if given == label else '✗'} {given + 1}"
-            axis.text(label + 0.8, ROW * (row + 1) + 0.09, mark, ha="center", va="center", fontsize=9, color=colour)
+            axis.text(
+                label + 0.8,
+                ROW * (row + 1) + 0.09,
+                mark,
+                ha="center",
+                va="center",
+                fontsize=9,
+                color=colour,
+            )
     for row in range(rows + 1):
         name = "query" if row else "support"
-        axis.text(0.15, ROW * row + 0.68, name, ha="center", va="center", fontsize=9, rotation="vertical")
+        axis.text(
+            0.15, ROW * row + 0.68, name, ha="center", va="center", fontsize=9, rotation="vertical"
+        )
     axis.set(xlim=(0, width), ylim=(height, 0))
     axis.axis("off")
     return figure
@@ -185,30 +215,47 @@ def _show(axis: Axes, image: Tensor, row: int, column: int, colour: str | None =
     colours = image.permute(1, 2, 0).clamp(0, 1).expand(-1, -1, 3).numpy()
     axis.imshow(colours, extent=extent, aspect="auto")
     if colour:
-        axis.add_patch(Rectangle((left, top), SIDE, SIDE, fill=False, edgecolor=colour, linewidth=2))
+        axis.add_patch(
+            Rectangle((left, top), SIDE, SIDE, fill=False, edgecolor=colour, linewidth=2)
+        )
 
 
-def draw_function(episode: Episode, predictions: dict[str, Tensor], spread: dict[str, Band] | None = None) -> Figure:
+def draw_function(
+    episode: Episode, predictions: dict[str, Tensor], spread: dict[str, Band] | None = None
+) -> Figure:
     """The support points of a function, its true values at the queries and the predicted ones.
 
     Args:
         episode: inputs (K, 1) and (Q, 1), targets of the same shapes.
         predictions: values (Q, 1) by what they are, the last one the strongest.
-        spread: means and standard deviations (Q, 1) by whose they are, drawn as bands of 2 deviations: `predicted` is
-            filled, others are outlined.
+        spread: means and standard deviations (Q, 1) by whose they are, drawn as bands of 2
+            deviations: `predicted` is filled, others are outlined.
     """
-    (x_support, y_support), x_query, y_query = episode.support, episode.query.inputs, episode.query.targets
+    (x_support, y_support), x_query, y_query = (
+        episode.support,
+        episode.query.inputs,
+        episode.query.targets,
+    )
     assert isinstance(x_support, Tensor)
     assert isinstance(x_query, Tensor)
     order = x_query.flatten().argsort()
     figure = Figure(figsize=(7, 4))
     axis = figure.add_axes((0.1, 0.12, 0.63, 0.85))
     x = x_query.flatten()[order].tolist()
-    axis.plot(x, y_query.flatten()[order].tolist(), color=TRUE, linewidth=5, solid_capstyle="round", label="true")
+    axis.plot(
+        x,
+        y_query.flatten()[order].tolist(),
+        color=TRUE,
+        linewidth=5,
+        solid_capstyle="round",
+        label="true",
+    )
     for name, (mean, deviation) in (spread or {}).items():
         low, high = ((mean + side * deviation).flatten()[order].tolist() for side in (-2, 2))
         if name == "predicted":
-            axis.fill_between(x, low, high, color=PREDICTED, alpha=0.15, linewidth=0, label="± 2 deviations")
+            axis.fill_between(
+                x, low, high, color=PREDICTED, alpha=0.15, linewidth=0, label="± 2 deviations"
+            )
         else:
             axis.plot(x, low, ":", color=POINT, linewidth=1, label=f"{name} ± 2")
             axis.plot(x, high, ":", color=POINT, linewidth=1)
@@ -224,7 +271,12 @@ def draw_function(episode: Episode, predictions: dict[str, Tensor], spread: dict
             label=name,
         )
     axis.plot(
-        x_support.flatten().tolist(), y_support.flatten().tolist(), "^", color=POINT, markersize=7, label="support"
+        x_support.flatten().tolist(),
+        y_support.flatten().tolist(),
+        "^",
+        color=POINT,
+        markersize=7,
+        label="support",
     )
     axis.set(xlabel="x", ylabel="y")
     axis.spines[["top", "right"]].set_visible(False)

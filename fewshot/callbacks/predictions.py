@@ -20,11 +20,12 @@ from fewshot.tasks import Classification, GaussianRegression, Ranking, Segmentat
 class PredictionWriter(Callback):
     """Write `predictions.csv` after a prediction run: the episode, the query, its target and what was predicted.
 
-    Classification: the label, the predicted label and its probability. Regression: the target and the output, and its
-    standard deviation where the learner predicts one. Segmentation: the pixels of the query's mask that are counted,
-    the share of them labelled right, and where the predicted mask lies, an image whose values are labels. Ranking: the
-    right candidate and the first one, both by their column in the scores, and the rank of the right one.
-    Each rank of several writes its own file, ``predictions_rank1.csv`` and so on.
+    Classification: the label, the predicted label and its probability. Regression: the target and
+    the output, and its standard deviation where the learner predicts one. Segmentation: the pixels
+    of the query's mask that are counted, the share of them labelled right, and where the predicted
+    mask lies, an image whose values are labels. Ranking: the right candidate and the first one,
+    both by their column in the scores, and the rank of the right one. Each rank of several writes
+    its own file, ``predictions_rank1.csv`` and so on.
     """
 
     def __init__(self) -> None:
@@ -55,18 +56,34 @@ class PredictionWriter(Callback):
             if isinstance(pl_module.task, Segmentation):
                 masks = at_size(one, targets).argmax(1)
                 counted = targets != IGNORED
-                right = ((masks == targets) & counted).sum((1, 2)) / counted.sum((1, 2)).clamp(min=1)
-                columns = [counted.sum((1, 2)).tolist(), right.tolist(), self._save(trainer, number, masks)]
+                right = ((masks == targets) & counted).sum((1, 2)) / counted.sum((1, 2)).clamp(
+                    min=1
+                )
+                columns = [
+                    counted.sum((1, 2)).tolist(),
+                    right.tolist(),
+                    self._save(trainer, number, masks),
+                ]
             elif isinstance(pl_module.task, Classification):
                 probability, predicted = one.softmax(-1).max(-1)
-                columns = [pl_module.task.labels(targets).tolist(), predicted.tolist(), probability.tolist()]
+                columns = [
+                    pl_module.task.labels(targets).tolist(),
+                    predicted.tolist(),
+                    probability.tolist(),
+                ]
             elif isinstance(pl_module.task, Ranking):
-                columns = [targets.tolist(), one.argmax(-1).tolist(), mean_ranks(one, targets).tolist()]
+                columns = [
+                    targets.tolist(),
+                    one.argmax(-1).tolist(),
+                    mean_ranks(one, targets).tolist(),
+                ]
             else:
                 density = isinstance(pl_module.task, GaussianRegression)
                 parts = [targets, *(one.chunk(2, -1) if density else [one])]
                 columns = [torch.squeeze(part, -1).tolist() for part in parts]
-            self.rows += [(number, query, *row) for query, row in enumerate(zip(*columns, strict=True))]
+            self.rows += [
+                (number, query, *row) for query, row in enumerate(zip(*columns, strict=True))
+            ]
 
     def _save(self, trainer: L.Trainer, number: int, masks: Tensor) -> list[str]:
         """Write the masks (Q, H, W) of an episode; gives their places in the run's folder."""
@@ -85,7 +102,9 @@ class PredictionWriter(Callback):
         path = run_folder(trainer) / f"predictions{suffix}.csv"
         with written_whole(path) as file:
             writer = csv.writer(file)
-            names = ["label", "predicted", "probability"] if classification else ["target", "predicted"]
+            names = (
+                ["label", "predicted", "probability"] if classification else ["target", "predicted"]
+            )
             if isinstance(pl_module.task, Segmentation):
                 names = ["pixels", "right", "mask"]
             names += ["deviation"] if isinstance(pl_module.task, GaussianRegression) else []

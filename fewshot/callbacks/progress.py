@@ -1,4 +1,7 @@
-"""The progress bar: loss, accuracy and episodes a second; and which steps' figures somebody takes."""
+"""The progress bar: loss, accuracy and episodes a second.
+
+And which steps' figures somebody takes.
+"""
 
 import time
 from typing import Any
@@ -10,7 +13,10 @@ from fewshot.episodes import Examples, count
 
 
 def is_drawn(bar: ProgressBar | None, batch_idx: int) -> bool:
-    """Whether a progress bar is drawn anew at the end of a training step; one that does not say may be."""
+    """Whether a progress bar is drawn anew at the end of a training step.
+
+    One that does not say may be.
+    """
     if bar is None or not getattr(bar, "is_enabled", True):
         return False
     return (batch_idx + 1) % int(getattr(bar, "refresh_rate", 1)) == 0
@@ -19,7 +25,8 @@ def is_drawn(bar: ProgressBar | None, batch_idx: int) -> bool:
 def is_looked_at(trainer: L.Trainer, batch_idx: int) -> bool:
     """Whether a logger or the progress bar takes a training step's figures, or the training or its epoch ends with it.
 
-    At others they need not be logged, which with two figures would take 0.7 ms: a sixth of a step of a small network.
+    At others they need not be logged, which with two figures would take 0.7 ms: a sixth of a step
+    of a small network.
     """
     return (
         bool(trainer._logger_connector.should_update_logs)  # as Lightning's own callbacks ask
@@ -47,9 +54,17 @@ class EpisodeProgressBar(RichProgressBar):
         self._since, self._episodes = time.perf_counter(), 0
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
-        """Count the episodes, or the plain examples, of the step; draw the bar anew where it is time to."""
+        """Count the episodes, or the plain examples, of the step.
+
+        Draw the bar anew where it is time to.
+        """
         self._episodes += count(batch) * trainer.world_size
         self._name = "examples" if isinstance(batch, Examples) else "episodes"
         # Lightning's reads the figures at every step, which waits for an accelerator
@@ -58,7 +73,11 @@ class EpisodeProgressBar(RichProgressBar):
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         """The logged metrics and the episodes a second."""
-        metrics: dict[str, Any] = {k: v for k, v in super().get_metrics(trainer, pl_module).items() if k != "v_num"}
+        metrics: dict[str, Any] = {
+            k: v for k, v in super().get_metrics(trainer, pl_module).items() if k != "v_num"
+        }
         if self._episodes:
-            metrics[f"{self._name}/s"] = f"{self._episodes / (time.perf_counter() - self._since):.1f}"
+            metrics[f"{self._name}/s"] = (
+                f"{self._episodes / (time.perf_counter() - self._since):.1f}"
+            )
         return metrics

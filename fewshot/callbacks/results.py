@@ -52,10 +52,18 @@ def results(trainer: L.Trainer, learner: MetaLearner) -> dict[str, Any]:
         "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else learner.weights_file,
         "global_step": _trained_steps(trainer, learner),
         "precision": str(trainer.precision),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in LIBRARIES},
+        },
         "metrics": _plain(learner.estimates["test"], learner.columns["test"]),
         **(
-            {"sources": {name: _plain(of) for name, of in source_estimates(datamodule, learner, "test").items()}}
+            {
+                "sources": {
+                    name: _plain(of)
+                    for name, of in source_estimates(datamodule, learner, "test").items()
+                }
+            }
             if isinstance(datamodule, SourcesDataModule)
             else {}
         ),
@@ -68,9 +76,15 @@ def source_estimates(
     """The mean of every metric over the episodes of each source that were evaluated last."""
     columns = learner.columns[stage]
     owners = datamodule.source_of(stage, columns["episode"])
-    rows = {name: [i for i, owner in enumerate(owners) if owner == name] for name in dict.fromkeys(owners)}
+    rows = {
+        name: [i for i, owner in enumerate(owners) if owner == name]
+        for name in dict.fromkeys(owners)
+    }
     metrics = {name: values for name, values in columns.items() if name != "episode"}
-    return {name: learner.task.estimates({m: values[of] for m, values in metrics.items()}) for name, of in rows.items()}
+    return {
+        name: learner.task.estimates({m: values[of] for m, values in metrics.items()})
+        for name, of in rows.items()
+    }
 
 
 def _plain(
@@ -88,7 +102,9 @@ def _plain(
 
 def _trained_steps(trainer: L.Trainer, learner: MetaLearner) -> int:
     """The meta-steps behind the weights that were tested: the checkpoint's, where they come from one."""
-    return learner.loaded_step if trainer.ckpt_path or not trainer.global_step else trainer.global_step
+    return (
+        learner.loaded_step if trainer.ckpt_path or not trainer.global_step else trainer.global_step
+    )
 
 
 def results_table(result: dict[str, Any]) -> Table:
@@ -99,7 +115,10 @@ def results_table(result: dict[str, Any]) -> Table:
     attack = f", {result['attack']}" if "attack" in result else ""
     table = Table(
         title=f"{result['learner']} on {result['benchmark'] or 'own data'}{split}, {way}{shot}",
-        caption=f"{result['episodes']} test episodes, seed {result['seed']}, {result['batchnorm']} batch norm{attack}",
+        caption=(
+            f"{result['episodes']} test episodes, seed {result['seed']}, {result['batchnorm']}"
+            f" batch norm{attack}"
+        ),
     )
     table.add_column("metric")
     table.add_column("mean ± 95 % CI", justify="right")

@@ -17,9 +17,17 @@ class SourceCurves(Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Send them to the logger."""
         datamodule = getattr(trainer, "datamodule", None)
-        if trainer.sanity_checking or trainer.logger is None or not isinstance(pl_module, MetaLearner):
+        if (
+            trainer.sanity_checking
+            or trainer.logger is None
+            or not isinstance(pl_module, MetaLearner)
+        ):
             return
         if isinstance(datamodule, SourcesDataModule):
             found = source_estimates(datamodule, pl_module, "val")
-            means = {f"val/{m} on {source}": value.mean for source, of in found.items() for m, value in of.items()}
+            means = {
+                f"val/{m} on {source}": value.mean
+                for source, of in found.items()
+                for m, value in of.items()
+            }
             trainer.logger.log_metrics(means, step=trainer.global_step)

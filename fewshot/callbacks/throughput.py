@@ -12,8 +12,9 @@ from fewshot.episodes import count
 class Throughput(Callback):
     """Log episodes a second over all ranks: `train/episodes_per_second` an epoch, `test/episodes_per_second`.
 
-    The first step of an epoch or a test is left out, in which compilers, caches and workers get going; so are the
-    validations inside of an epoch. For a learner that trains on plain examples, read examples for episodes in training.
+    The first step of an epoch or a test is left out, in which compilers, caches and workers get
+    going; so are the validations inside of an epoch. For a learner that trains on plain examples,
+    read examples for episodes in training.
     """
 
     def __init__(self) -> None:
@@ -25,7 +26,12 @@ class Throughput(Callback):
         self.__init__()  # type: ignore[misc]  # the state of a new one
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Count what was trained on since the clock runs; the first step starts it."""
         self._count(trainer, batch)
@@ -76,4 +82,6 @@ class Throughput(Callback):
     def _log(self, learner: L.LightningModule, stage: str) -> None:
         self._stop()
         if self._episodes:
-            learner.log(f"{stage}/episodes_per_second", self._episodes / self._seconds, rank_zero_only=True)
+            learner.log(
+                f"{stage}/episodes_per_second", self._episodes / self._seconds, rank_zero_only=True
+            )

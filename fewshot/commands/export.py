@@ -11,7 +11,14 @@ import fewshot
 from fewshot.commands.options import Options
 from fewshot.datasets.files import written_whole
 from fewshot.errors import FewshotError
-from fewshot.exporting import AdaptedClassifier, Embedding, require_onnx, save_onnx, save_program, to_program
+from fewshot.exporting import (
+    AdaptedClassifier,
+    Embedding,
+    require_onnx,
+    save_onnx,
+    save_program,
+    to_program,
+)
 from fewshot.trained import load
 
 
@@ -19,15 +26,24 @@ def options() -> Options:
     """The command's options."""
     parser = Options(
         "export",
-        "Write a trained learner as a torch.export program (.pt2) and as ONNX (.onnx): with --support the classifier"
-        " that it adapts to, which gives probabilities; without, its embedding, which gives features. Both take any"
-        " number of inputs, each by itself, and are checked against the learner before they are kept. Beside them"
-        " stands a .json file with the classes and how inputs are made of files.",
+        "Write a trained learner as a torch.export program (.pt2) and as ONNX (.onnx): with"
+        " --support the classifier that it adapts to, which gives probabilities; without, its"
+        " embedding, which gives features. Both take any number of inputs, each by itself, and are"
+        " checked against the learner before they are kept. Beside them stands a .json file with"
+        " the classes and how inputs are made of files.",
     )
-    parser.add_argument("--ckpt_path", required=True, help="the checkpoint that `fewshot fit` wrote")
-    parser.add_argument("--support", help="a folder as for `fewshot predict`; the embedding is written if left out")
-    parser.add_argument("--format", default="both", choices=("both", "pt2", "onnx"), help="what is written")
-    parser.add_argument("--output", help="path without suffix; `classifier` or `embedding` if left out")
+    parser.add_argument(
+        "--ckpt_path", required=True, help="the checkpoint that `fewshot fit` wrote"
+    )
+    parser.add_argument(
+        "--support", help="a folder as for `fewshot predict`; the embedding is written if left out"
+    )
+    parser.add_argument(
+        "--format", default="both", choices=("both", "pt2", "onnx"), help="what is written"
+    )
+    parser.add_argument(
+        "--output", help="path without suffix; `classifier` or `embedding` if left out"
+    )
     return parser
 
 
@@ -37,7 +53,10 @@ def export(args: Sequence[str]) -> None:
     if given.format != "pt2":
         require_onnx()
     learner = load(given.ckpt_path, "cpu")
-    facts: dict[str, Any] = {"learner": type(learner.module).__name__, "fewshot": fewshot.__version__}
+    facts: dict[str, Any] = {
+        "learner": type(learner.module).__name__,
+        "fewshot": fewshot.__version__,
+    }
     module: nn.Module
     if "support" in given:
         predictor = learner.adapt(Path(given.support))
@@ -49,9 +68,12 @@ def export(args: Sequence[str]) -> None:
     facts |= {"preprocessing": learner.reader.facts()}
     stem = Path(getattr(given, "output", kind))
     if stem.is_dir() or not stem.name:
-        raise FewshotError(f"output {stem} is a folder; name what to write in it, such as {stem / kind}")
+        raise FewshotError(
+            f"output {stem} is a folder; name what to write in it, such as {stem / kind}"
+        )
     program = to_program(module, learner.reader.example(2))
-    check = learner.reader.example(5)  # another number, and longer texts, than the program was traced with
+    # another number, and longer texts, than the program was traced with
+    check = learner.reader.example(5)
     written = []
     for suffix, save in ((".pt2", save_program), (".onnx", save_onnx)):
         if given.format in ("both", suffix[1:]):

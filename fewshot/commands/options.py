@@ -40,7 +40,9 @@ class Options(argparse.ArgumentParser):
         """Raise what `argparse` would print."""
         missing = re.fullmatch(r"the following arguments are required: (.*)", message)
         if missing:
-            raise FewshotError(f"{missing.group(1)} is missing; `{self.prog} --help` says what it is")
+            raise FewshotError(
+                f"{missing.group(1)} is missing; `{self.prog} --help` says what it is"
+            )
         raise FewshotError(message.removeprefix("argument "))
 
 

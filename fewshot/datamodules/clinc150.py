@@ -9,23 +9,28 @@ from fewshot.errors import FewshotError, check_at_least
 
 
 class CLINC150DataModule(TextDataModule):
-    """CLINC150: 150 intents of 10 domains, 150 short English utterances each. Paper: arXiv:1909.02027.
+    """CLINC150: 150 intents of 10 domains, 150 short English utterances each.
 
-    Two protocols. Class splits (``seed``, ``domain``): episodes of unseen intents; which classes train is drawn, so
-    results on two `split_seed` do not compare. ``split: all`` with ``way: 150``: one task of all intents, with `shot`
-    of the original's training utterances each for support, and its validation or test utterances for queries. Training
-    sees the support alone; another `fold` is another support, and `fewshot summary` gives mean and deviation over
-    folds. The vocabulary comes from the training utterances alone.
+    Paper: arXiv:1909.02027.
+
+    Two protocols. Class splits (``seed``, ``domain``): episodes of unseen intents; which classes
+    train is drawn, so results on two `split_seed` do not compare. ``split: all`` with ``way: 150``:
+    one task of all intents, with `shot` of the original's training utterances each for support, and
+    its validation or test utterances for queries. Training sees the support alone; another `fold`
+    is another support, and `fewshot summary` gives mean and deviation over folds. The vocabulary
+    comes from the training utterances alone.
 
     Args:
-        split: ``seed`` draws 50/50/50 intents; ``domain`` draws 4/3/3 whole domains, 60/45/45 intents, so that the
-            test's subjects are new too; ``all`` has all 150 intents in training, validation and test.
+        split: ``seed`` draws 50/50/50 intents; ``domain`` draws 4/3/3 whole domains, 60/45/45
+            intents, so that the test's subjects are new too; ``all`` has all 150 intents in
+            training, validation and test.
         split_seed: seeds the draw.
         fold: which support is drawn, for ``split: all``.
-        out_of_scope: add the original's out-of-scope utterances to the queries of validation and test (100 and 1000),
-            to be told as none of the intents; for ``split: all``.
+        out_of_scope: add the original's out-of-scope utterances to the queries of validation and
+            test (100 and 1000), to be told as none of the intents; for ``split: all``.
         queries: query examples a class; ``split: all`` takes all.
-        **kwargs: arguments of `TextDataModule`. `max_length` counts words (the longest utterance has 28).
+        **kwargs: arguments of `TextDataModule`. `max_length` counts words (the longest utterance
+            has 28).
     """
 
     benchmark: ClassVar[str] = "CLINC150"
@@ -41,11 +46,19 @@ class CLINC150DataModule(TextDataModule):
     ) -> None:
         super().__init__(queries=queries, **kwargs)
         check_at_least(0, fold=fold)
-        self.split, self.split_seed, self.fold, self.out_of_scope = split, split_seed, fold, out_of_scope
+        self.split, self.split_seed, self.fold, self.out_of_scope = (
+            split,
+            split_seed,
+            fold,
+            out_of_scope,
+        )
         if split == "all":
             self.take_whole()
         elif out_of_scope:
-            raise FewshotError(f"out_of_scope is on and split is {split}; set split: all, or nota_rate for episodes")
+            raise FewshotError(
+                f"out_of_scope is on and split is {split}; set split: all, or nota_rate for"
+                " episodes"
+            )
 
     def read(self) -> TextData:
         """Read CLINC150."""
@@ -68,7 +81,11 @@ class CLINC150DataModule(TextDataModule):
     @property
     def split_name(self) -> str:
         """The split with its seed, or the fold."""
-        return f"all, fold {self.fold}" if self.whole else f"{self.split}, split_seed {self.split_seed}"
+        return (
+            f"all, fold {self.fold}"
+            if self.whole
+            else f"{self.split}, split_seed {self.split_seed}"
+        )
 
     def protocol(self) -> dict[str, Any]:
         """The facts that stand beside every result."""

@@ -9,13 +9,16 @@ from fewshot.datasets.files import data_root
 
 
 class CUBDataModule(PackedImageDataModule):
-    """CUB: 200 kinds of birds (CUB-200-2011), 11 788 photographs, fine-grained. Paper: Wah et al., 2011.
+    """CUB: 200 kinds of birds (CUB-200-2011), 11 788 photographs, fine-grained.
 
-    Three splits are in use, with and without the box around the bird: results compare only where both are the same.
+    Paper: Wah et al., 2011.
+
+    Three splits are in use, with and without the box around the bird: results compare only where
+    both are the same.
 
     Args:
-        split: ``closer_look`` (100/50/50, arXiv:1904.04232), ``meta_dataset`` (140/30/30, arXiv:1903.03096) or ``feat``
-            (100/50/50, arXiv:1812.03664).
+        split: ``closer_look`` (100/50/50, arXiv:1904.04232), ``meta_dataset`` (140/30/30,
+            arXiv:1903.03096) or ``feat`` (100/50/50, arXiv:1812.03664).
         crop: take the box around the bird alone, resized to the square.
         **kwargs: arguments of `PackedImageDataModule`.
     """
@@ -40,4 +43,6 @@ class CUBDataModule(PackedImageDataModule):
     def load(self) -> dict[str, ClassDataset]:
         """The kinds of train, val and test."""
         cache = data_root(None) / "cub"
-        return load_cub(self.root, cache, self.split, self.crop, self.image_size, self.verify, self.verify_store)
+        return load_cub(
+            self.root, cache, self.split, self.crop, self.image_size, self.verify, self.verify_store
+        )

@@ -1,4 +1,7 @@
-"""FewGLUE: language understanding from 32 examples; not episodic, but adapted to over several seeds."""
+"""FewGLUE: language understanding from 32 examples.
+
+Not episodic, but adapted to over several seeds.
+"""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
@@ -21,12 +24,15 @@ from fewshot.loading import Stage
 
 
 class FewGLUEDataModule(EpisodicDataModule):
-    """FewGLUE: tasks of SuperGLUE from 32 training examples, judged on its validation set. Paper: arXiv:2009.07118.
+    """FewGLUE: tasks of SuperGLUE from 32 training examples, judged on its validation set.
 
-    An episode is the task itself: the support is the training examples, then the unlabelled ones (label -1), the query
-    is SuperGLUE's validation set (`dev32` where the learner is validated). Episode i orders the support by seed i, from
-    which the learner takes its own randomness, so that `test_episodes` is the number of seeds and a result's mean and
-    deviation are over seeds. Nothing is trained before: `fewshot test`.
+    Paper: arXiv:2009.07118.
+
+    An episode is the task itself: the support is the training examples, then the unlabelled ones
+    (label -1), the query is SuperGLUE's validation set (`dev32` where the learner is validated).
+    Episode i orders the support by seed i, from which the learner takes its own randomness, so that
+    `test_episodes` is the number of seeds and a result's mean and deviation are over seeds. Nothing
+    is trained before: `fewshot test`.
 
     Facts for backbones: `vocab_size`, `tokenizer`.
 
@@ -34,7 +40,8 @@ class FewGLUEDataModule(EpisodicDataModule):
         tokenizer: the masked language model, by name or folder, whose ids are made.
         subset: the task.
         root: folder with the data; None means `$FEWSHOT_DATA`, or else the user's cache folder.
-        max_length: pieces of a text, the pattern's and the special ones included; the longest texts are cut.
+        max_length: pieces of a text, the pattern's and the special ones included; the longest texts
+            are cut.
         shot: training examples, in all; fewer than the file's 32 are drawn by the seed.
         unlabeled: unlabelled examples, drawn by the seed; None takes all of the file, 0 none.
         test_episodes: seeds of a test.
@@ -63,11 +70,22 @@ class FewGLUEDataModule(EpisodicDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            shot, test_episodes=test_episodes, val_episodes=val_episodes, eval_batch_size=eval_batch_size, **kwargs
+            shot,
+            test_episodes=test_episodes,
+            val_episodes=val_episodes,
+            eval_batch_size=eval_batch_size,
+            **kwargs,
         )
         if shot < 1 or (unlabeled is not None and unlabeled < 0):
-            raise FewshotError(f"shot is {shot} and unlabeled {unlabeled}; set shot >= 1 and unlabeled >= 0")
-        self.subset, self.tokenizer, self.root, self.max_length = subset, tokenizer, data_root(root), max_length
+            raise FewshotError(
+                f"shot is {shot} and unlabeled {unlabeled}; set shot >= 1 and unlabeled >= 0"
+            )
+        self.subset, self.tokenizer, self.root, self.max_length = (
+            subset,
+            tokenizer,
+            data_root(root),
+            max_length,
+        )
         self.unlabeled = unlabeled
         self._encoder: PatternEncoder | None = None
         self._parts: dict[str, Examples] = {}
@@ -106,16 +124,21 @@ class FewGLUEDataModule(EpisodicDataModule):
     def tasks(self, stage: Stage) -> TaskDistribution:
         """The task, its support in an order of each seed's own."""
         if stage == "train":
-            raise FewshotError("FewGLUE has nothing to train on but each episode's support; use `fewshot test`")
+            raise FewshotError(
+                "FewGLUE has nothing to train on but each episode's support; use `fewshot test`"
+            )
         train = self.part("train")
         questions = self._questions["train"]
         if self.shot > (most := len(questions.unique())):  # type: ignore[no-untyped-call]
-            raise FewshotError(f"shot is {self.shot}, but {self.subset} has {most} training examples; lower shot")
+            raise FewshotError(
+                f"shot is {self.shot}, but {self.subset} has {most} training examples; lower shot"
+            )
         # of no unlabelled examples the file is not even looked for
         unlabelled = self.part("train" if self.unlabeled == 0 else "unlabeled")
         if self.unlabeled and self.unlabeled > len(unlabelled.targets):
             raise FewshotError(
-                f"unlabeled is {self.unlabeled}, but {self.subset} has {len(unlabelled.targets)}; leave it out for all"
+                f"unlabeled is {self.unlabeled}, but {self.subset} has {len(unlabelled.targets)};"
+                " leave it out for all"
             )
         query = self.part("val" if stage == "test" else "dev32")
         return _Adaptation(train, questions, self.shot, unlabelled, self.unlabeled, query)
@@ -132,13 +155,19 @@ class FewGLUEDataModule(EpisodicDataModule):
         """Refuse learners of other tasks, and read the data."""
         learner = self.trainer.lightning_module if self.trainer else None
         if learner is not None and getattr(learner, "trains_on", "nothing") != "nothing":
-            raise FewshotError(f"{type(learner).__name__} does not read FewGLUE's patterns; choose PET or FineTuneText")
+            raise FewshotError(
+                f"{type(learner).__name__} does not read FewGLUE's patterns; choose PET or"
+                " FineTuneText"
+            )
         if stage != "fit":
             self.tasks("val" if stage == "validate" else "test")
 
 
 def _targets(rows: Sequence[Row], way: int | None) -> Tensor:
-    """What a task kind makes of it: labels and questions in one number; where the way differs, each choice's worth."""
+    """What a task kind makes of it: labels and questions in one number.
+
+    Where the way differs, each choice's worth.
+    """
     if way is None:
         targets = torch.full((len(rows), max(len(row.choices) for row in rows), 2), -1.0)
         for target, row in zip(targets, rows, strict=True):
@@ -151,7 +180,13 @@ class _Adaptation(Stacked):
     """One task, again and again: `shot` of its training `questions`, then some of what is unlabelled; one query."""
 
     def __init__(
-        self, train: Examples, questions: Tensor, shot: int, unlabelled: Examples, number: int | None, query: Examples
+        self,
+        train: Examples,
+        questions: Tensor,
+        shot: int,
+        unlabelled: Examples,
+        number: int | None,
+        query: Examples,
     ) -> None:
         self.train, self.questions, self.shot = train, questions.numpy(), shot
         self.unlabelled, self.number, self.query = unlabelled, number, query
@@ -162,14 +197,20 @@ class _Adaptation(Stacked):
         rows = rng.permutation(np.flatnonzero(np.isin(self.questions, chosen)))
         others = rng.permutation(len(self.unlabelled.targets))[: self.number]
         parts = _rows(self.train, rows), _rows(self.unlabelled, others)
-        inputs = {name: joined([part[name] for part, _ in parts], FILLERS[name]) for name in parts[0][0]}
-        return Episode(Examples(inputs, joined([targets for _, targets in parts], UNLABELLED)), self.query)
+        inputs = {
+            name: joined([part[name] for part, _ in parts], FILLERS[name]) for name in parts[0][0]
+        }
+        return Episode(
+            Examples(inputs, joined([targets for _, targets in parts], UNLABELLED)), self.query
+        )
 
 
 def _rows(examples: Examples, rows: np.ndarray) -> tuple[dict[str, Tensor], Tensor]:
     assert isinstance(examples.inputs, dict)
     chosen = torch.from_numpy(rows)
-    return {name: value[chosen] for name, value in examples.inputs.items()}, examples.targets[chosen]
+    return {name: value[chosen] for name, value in examples.inputs.items()}, examples.targets[
+        chosen
+    ]
 
 
 FILLERS = {"tokens": 0, "lengths": 0, "places": 0, "answers": NO_PIECE}
@@ -178,6 +219,10 @@ FILLERS = {"tokens": 0, "lengths": 0, "places": 0, "answers": NO_PIECE}
 def joined(parts: Sequence[Tensor], filler: float) -> Tensor:
     """Tensors one after the other, those that are smaller in another dimension filled up."""
     sizes = [max(part.shape[i] for part in parts) for i in range(1, parts[0].dim())]
-    grown = [[(0, size - own) for own, size in zip(part.shape[1:], sizes, strict=True)] for part in parts]
+    grown = [
+        [(0, size - own) for own, size in zip(part.shape[1:], sizes, strict=True)] for part in parts
+    ]
     pads = [[n for pair in reversed(one) for n in pair] for one in grown]
-    return torch.cat([F.pad(part, pad, value=filler) for part, pad in zip(parts, pads, strict=True)])
+    return torch.cat(
+        [F.pad(part, pad, value=filler) for part, pad in zip(parts, pads, strict=True)]
+    )

@@ -8,15 +8,18 @@ from fewshot.datasets.texts import TextData
 
 
 class FewRelDataModule(TextDataModule):
-    """FewRel: relations between two entities of a sentence, 1.0 (Wikipedia) and 2.0 (PubMed). Paper: arXiv:1810.10147.
+    """FewRel: relations between two entities of a sentence, 1.0 (Wikipedia) and 2.0 (PubMed).
 
-    The test relations of FewRel 1.0 are hidden. Who has no access to them names another file for `test`, such as
-    ``val_wiki``, or ``val_pubmed`` for the transfer to another domain (FewRel 2.0, arXiv:1910.07124), and results say
-    which. Take care then that validation does not choose by the test's relations: `val_relations` holds some of the
-    training relations out instead.
+    Paper: arXiv:1810.10147.
 
-    Inputs are ``tokens``, ``lengths`` and the entities' places ``head`` and ``tail``. Words are lower-cased. Training
-    instances whose entity pair or sentence is in validation or test are left out, as are repeated ones.
+    The test relations of FewRel 1.0 are hidden. Who has no access to them names another file for
+    `test`, such as ``val_wiki``, or ``val_pubmed`` for the transfer to another domain (FewRel 2.0,
+    arXiv:1910.07124), and results say which. Take care then that validation does not choose by the
+    test's relations: `val_relations` holds some of the training relations out instead.
+
+    Inputs are ``tokens``, ``lengths`` and the entities' places ``head`` and ``tail``. Words are
+    lower-cased. Training instances whose entity pair or sentence is in validation or test are left
+    out, as are repeated ones.
 
     Args:
         train: the training relations' file, without ``.json``.
@@ -68,9 +71,17 @@ class FewRelDataModule(TextDataModule):
     @property
     def split_name(self) -> str:
         """The files, and how many training relations validate."""
-        held = f", {self.val_relations} relations of it held out (seed {self.split_seed})" if self.val_relations else ""
+        held = (
+            f", {self.val_relations} relations of it held out (seed {self.split_seed})"
+            if self.val_relations
+            else ""
+        )
         return f"{self.train}{held}, tested on {self.test}"
 
     def protocol(self) -> dict[str, Any]:
         """The facts that stand beside every result: what training, validation and test consist of."""
-        return {**super().protocol(), "markers": self.markers, **{f"{k}_data": v for k, v in self.fewrel.facts.items()}}
+        return {
+            **super().protocol(),
+            "markers": self.markers,
+            **{f"{k}_data": v for k, v in self.fewrel.facts.items()},
+        }

@@ -9,7 +9,9 @@ from fewshot.loading import EpisodeStream, Stage, VaryingStream
 
 
 class FunctionDataModule(EpisodicDataModule):
-    """Regression on random functions of one variable; judged by the mean squared error of 100 points.
+    """Regression on random functions of one variable.
+
+    Judged by the mean squared error of 100 points.
 
     Facts for backbones: `in_features`.
 
@@ -17,8 +19,8 @@ class FunctionDataModule(EpisodicDataModule):
         shot: support points of a task, K.
         queries: query points of a validation or test task.
         train_queries: query points of a training task.
-        train_shots: smallest and largest number of support points of a training task, such as ``[3, 20]``; each
-            meta-batch draws its own, uniformly. None means `train_shot` always.
+        train_shots: smallest and largest number of support points of a training task, such as ``[3,
+            20]``; each meta-batch draws its own, uniformly. None means `train_shot` always.
         meta_batch_size: tasks a step, over all ranks.
         eval_batch_size: tasks evaluated at once by each rank.
         train_episodes: tasks an epoch, over all ranks.
@@ -54,8 +56,8 @@ class FunctionDataModule(EpisodicDataModule):
             low, high = train_shots
             if not 1 <= low <= high or kwargs.get("train_shot") is not None:
                 raise FewshotError(
-                    f"train_shots is [{low}, {high}]; give the smallest and the largest number of support points, in"
-                    " this order, at least 1, and leave out train_shot"
+                    f"train_shots is [{low}, {high}]; give the smallest and the largest number of"
+                    " support points, in this order, at least 1, and leave out train_shot"
                 )
 
     @property
@@ -74,7 +76,10 @@ class FunctionDataModule(EpisodicDataModule):
         return self.functions(shot, queries)
 
     def stream(self, stage: Stage) -> EpisodeStream:
-        """The endless list of a stage's episodes; in training with supports of several sizes, where asked for."""
+        """The endless list of a stage's episodes.
+
+        In training with supports of several sizes, where asked for.
+        """
         if stage != "train" or self.train_shots is None:
             return super().stream(stage)
         low, high = self.train_shots
@@ -90,14 +95,20 @@ class SinusoidDataModule(FunctionDataModule):
 
 
 class HarmonicDataModule(FunctionDataModule):
-    """Harmonic: sums of two sinusoids, one at double frequency, seen around a random place. Paper: arXiv:1908.11263."""
+    """Harmonic: sums of two sinusoids, one at double frequency, seen around a random place.
+
+    Paper: arXiv:1908.11263.
+    """
 
     benchmark: ClassVar[str] = "Harmonic"
     functions = Harmonic
 
 
 class SinusoidAndLineDataModule(FunctionDataModule):
-    """SinusoidAndLine: half of the tasks sinusoids, half straight lines. Paper: arXiv:1806.02817."""
+    """SinusoidAndLine: half of the tasks sinusoids, half straight lines.
+
+    Paper: arXiv:1806.02817.
+    """
 
     benchmark: ClassVar[str] = "SinusoidAndLine"
     functions = SinusoidAndLine

@@ -11,10 +11,13 @@ from fewshot.gaussian_process import posterior
 
 
 class GaussianProcessDataModule(FunctionDataModule):
-    """Gaussian process: smooth random functions on [-2, 2], seen with a little noise. Paper: arXiv:1807.01613.
+    """Gaussian process: smooth random functions on [-2, 2], seen with a little noise.
 
-    The noise is in the queries' values too: it bounds the log-likelihood that any learner can reach, which without it
-    grows without limit where points lie close. Facts for learners: `length_scale`, `variance`, `noise`.
+    Paper: arXiv:1807.01613.
+
+    The noise is in the queries' values too: it bounds the log-likelihood that any learner can
+    reach, which without it grows without limit where points lie close. Facts for learners:
+    `length_scale`, `variance`, `noise`.
 
     Args:
         length_scale: of the squared exponential kernel, in the unit of x.
@@ -43,7 +46,10 @@ class GaussianProcessDataModule(FunctionDataModule):
     ) -> None:
         self.length_scale, self.variance, self.noise = length_scale, variance, noise
         super().__init__(
-            train_queries=train_queries, meta_batch_size=meta_batch_size, train_episodes=train_episodes, **kwargs
+            train_queries=train_queries,
+            meta_batch_size=meta_batch_size,
+            train_episodes=train_episodes,
+            **kwargs,
         )
 
     def family(self, shot: int, queries: int) -> GaussianProcessTasks:
@@ -58,4 +64,6 @@ class GaussianProcessDataModule(FunctionDataModule):
     def posterior(self, support: Examples, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """The best possible prediction: mean and standard deviation (n, 1) at `inputs` (n, 1), exactly."""
         assert isinstance(support.inputs, Tensor)
-        return posterior(support.inputs, support.targets, inputs, self.length_scale, self.variance, self.noise)
+        return posterior(
+            support.inputs, support.targets, inputs, self.length_scale, self.variance, self.noise
+        )

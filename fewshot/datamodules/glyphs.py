@@ -8,10 +8,13 @@ from fewshot.datasets.glyphs import load_glyphs
 
 
 class GlyphsDataModule(ImageDataModule):
-    """Glyphs: letters of many scripts, rendered from fonts that are already installed; unseen scripts at test.
+    """Glyphs: letters of many scripts, rendered from fonts that are already installed.
 
-    28x28 grey images, 20 a class, train, validation and test disjoint in characters and in scripts. Generated in
-    seconds at first use, cached under the data root. Paper: none, it ships with fewshot.
+    Unseen scripts at test.
+
+    28x28 grey images, 20 a class, train, validation and test disjoint in characters and in scripts.
+    Generated in seconds at first use, cached under the data root. Paper: none, it ships with
+    fewshot.
 
     Args:
         queries: query examples a class.

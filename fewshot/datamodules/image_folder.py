@@ -11,15 +11,16 @@ from fewshot.datasets.image_folder import find_split_folders, load_image_folder,
 class ImageFolderDataModule(ImageDataModule):
     """ImageFolder: your own images, ``root/<class>/...`` or ``root/{train,val,test}/<class>/...``.
 
-    The defaults are those of mini-ImageNet: 84x84 in colour, 15 queries a class. The classes of each split
-    stand beside every result, in a form that can be given as `classes`. Paper: none, the images are yours.
+    The defaults are those of mini-ImageNet: 84x84 in colour, 15 queries a class. The classes of
+    each split stand beside every result, in a form that can be given as `classes`. Paper: none, the
+    images are yours.
 
     Args:
         root: the folder.
         image_size: side in pixels; the middle square of each image is resized to it.
         channels: 3 for RGB, 1 for grey.
-        classes: the class names of train, val and test. None: as the split folders say, or by `fractions`
-            where there are none.
+        classes: the class names of train, val and test. None: as the split folders say, or by
+            `fractions` where there are none.
         fractions: shares of the classes that train, validate and test.
         split_seed: seeds which classes they are.
         queries: query examples a class.
@@ -54,13 +55,22 @@ class ImageFolderDataModule(ImageDataModule):
         """How the classes were split."""
         if self.classes is not None:
             return "given classes"
-        return "split folders" if find_split_folders(self.root) else f"drawn, split_seed {self.split_seed}"
+        return (
+            "split folders"
+            if find_split_folders(self.root)
+            else f"drawn, split_seed {self.split_seed}"
+        )
 
     def protocol(self) -> dict[str, Any]:
         """The facts that stand beside every result, the classes of each split among them."""
-        return {**super().protocol(), "image_size": self.image_size, "classes": split_table(self.datasets)}
+        return {
+            **super().protocol(),
+            "image_size": self.image_size,
+            "classes": split_table(self.datasets),
+        }
 
-    def __str__(self) -> str:  # the base's would read the images for the protocol, and list every class
+    # the base's would read the images for the protocol, and list every class
+    def __str__(self) -> str:
         return f"{type(self).__name__}(root={self.root}, way={self.way}, shot={self.shot})"
 
     def load(self) -> dict[str, ClassDataset]:

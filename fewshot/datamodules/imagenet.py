@@ -11,14 +11,17 @@ from fewshot.datasets.tiered_imagenet import load_tiered_imagenet
 
 
 class ImageNetPartDataModule(PackedImageDataModule):
-    """A part of ImageNet whose files are in use in several forms; the one that is found stands in the results.
+    """A part of ImageNet whose files are in use in several forms.
+
+    The one that is found stands in the results.
 
     Args:
         **kwargs: arguments of `PackedImageDataModule`.
     """
 
     form: str | None = None
-    mean = (0.4721, 0.4533, 0.4100)  # of mini-ImageNet's training images, as MetaOptNet's code has them
+    # of mini-ImageNet's training images, as MetaOptNet's code has them
+    mean = (0.4721, 0.4533, 0.4100)
     std = (0.2772, 0.2677, 0.2845)
 
     @abstractmethod
@@ -36,10 +39,13 @@ class ImageNetPartDataModule(PackedImageDataModule):
 
 
 class MiniImageNetDataModule(ImageNetPartDataModule):
-    """MiniImageNet: 100 classes of ImageNet, 600 images of 84x84 each, split 64/16/20. Paper: arXiv:1606.04080.
+    """MiniImageNet: 100 classes of ImageNet, 600 images of 84x84 each, split 64/16/20.
 
-    The split is Ravi and Larochelle's. `fewshot.datasets.mini_imagenet.load_mini_imagenet` names the four forms of the
-    files that `root` may hold. The packed store takes 1.3 GB. 600, 1000, 2000 or 10 000 test episodes are in use.
+    Paper: arXiv:1606.04080.
+
+    The split is Ravi and Larochelle's. `fewshot.datasets.mini_imagenet.load_mini_imagenet` names
+    the four forms of the files that `root` may hold. The packed store takes 1.3 GB. 600, 1000, 2000
+    or 10 000 test episodes are in use.
 
     Args:
         **kwargs: arguments of `PackedImageDataModule`.
@@ -62,10 +68,13 @@ class MiniImageNetDataModule(ImageNetPartDataModule):
 
 
 class TieredImageNetDataModule(ImageNetPartDataModule):
-    """TieredImageNet: 608 classes of ImageNet, 779 165 images of 84x84, split 351/97/160. Paper: arXiv:1803.00676.
+    """TieredImageNet: 608 classes of ImageNet, 779 165 images of 84x84, split 351/97/160.
 
-    Train, validation and test share no superclass. `fewshot.datasets.tiered_imagenet.load_tiered_imagenet` names the
-    three forms of the files that `root` may hold. The packed store takes 16.5 GB.
+    Paper: arXiv:1803.00676.
+
+    Train, validation and test share no superclass.
+    `fewshot.datasets.tiered_imagenet.load_tiered_imagenet` names the three forms of the files that
+    `root` may hold. The packed store takes 16.5 GB.
 
     Args:
         **kwargs: arguments of `PackedImageDataModule`.
@@ -84,4 +93,6 @@ class TieredImageNetDataModule(ImageNetPartDataModule):
     def read(self) -> tuple[str, dict[str, ClassDataset]]:
         """Read tiered-ImageNet."""
         cache = data_root(None) / "tiered_imagenet"
-        return load_tiered_imagenet(self.root, cache, self.image_size, self.verify, self.verify_store)
+        return load_tiered_imagenet(
+            self.root, cache, self.image_size, self.verify, self.verify_store
+        )

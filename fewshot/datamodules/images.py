@@ -19,7 +19,8 @@ from fewshot.preprocessing import ImagePreprocessing, as_float
 class FloatImages(EpisodicDataModule):
     """Images are stored as uint8 and converted to float in [0, 1] once a meta-batch, on the device.
 
-    Facts for backbones: `in_channels`, `image_size`, `in_features`; for `fewshot predict`, `preprocessing`.
+    Facts for backbones: `in_channels`, `image_size`, `in_features`; for `fewshot predict`,
+    `preprocessing`.
     """
 
     in_channels: int
@@ -40,22 +41,29 @@ class FloatImages(EpisodicDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Convert the images (uint8) of a meta-batch, or of plain examples, to float in [0, 1]."""
-        return self._precise(map_examples(lambda part: part._replace(inputs=as_float(part.inputs)), batch))
+        return self._precise(
+            map_examples(lambda part: part._replace(inputs=as_float(part.inputs)), batch)
+        )
 
     def _precise(self, batch: Batch) -> Batch:
         """The batch in the Trainer's precision: it has been converted to it before, but what was uint8 then."""
-        converted: Batch = self.trainer.precision_plugin.convert_input(batch) if self.trainer else batch
+        converted: Batch = (
+            self.trainer.precision_plugin.convert_input(batch) if self.trainer else batch
+        )
         return converted
 
 
 class ImageBatches(FloatImages):
     """Images that are augmented in training and normalised, on the device.
 
-    What is drawn for an episode is a function of the seed and its number, whatever the ranks and the interruptions.
+    What is drawn for an episode is a function of the seed and its number, whatever the ranks and
+    the interruptions.
 
     Args:
-        augment: random changes of training images, such as ``{padding: 4, flip: true}``; None: none.
-        augment_query: the same for the queries alone; None: as `augment`. ``{}`` leaves them as they are.
+        augment: random changes of training images, such as ``{padding: 4, flip: true}``; None:
+            none.
+        augment_query: the same for the queries alone; None: as `augment`. ``{}`` leaves them as
+            they are.
         normalize: subtract `mean` and divide by `std`, the benchmark's constants for each channel.
         **kwargs: arguments of the next base.
     """
@@ -73,7 +81,9 @@ class ImageBatches(FloatImages):
     ) -> None:
         super().__init__(**kwargs)
         if normalize and self.mean is None:
-            raise FewshotError(f"{self.benchmark} has no constants to normalise by; leave out normalize: true")
+            raise FewshotError(
+                f"{self.benchmark} has no constants to normalise by; leave out normalize: true"
+            )
         self.augment, self.normalize = augment, normalize
         self.augment_query = augment if augment_query is None else augment_query
 
@@ -87,17 +97,28 @@ class ImageBatches(FloatImages):
 
     def protocol(self) -> dict[str, Any]:
         """The facts that stand beside every result; what was done to the images among them."""
-        augmented = {name: vars(how) for name in ("augment", "augment_query") if (how := getattr(self, name))}
-        return {**super().protocol(), **augmented, **({"normalize": True} if self.normalize else {})}
+        augmented = {
+            name: vars(how) for name in ("augment", "augment_query") if (how := getattr(self, name))
+        }
+        return {
+            **super().protocol(),
+            **augmented,
+            **({"normalize": True} if self.normalize else {}),
+        }
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Convert the images (uint8) of a meta-batch, or of plain examples, to float; augment them, normalise them."""
+        """Convert the images (uint8) of a meta-batch, or of plain examples, to float.
+
+        Augment them, normalise them.
+        """
         batch = map_examples(lambda part: part._replace(inputs=as_float(part.inputs)), batch)
         if self.trainer and self.trainer.training and self._train_loader is not None:
             batch = self._augmented(batch, self._train_loader.numbers_at_hand)
         if self.normalize:
             mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
-            batch = map_examples(lambda part: part._replace(inputs=_normalized(part.inputs, mean, std)), batch)
+            batch = map_examples(
+                lambda part: part._replace(inputs=_normalized(part.inputs, mean, std)), batch
+            )
         return self._precise(batch)
 
     def _augmented(self, batch: Batch, numbers: Sequence[int]) -> Batch:
@@ -105,7 +126,9 @@ class ImageBatches(FloatImages):
         if self.augment is None and self.augment_query is None:
             return batch
         if isinstance(batch, list):
-            return [self._augmented(one, [number]) for one, number in zip(batch, numbers, strict=True)]
+            return [
+                self._augmented(one, [number]) for one, number in zip(batch, numbers, strict=True)
+            ]
         # a fourth number in the seed, so that no episode is drawn with these generators
         stage = len(STAGES) if isinstance(batch, Examples) else 0
         rngs = [np.random.default_rng([self.seed, stage, number, 2]) for number in numbers]

@@ -18,17 +18,20 @@ from fewshot.loading import Stage
 
 
 class MetaDatasetDataModule(ImageBatches, SourcesDataModule):
-    """MetaDataset: ten image sources, episodes of 5 to 50 classes and unequal shots. Paper: arXiv:1903.03096.
+    """MetaDataset: ten image sources, episodes of 5 to 50 classes and unequal shots.
 
-    An episode is of one source. Its classes are any of a flat source, of one alphabet of Omniglot, or those below a
-    node of ImageNet's hierarchy; `fewshot.broad_sampling` draws its sizes. Training takes up to eight sources,
-    each as often as the others, or ImageNet alone (``train_sources: [ilsvrc_2012]``); the test takes all, 600 episodes
-    each, and gives the results of each. Works with those sources that are there. The results of a source do not depend
-    on what others there are.
+    Paper: arXiv:1903.03096.
 
-    The root holds a folder a source, as its archive unpacks or under its name in Meta-Dataset, and the published
-    specifications in ``dataset_specs`` (Omniglot needs none). Images are squares in colour: the middle of each, or its
-    box for aircraft and COCO.
+    An episode is of one source. Its classes are any of a flat source, of one alphabet of Omniglot,
+    or those below a node of ImageNet's hierarchy; `fewshot.broad_sampling` draws its sizes.
+    Training takes up to eight sources, each as often as the others, or ImageNet alone
+    (``train_sources: [ilsvrc_2012]``); the test takes all, 600 episodes each, and gives the results
+    of each. Works with those sources that are there. The results of a source do not depend on what
+    others there are.
+
+    The root holds a folder a source, as its archive unpacks or under its name in Meta-Dataset, and
+    the published specifications in ``dataset_specs`` (Omniglot needs none). Images are squares in
+    colour: the middle of each, or its box for aircraft and COCO.
 
     Args:
         root: folder with the sources; None means `$FEWSHOT_DATA`, or else the user's cache folder.
@@ -37,9 +40,11 @@ class MetaDatasetDataModule(ImageBatches, SourcesDataModule):
         specs: folder of the published specifications; None means ``dataset_specs`` below the root.
         image_size: H = W in pixels: 84 in the paper, 126 in its best configurations.
         channels: 3 for RGB, 1 for grey, where all sources are drawings.
-        packed: write the resized images of each source once into a packed store below ``$FEWSHOT_DATA`` or the user's
-            cache folder; otherwise decode files episode by episode. QuickDraw's are arrays and never packed.
-        verify: accept the published number of images of each class alone; without it, results say so.
+        packed: write the resized images of each source once into a packed store below
+            ``$FEWSHOT_DATA`` or the user's cache folder; otherwise decode files episode by episode.
+            QuickDraw's are arrays and never packed.
+        verify: accept the published number of images of each class alone; without it, results say
+            so.
         meta_batch_size: training episodes a step, over all ranks.
         eval_batch_size: episodes that each rank is handed at once.
         train_episodes: training episodes an epoch, over all ranks and sources.
@@ -47,10 +52,14 @@ class MetaDatasetDataModule(ImageBatches, SourcesDataModule):
         test_episodes: test episodes of each source.
         num_workers: processes that draw episodes ahead; 0 draws them in the training process.
         seed: of the episodes.
-        batch_size: training examples a step, over all ranks, for learners that train without episodes.
-        augment: random changes of training images, such as ``{padding: 8, flip: true}``; None: none.
-        augment_query: the same for the queries alone; None: as `augment`. ``{}`` leaves them as they are.
-        normalize: scale images to [-1, 1], as the paper does; pre-trained networks of torchvision want [0, 1].
+        batch_size: training examples a step, over all ranks, for learners that train without
+            episodes.
+        augment: random changes of training images, such as ``{padding: 8, flip: true}``; None:
+            none.
+        augment_query: the same for the queries alone; None: as `augment`. ``{}`` leaves them as
+            they are.
+        normalize: scale images to [-1, 1], as the paper does; pre-trained networks of torchvision
+            want [0, 1].
     """
 
     benchmark: ClassVar[str] = "Meta-Dataset"
@@ -110,7 +119,9 @@ class MetaDatasetDataModule(ImageBatches, SourcesDataModule):
     def _load(self, mend: bool = False) -> dict[str, dict[str, SourceSplit]]:
         store = data_root(None) / "meta_dataset" if self.packed else None
         return {
-            name: load_source(name, folder, self.specs, store, self.image_size, self.channels, self.verify, mend)
+            name: load_source(
+                name, folder, self.specs, store, self.image_size, self.channels, self.verify, mend
+            )
             for name, folder in found_sources(self.root, self.asked).items()
         }
 
@@ -134,11 +145,13 @@ class MetaDatasetDataModule(ImageBatches, SourcesDataModule):
         for name in names:
             if name not in TRAINED or name not in self.splits:
                 why = "is not among the sources" if name in TRAINED else "has no training classes"
-                raise FewshotError(f"train_sources names {name!r}, which {why}; name some of {', '.join(TRAINED)}")
+                raise FewshotError(
+                    f"train_sources names {name!r}, which {why}; name some of {', '.join(TRAINED)}"
+                )
         if not names:
             raise FewshotError(
-                f"none of {', '.join(self.splits)} has training classes; add one of {', '.join(TRAINED)}, or use"
-                " `fewshot test`"
+                f"none of {', '.join(self.splits)} has training classes; add one of"
+                f" {', '.join(TRAINED)}, or use `fewshot test`"
             )
         return list(names)
 
@@ -161,14 +174,17 @@ class MetaDatasetDataModule(ImageBatches, SourcesDataModule):
         names = self.trained
         if len(names) > 1:
             raise FewshotError(
-                "learners that train on examples take one source of Meta-Dataset; set train_sources to one, such as"
-                " [ilsvrc_2012] as in the paper"
+                "learners that train on examples take one source of Meta-Dataset; set train_sources"
+                " to one, such as [ilsvrc_2012] as in the paper"
             )
         return self.splits[names[0]]["train"].dataset
 
     @property
     def train_classes(self) -> int:
-        """How many classes training has, for learners that learn to tell them all apart; reads the data."""
+        """How many classes training has, for learners that learn to tell them all apart.
+
+        Reads the data.
+        """
         return len(self.examples().classes)
 
     def protocol(self) -> dict[str, Any]:

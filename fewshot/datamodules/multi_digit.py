@@ -35,15 +35,21 @@ class MultiDigitDataModule(PublishedImageDataModule):
     def load(self) -> dict[str, ClassDataset]:
         """The numbers of train, val and test."""
         return load_multi_digit(
-            self.root, self.digits, self.image_size, self.images_per_class, self.download, self.verify
+            self.root,
+            self.digits,
+            self.image_size,
+            self.images_per_class,
+            self.download,
+            self.verify,
         )
 
 
 class DoubleMNISTDataModule(MultiDigitDataModule):
     """DoubleMNIST: the numbers 00 to 99 in handwritten digits, 64x64 grey, classes 64/16/20.
 
-    Composed from MNIST (`root`, or `download`) on demand, which is all that is stored. The classes are the published
-    lists, the images other ones. Source: github.com/shaohua0116/MultiDigitMNIST. Paper: none.
+    Composed from MNIST (`root`, or `download`) on demand, which is all that is stored. The classes
+    are the published lists, the images other ones. Source: github.com/shaohua0116/MultiDigitMNIST.
+    Paper: none.
 
     Args:
         **kwargs: arguments of `MultiDigitDataModule`.
@@ -60,8 +66,9 @@ class DoubleMNISTDataModule(MultiDigitDataModule):
 class TripleMNISTDataModule(MultiDigitDataModule):
     """TripleMNIST: the numbers 000 to 999 in handwritten digits, 84x84 grey, classes 640/160/200.
 
-    Composed from MNIST (`root`, or `download`) on demand, which is all that is stored. The classes are the published
-    lists, the images other ones. Source: github.com/shaohua0116/MultiDigitMNIST. Paper: none.
+    Composed from MNIST (`root`, or `download`) on demand, which is all that is stored. The classes
+    are the published lists, the images other ones. Source: github.com/shaohua0116/MultiDigitMNIST.
+    Paper: none.
 
     Args:
         **kwargs: arguments of `MultiDigitDataModule`.

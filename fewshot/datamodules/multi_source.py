@@ -18,17 +18,19 @@ FACTS = ("in_channels", "image_size", "in_features", "vocab_size", "tokenizer")
 
 
 class MultiSourceDataModule(SourcesDataModule):
-    """MultiSource: any set of benchmarks in one run, each episode of one; results source by source. Paper: none.
+    """MultiSource: any set of benchmarks in one run, each episode of one; results source by source.
 
-    Each benchmark keeps its own way, shot, queries and splits; its own numbers of episodes, batch sizes, workers and
-    seed are not used. They must be of one kind of task and, where they are not images, have the same facts for the
-    backbone. The results of a source do not depend on what other sources there are. For task heterogeneity as in
-    arXiv:1810.03642 and arXiv:1903.03096.
+    Paper: none.
+
+    Each benchmark keeps its own way, shot, queries and splits; its own numbers of episodes, batch
+    sizes, workers and seed are not used. They must be of one kind of task and, where they are not
+    images, have the same facts for the backbone. The results of a source do not depend on what
+    other sources there are. For task heterogeneity as in arXiv:1810.03642 and arXiv:1903.03096.
 
     Args:
         benchmarks: the benchmarks by their name in results, each a class with its arguments.
-        weights: how likely each is in training, in the order of `benchmarks`; 0 leaves it to validation and test. None
-            means alike.
+        weights: how likely each is in training, in the order of `benchmarks`; 0 leaves it to
+            validation and test. None means alike.
         image_size: H = W that images are resized to; None means what all sources have.
         in_channels: 3 repeats grey images, 1 makes colour grey; None means what all sources have.
         meta_batch_size: training episodes a step, over all ranks.
@@ -66,19 +68,30 @@ class MultiSourceDataModule(SourcesDataModule):
             seed=seed,
         )
         if not benchmarks or any(isinstance(one, SourcesDataModule) for one in benchmarks.values()):
-            raise FewshotError("benchmarks must name one benchmark or more, none of which has several sources itself")
-        if weights is not None and (len(weights) != len(benchmarks) or min(weights) < 0 or not sum(weights) > 0):
             raise FewshotError(
-                f"weights are {weights} for {len(benchmarks)} benchmarks; give each one, none negative, some above 0"
+                "benchmarks must name one benchmark or more, none of which has several sources"
+                " itself"
+            )
+        if weights is not None and (
+            len(weights) != len(benchmarks) or min(weights) < 0 or not sum(weights) > 0
+        ):
+            raise FewshotError(
+                f"weights are {weights} for {len(benchmarks)} benchmarks; give each one, none"
+                " negative, some above 0"
             )
         for name, one in benchmarks.items():
             if getattr(one, "augment", None) or getattr(one, "augment_query", None):
-                raise FewshotError(f"{name} augments its images, which MultiSource does not; leave augment out of it")
+                raise FewshotError(
+                    f"{name} augments its images, which MultiSource does not; leave augment out"
+                    " of it"
+                )
         self.benchmarks, self.given = dict(benchmarks), weights
         kinds = {name: one.task["kind"] for name, one in self.benchmarks.items()}
         if len(set(kinds.values())) > 1:
             told = ", ".join(f"{name} is {kind}" for name, kind in kinds.items())
-            raise FewshotError(f"the benchmarks must be of one kind of task, but {told}; leave some out")
+            raise FewshotError(
+                f"the benchmarks must be of one kind of task, but {told}; leave some out"
+            )
         self.images = all(isinstance(one, ImageBatches) for one in self.benchmarks.values())
         given = {"image_size": image_size, "in_channels": in_channels} if self.images else {}
         for fact in FACTS:
@@ -112,13 +125,17 @@ class MultiSourceDataModule(SourcesDataModule):
             return tasks[0]
         if tasks[0]["kind"] == "classification":
             return {"kind": "classification", "way": None}
-        raise FewshotError(f"the benchmarks' tasks differ: {', '.join(map(str, tasks))}; leave some out")
+        raise FewshotError(
+            f"the benchmarks' tasks differ: {', '.join(map(str, tasks))}; leave some out"
+        )
 
     def sources(self, stage: Stage) -> Mapping[str, TaskDistribution]:
         """The tasks of each benchmark; in training of those with a weight."""
         chosen = {
             name: one
-            for (name, one), weight in zip(self.benchmarks.items(), self._all_weights(), strict=True)
+            for (name, one), weight in zip(
+                self.benchmarks.items(), self._all_weights(), strict=True
+            )
             if weight or stage != "train"
         }
         return {name: one.tasks(stage) for name, one in chosen.items()}
@@ -157,7 +174,8 @@ class MultiSourceDataModule(SourcesDataModule):
         return {**super().protocol(), **sizes, "weights": weights, "benchmarks": facts}
 
     def __str__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={one}' for name, one in self.benchmarks.items())})"
+        parts = (f"{name}={one}" for name, one in self.benchmarks.items())
+        return f"{type(self).__name__}({', '.join(parts)})"
 
     def prepare_data(self) -> None:
         """Prepare every benchmark, once a machine."""
@@ -178,4 +196,6 @@ def resized(images: Tensor, size: int, channels: int) -> Tensor:
         images = flat.view(*images.shape[:2], *flat.shape[1:])
     if images.shape[2] == channels:
         return images
-    return images.mean(2, keepdim=True) if channels == 1 else images.expand(-1, -1, channels, -1, -1)
+    return (
+        images.mean(2, keepdim=True) if channels == 1 else images.expand(-1, -1, channels, -1, -1)
+    )

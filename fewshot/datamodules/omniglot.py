@@ -11,13 +11,14 @@ from fewshot.datasets.omniglot import OmniglotSplit, load_omniglot
 class OmniglotDataModule(ImageDataModule):
     """Omniglot: 1623 handwritten characters of 50 alphabets, 28x28 grey, ink bright, 20 drawings a class.
 
-    Four splits are in use and their results do not compare: `fewshot.datasets.omniglot.load_omniglot` says
-    what each one is. The decoded drawings are cached in ``omniglot/`` under ``$FEWSHOT_DATA`` or the user's
-    cache folder. MAML tests on 600 episodes, ProtoNet on 1000. Paper: arXiv:1606.04080 (``vinyals``).
+    Four splits are in use and their results do not compare:
+    `fewshot.datasets.omniglot.load_omniglot` says what each one is. The decoded drawings are cached
+    in ``omniglot/`` under ``$FEWSHOT_DATA`` or the user's cache folder. MAML tests on 600 episodes,
+    ProtoNet on 1000. Paper: arXiv:1606.04080 (``vinyals``).
 
     Args:
-        split: ``vinyals`` (rotations are classes, 4112/688/1692), ``maml`` (shuffled characters), ``lake``
-            (background and evaluation alphabets) or ``meta_dataset`` (alphabets).
+        split: ``vinyals`` (rotations are classes, 4112/688/1692), ``maml`` (shuffled characters),
+            ``lake`` (background and evaluation alphabets) or ``meta_dataset`` (alphabets).
         split_seed: seeds the shuffle of ``maml``; the other splits are fixed.
         queries: query examples a class; 15 and 5 shots use all 20 drawings.
         **kwargs: arguments of `ImageDataModule`.
@@ -28,7 +29,13 @@ class OmniglotDataModule(ImageDataModule):
     image_size = 28
     bright_ink = True
 
-    def __init__(self, split: OmniglotSplit = "vinyals", split_seed: int = 1, queries: int = 15, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        split: OmniglotSplit = "vinyals",
+        split_seed: int = 1,
+        queries: int = 15,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(queries=queries, **kwargs)
         self.split, self.split_seed = split, split_seed
 

@@ -18,28 +18,36 @@ QUERY_VIDEOS = {"train": 4, "val": None, "test": None}
 
 
 class ORBITDataModule(SourcesDataModule, FloatImages):
-    """ORBIT: a user's own things on the user's own videos; a task is a user, the way the user's number of things.
+    """ORBIT: a user's own things on the user's own videos.
 
-    CLU-VE learns from clean videos (a thing on a plain surface) and is judged on clutter ones, CLE-VE on other clean
-    ones. Validation and test take all things of a user and their videos, training 2 to `train_way`. The result is
-    `accuracy_video`, the accuracy over the frames of a video, averaged over the videos, with its interval; the users'
-    stand beside it. Of a query video, 200 frames are drawn from those that show the object; videos of fewer than 50
-    such frames are left out. What is said of a frame may depend on it and earlier ones alone: learners whose batch
-    normalisation reads the whole query (`batchnorm: transductive`) are refused. Paper: arXiv:2104.03841.
+    A task is a user, the way the user's number of things.
+
+    CLU-VE learns from clean videos (a thing on a plain surface) and is judged on clutter ones,
+    CLE-VE on other clean ones. Validation and test take all things of a user and their videos,
+    training 2 to `train_way`. The result is `accuracy_video`, the accuracy over the frames of a
+    video, averaged over the videos, with its interval; the users' stand beside it. Of a query
+    video, 200 frames are drawn from those that show the object; videos of fewer than 50 such frames
+    are left out. What is said of a frame may depend on it and earlier ones alone: learners whose
+    batch normalisation reads the whole query (`batchnorm: transductive`) are refused. Paper:
+    arXiv:2104.03841.
 
     Args:
-        root: the folder of ``train``, ``validation``, ``test`` and ``annotations``, or the one above it.
+        root: the folder of ``train``, ``validation``, ``test`` and ``annotations``, or the one
+            above it.
         mode: `CLU-VE` or `CLE-VE`.
-        annotations: drop query frames that do not show the object, by ``annotations/``; false takes all frames.
+        annotations: drop query frames that do not show the object, by ``annotations/``; false takes
+            all frames.
         image_size: side of the frames in pixels.
-        clip_length: frames of an example, its own and those before it, along the channels (3 * clip_length).
+        clip_length: frames of an example, its own and those before it, along the channels (3 *
+            clip_length).
         train_way: things of a training task at most.
         support_frames: frames of each support video, drawn at random.
         query_frames: frames of each query video at validation and test.
         train_query_frames: the same in training.
         val_episodes: validation tasks of each user.
         test_episodes: test tasks of each user.
-        **kwargs: arguments of `EpisodicDataModule`, without `shot`, `queries`, `train_shot` and `train_queries`.
+        **kwargs: arguments of `EpisodicDataModule`, without `shot`, `queries`, `train_shot` and
+            `train_queries`.
     """
 
     benchmark: ClassVar[str] = "ORBIT"
@@ -80,8 +88,17 @@ class ORBITDataModule(SourcesDataModule, FloatImages):
         for name, (value, least) in numbers.items():
             if value < least:
                 raise FewshotError(f"{name} is {value}; set {name} >= {least}")
-        self.root, self.mode, self.annotations, self.image_size = data_root(root), mode, annotations, image_size
-        self.clip_length, self.train_way, self.support_frames = clip_length, train_way, support_frames
+        self.root, self.mode, self.annotations, self.image_size = (
+            data_root(root),
+            mode,
+            annotations,
+            image_size,
+        )
+        self.clip_length, self.train_way, self.support_frames = (
+            clip_length,
+            train_way,
+            support_frames,
+        )
         self.query_frames, self.train_query_frames = query_frames, train_query_frames
         self.in_channels = 3 * clip_length
         self._users: dict[str, dict[str, list[Thing]]] | None = None
@@ -106,8 +123,18 @@ class ORBITDataModule(SourcesDataModule, FloatImages):
 
     def protocol(self) -> dict[str, Any]:
         """The facts that stand beside every result on this benchmark."""
-        facts: dict[str, Any] = {**super().protocol(), "split": self.mode, "way": None, "shot": None, "queries": None}
-        facts |= {"annotations": self.annotations, "image_size": self.image_size, "clip_length": self.clip_length}
+        facts: dict[str, Any] = {
+            **super().protocol(),
+            "split": self.mode,
+            "way": None,
+            "shot": None,
+            "queries": None,
+        }
+        facts |= {
+            "annotations": self.annotations,
+            "image_size": self.image_size,
+            "clip_length": self.clip_length,
+        }
         return facts | {"support_frames": self.support_frames, "query_frames": self.query_frames}
 
     def sources(self, stage: Stage) -> Mapping[str, UserTasks]:
@@ -136,8 +163,8 @@ class ORBITDataModule(SourcesDataModule, FloatImages):
                 fit = sum(bool(thing.query) for thing in tasks.things)
                 if fit < (2 if training else 1):
                     raise FewshotError(
-                        f"the user {user} of {stage} has {fit} objects with a query video of enough valid frames; leave"
-                        " the user out, or set annotations: false"
+                        f"the user {user} of {stage} has {fit} objects with a query video of enough"
+                        " valid frames; leave the user out, or set annotations: false"
                     )
         return self._sources[stage]
 
@@ -153,11 +180,13 @@ class ORBITDataModule(SourcesDataModule, FloatImages):
         """A user's task with frames as float in [0, 1]."""
         return FloatImages.on_after_batch_transfer(self, episode, 0)
 
-    def _loader(self, stage: Stage, meta_batch_size: int, repeat: bool = False) -> EpisodeLoader[Any]:
+    def _loader(
+        self, stage: Stage, meta_batch_size: int, repeat: bool = False
+    ) -> EpisodeLoader[Any]:
         learner = self.trainer.lightning_module if self.trainer else None
         if stage != "train" and getattr(learner, "batchnorm", None) == "transductive":
             raise FewshotError(
-                "ORBIT lets a prediction depend on earlier frames alone, but batchnorm is transductive: later frames"
-                " change its statistics; set batchnorm: inductive"
+                "ORBIT lets a prediction depend on earlier frames alone, but batchnorm is"
+                " transductive: later frames change its statistics; set batchnorm: inductive"
             )
         return super()._loader(stage, meta_batch_size, repeat)

@@ -10,20 +10,24 @@ from fewshot.errors import FewshotError
 
 
 class Pascal5iDataModule(SegmentationDataModule):
-    """PASCAL-5i: photos of 20 everyday things in four folds, five classes tested, 15 trained. Paper: arXiv:1709.03410.
+    """PASCAL-5i: photos of 20 everyday things in four folds, five classes tested, 15 trained.
 
-    VOC2012's ``JPEGImages`` and the masks ``SegmentationClassAug``. A published figure is the mean over the four folds,
-    of 1000 test episodes each (or 5 x 1000). The class of an episode is drawn evenly, then its images. Masks are judged
-    at `image_size` (PANet: 417, HSNet: 400).
+    Paper: arXiv:1709.03410.
+
+    VOC2012's ``JPEGImages`` and the masks ``SegmentationClassAug``. A published figure is the mean
+    over the four folds, of 1000 test episodes each (or 5 x 1000). The class of an episode is drawn
+    evenly, then its images. Masks are judged at `image_size` (PANet: 417, HSNet: 400).
 
     Args:
         root: the folder of VOC2012, or the one above it.
         fold: whose classes are tested, 0 ... 3.
-        lists: the folder of the published lists, ``{trn,val}/fold{0..3}.txt`` with lines ``2007_000032__01``; None:
-            which images show a class is read from the masks (by `min_pixels`), which ones are held out from VOC's own
+        lists: the folder of the published lists, ``{trn,val}/fold{0..3}.txt`` with lines
+            ``2007_000032__01``; None: which images show a class is read from the masks (by
+            `min_pixels`), which ones are held out from VOC's own
             ``ImageSets/Segmentation/val.txt``.
-        val_classes: validate on the training classes in held-out images (`train`), so that the tested classes are new,
-            or on the tested classes themselves (`test`), as published code does.
+        val_classes: validate on the training classes in held-out images (`train`), so that the
+            tested classes are new, or on the tested classes themselves (`test`), as published code
+            does.
         image_size: side in pixels that images and masks are resized to.
         test_episodes: test episodes, the same list every time.
         **kwargs: arguments of `SegmentationDataModule`.
@@ -61,4 +65,11 @@ class Pascal5iDataModule(SegmentationDataModule):
     def load(self) -> dict[str, SegmentationDataset]:
         """The images and classes of train, val and test."""
         lists = None if self.lists is None else Path(self.lists).expanduser()
-        return load_pascal5i(self.root, self.fold, self.image_size, self.min_pixels, lists, self.val_classes == "test")
+        return load_pascal5i(
+            self.root,
+            self.fold,
+            self.image_size,
+            self.min_pixels,
+            lists,
+            self.val_classes == "test",
+        )

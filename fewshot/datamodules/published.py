@@ -9,8 +9,8 @@ class PublishedImageDataModule(ImageDataModule):
     """A benchmark of published images.
 
     Args:
-        verify: accept the original's files (or numbers of images) only. Without it a part of them will do, and the
-            results say so.
+        verify: accept the original's files (or numbers of images) only. Without it a part of them
+            will do, and the results say so.
         queries: query examples a class.
         **kwargs: arguments of `ImageDataModule`.
     """
@@ -20,7 +20,10 @@ class PublishedImageDataModule(ImageDataModule):
         self.verify = verify
 
     def protocol(self) -> dict[str, Any]:
-        """The facts that stand beside every result; of unverified data how many images there are."""
+        """The facts that stand beside every result.
+
+        Of unverified data how many images there are.
+        """
         if self.verify:
             return super().protocol()
         images = {stage: int(split.counts.sum()) for stage, split in (self._datasets or {}).items()}

@@ -26,8 +26,9 @@ class SegmentationDataModule(FloatImages, EpisodicDataModule):
         root: folder with the data; None means `$FEWSHOT_DATA`, or else the user's cache folder.
         image_size: side in pixels that images and masks are resized to, whatever their shape.
         way: classes of an episode besides the background, N.
-        min_pixels: pixels of a class, before resizing, from which on an image is one of the class: smaller objects are
-            left out, as since arXiv:1709.03410, which asks for 2 cells of 32x32.
+        min_pixels: pixels of a class, before resizing, from which on an image is one of the class:
+            smaller objects are left out, as since arXiv:1709.03410, which asks for 2 cells of
+            32x32.
         queries: query images a class.
         flip: mirror half of the training images with their masks, left to right.
         **kwargs: arguments of `EpisodicDataModule`.
@@ -49,8 +50,15 @@ class SegmentationDataModule(FloatImages, EpisodicDataModule):
     ) -> None:
         super().__init__(queries=queries, **kwargs)
         if image_size < 1 or min_pixels < 1:
-            raise FewshotError(f"image_size {image_size} and min_pixels {min_pixels} must be 1 or more")
-        self.root, self.image_size, self.way, self.min_pixels = data_root(root), image_size, way, min_pixels
+            raise FewshotError(
+                f"image_size {image_size} and min_pixels {min_pixels} must be 1 or more"
+            )
+        self.root, self.image_size, self.way, self.min_pixels = (
+            data_root(root),
+            image_size,
+            way,
+            min_pixels,
+        )
         self.flip = flip
         self._datasets: dict[str, SegmentationDataset] | None = None
 
@@ -69,7 +77,12 @@ class SegmentationDataModule(FloatImages, EpisodicDataModule):
         if self._datasets is None:
             datasets = self.load()
             for stage in STAGES:
-                check_classes(stage, datasets[stage], *self.sizes(stage), of=f" of {self.min_pixels} pixels or more")
+                check_classes(
+                    stage,
+                    datasets[stage],
+                    *self.sizes(stage),
+                    of=f" of {self.min_pixels} pixels or more",
+                )
             self._datasets = datasets
         return self._datasets
 
@@ -110,17 +123,20 @@ class SegmentationDataModule(FloatImages, EpisodicDataModule):
 class SegmentationFolderDataModule(SegmentationDataModule):
     """SegmentationFolder: your own images with masks, whose classes are episodes.
 
-    A mask is an image of one channel, whose values are classes, under the name of its image. Classes that a split does
-    not name are background in its episodes. Paper: none, the images are yours.
+    A mask is an image of one channel, whose values are classes, under the name of its image.
+    Classes that a split does not name are background in its episodes. Paper: none, the images are
+    yours.
 
     Args:
         root: the folder.
-        classes: the value in the masks of each class, by name, for train, val and test; no class may stand in two.
+        classes: the value in the masks of each class, by name, for train, val and test; no class
+            may stand in two.
         images: the folder of images in `root`; ``{split}`` stands for train, val and test.
         masks: the same for the masks.
         ignored: values of pixels that neither train nor count, besides 255.
-        unseen: what pixels of the classes of val and test are in training: `background`, as in PASCAL-5i, or `ignored`,
-            for scenes where they are in every image, so that training would teach to tell none of them apart.
+        unseen: what pixels of the classes of val and test are in training: `background`, as in
+            PASCAL-5i, or `ignored`, for scenes where they are in every image, so that training
+            would teach to tell none of them apart.
         **kwargs: arguments of `SegmentationDataModule`.
     """
 
@@ -158,7 +174,9 @@ class SegmentationFolderDataModule(SegmentationDataModule):
         """The pairs of the folders, and the classes of each."""
         found: dict[str, SegmentationDataset] = {}
         for stage in STAGES:
-            images, masks = (self.root / folder.replace("{split}", stage) for folder in (self.images, self.masks))
+            images, masks = (
+                self.root / folder.replace("{split}", stage) for folder in (self.images, self.masks)
+            )
             pairs, values = find_pairs(images, masks), self.table[stage]
             members = members_by_pixels(counted_pixels(pairs), values, self.min_pixels)
             ignored = self.ignored + (self._unseen_values() if stage == "train" else ())
@@ -167,7 +185,11 @@ class SegmentationFolderDataModule(SegmentationDataModule):
 
     def _unseen_values(self) -> tuple[int, ...]:
         """The values of the classes of val and test that training ignores."""
-        return () if self.unseen == "background" else (*self.table["val"].values(), *self.table["test"].values())
+        return (
+            ()
+            if self.unseen == "background"
+            else (*self.table["val"].values(), *self.table["test"].values())
+        )
 
 
 def check_table(classes: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
@@ -178,13 +200,18 @@ def check_table(classes: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str,
     """
     if set(classes) != set(STAGES):
         raise FewshotError(
-            f"classes are given for {', '.join(classes) or 'nothing'}; give them for train, val and test"
+            f"classes are given for {', '.join(classes) or 'nothing'}; give them for train, val and"
+            " test"
         )
     every = [(name, value) for stage in STAGES for name, value in classes[stage].items()]
     for place, what in ((0, "class"), (1, "value")):
         seen = [entry[place] for entry in every]
         if twice := sorted({entry for entry in seen if seen.count(entry) > 1}, key=str):
-            raise FewshotError(f"the {what} {twice[0]!r} stands twice in classes; leave it in one split")
+            raise FewshotError(
+                f"the {what} {twice[0]!r} stands twice in classes; leave it in one split"
+            )
     if wrong := [(name, value) for name, value in every if not 0 <= value < 255]:
-        raise FewshotError(f"class {wrong[0][0]!r} has the value {wrong[0][1]}; values of masks are 0 ... 254")
+        raise FewshotError(
+            f"class {wrong[0][0]!r} has the value {wrong[0][1]}; values of masks are 0 ... 254"
+        )
     return {stage: dict(classes[stage]) for stage in STAGES}

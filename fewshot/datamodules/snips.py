@@ -9,20 +9,25 @@ from fewshot.errors import check_at_least
 
 
 class SNIPSDataModule(TextDataModule):
-    """SNIPS: 7 intents of a voice assistant, some 2000 English utterances each. Paper: arXiv:1805.10190.
+    """SNIPS: 7 intents of a voice assistant, some 2000 English utterances each.
 
-    It has no class split that all use, so results name theirs. ``all``: one task of the 7 intents, with `shot` training
-    utterances each for support and the validation files' 700 for queries. Training sees the support alone; another
-    `fold` is another support, and `fewshot summary` gives mean and deviation over folds. ``seed``: episodes of unseen
-    intents, 3/2/2 of them, so 2-way at most.
+    Paper: arXiv:1805.10190.
+
+    It has no class split that all use, so results name theirs. ``all``: one task of the 7 intents,
+    with `shot` training utterances each for support and the validation files' 700 for queries.
+    Training sees the support alone; another `fold` is another support, and `fewshot summary` gives
+    mean and deviation over folds. ``seed``: episodes of unseen intents, 3/2/2 of them, so 2-way at
+    most.
 
     Args:
         split: ``all``, or ``seed`` with 3/2/2 drawn intents.
         split_seed: seeds the draw.
-        fold: which support is drawn, for ``split: all``; validation then takes 100 others of each intent.
+        fold: which support is drawn, for ``split: all``; validation then takes 100 others of each
+            intent.
         way: classes of an episode; all 7 for ``split: all``.
         queries: query examples a class; ``split: all`` takes all.
-        **kwargs: arguments of `TextDataModule`. `max_length` counts words (the longest utterance has 35).
+        **kwargs: arguments of `TextDataModule`. `max_length` counts words (the longest utterance
+            has 35).
     """
 
     benchmark: ClassVar[str] = "SNIPS"
@@ -45,9 +50,15 @@ class SNIPSDataModule(TextDataModule):
 
     def read(self) -> TextData:
         """Read SNIPS."""
-        return load_snips(self.root, self.split, self.split_seed, self.options, self.shot, self.fold)
+        return load_snips(
+            self.root, self.split, self.split_seed, self.options, self.shot, self.fold
+        )
 
     @property
     def split_name(self) -> str:
         """The split with its seed, or the fold."""
-        return f"all, fold {self.fold}" if self.whole else f"{self.split}, split_seed {self.split_seed}"
+        return (
+            f"all, fold {self.fold}"
+            if self.whole
+            else f"{self.split}, split_seed {self.split_seed}"
+        )

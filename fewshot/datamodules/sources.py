@@ -21,8 +21,9 @@ Sourced: TypeAlias = list[tuple[str, Episode]]
 class SourceStream(EpisodeStream):
     """The endless list of a stage's episodes, each of one of several sources.
 
-    In training, the source is drawn at random. In validation and test they take turns, and the n-th episode of a source
-    is a function of the seed, the stage, n and the source alone: results do not depend on what other sources there are.
+    In training, the source is drawn at random. In validation and test they take turns, and the n-th
+    episode of a source is a function of the seed, the stage, n and the source alone: results do not
+    depend on what other sources there are.
 
     Args:
         sources: what the episodes are drawn from, by the sources' names.
@@ -32,7 +33,11 @@ class SourceStream(EpisodeStream):
     """
 
     def __init__(
-        self, sources: Mapping[str, TaskDistribution], seed: int, stage: Stage, weights: Sequence[float]
+        self,
+        sources: Mapping[str, TaskDistribution],
+        seed: int,
+        stage: Stage,
+        weights: Sequence[float],
     ) -> None:
         super().__init__(next(iter(sources.values())), seed, stage)
         self.names, self.sources, self.in_turn = list(sources), sources, stage != "train"
@@ -43,10 +48,13 @@ class SourceStream(EpisodeStream):
         _, episode = self.draw(number)
         return episode
 
-    def __getitems__(self, numbers: Sequence[int]) -> Sourced:  # type: ignore[override]  # the datamodule converts it
+    # the datamodule converts it
+    def __getitems__(self, numbers: Sequence[int]) -> Sourced:  # type: ignore[override]
         """The meta-batch of these episodes; what a DataLoader calls."""
         drawn = (self.draw(number) for number in numbers)
-        return [(source, map_tensors(lambda tensor: tensor[None], episode)) for source, episode in drawn]
+        return [
+            (source, map_tensors(lambda tensor: tensor[None], episode)) for source, episode in drawn
+        ]
 
     def draw(self, number: int) -> tuple[str, Episode]:
         """The name of the source of episode `number`, and the episode, without the axis B."""
@@ -88,18 +96,24 @@ class SourcesDataModule(EpisodicDataModule):
         """
         sources = self.sources(stage)
         if len(sources) != 1:
-            raise FewshotError(f"{type(self).__name__} has {len(sources)} sources; take `sources(stage)[name]`")
+            raise FewshotError(
+                f"{type(self).__name__} has {len(sources)} sources; take `sources(stage)[name]`"
+            )
         return next(iter(sources.values()))
 
     def stream(self, stage: Stage) -> EpisodeStream:
         """The endless list of a stage's episodes."""
         sources = self.sources(stage)
-        return SourceStream(sources, self.seed, stage, self.weights() if stage == "train" else [1.0] * len(sources))
+        return SourceStream(
+            sources, self.seed, stage, self.weights() if stage == "train" else [1.0] * len(sources)
+        )
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Convert each episode as its source wants it."""
         return [self.converted(source, episode) for source, episode in batch]
 
-    def _loader(self, stage: Stage, meta_batch_size: int, repeat: bool = False) -> EpisodeLoader[Any]:
+    def _loader(
+        self, stage: Stage, meta_batch_size: int, repeat: bool = False
+    ) -> EpisodeLoader[Any]:
         number = self.episodes[stage] * (1 if stage == "train" else len(self.sources(stage)))
         return self._numbered(self.stream(stage), number, meta_batch_size, repeat)

@@ -17,22 +17,26 @@ from fewshot.preprocessing import TextPreprocessing
 
 
 class TextDataModule(ClassificationDataModule):
-    """A benchmark of texts by class. Facts for backbones: `vocab_size`, `document_frequencies`, `documents`.
+    """A benchmark of texts by class.
+
+    Facts for backbones: `vocab_size`, `document_frequencies`, `documents`.
 
     They read the data; `tokenizer` and `vectors` do not. `vocabulary` goes with `vectors`.
 
     Args:
-        terms: what gets an id: ``words``, or the character ``ngrams`` of the words, by which unknown words are
-            partly known.
+        terms: what gets an id: ``words``, or the character ``ngrams`` of the words, by which
+            unknown words are partly known.
         max_length: words kept of a text.
         min_count: how often a term must occur in the training classes to get an id of its own.
         unknown_ids: ids that the unknown terms are spread over by their hash; 0: one id for all.
         tokenizer: name or folder of a pre-trained language model, whose tokenizer's ids its network
-            (`HuggingFaceEncoder`) reads; `max_length` then counts its pieces. None: the ids of `terms`.
-        vectors: a text file of word vectors, such as GloVe's: its words get ids too, and backbones that take `vectors`
-            begin with them. None: random vectors.
-        nota_rate: r adds ``r * queries`` queries of other classes to every episode, to be told as none of the above;
-            so 5-way episodes have 1 in 6, 2 in 7 and 1 in 2 of them at rates 1, 2 and 5.
+            (`HuggingFaceEncoder`) reads; `max_length` then counts its pieces. None: the ids of
+            `terms`.
+        vectors: a text file of word vectors, such as GloVe's: its words get ids too, and backbones
+            that take `vectors` begin with them. None: random vectors.
+        nota_rate: r adds ``r * queries`` queries of other classes to every episode, to be told as
+            none of the above; so 5-way episodes have 1 in 6, 2 in 7 and 1 in 2 of them at rates 1,
+            2 and 5.
         train_nota_rate: the same for training episodes; None means `nota_rate`.
         **kwargs: arguments of `ClassificationDataModule`.
     """
@@ -65,17 +69,23 @@ class TextDataModule(ClassificationDataModule):
         ):
             if rate < 0 or rate * queries != round(rate * queries):
                 raise FewshotError(
-                    f"{name} is {rate}, which with {queries} queries a class asks for {rate * queries:g} others; set a"
-                    " rate that gives a whole number"
+                    f"{name} is {rate}, which with {queries} queries a class asks for"
+                    f" {rate * queries:g} others; set a rate that gives a whole number"
                 )
-        if (self.unequal_shots or self.ways or self.shots) and (self.nota_rate or self.train_nota_rate):
-            raise FewshotError("nota_rate does not go with unequal_shots, ways or shots; leave one out")
+        if (self.unequal_shots or self.ways or self.shots) and (
+            self.nota_rate or self.train_nota_rate
+        ):
+            raise FewshotError(
+                "nota_rate does not go with unequal_shots, ways or shots; leave one out"
+            )
         self._texts: TextData | None = None
 
     def take_whole(self) -> None:
         """Have one task of all classes instead of episodes of some."""
         if self.nota_rate or self.train_nota_rate:
-            raise FewshotError("split all leaves no class outside of its task for nota_rate; set nota_rate: 0")
+            raise FewshotError(
+                "split all leaves no class outside of its task for nota_rate; set nota_rate: 0"
+            )
         self.whole = True
         self.episodes |= {"val": 1, "test": 1}
 
@@ -107,7 +117,10 @@ class TextDataModule(ClassificationDataModule):
 
     @property
     def vocabulary(self) -> list[str] | None:
-        """The word of each id, which the file of word vectors is read by; None where there is no file."""
+        """The word of each id, which the file of word vectors is read by.
+
+        None where there is no file.
+        """
         return None if self.vectors is None else list(self.texts.vocabulary)
 
     @cached_property
@@ -138,7 +151,9 @@ class TextDataModule(ClassificationDataModule):
         """The facts that stand beside every result, what a text is turned into among them."""
         nota = {"nota_rate": self.nota_rate} if self.nota_rate else {}
         facts = {
-            name: value for name, value in self.options._asdict().items() if name != "vectors" or value is not None
+            name: value
+            for name, value in self.options._asdict().items()
+            if name != "vectors" or value is not None
         }
         whole = {"queries": "all"} if self.whole else {}
         return {**super().protocol(), **whole, **nota, **facts}
@@ -156,32 +171,37 @@ class TextDataModule(ClassificationDataModule):
         if self.whole:
             if self.way != len(split.classes):
                 raise FewshotError(
-                    f"split all has {len(split.classes)} classes in its one task, way is {self.way};"
-                    f" set way: {len(split.classes)}"
+                    f"split all has {len(split.classes)} classes in its one task, way is"
+                    f" {self.way}; set way: {len(split.classes)}"
                 )
             return
         super().check(stage, split)
         others = self.none_queries(stage)
         if others and len(split.classes) <= self.sizes(stage)[0]:
             raise FewshotError(
-                f"the {stage} split has {len(split.classes)} classes, all of them in an episode of that way: none is"
-                " left for nota_rate; lower way, or set nota_rate: 0"
+                f"the {stage} split has {len(split.classes)} classes, all of them in an episode of"
+                " that way: none is left for nota_rate; lower way, or set nota_rate: 0"
             )
         if others > (fewest := int(split.counts.min())):
             raise FewshotError(
-                f"nota_rate asks for {others} queries of other classes, a class of the {stage} split has {fewest}"
-                " examples; lower nota_rate or queries"
+                f"nota_rate asks for {others} queries of other classes, a class of the {stage}"
+                f" split has {fewest} examples; lower nota_rate or queries"
             )
 
     def none_queries(self, stage: Stage) -> int:
         """Queries of no class in the stage's episodes."""
-        rate, queries = self.train_nota_rate if stage == "train" else self.nota_rate, self.sizes(stage)[2]
+        rate, queries = (
+            self.train_nota_rate if stage == "train" else self.nota_rate,
+            self.sizes(stage)[2],
+        )
         return round(rate * queries)
 
     def tasks(self, stage: Stage) -> TaskDistribution:
         """N-way K-shot tasks over the stage's classes, or the one task of all."""
         if self.whole and stage != "train":
-            return FixedTask(self.datasets["train"], self.datasets[stage], self.datasets.get(f"{stage}_none"))
+            return FixedTask(
+                self.datasets["train"], self.datasets[stage], self.datasets.get(f"{stage}_none")
+            )
         if others := self.none_queries(stage):
             return NotaTasks(self.datasets[stage], *self.sizes(stage), others)
         if self.whole:
@@ -189,11 +209,16 @@ class TextDataModule(ClassificationDataModule):
         return super().tasks(stage)
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Cut the padding down to the longest text of the batch; here, where no device is waited for."""
+        """Cut the padding down to the longest text of the batch.
+
+        Here, where no device is waited for.
+        """
         if isinstance(batch, list):
             return [self.on_before_batch_transfer(one, dataloader_idx) for one in batch]
         parts = (batch,) if isinstance(batch, Examples) else batch
-        longest = max(int(part.inputs["lengths"].max()) for part in parts if isinstance(part.inputs, dict))
+        longest = max(
+            int(part.inputs["lengths"].max()) for part in parts if isinstance(part.inputs, dict)
+        )
         return map_examples(lambda part: part._replace(inputs=_cut(part, longest)), batch)
 
 

@@ -19,19 +19,25 @@ from fewshot.loading import Stage
 
 
 class WikiOneDataModule(EpisodicDataModule):
-    """Wiki-One: rank the tails of a relation that few triples are known of; also NELL-One. Paper: arXiv:1808.09040.
+    """Wiki-One: rank the tails of a relation that few triples are known of; also NELL-One.
 
-    `root` holds ``path_graph``, ``{train,dev,test}_tasks.json``, ``rel2candidates.json``, ``e1rel_e2.json``,
-    ``ent2ids`` and ``relation2ids``. Validation and test have an episode for each relation: its first `shot` triples
-    are the support, all others queries, and results are means over queries. Facts for learners and backbones:
-    `entities`, `dimensions`, `entity_vectors`, `tail_counts`, `relations`, `neighbours`, `edges`.
+    Paper: arXiv:1808.09040.
+
+    `root` holds ``path_graph``, ``{train,dev,test}_tasks.json``, ``rel2candidates.json``,
+    ``e1rel_e2.json``, ``ent2ids`` and ``relation2ids``. Validation and test have an episode for
+    each relation: its first `shot` triples are the support, all others queries, and results are
+    means over queries. Facts for learners and backbones: `entities`, `dimensions`,
+    `entity_vectors`, `tail_counts`, `relations`, `neighbours`, `edges`.
 
     Args:
-        root: folder with the data; None means `wiki_one` below `$FEWSHOT_DATA`, or else below the user's cache folder.
-        background: how the background graph is used. `pre-train`: vectors of entities are trained on it first.
-            `in-train`: its relations are training tasks besides the others, and vectors begin at random.
-        embeddings: what pre-trains vectors. They are read from ``entity2vec.TransE`` (`DistMult`) in `root` where that
-            file is; else trained, which takes minutes, and cached in the data root with a checksum.
+        root: folder with the data; None means `wiki_one` below `$FEWSHOT_DATA`, or else below the
+            user's cache folder.
+        background: how the background graph is used. `pre-train`: vectors of entities are trained
+            on it first. `in-train`: its relations are training tasks besides the others, and
+            vectors begin at random.
+        embeddings: what pre-trains vectors. They are read from ``entity2vec.TransE`` (`DistMult`)
+            in `root` where that file is; else trained, which takes minutes, and cached in the data
+            root with a checksum.
         dimensions: values of an entity's vector; those of a file are the file's.
         embedding_epochs: passes over the background graph to train vectors.
         max_neighbours: neighbours that are kept of an entity, for learners which look at them.
@@ -41,7 +47,8 @@ class WikiOneDataModule(EpisodicDataModule):
         train_episodes: training episodes an epoch, over all ranks.
         eval_batch_size: relations in memory at once.
         val_episodes: relations to validate on, the first of the file; None: all.
-        test_episodes: relations to test on, the first of the file; None: all, which published results are on.
+        test_episodes: relations to test on, the first of the file; None: all, which published
+            results are on.
         **kwargs: arguments of `EpisodicDataModule`.
     """
 
@@ -74,7 +81,9 @@ class WikiOneDataModule(EpisodicDataModule):
             test_episodes=1 if test_episodes is None else test_episodes,
             **kwargs,
         )
-        check_at_least(1, shot=shot, queries=queries, dimensions=dimensions, embedding_epochs=embedding_epochs)
+        check_at_least(
+            1, shot=shot, queries=queries, dimensions=dimensions, embedding_epochs=embedding_epochs
+        )
         check_at_least(1, max_neighbours=max_neighbours)
         check_choice("background", background, ("pre-train", "in-train"))
         check_choice("embeddings", embeddings, ("TransE", "DistMult"))
@@ -100,8 +109,9 @@ class WikiOneDataModule(EpisodicDataModule):
             for stage, asked in self.asked_episodes.items():
                 if asked is not None and asked > len(graph.tasks[stage]):
                     raise FewshotError(
-                        f"{stage}_episodes is {asked}, but {self.root} has {len(graph.tasks[stage])} relations; an"
-                        " episode is a relation, lower it or leave it out for all"
+                        f"{stage}_episodes is {asked}, but {self.root} has"
+                        f" {len(graph.tasks[stage])} relations; an episode is a relation, lower it"
+                        " or leave it out for all"
                     )
                 self.episodes[stage] = asked or len(graph.tasks[stage])
             self._graph = graph
@@ -130,7 +140,11 @@ class WikiOneDataModule(EpisodicDataModule):
     @property
     def dimensions(self) -> int:
         """Values of an entity's vector."""
-        return self.asked_dimensions if self.background == "in-train" else self._vectors()[1]["entities"].shape[1]
+        return (
+            self.asked_dimensions
+            if self.background == "in-train"
+            else self._vectors()[1]["entities"].shape[1]
+        )
 
     @property
     def entity_vectors(self) -> str | None:
@@ -140,24 +154,43 @@ class WikiOneDataModule(EpisodicDataModule):
     @property
     def tail_counts(self) -> list[int]:
         """How often each entity is a tail in the background graph."""
-        counts: list[int] = np.bincount(self.graph.background[:, 2], minlength=self.entities).tolist()
+        counts: list[int] = np.bincount(
+            self.graph.background[:, 2], minlength=self.entities
+        ).tolist()
         return counts
 
     def _vectors(self) -> tuple[str, Arrays]:
-        """The cache file with the vectors, and what is in it; trained or read where it is not there."""
+        """The cache file with the vectors, and what is in it.
+
+        Trained or read where it is not there.
+        """
         if self._found is None:
-            given, of_relations = (self.root / f"{of}2vec.{self.embeddings}" for of in ("entity", "relation"))
+            given, of_relations = (
+                self.root / f"{of}2vec.{self.embeddings}" for of in ("entity", "relation")
+            )
             graph, is_given = self.graph, given.is_file()
-            size = "" if is_given else f"_{graph.entities}x{self.asked_dimensions}_{self.embedding_epochs}"
+            size = (
+                ""
+                if is_given
+                else f"_{graph.entities}x{self.asked_dimensions}_{self.embedding_epochs}"
+            )
             files = [file for file in (given, of_relations) if file.is_file()] if is_given else []
 
             def build() -> Arrays:
                 if is_given:
                     sizes = {"entities": graph.entities, "relations": graph.relations}
-                    return {part: read_vectors(file, sizes[part]) for part, file in zip(sizes, files, strict=False)}
+                    return {
+                        part: read_vectors(file, sizes[part])
+                        for part, file in zip(sizes, files, strict=False)
+                    }
                 arguments = self.embeddings, self.asked_dimensions, self.embedding_epochs
-                found = train_vectors(graph.background, graph.entities, graph.relations, *arguments, seed=0)
-                return {**found, "relations": with_inverses(found["relations"], graph.inverses, self.embeddings)}
+                found = train_vectors(
+                    graph.background, graph.entities, graph.relations, *arguments, seed=0
+                )
+                return {
+                    **found,
+                    "relations": with_inverses(found["relations"], graph.inverses, self.embeddings),
+                }
 
             name = f"entity_vectors_{self.embeddings}{size}"
             self._found = self._cached(name, files or [self.root / "path_graph"], build)
@@ -167,19 +200,25 @@ class WikiOneDataModule(EpisodicDataModule):
         """The cache file with the neighbours, and what is in it."""
         if self._neighbourhoods is None:
             graph = self.graph
-            if lonely := np.setdiff1d(graph.background[:, 1], np.flatnonzero(graph.inverses >= 0)).tolist():
+            if lonely := np.setdiff1d(
+                graph.background[:, 1], np.flatnonzero(graph.inverses >= 0)
+            ).tolist():
                 raise FewshotError(
-                    f"{self.root / 'relation2ids'}: the relation of id {lonely[0]} has no inverse, of its name and"
-                    " _inv; neighbours need one, add it"
+                    f"{self.root / 'relation2ids'}: the relation of id {lonely[0]} has no inverse,"
+                    " of its name and _inv; neighbours need one, add it"
                 )
             self._neighbourhoods = self._cached(
                 f"neighbours_{self.max_neighbours}",
                 [self.root / "path_graph", self.root / "ent2ids", self.root / "relation2ids"],
-                lambda: neighbours(graph.background, graph.inverses, graph.entities, self.max_neighbours),
+                lambda: neighbours(
+                    graph.background, graph.inverses, graph.entities, self.max_neighbours
+                ),
             )
         return self._neighbourhoods
 
-    def _cached(self, name: str, sources: list[Path], build: Callable[[], Arrays]) -> tuple[str, Arrays]:
+    def _cached(
+        self, name: str, sources: list[Path], build: Callable[[], Arrays]
+    ) -> tuple[str, Arrays]:
         """The cache file of what is built from `sources`, and what is in it."""
         digest = "_".join(file_hash(source, "sha256")[:16] for source in sources)
         path = data_root(None) / f"{name}_{digest}.npz"
@@ -210,7 +249,10 @@ class WikiOneDataModule(EpisodicDataModule):
         return EvaluationEpisodes(self.graph, self.graph.tasks[stage], self.shot, self.seed)
 
     def protocol(self) -> dict[str, Any]:
-        """The facts that stand beside every result; how the background graph was used among them."""
+        """The facts that stand beside every result.
+
+        How the background graph was used among them.
+        """
         mode = {"pre-train": "BG:Pre-Train", "in-train": "BG:In-Train"}[self.background]
         facts = {"split": self.root.name, "background": mode, "queries": "all"}
         if self.background == "pre-train":

@@ -22,7 +22,10 @@ class LazyInputs(ABC):
 
     @abstractmethod
     def take(self, rows: NDArray[np.int64]) -> Tensor:
-        """The inputs (n, ...) at these rows (n,), in this order; each a function of its row alone."""
+        """The inputs (n, ...) at these rows (n,), in this order.
+
+        Each a function of its row alone.
+        """
 
     @abstractmethod
     def select(self, rows: NDArray[np.int64]) -> Self:
@@ -33,12 +36,12 @@ class LazyInputs(ABC):
 class ClassDataset:
     """Labelled examples, the examples of each class side by side.
 
-    Class ``c`` owns the rows ``starts[c] : starts[c] + counts[c]`` of every input tensor, so that an episode is
-    index arithmetic and one gather.
+    Class ``c`` owns the rows ``starts[c] : starts[c] + counts[c]`` of every input tensor, so that
+    an episode is index arithmetic and one gather.
 
     Args:
-        inputs: one tensor (n, ...) or a dict of tensors (n, ...), in memory, or made on demand; images are uint8
-            (n, C, H, W).
+        inputs: one tensor (n, ...) or a dict of tensors (n, ...), in memory, or made on demand;
+            images are uint8 (n, C, H, W).
         counts: examples of each class, int64, shape (classes,).
         classes: the classes' names, unique, in the order of the rows.
     """
@@ -56,7 +59,10 @@ class ClassDataset:
         """The dataset of these classes alone, in this order."""
         starts = self.starts
         rows = np.concatenate(
-            [np.empty(0, np.int64), *(np.arange(starts[c], starts[c] + self.counts[c]) for c in classes)]
+            [
+                np.empty(0, np.int64),
+                *(np.arange(starts[c], starts[c] + self.counts[c]) for c in classes),
+            ]
         )
         inputs: Inputs | LazyInputs
         if isinstance(self.inputs, LazyInputs):
@@ -65,4 +71,6 @@ class ClassDataset:
             inputs = {name: value[torch.from_numpy(rows)] for name, value in self.inputs.items()}
         else:
             inputs = self.inputs[torch.from_numpy(rows)]
-        return ClassDataset(inputs, self.counts[list(classes)], tuple(self.classes[c] for c in classes))
+        return ClassDataset(
+            inputs, self.counts[list(classes)], tuple(self.classes[c] for c in classes)
+        )

@@ -1,7 +1,8 @@
 """CIFAR-100, and the two class splits that few-shot benchmarks make of it (Krizhevsky, 2009).
 
-https://www.cs.toronto.edu/~kriz/cifar.html; no licence is stated there. 100 classes in 20 superclasses, 600 images of
-32x32 each. CIFAR-FS (arXiv:1805.08136) splits the classes, FC100 (arXiv:1805.10123) the superclasses.
+https://www.cs.toronto.edu/~kriz/cifar.html; no licence is stated there. 100 classes in 20
+superclasses, 600 images of 32x32 each. CIFAR-FS (arXiv:1805.08136) splits the classes, FC100
+(arXiv:1805.10123) the superclasses.
 """
 
 import hashlib
@@ -24,12 +25,12 @@ FOLDER = "cifar-100-python"
 PLACES = (FOLDER, f"cifar100/{FOLDER}", "")
 REMEDY = "delete it and fetch it again with download: true"
 CIFAR_FS_VAL = """
-beaver beetle butterfly camel cattle crab crocodile flatfish lamp maple_tree motorcycle otter sea shark television
-tractor
+beaver beetle butterfly camel cattle crab crocodile flatfish lamp maple_tree motorcycle otter sea
+shark television tractor
 """
 CIFAR_FS_TEST = """
-baby bed bicycle chimpanzee fox leopard man pickup_truck plain poppy rocket rose snail sweet_pepper table telephone
-wardrobe whale woman worm
+baby bed bicycle chimpanzee fox leopard man pickup_truck plain poppy rocket rose snail sweet_pepper
+table telephone wardrobe whale woman worm
 """
 FC100_VAL = (8, 11, 13, 16)  # superclasses, in the order of their names
 FC100_TEST = (0, 7, 12, 14)
@@ -41,17 +42,19 @@ def load_cifar100(
     """Read CIFAR-100's training and test images together and split its classes.
 
     Args:
-        root: holds ``train``, ``test`` and ``meta`` of the Python version, itself or in ``cifar-100-python``; or
-            ``cifar-100-python.tar.gz``, which is read in place.
+        root: holds ``train``, ``test`` and ``meta`` of the Python version, itself or in
+            ``cifar-100-python``; or ``cifar-100-python.tar.gz``, which is read in place.
         split: ``cifar_fs`` 64/16/20 classes, or ``fc100`` 60/20/20, those of 12/4/4 superclasses.
         download: fetch what is missing into `root`.
-        verify: refuse other files than the original. Without it a part of CIFAR-100 in the same form will do.
+        verify: refuse other files than the original. Without it a part of CIFAR-100 in the same
+            form will do.
 
     Returns:
         train, val and test: images uint8 (n, 3, 32, 32), the classes sorted by name.
 
     Raises:
-        FewshotError: a file is missing, damaged or, with `verify`, not the original; or the download fails.
+        FewshotError: a file is missing, damaged or, with `verify`, not the original; or the
+            download fails.
     """
     if split not in ("cifar_fs", "fc100"):
         raise FewshotError(f"unknown split of CIFAR-100 {split!r}; use cifar_fs or fc100")
@@ -59,22 +62,34 @@ def load_cifar100(
     if verify:
         _verify(files)
     meta = _part(files, "meta", ("fine_label_names", "coarse_label_names"))
-    parts = [_part(files, name, ("data", "fine_labels", "coarse_labels")) for name in ("train", "test")]
+    parts = [
+        _part(files, name, ("data", "fine_labels", "coarse_labels")) for name in ("train", "test")
+    ]
     folder = files["train"][0].parent
     try:
-        images = np.concatenate([np.asarray(part["data"], np.uint8) for part in parts]).reshape(-1, 3, SIZE, SIZE)
+        images = np.concatenate([np.asarray(part["data"], np.uint8) for part in parts]).reshape(
+            -1, 3, SIZE, SIZE
+        )
         fine, coarse = (
             np.concatenate([np.asarray(part[key], np.int64) for part in parts])
             for key in ("fine_labels", "coarse_labels")
         )
         if not len(images) == len(fine) == len(coarse):
-            raise ValueError(f"{len(images)} images, {len(fine)} fine and {len(coarse)} coarse labels")
+            raise ValueError(
+                f"{len(images)} images, {len(fine)} fine and {len(coarse)} coarse labels"
+            )
     except (ValueError, TypeError) as error:
-        raise FewshotError(f"{folder} does not hold CIFAR-100's arrays ({error}); {REMEDY}") from error
+        raise FewshotError(
+            f"{folder} does not hold CIFAR-100's arrays ({error}); {REMEDY}"
+        ) from error
     names = [str(name) for name in meta["fine_label_names"]]
-    superclass = {names[f]: int(c) for f, c in zip(fine.tolist(), coarse, strict=True) if 0 <= f < len(names)}
+    superclass = {
+        names[f]: int(c) for f, c in zip(fine.tolist(), coarse, strict=True) if 0 <= f < len(names)
+    }
     if len(superclass) != 100 or fine.max() >= 100:
-        raise FewshotError(f"{folder} holds images of {len(superclass)} classes, CIFAR-100 has 100; {REMEDY}")
+        raise FewshotError(
+            f"{folder} holds images of {len(superclass)} classes, CIFAR-100 has 100; {REMEDY}"
+        )
     rows = np.argsort(fine, kind="stable")
     counts = np.bincount(fine, minlength=100)
     whole = ClassDataset(torch.from_numpy(images[rows]), counts, tuple(names))
@@ -92,12 +107,16 @@ def split_classes(superclass: dict[str, int], split: CifarSplit) -> dict[str, li
         split: see `load_cifar100`.
     """
     if split == "cifar_fs":
-        held_out = dict.fromkeys(CIFAR_FS_VAL.split(), "val") | dict.fromkeys(CIFAR_FS_TEST.split(), "test")
+        held_out = dict.fromkeys(CIFAR_FS_VAL.split(), "val") | dict.fromkeys(
+            CIFAR_FS_TEST.split(), "test"
+        )
         side = {name: held_out.get(name, "train") for name in superclass}
     else:
         sides = dict.fromkeys(FC100_VAL, "val") | dict.fromkeys(FC100_TEST, "test")
         side = {name: sides.get(number, "train") for name, number in superclass.items()}
-    return {part: [name for name in side if side[name] == part] for part in ("train", "val", "test")}
+    return {
+        part: [name for name in side if side[name] == part] for part in ("train", "val", "test")
+    }
 
 
 def _read_files(root: Path, download: bool) -> dict[str, tuple[Path, bytes]]:
@@ -119,9 +138,9 @@ def _read_files(root: Path, download: bool) -> dict[str, tuple[Path, bytes]]:
                 f"could not download CIFAR-100 ({error}); put {archive.name} in {root} by hand"
             ) from error
     raise FewshotError(
-        f"{root} does not hold CIFAR-100: expected {FOLDER}/ with train, test and meta, or {archive.name}; set"
-        " download: true, or fetch the Python version from www.cs.toronto.edu/~kriz/cifar.html (no licence is"
-        " stated; cite the report)"
+        f"{root} does not hold CIFAR-100: expected {FOLDER}/ with train, test and meta, or"
+        f" {archive.name}; set download: true, or fetch the Python version from"
+        " www.cs.toronto.edu/~kriz/cifar.html (no licence is stated; cite the report)"
     )
 
 
@@ -137,10 +156,18 @@ def _member(archive: Path, name: str) -> bytes:
 
 def _verify(files: dict[str, tuple[Path, bytes]]) -> None:
     original = torchvision.datasets.CIFAR100
-    md5 = dict([*original.train_list, *original.test_list, (original.meta["filename"], original.meta["md5"])])
+    md5 = dict(
+        [
+            *original.train_list,
+            *original.test_list,
+            (original.meta["filename"], original.meta["md5"]),
+        ]
+    )
     for name, (path, content) in files.items():
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5[name]:
-            raise FewshotError(f"{path} is not CIFAR-100's (its MD5 differs); {REMEDY}, or set verify: false")
+            raise FewshotError(
+                f"{path} is not CIFAR-100's (its MD5 differs); {REMEDY}, or set verify: false"
+            )
 
 
 def _part(files: dict[str, tuple[Path, bytes]], name: str, keys: tuple[str, ...]) -> dict[str, Any]:

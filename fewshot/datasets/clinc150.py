@@ -1,7 +1,10 @@
-"""CLINC150: 150 intents of 10 domains, 150 short utterances each; Larson et al. 2019 (arXiv:1909.02027).
+"""CLINC150: 150 intents of 10 domains, 150 short utterances each; Larson et al.
 
-Where the classes are split, ALL utterances of an intent (the original's 100 for training, 20 for validation and 30
-for testing) go to the side its intent is on. Where they are not, the original's parts are kept.
+2019 (arXiv:1909.02027).
+
+Where the classes are split, ALL utterances of an intent (the original's 100 for training, 20 for
+validation and 30 for testing) go to the side its intent is on. Where they are not, the original's
+parts are kept.
 """
 
 from collections import Counter
@@ -30,7 +33,8 @@ SHA256 = {
 REMEDY = "delete it and fetch it again with download: true"
 PARTS = ("train", "val", "test")
 INTENTS = {"train": 50, "val": 50, "test": 50}  # split="seed"
-DOMAINS = {"train": 4, "val": 3, "test": 3}  # split="domain": 60/45/45 intents; 50 are not whole domains
+# split="domain": 60/45/45 intents; 50 are not whole domains
+DOMAINS = {"train": 4, "val": 3, "test": 3}
 
 OUT_OF_SCOPE = "oos"  # what the original calls utterances of no intent
 
@@ -49,22 +53,24 @@ def load_clinc150(
 ) -> TextData:
     """Read CLINC150 and split it into training, validation and test.
 
-    The inputs of each dataset are ``tokens`` (n, L) int64, 0 past the text's end, and ``lengths`` (n,) int64. The
-    vocabulary comes from the training utterances alone, so that what is met at test time is as new as it would be in
-    use. With ``min_count=1`` no training text holds an unknown term, so its embedding is never trained;
-    ``min_count=2`` trains it on the terms that occur once.
+    The inputs of each dataset are ``tokens`` (n, L) int64, 0 past the text's end, and ``lengths``
+    (n,) int64. The vocabulary comes from the training utterances alone, so that what is met at test
+    time is as new as it would be in use. With ``min_count=1`` no training text holds an unknown
+    term, so its embedding is never trained; ``min_count=2`` trains it on the terms that occur once.
 
     Args:
         root: holds ``data_full.json``, itself or in ``data/``, ``clinc150/`` or ``clinc150/data/``.
-        split: ``seed`` permutes the sorted intents into 50/50/50; ``domain`` permutes the sorted domains of
-            ``domains.json`` into 4/3/3, that is 60/45/45 intents; ``all`` has all 150 intents everywhere and splits
-            their utterances: `shot` of the original's for training, and the original's for validation and test.
+        split: ``seed`` permutes the sorted intents into 50/50/50; ``domain`` permutes the sorted
+            domains of ``domains.json`` into 4/3/3, that is 60/45/45 intents; ``all`` has all 150
+            intents everywhere and splits their utterances: `shot` of the original's for training,
+            and the original's for validation and test.
         split_seed: the permutation is ``numpy.random.default_rng(split_seed).permutation``.
         download: fetch what is missing to ``root/clinc150``.
         options: how texts become ids; None means all defaults.
         shot: training utterances of an intent, for ``split="all"``.
         fold: which of them, drawn by ``numpy.random.default_rng(fold)``.
-        out_of_scope: read the out-of-scope utterances too, as the parts ``val_none`` and ``test_none`` of one class.
+        out_of_scope: read the out-of-scope utterances too, as the parts ``val_none`` and
+            ``test_none`` of one class.
 
     Raises:
         FewshotError: an argument out of range, a missing file, or one that is not CLINC150's.
@@ -76,23 +82,36 @@ def load_clinc150(
     utterances = read_utterances(path)
     parts: dict[str, dict[str, list[str]]]
     if split == "all":
-        parts = {part: {intent: utterances[intent][part] for intent in sorted(utterances)} for part in PARTS}
+        parts = {
+            part: {intent: utterances[intent][part] for intent in sorted(utterances)}
+            for part in PARTS
+        }
         parts["train"] = draw_texts(parts["train"], shot, fold)
     else:
         if split == "seed":
             classes = split_groups([[intent] for intent in sorted(utterances)], INTENTS, split_seed)
         else:
             domains = read_domains(find_file(root, "domains.json", download), utterances)
-            classes = split_groups([sorted(domains[name]) for name in sorted(domains)], DOMAINS, split_seed)
+            classes = split_groups(
+                [sorted(domains[name]) for name in sorted(domains)], DOMAINS, split_seed
+            )
         parts = {
-            part: {intent: [text for texts in utterances[intent].values() for text in texts] for intent in intents}
+            part: {
+                intent: [text for texts in utterances[intent].values() for text in texts]
+                for intent in intents
+            }
             for part, intents in classes.items()
         }
     if out_of_scope:
-        parts |= {f"{part}_none": {OUT_OF_SCOPE: texts} for part, texts in read_out_of_scope(path).items()}
+        parts |= {
+            f"{part}_none": {OUT_OF_SCOPE: texts} for part, texts in read_out_of_scope(path).items()
+        }
     return encode_texts(
         {
-            part: {intent: [splitter.split(text) for text in texts] for intent, texts in classes.items()}
+            part: {
+                intent: [splitter.split(text) for text in texts]
+                for intent, texts in classes.items()
+            }
             for part, classes in parts.items()
         },
         splitter,
@@ -100,7 +119,9 @@ def load_clinc150(
 
 
 def find_file(root: Path, name: str, download: bool) -> Path:
-    """Where the file `name` lies under `root`; fetched to ``root/clinc150`` if it is missing and may be.
+    """Where the file `name` lies under `root`.
+
+    Fetched to ``root/clinc150`` if it is missing and may be.
 
     Raises:
         FewshotError: it is missing and may not be fetched.
@@ -141,21 +162,29 @@ def read_out_of_scope(path: Path) -> dict[str, list[str]]:
         FewshotError: the file is not CLINC150's; the first item that is wrong is named.
     """
     data = read_object(path, REMEDY)
-    return {part: [text for text, _ in _items(path, data, f"oos_{part}")] for part in ("val", "test")}
+    return {
+        part: [text for text, _ in _items(path, data, f"oos_{part}")] for part in ("val", "test")
+    }
 
 
 def _items(path: Path, data: Mapping[str, object], part: str) -> Iterator[tuple[str, str]]:
     items = data.get(part)
     if not isinstance(items, list):
-        raise FewshotError(f"{path} has no list {part!r}, as CLINC150's data_full.json has; {REMEDY}")
+        raise FewshotError(
+            f"{path} has no list {part!r}, as CLINC150's data_full.json has; {REMEDY}"
+        )
     for i, item in enumerate(items):
         match item:
             case [str(text), str(intent)] if tokenize(text):
                 yield text, intent
             case [str(text), str(intent)]:
-                raise FewshotError(f"{place(path, part, i)} of {intent!r} has no word: {text!r:.60}; {REMEDY}")
+                raise FewshotError(
+                    f"{place(path, part, i)} of {intent!r} has no word: {text!r:.60}; {REMEDY}"
+                )
             case _:
-                raise FewshotError(f"{place(path, part, i)} is {item!r:.80}, not [text, intent]; {REMEDY}")
+                raise FewshotError(
+                    f"{place(path, part, i)} is {item!r:.80}, not [text, intent]; {REMEDY}"
+                )
 
 
 def read_domains(path: Path, intents: Collection[str]) -> dict[str, list[str]]:
@@ -167,12 +196,17 @@ def read_domains(path: Path, intents: Collection[str]) -> dict[str, list[str]]:
     domains: dict[str, list[str]] = {}
     for domain, names in read_object(path, REMEDY).items():
         if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-            raise FewshotError(f"{path}: {domain!r} is {names!r:.80}, not a list of intents; {REMEDY}")
+            raise FewshotError(
+                f"{path}: {domain!r} is {names!r:.80}, not a list of intents; {REMEDY}"
+            )
         domains[domain] = names
     if len(domains) != (expected := sum(DOMAINS.values())):
         raise FewshotError(f"{path} has {len(domains)} domains, CLINC150 has {expected}; {REMEDY}")
     named = Counter(name for names in domains.values() for name in names)
     for intent in sorted({*named, *intents}):
         if named[intent] != (expected := int(intent in intents)):
-            raise FewshotError(f"{path} names the intent {intent!r} {named[intent]} times, not {expected}; {REMEDY}")
+            raise FewshotError(
+                f"{path} names the intent {intent!r} {named[intent]} times, not {expected};"
+                f" {REMEDY}"
+            )
     return domains

@@ -34,9 +34,10 @@ ImageSource: TypeAlias = Path | Encoded | Cropped | NDArray[np.uint8]
 def read_image(source: ImageSource, image_size: int, channels: Channels) -> NDArray[np.uint8]:
     """Decode one image to uint8 (channels, image_size, image_size).
 
-    It is turned upright as its EXIF data says, laid on white where it is transparent, brought to 8 bits (16-bit grey
-    by its full range), its shorter side resized to `image_size` by an anti-aliased bilinear filter and its middle
-    cropped; a `Cropped` box is resized to the square as a whole. Of an animation it is the first frame.
+    It is turned upright as its EXIF data says, laid on white where it is transparent, brought to 8
+    bits (16-bit grey by its full range), its shorter side resized to `image_size` by an
+    anti-aliased bilinear filter and its middle cropped; a `Cropped` box is resized to the square as
+    a whole. Of an animation it is the first frame.
 
     Raises:
         FewshotError: naming the file that cannot be decoded.
@@ -44,7 +45,10 @@ def read_image(source: ImageSource, image_size: int, channels: Channels) -> NDAr
     size = (image_size, image_size)
     if isinstance(source, np.ndarray):
         flat = Image.fromarray(source).convert("RGB" if channels == 3 else "L")
-        return _bytes(flat if flat.size == size else ImageOps.fit(flat, size, Image.Resampling.BILINEAR), channels)
+        return _bytes(
+            flat if flat.size == size else ImageOps.fit(flat, size, Image.Resampling.BILINEAR),
+            channels,
+        )
     file, box = source if isinstance(source, Cropped) else (source, None)
     flat = decoded(file, channels, 2 * image_size if box is None else None)
     if box is None:
@@ -52,7 +56,10 @@ def read_image(source: ImageSource, image_size: int, channels: Channels) -> NDAr
     left, top, right, bottom = box
     inside = max(left, 0), max(top, 0), min(right, flat.width), min(bottom, flat.height)
     if inside[0] >= inside[2] or inside[1] >= inside[3]:
-        raise FewshotError(f"{file} cannot be decoded (the box {box} holds none of its pixels); replace or delete it")
+        raise FewshotError(
+            f"{file} cannot be decoded (the box {box} holds none of its pixels); replace or"
+            " delete it"
+        )
     # `resize` with a box would let the filter look past its edge
     return _bytes(flat.crop(inside).resize(size, Image.Resampling.BILINEAR), channels)
 

@@ -33,25 +33,38 @@ def score(model: Model, head: Tensor, relation: Tensor, tail: Tensor) -> Tensor:
 
 
 def train_vectors(
-    triples: NDArray[np.int32], entities: int, relations: int, model: Model, dimensions: int, epochs: int, seed: int
+    triples: NDArray[np.int32],
+    entities: int,
+    relations: int,
+    model: Model,
+    dimensions: int,
+    epochs: int,
+    seed: int,
 ) -> dict[str, NDArray[np.float32]]:
-    """Vectors of `entities` (E, D), of unit length, and of `relations` (R, D); a function of the arguments alone.
+    """Vectors of `entities` (E, D), of unit length, and of `relations` (R, D).
 
-    Each triple stands against the one with its head or its tail, by chance, exchanged for any entity; margin loss, by
-    Adagrad. A relation or an entity without a triple keeps the random vector that it began with.
+    A function of the arguments alone.
+
+    Each triple stands against the one with its head or its tail, by chance, exchanged for any
+    entity; margin loss, by Adagrad. A relation or an entity without a triple keeps the random
+    vector that it began with.
 
     Raises:
         FewshotError: there is nothing to learn from, or an argument out of range.
     """
     check_at_least(1, dimensions=dimensions, epochs=epochs)
     if not len(triples):
-        raise FewshotError("path_graph has no triples to train embeddings on; give embeddings: none")
+        raise FewshotError(
+            "path_graph has no triples to train embeddings on; give embeddings: none"
+        )
     rng = torch.Generator().manual_seed(seed)
     vectors, bound = [], 6 / dimensions**0.5
     for number in (entities, relations):
         # not drawn by nn.Embedding, whose draws would move the generator of all that is made after
         drawn = torch.empty(number, dimensions).uniform_(-bound, bound, generator=rng)
-        vectors.append(nn.Embedding.from_pretrained(nn.functional.normalize(drawn), freeze=False, sparse=True))  # type: ignore[no-untyped-call]
+        vectors.append(
+            nn.Embedding.from_pretrained(nn.functional.normalize(drawn), freeze=False, sparse=True)  # type: ignore[no-untyped-call]
+        )
     entity, relation = vectors
     optimizer = torch.optim.Adagrad([entity.weight, relation.weight], lr=RATE)
     data = torch.from_numpy(triples.astype(np.int64))
@@ -61,24 +74,34 @@ def train_vectors(
             false, places = true.clone(), torch.arange(len(rows))
             at = 2 * torch.randint(2, (len(rows),), generator=rng)
             false[places, at] = torch.randint(entities, (len(rows),), generator=rng)
-            right, wrong = (score(model, entity(x[:, 0]), relation(x[:, 1]), entity(x[:, 2])) for x in (true, false))
+            right, wrong = (
+                score(model, entity(x[:, 0]), relation(x[:, 1]), entity(x[:, 2]))
+                for x in (true, false)
+            )
             optimizer.zero_grad()
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="Sparse invariant checks")  # of torch's own use
+                # of torch's own use
+                warnings.filterwarnings("ignore", message="Sparse invariant checks")
                 (MARGIN - right + wrong).relu().mean().backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
             with torch.no_grad():  # only those that moved
                 moved = torch.unique(torch.cat([true[:, [0, 2]], false[:, [0, 2]]]))
                 entity.weight[moved] = nn.functional.normalize(entity.weight[moved], dim=1)
-    return {"entities": entity.weight.detach().numpy(), "relations": relation.weight.detach().numpy()}
+    return {
+        "entities": entity.weight.detach().numpy(),
+        "relations": relation.weight.detach().numpy(),
+    }
 
 
-def with_inverses(relations: NDArray[np.float32], inverses: NDArray[np.int32], model: Model) -> NDArray[np.float32]:
+def with_inverses(
+    relations: NDArray[np.float32], inverses: NDArray[np.int32], model: Model
+) -> NDArray[np.float32]:
     """Vectors of relations (R, D), those of inverses (names in ``_inv``) made of their relation's: -r, of DistMult r.
 
     Args:
         relations: the vectors (R, D); those of relations without triples are random.
-        inverses: the inverse of each (R,), -1 where there is none; the later of two is made of the earlier.
+        inverses: the inverse of each (R,), -1 where there is none; the later of two is made of the
+            earlier.
         model: whose vectors these are.
     """
     made = relations.copy()
@@ -97,9 +120,15 @@ def read_vectors(path: Path, entities: int) -> NDArray[np.float32]:
     try:
         vectors = np.loadtxt(path, np.float32, ndmin=2)
     except (OSError, ValueError) as error:
-        raise FewshotError(f"{path}: not lines of as many numbers each ({error}); fetch the file again") from error
+        raise FewshotError(
+            f"{path}: not lines of as many numbers each ({error}); fetch the file again"
+        ) from error
     if len(vectors) != entities:
-        raise FewshotError(f"{path} has {len(vectors)} vectors, but ent2ids {entities} entities; give one for each")
+        raise FewshotError(
+            f"{path} has {len(vectors)} vectors, but ent2ids {entities} entities; give one for each"
+        )
     if not (finite := np.isfinite(vectors).all(1)).all():
-        raise FewshotError(f"{path}, line {int(finite.argmin()) + 1}: not finite; fetch the file again")
+        raise FewshotError(
+            f"{path}, line {int(finite.argmin()) + 1}: not finite; fetch the file again"
+        )
     return vectors

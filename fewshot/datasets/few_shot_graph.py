@@ -1,8 +1,11 @@
-"""Knowledge graphs with few-shot relations, in the files of Wiki-One and NELL-One. Source: arXiv:1808.09040.
+"""Knowledge graphs with few-shot relations, in the files of Wiki-One and NELL-One.
 
-``path_graph`` is the background graph, a triple a line; ``{train,dev,test}_tasks.json`` hold the triples of each task
-relation, ``rel2candidates.json`` the entities that its tails are ranked among, ``e1rel_e2.json`` all true tails of a
-head and a relation, ``ent2ids`` and ``relation2ids`` the numbers of entities and background relations.
+Source: arXiv:1808.09040.
+
+``path_graph`` is the background graph, a triple a line; ``{train,dev,test}_tasks.json`` hold the
+triples of each task relation, ``rel2candidates.json`` the entities that its tails are ranked among,
+``e1rel_e2.json`` all true tails of a head and a relation, ``ent2ids`` and ``relation2ids`` the
+numbers of entities and background relations.
 """
 
 import json
@@ -21,7 +24,8 @@ from fewshot.errors import FewshotError
 Ids = NDArray[np.int32]
 REMEDY = (
     "set root to a folder with the files of Wiki-One or NELL-One, which are linked at"
-    " github.com/xwhan/One-shot-Relational-Learning (no licence is stated; Wikidata's facts are CC0)"
+    " github.com/xwhan/One-shot-Relational-Learning (no licence is stated; Wikidata's facts are"
+    " CC0)"
 )
 
 
@@ -39,10 +43,12 @@ class FewShotGraph:
 
     Args:
         background: triples (t, 3) of head, background relation and tail ids.
-        entities: how many entities there are. relations: how many background relations, inverses included.
+        entities: how many entities there are. relations: how many background relations, inverses
+            included.
         tasks: the relations of each stage.
         tails: the true tails of a head id and a task relation, by ``(head, relation)``.
-        inverses: the inverse of each background relation (R,), which has its name and ``_inv``; -1 where there is none.
+        inverses: the inverse of each background relation (R,), which has its name and ``_inv``; -1
+            where there is none.
     """
 
     FILES: ClassVar[dict[str, str]] = {
@@ -63,8 +69,8 @@ def read_graph(folder: Path) -> FewShotGraph:
     """Read and check the files in `folder`.
 
     Raises:
-        FewshotError: a file is missing or malformed, names an unknown entity or relation, gives a name or an id twice,
-            or a task relation stands in two stages or in the background graph.
+        FewshotError: a file is missing or malformed, names an unknown entity or relation, gives a
+            name or an id twice, or a task relation stands in two stages or in the background graph.
     """
     entities = _read_ids(folder / "ent2ids")
     relations = _read_ids(folder / "relation2ids")
@@ -79,18 +85,21 @@ def read_graph(folder: Path) -> FewShotGraph:
             path = folder / FewShotGraph.FILES[stage]
             if name in stages:
                 raise FewshotError(
-                    f"{path}: relation {name!r} is also in {FewShotGraph.FILES[stages[name]]}; a relation belongs to"
-                    " one stage, remove it from the other"
+                    f"{path}: relation {name!r} is also in {FewShotGraph.FILES[stages[name]]}; a"
+                    " relation belongs to one stage, remove it from the other"
                 )
             if name in relations:
                 raise FewshotError(
-                    f"{path}: relation {name!r} is also a background relation in {folder / 'relation2ids'}: its"
-                    " triples would leak into training; remove it from one of them"
+                    f"{path}: relation {name!r} is also a background relation in"
+                    f" {folder / 'relation2ids'}: its triples would leak into training; remove it"
+                    " from one of them"
                 )
             stages[name] = stage
     background = _read_triples(folder / "path_graph", entities, relations)
     tails = _read_tails(folder / "e1rel_e2.json", entities, tasks)
-    return FewShotGraph(background, len(entities), len(relations), tasks, tails, _inverses(relations))
+    return FewShotGraph(
+        background, len(entities), len(relations), tasks, tails, _inverses(relations)
+    )
 
 
 def _inverses(relations: dict[str, int]) -> Ids:
@@ -118,11 +127,18 @@ def _read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise FewshotError(f"{path} is missing; {REMEDY}") from error
     except json.JSONDecodeError as error:
-        raise FewshotError(f"{path}, line {error.lineno}: not JSON ({error.msg}); fetch the file again") from error
+        raise FewshotError(
+            f"{path}, line {error.lineno}: not JSON ({error.msg}); fetch the file again"
+        ) from error
     except UnicodeDecodeError as error:
-        raise FewshotError(f"{path}: not UTF-8 at byte {error.start}; fetch the file again") from error
+        raise FewshotError(
+            f"{path}: not UTF-8 at byte {error.start}; fetch the file again"
+        ) from error
     if not isinstance(found, dict):
-        raise FewshotError(f"{path}, line 1: expected an object, found a {type(found).__name__}; fetch the file again")
+        raise FewshotError(
+            f"{path}, line 1: expected an object, found a {type(found).__name__}; fetch the file"
+            " again"
+        )
     return found
 
 
@@ -133,10 +149,14 @@ def _read_ids(path: Path) -> dict[str, int]:
     for name, number in ids.items():
         if not isinstance(number, int) or not 0 <= number < len(ids):
             raise FewshotError(
-                f"{path}: {name!r} has the id {number!r}; the {len(ids)} ids must be 0..{len(ids) - 1}, each once"
+                f"{path}: {name!r} has the id {number!r}; the {len(ids)} ids must be"
+                f" 0..{len(ids) - 1}, each once"
             )
         if names[number] is not None:
-            raise FewshotError(f"{path}: {name!r} and {names[number]!r} both have the id {number}; number them apart")
+            raise FewshotError(
+                f"{path}: {name!r} and {names[number]!r} both have the id {number}; number them"
+                " apart"
+            )
         names[number] = name
     return ids
 
@@ -150,14 +170,21 @@ def _read_triples(path: Path, entities: dict[str, int], relations: dict[str, int
                 fields = line.rstrip("\r\n").split("\t")
                 if len(fields) != 3:
                     raise FewshotError(
-                        f"{path}, line {number}: {len(fields)} fields; a triple is head, relation and tail, with tabs"
+                        f"{path}, line {number}: {len(fields)} fields; a triple is head, relation"
+                        " and tail, with tabs"
                     )
                 head, relation, tail = fields
                 try:
                     found.extend((entities[head], relations[relation], entities[tail]))
                 except KeyError as error:
-                    file_of = "relation2ids" if error.args[0] == relation and head in entities else "ent2ids"
-                    raise FewshotError(f"{path}, line {number}: {error.args[0]!r} is not in {file_of}") from error
+                    file_of = (
+                        "relation2ids"
+                        if error.args[0] == relation and head in entities
+                        else "ent2ids"
+                    )
+                    raise FewshotError(
+                        f"{path}, line {number}: {error.args[0]!r} is not in {file_of}"
+                    ) from error
     except FileNotFoundError as error:
         raise FewshotError(f"{path} is missing; {REMEDY}") from error
     return np.frombuffer(found, np.int32).reshape(-1, 3)
@@ -167,7 +194,9 @@ def _known(names: Iterable[Any], entities: dict[str, int], where: str) -> list[i
     try:
         return [entities[name] for name in names]
     except (KeyError, TypeError) as error:
-        raise FewshotError(f"{where}: entity {error.args[0]!r} is not in ent2ids; add it, or remove it here") from error
+        raise FewshotError(
+            f"{where}: entity {error.args[0]!r} is not in ent2ids; add it, or remove it here"
+        ) from error
 
 
 def _read_tasks(
@@ -183,20 +212,33 @@ def _read_tasks(
                 raise FewshotError(f"{where}: {triple!r} is no [head, {name!r}, tail]; correct it")
             head, tail = _known((triple[0], triple[2]), entities, where)
             if (earlier := pairs.setdefault((head, tail), number)) != number:
-                raise FewshotError(f"{where}: {triple!r} is triple {earlier} again; remove one of the two")
+                raise FewshotError(
+                    f"{where}: {triple!r} is triple {earlier} again; remove one of the two"
+                )
         if name not in candidates:
-            raise FewshotError(f"{candidates_path}: relation {name!r} of {path.name} has no candidates; add them")
+            raise FewshotError(
+                f"{candidates_path}: relation {name!r} of {path.name} has no candidates; add them"
+            )
         ids = _known(candidates[name], entities, f"{candidates_path}, relation {name!r}")
         if len(set(ids)) < len(ids):
-            raise FewshotError(f"{candidates_path}, relation {name!r}: a candidate stands twice; remove one of the two")
-        found.append(Relation(name, np.array(list(pairs), np.int32).reshape(-1, 2), np.array(ids, np.int32)))
+            raise FewshotError(
+                f"{candidates_path}, relation {name!r}: a candidate stands twice; remove one of"
+                " the two"
+            )
+        found.append(
+            Relation(name, np.array(list(pairs), np.int32).reshape(-1, 2), np.array(ids, np.int32))
+        )
     return found
 
 
-def _read_tails(path: Path, entities: dict[str, int], tasks: dict[str, list[Relation]]) -> dict[tuple[int, str], Ids]:
+def _read_tails(
+    path: Path, entities: dict[str, int], tasks: dict[str, list[Relation]]
+) -> dict[tuple[int, str], Ids]:
     """All true tails of each (head, relation) of the tasks: those of the file, and those of the tasks themselves."""
     listed, tails = _read_json(path), {}
-    heads = {int(head) for stage in tasks.values() for relation in stage for head in relation.pairs[:, 0]}
+    heads = {
+        int(head) for stage in tasks.values() for relation in stage for head in relation.pairs[:, 0]
+    }
     names = {number: name for name, number in entities.items() if number in heads}
     for relation in (relation for stage in tasks.values() for relation in stage):
         for head in dict.fromkeys(relation.pairs[:, 0].tolist()):

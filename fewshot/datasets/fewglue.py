@@ -1,7 +1,10 @@
-"""FewGLUE: 32 training examples a task of SuperGLUE, and its validation sets; arXiv:2009.07118, 1905.00537.
+"""FewGLUE: 32 training examples a task of SuperGLUE, and its validation sets.
 
-Files: ``<task>/train.jsonl`` and ``unlabeled.jsonl`` of github.com/timoschick/fewglue, ``dev32.jsonl`` and
-``val.jsonl`` (SuperGLUE's validation set) of github.com/THUDM/P-tuning, in SuperGLUE's form: an example a line.
+ArXiv:2009.07118, 1905.00537.
+
+Files: ``<task>/train.jsonl`` and ``unlabeled.jsonl`` of github.com/timoschick/fewglue,
+``dev32.jsonl`` and ``val.jsonl`` (SuperGLUE's validation set) of github.com/THUDM/P-tuning, in
+SuperGLUE's form: an example a line.
 """
 
 import json
@@ -22,8 +25,9 @@ UNLABELLED = -1
 class Row(NamedTuple):
     """An example: the texts that templates name, its label (-1: unlabelled), where it stands.
 
-    `question` tells apart what is counted as one: MultiRC has an example an answer, several a question. `worth` is what
-    each choice is worth as an answer where several may be right: its exact match and its F1, both of 0 ... 1.
+    `question` tells apart what is counted as one: MultiRC has an example an answer, several a
+    question. `worth` is what each choice is worth as an answer where several may be right: its
+    exact match and its F1, both of 0 ... 1.
     """
 
     fields: dict[str, str]
@@ -38,20 +42,29 @@ def read_fewglue(root: Path, task: str, part: Part) -> list[Row]:
     """The examples of a task's file.
 
     Args:
-        root: holds ``FewGLUE/`` and ``FewGLUE_32dev/``, itself or in ``fewglue/``; or the tasks' folders themselves.
+        root: holds ``FewGLUE/`` and ``FewGLUE_32dev/``, itself or in ``fewglue/``; or the tasks'
+            folders themselves.
         task: BoolQ, CB, COPA, MultiRC, RTE, ReCoRD, WSC or WiC.
-        part: the file's name. Of ReCoRD's ``train`` each right answer is an example, beside the wrong choices.
+        part: the file's name. Of ReCoRD's ``train`` each right answer is an example, beside the
+            wrong choices.
 
     Raises:
-        FewshotError: the file is missing, or a line is not an example of the task: it names file and line.
+        FewshotError: the file is missing, or a line is not an example of the task: it names file
+            and line.
     """
     if task not in TASKS:
         raise FewshotError(f"FewGLUE has no task {task!r}{nearest(task, TASKS)}")
-    places = [root / folder / sub / task / f"{part}.jsonl" for folder in ("", "fewglue") for sub in FOLDERS]
+    places = [
+        root / folder / sub / task / f"{part}.jsonl"
+        for folder in ("", "fewglue")
+        for sub in FOLDERS
+    ]
     path = next((place for place in places if place.is_file()), None)
     if path is None:
         extra = "; for no unlabelled examples set data.unlabeled: 0" if part == "unlabeled" else ""
-        raise FewshotError(f"{places[0]} is missing; fetch it, or set root to the folder that holds it{extra}")
+        raise FewshotError(
+            f"{places[0]} is missing; fetch it, or set root to the folder that holds it{extra}"
+        )
     rows: list[Row] = []
     try:
         with path.open(encoding="utf-8") as file:
@@ -59,7 +72,9 @@ def read_fewglue(root: Path, task: str, part: Part) -> list[Row]:
                 record = Record(line, f"{path}, line {number}", labelled=part != "unlabeled")
                 rows += _rows(record, task, len(rows), alone=part == "train")
     except UnicodeDecodeError as error:
-        raise FewshotError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}); fetch it again") from error
+        raise FewshotError(
+            f"{path} is not UTF-8 ({error.reason} at byte {error.start}); fetch it again"
+        ) from error
     if not rows:
         raise FewshotError(f"{path} holds no example; fetch it again")
     return rows
@@ -75,7 +90,9 @@ class Record:
         except json.JSONDecodeError as error:
             raise FewshotError(f"{where} is no JSON ({error.msg}); fetch the file again") from error
         if not isinstance(self.values, dict):
-            raise FewshotError(f"{where} holds no object but {self.values!r:.40}; fetch the file again")
+            raise FewshotError(
+                f"{where} holds no object but {self.values!r:.40}; fetch the file again"
+            )
 
     def get(self, name: str, kind: type) -> Any:
         """The field `name`, of this type."""
@@ -83,7 +100,9 @@ class Record:
             raise FewshotError(f"{self.where} lacks the field {name!r}; fetch the file again")
         value = self.values[name]
         if type(value) is not kind:
-            raise FewshotError(f"{self.where}: {name} is {value!r:.40}, not of type {kind.__name__}")
+            raise FewshotError(
+                f"{self.where}: {name} is {value!r:.40}, not of type {kind.__name__}"
+            )
         return value
 
     def text(self, name: str, empty: bool = False) -> str:
@@ -94,12 +113,17 @@ class Record:
         return text
 
     def label(self, labels: tuple[Any, ...]) -> int:
-        """The label's place among `labels`; -1 in a file of unlabelled examples, whatever it says."""
+        """The label's place among `labels`.
+
+        -1 in a file of unlabelled examples, whatever it says.
+        """
         if not self.labelled:
             return UNLABELLED
         value = self.get("label", type(labels[0]))
         if value not in labels:
-            raise FewshotError(f"{self.where}: the label {value!r} is none of {', '.join(map(repr, labels))}")
+            raise FewshotError(
+                f"{self.where}: the label {value!r} is none of {', '.join(map(repr, labels))}"
+            )
         return labels.index(value)
 
     def inner(self, name: str) -> "Record":
@@ -119,11 +143,22 @@ def _rows(record: Record, name: str, before: int, alone: bool) -> list[Row]:
     if name == "ReCoRD":
         return _entities(record, before, alone)
     fields, choices = READERS[name](record)
-    return [Row(fields, record.label(task.labels or tuple(range(len(choices)))), record.where, before, choices)]
+    return [
+        Row(
+            fields,
+            record.label(task.labels or tuple(range(len(choices)))),
+            record.where,
+            before,
+            choices,
+        )
+    ]
 
 
 def _answers(record: Record, task: GlueTask, before: int) -> list[Row]:
-    """MultiRC: an example an answer, some of them empty; a question's number is its first answer's."""
+    """MultiRC: an example an answer, some of them empty.
+
+    A question's number is its first answer's.
+    """
     rows: list[Row] = []
     passage = record.inner("passage")
     text = passage.text("text")
@@ -139,27 +174,44 @@ PLACEHOLDER = "@placeholder"
 
 
 def _entities(record: Record, before: int, alone: bool) -> list[Row]:
-    """ReCoRD: which of the passage's entities the placeholder stands for; several may be right, unless left `alone`."""
+    """ReCoRD: which of the passage's entities the placeholder stands for.
+
+    Several may be right, unless left `alone`.
+    """
     rows: list[Row] = []
     passage = record.inner("passage")
     text = passage.text("text")
-    spans = [(span.get("start", int), span.get("end", int)) for span in passage.each("entities")]  # the end included
-    if wrong := [span for span in spans if not 0 <= span[0] <= span[1] < len(passage.values["text"])]:
-        raise FewshotError(f"{record.where}: the entity {wrong[0]} lies outside the passage of {len(text)} characters")
+    # the end included
+    spans = [(span.get("start", int), span.get("end", int)) for span in passage.each("entities")]
+    if wrong := [
+        span for span in spans if not 0 <= span[0] <= span[1] < len(passage.values["text"])
+    ]:
+        raise FewshotError(
+            f"{record.where}: the entity {wrong[0]} lies outside the passage of {len(text)}"
+            " characters"
+        )
     choices = tuple(dict.fromkeys(passage.values["text"][start : end + 1] for start, end in spans))
     for qa in record.each("qas"):
         query, number = qa.text("query"), before + len(rows)
         if PLACEHOLDER not in query or not choices:
-            raise FewshotError(f"{record.where}: no {PLACEHOLDER} in the query, or no entity in the passage")
+            raise FewshotError(
+                f"{record.where}: no {PLACEHOLDER} in the query, or no entity in the passage"
+            )
         asked, _, rest = query.partition(PLACEHOLDER)
-        fields = {"passage": text.replace("\n@highlight\n", "\n- "), "before": asked.strip(), "after": rest}
+        fields = {
+            "passage": text.replace("\n@highlight\n", "\n- "),
+            "before": asked.strip(),
+            "after": rest,
+        }
         if not record.labelled:
             rows.append(Row(fields, UNLABELLED, record.where, number, choices))
             continue
         worth = answer_worth(choices, [answer.text("text") for answer in qa.each("answers")])
         right = [i for i, (exact, _) in enumerate(worth) if exact]
         if not right:
-            raise FewshotError(f"{record.where}: no answer is an entity of the passage; fetch the file again")
+            raise FewshotError(
+                f"{record.where}: no answer is an entity of the passage; fetch the file again"
+            )
         for label in right if alone else right[:1]:
             left = [i for i in range(len(choices)) if not alone or i == label or i not in right]
             kept, values = tuple(choices[i] for i in left), tuple(worth[i] for i in left)
@@ -168,10 +220,17 @@ def _entities(record: Record, before: int, alone: bool) -> list[Row]:
 
 
 def answer_worth(choices: Sequence[str], answers: Sequence[str]) -> tuple[tuple[float, float], ...]:
-    """Exact match and F1 of words of each choice with the best of the answers, both of 0 ... 1 (arXiv:1606.05250)."""
+    """Exact match and F1 of words of each choice with the best of the answers, both of 0 ...
+
+    1 (arXiv:1606.05250).
+    """
     truth: dict[str, str | dict[str, list[str] | list[int]]]
     truth = {"answers": {"answer_start": [0] * len(answers), "text": list(answers)}, "id": ""}
-    scores = [squad({"prediction_text": choice, "id": ""}, truth) for choice in choices] if answers else []
+    scores = (
+        [squad({"prediction_text": choice, "id": ""}, truth) for choice in choices]
+        if answers
+        else []
+    )
     return tuple((float(score["exact_match"]) / 100, float(score["f1"]) / 100) for score in scores)
 
 
@@ -194,7 +253,9 @@ def _entailment(record: Record) -> Fields:
 def _copa(record: Record) -> Fields:
     joints = {"cause": "because", "effect": "so"}
     if (question := record.text("question")) not in joints:
-        raise FewshotError(f"{record.where}: question is {question!r}, neither 'cause' nor 'effect'")
+        raise FewshotError(
+            f"{record.where}: question is {question!r}, neither 'cause' nor 'effect'"
+        )
     texts = {name: bare(record.text(name)) for name in ("premise", "choice1", "choice2")}
     choices = texts["choice1"], texts["choice2"]
     return {**texts, "joint": joints[question]}, choices
@@ -205,7 +266,9 @@ def _wsc(record: Record) -> Fields:
     words, place = record.text("text").split(), target.get("span2_index", int)
     pronoun, noun = target.text("span2_text"), target.text("span1_text")
     if not 0 <= place < len(words):
-        raise FewshotError(f"{record.where}: span2_index {place} lies outside the text of {len(words)} words")
+        raise FewshotError(
+            f"{record.where}: span2_index {place} lies outside the text of {len(words)} words"
+        )
     words[place] = f"*{words[place]}*"
     return {"text": " ".join(words), "pronoun": pronoun, "noun": noun}, ()
 

@@ -1,8 +1,9 @@
 """FewGLUE's tasks as tables: labels, metrics, and the patterns and verbalisers of PET (arXiv:2001.07676, 2009.07118).
 
-A template is text with places in braces: a field of the example, ``{mask}`` for what the model is to say, ``{choice}``
-for a candidate, ``{sep}`` between two segments. `words` are the verbaliser, a word a label, each one piece of the
-tokenizer; a pattern without them is answered by the example's own choices, of any number of pieces.
+A template is text with places in braces: a field of the example, ``{mask}`` for what the model is
+to say, ``{choice}`` for a candidate, ``{sep}`` between two segments. `words` are the verbaliser, a
+word a label, each one piece of the tokenizer; a pattern without them is answered by the example's
+own choices, of any number of pieces.
 """
 
 from typing import Any, NamedTuple
@@ -18,7 +19,8 @@ class Pattern(NamedTuple):
 class GlueTask(NamedTuple):
     """A task: the labels as its files write them, SuperGLUE's metrics, the plain text for a classifier, the patterns.
 
-    `labels` are empty where an example brings its own choices, whose number is `way`; None where it differs.
+    `labels` are empty where an example brings its own choices, whose number is `way`; None where it
+    differs.
     """
 
     labels: tuple[Any, ...]
@@ -75,8 +77,13 @@ TASKS: dict[str, GlueTask] = {
         "{passage}{sep}{question} {answer}",
         (
             Pattern("{passage}. Question: {question}? Is it {answer}? {mask}.", NO_YES),
-            Pattern('{passage}. Question: {question}? Is the correct answer "{answer}"? {mask}.', NO_YES),
-            Pattern('{passage}. By the passage, {question}? Is "{answer}" a correct answer? {mask}.', NO_YES),
+            Pattern(
+                '{passage}. Question: {question}? Is the correct answer "{answer}"? {mask}.', NO_YES
+            ),
+            Pattern(
+                '{passage}. By the passage, {question}? Is "{answer}" a correct answer? {mask}.',
+                NO_YES,
+            ),
         ),
     ),
     "RTE": GlueTask(
@@ -93,7 +100,10 @@ TASKS: dict[str, GlueTask] = {
                     '"{hypothesis}"?{sep}{mask}. "{premise}"',
                 )
             ),
-            Pattern("{premise} Question: {hypothesis}. True or false? Answer: {mask}.", ("true", "false")),
+            Pattern(
+                "{premise} Question: {hypothesis}. True or false? Answer: {mask}.",
+                ("true", "false"),
+            ),
         ),
     ),
     # One pattern, the query itself: the paper has no other, and distils nothing here.
@@ -104,14 +114,19 @@ TASKS: dict[str, GlueTask] = {
         (Pattern("{passage} {before} {mask}{after}"),),
         way=None,
     ),
-    # PET writes the noun itself into the mask; a yes or no does without its special training on true examples alone.
+    # PET writes the noun itself into the mask; a yes or no does without its special training on
+    # true examples alone.
     "WSC": GlueTask(
         (False, True),
         ("accuracy",),
         "{text}{sep}{pronoun}{sep}{noun}",
         (
-            Pattern("{text} In the previous sentence, does {pronoun} refer to {noun}? {mask}.", NO_YES),
-            Pattern('{text} Question: is "{pronoun}" the same as "{noun}"? Answer: {mask}.', NO_YES),
+            Pattern(
+                "{text} In the previous sentence, does {pronoun} refer to {noun}? {mask}.", NO_YES
+            ),
+            Pattern(
+                '{text} Question: is "{pronoun}" the same as "{noun}"? Answer: {mask}.', NO_YES
+            ),
             Pattern("{text} The pronoun {pronoun} refers to {noun}: {mask}.", FALSE_TRUE),
         ),
     ),
@@ -121,7 +136,11 @@ TASKS: dict[str, GlueTask] = {
         "{word}{sep}{sentence1}{sep}{sentence2}",
         (
             Pattern('"{sentence1}" / "{sentence2}". Similar sense of "{word}"? {mask}.', NO_YES),
-            Pattern("{sentence1} {sentence2} Does {word} have the same meaning in both sentences? {mask}", NO_YES),
+            Pattern(
+                "{sentence1} {sentence2} Does {word} have the same meaning in both sentences?"
+                " {mask}",
+                NO_YES,
+            ),
             Pattern('{word}. Sense (1) (a) "{sentence1}" ({mask}) "{sentence2}"', ("2", "b")),
         ),
     ),

@@ -1,7 +1,7 @@
 """Files that a dataset needs: where they lie, how they are fetched, unpacked and cached, never half there.
 
-Everything is written beside its place and renamed into it, so that a killed process leaves nothing that a
-later one trusts, and several processes may prepare the same data at once.
+Everything is written beside its place and renamed into it, so that a killed process leaves nothing
+that a later one trusts, and several processes may prepare the same data at once.
 """
 
 import hashlib
@@ -35,7 +35,9 @@ def data_root(root: str | os.PathLike[str] | None) -> Path:
     """The data root: the argument, else ``$FEWSHOT_DATA``, else the user's cache folder."""
     if root is not None:
         return Path(root).expanduser()
-    return Path(os.environ.get("FEWSHOT_DATA") or platformdirs.user_cache_dir("fewshot")).expanduser()
+    return Path(
+        os.environ.get("FEWSHOT_DATA") or platformdirs.user_cache_dir("fewshot")
+    ).expanduser()
 
 
 def file_hash(path: Path, algorithm: str) -> str:
@@ -48,13 +50,16 @@ def file_hash(path: Path, algorithm: str) -> str:
 
 
 def download(url: str, path: Path, checksum: str, algorithm: str = "sha256") -> None:
-    """Fetch `url` to `path`, verified by its checksum; a file that is already there and right is kept.
+    """Fetch `url` to `path`, verified by its checksum.
 
-    It is written beside and renamed, so that several processes may fetch at once, and what was interrupted is fetched
-    anew.
+    A file that is already there and right is kept.
+
+    It is written beside and renamed, so that several processes may fetch at once, and what was
+    interrupted is fetched anew.
 
     Raises:
-        FewshotError: the address cannot be read or falls silent, or what it gave has another checksum.
+        FewshotError: the address cannot be read or falls silent, or what it gave has another
+            checksum.
     """
     if path.is_file() and file_hash(path, algorithm) == checksum:
         return
@@ -64,18 +69,23 @@ def download(url: str, path: Path, checksum: str, algorithm: str = "sha256") -> 
             with _patience(SILENCE):
                 download_url_to_file(url, str(fetched))
         except (OSError, HTTPException) as error:
-            raise FewshotError(f"could not download {url} ({error}); fetch it by hand and put it at {path}") from error
+            raise FewshotError(
+                f"could not download {url} ({error}); fetch it by hand and put it at {path}"
+            ) from error
         if (found := file_hash(fetched, algorithm)) != checksum:
             raise FewshotError(
-                f"{url} gave a file with {algorithm} {found}, expected {checksum}; try again, or put the right file"
-                f" at {path}"
+                f"{url} gave a file with {algorithm} {found}, expected {checksum}; try again, or"
+                f" put the right file at {path}"
             )
         fetched.replace(path)
 
 
 @contextmanager
 def _patience(seconds: float) -> Iterator[None]:
-    """Inside, a new connection that says nothing for so long is an `OSError`; torch's downloads wait for ever."""
+    """Inside, a new connection that says nothing for so long is an `OSError`.
+
+    Torch's downloads wait for ever.
+    """
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:
@@ -86,10 +96,13 @@ def _patience(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def opened_zip(archive: Path) -> Iterator[zipfile.ZipFile]:
-    """The zip file `archive`, read in place: nothing is unpacked. The errors of reading it in the block are told here.
+    """The zip file `archive`, read in place: nothing is unpacked.
+
+    The errors of reading it in the block are told here.
 
     Raises:
-        FewshotError: the archive is missing, truncated or corrupt, or a member is a link or leads outside it.
+        FewshotError: the archive is missing, truncated or corrupt, or a member is a link or leads
+            outside it.
     """
     try:
         with zipfile.ZipFile(archive) as file:
@@ -98,15 +111,21 @@ def opened_zip(archive: Path) -> Iterator[zipfile.ZipFile]:
                 is_link = (member.external_attr >> 16) & 0o170000 == 0o120000
                 if path.is_absolute() or ".." in path.parts or is_link:
                     raise FewshotError(
-                        f"{archive}: the member {member.filename!r} leads outside the archive; do not use this archive"
+                        f"{archive}: the member {member.filename!r} leads outside the archive; do"
+                        " not use this archive"
                     )
             yield file
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:  # RuntimeError: encrypted
-        raise FewshotError(f"{archive} is truncated or corrupt ({error}); delete it and fetch it again") from error
+    # RuntimeError: encrypted
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        raise FewshotError(
+            f"{archive} is truncated or corrupt ({error}); delete it and fetch it again"
+        ) from error
 
 
 @contextmanager
-def _scratch(parent: Path, prefix: str, remedy: str = "set `root` to a folder of yours") -> Iterator[Path]:
+def _scratch(
+    parent: Path, prefix: str, remedy: str = "set `root` to a folder of yours"
+) -> Iterator[Path]:
     """A folder in `parent` for the time of the block."""
     try:
         parent.mkdir(parents=True, exist_ok=True)
@@ -120,11 +139,13 @@ def _scratch(parent: Path, prefix: str, remedy: str = "set `root` to a folder of
 
 
 def cached_arrays(path: Path, build: Callable[[], Mapping[str, NDArray[np.generic]]]) -> Arrays:
-    """The arrays of the cache file `path` (an uncompressed ``.npz``); built and written if missing or bad.
+    """The arrays of the cache file `path` (an uncompressed ``.npz``).
 
-    The checksum of the whole file stands in its sidecar ``<path>.sha256``: a truncated or altered cache is
-    never trusted, it is built again. A folder that cannot be written to costs the cache, not the run, and is
-    logged.
+    Built and written if missing or bad.
+
+    The checksum of the whole file stands in its sidecar ``<path>.sha256``: a truncated or altered
+    cache is never trusted, it is built again. A folder that cannot be written to costs the cache,
+    not the run, and is logged.
     """
     if cache_is_whole(path):
         with np.load(path, allow_pickle=False) as file:
@@ -143,7 +164,10 @@ def cache_is_whole(path: Path) -> bool:
 
 
 def write_cache(path: Path, arrays: Arrays) -> None:
-    """Write the cache file `path` with its sidecar; a folder that cannot be written to is logged."""
+    """Write the cache file `path` with its sidecar.
+
+    A folder that cannot be written to is logged.
+    """
     sidecar = _sidecar(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -152,7 +176,8 @@ def write_cache(path: Path, arrays: Arrays) -> None:
         log.warning("cannot write the cache %s (%s): going on without it", path, error)
         return
     try:
-        np.savez(scratch / path.name, **arrays)  # type: ignore[arg-type]  # numpy types the keywords too narrowly
+        # numpy types the keywords too narrowly
+        np.savez(scratch / path.name, **arrays)  # type: ignore[arg-type]
         (scratch / sidecar.name).write_text(file_hash(scratch / path.name, "sha256") + "\n")
         (scratch / path.name).replace(path)
         (scratch / sidecar.name).replace(sidecar)

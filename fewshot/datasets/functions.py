@@ -1,11 +1,11 @@
 """Few-shot regression: tasks that are random functions of one variable, without noise.
 
-Shapes: B tasks, K points (the support's and the queries' together). An episode's inputs and targets are
-float32 (shot, 1) and (queries, 1); a meta-batch has the axis B before them.
+Shapes: B tasks, K points (the support's and the queries' together). An episode's inputs and targets
+are float32 (shot, 1) and (queries, 1); a meta-batch has the axis B before them.
 
 Each task draws its random numbers from its own generator, always as many and in the same order; one
-vectorised function turns them into points. So a meta-batch is its episodes stacked, bit for bit, at little
-more than the cost of one.
+vectorised function turns them into points. So a meta-batch is its episodes stacked, bit for bit, at
+little more than the cost of one.
 """
 
 import math
@@ -28,7 +28,9 @@ Range: TypeAlias = tuple[float, float]
 
 @dataclass(frozen=True)
 class FunctionTasks(ABC):
-    """A distribution over functions, and over the points at which they are seen; subclasses say which.
+    """A distribution over functions, and over the points at which they are seen.
+
+    Subclasses say which.
 
     Args:
         shot: support points of a task.
@@ -68,7 +70,8 @@ class FunctionTasks(ABC):
         for rng, uniform_row, normal_row in zip(rngs, uniform, normal, strict=True):
             rng.random(out=uniform_row)
             rng.standard_normal(out=normal_row)
-        # rounded before the function sees them, so that the targets belong to the inputs that are handed out
+        # rounded before the function sees them, so that the targets belong to the inputs that are
+        # handed out
         x = self.inputs(uniform, normal).astype(np.float32)
         y = self.targets(uniform, normal, x.astype(np.float64)).astype(np.float32)
         return torch.from_numpy(x).unsqueeze(-1), torch.from_numpy(y).unsqueeze(-1)
@@ -88,7 +91,10 @@ class FunctionTasks(ABC):
 
 @dataclass(frozen=True)
 class Sinusoid(FunctionTasks):
-    """y = A sin(x - phi) with uniform amplitude, phase and x; Finn et al. 2017 (arXiv:1703.03400)."""
+    """y = A sin(x - phi) with uniform amplitude, phase and x; Finn et al.
+
+    2017 (arXiv:1703.03400).
+    """
 
     AMPLITUDE: ClassVar[Range] = (0.1, 5.0)
     PHASE: ClassVar[Range] = (0.0, math.pi)
@@ -104,12 +110,17 @@ class Sinusoid(FunctionTasks):
 
     def targets(self, uniform: Array, normal: Array, x: Array) -> Array:
         """The sine waves (B, K)."""
-        return sinusoid(x, scale(uniform[:, 0:1], self.AMPLITUDE), scale(uniform[:, 1:2], self.PHASE))
+        return sinusoid(
+            x, scale(uniform[:, 0:1], self.AMPLITUDE), scale(uniform[:, 1:2], self.PHASE)
+        )
 
 
 @dataclass(frozen=True)
 class SinusoidAndLine(FunctionTasks):
-    """A sinusoid or, as often, a line; x as the sinusoid's; Finn, Xu & Levine 2018 (arXiv:1806.02817)."""
+    """A sinusoid or, as often, a line; x as the sinusoid's.
+
+    Finn, Xu & Levine 2018 (arXiv:1806.02817).
+    """
 
     SLOPE: ClassVar[Range] = (-3.0, 3.0)
     INTERCEPT: ClassVar[Range] = (-3.0, 3.0)
@@ -132,10 +143,12 @@ class SinusoidAndLine(FunctionTasks):
 
 @dataclass(frozen=True)
 class Harmonic(FunctionTasks):
-    """y = a1 sin(w x + b1) + a2 sin(2 w x + b2), x around mu; Lacoste et al. 2018 (arXiv:1806.07528).
+    """y = a1 sin(w x + b1) + a2 sin(2 w x + b2), x around mu; Lacoste et al.
 
-    The amplitudes a are standard normal; w, the phases b and the centre mu are uniform; x ~ N(mu, 1), one mu
-    for support and query.
+    2018 (arXiv:1806.07528).
+
+    The amplitudes a are standard normal; w, the phases b and the centre mu are uniform; x ~ N(mu,
+    1), one mu for support and query.
     """
 
     FREQUENCY: ClassVar[Range] = (5.0, 7.0)

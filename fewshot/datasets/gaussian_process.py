@@ -1,4 +1,7 @@
-"""Few-shot regression: tasks drawn from a Gaussian process; see `datasets.functions` for the shapes."""
+"""Few-shot regression: tasks drawn from a Gaussian process.
+
+See `datasets.functions` for the shapes.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,7 +15,9 @@ from fewshot.gaussian_process import JITTER
 
 @dataclass(frozen=True)
 class GaussianProcessTasks(FunctionTasks):
-    """f ~ GP(0, k), k a squared exponential; y = f(x) + noise, x uniform; Garnelo et al. 2018 (arXiv:1807.01613).
+    """f ~ GP(0, k), k a squared exponential; y = f(x) + noise, x uniform; Garnelo et al.
+
+    2018 (arXiv:1807.01613).
 
     Args:
         length_scale: of the kernel, in the unit of x.

@@ -1,8 +1,8 @@
 """Characters drawn from outline fonts and varied as a hand would vary them.
 
-The same bytes come out on every machine: FreeType rasterises in fixed-point arithmetic, and all that follows
-is integer arithmetic on the raw bits of PCG64, a stream that numpy keeps as it is for ever. Nothing depends
-on a vector unit, a BLAS, a number of threads or a hash seed.
+The same bytes come out on every machine: FreeType rasterises in fixed-point arithmetic, and all
+that follows is integer arithmetic on the raw bits of PCG64, a stream that numpy keeps as it is for
+ever. Nothing depends on a vector unit, a BLAS, a number of threads or a hash seed.
 
 Lengths are in canvas pixels, `DETAIL` of them to an image pixel, unless a comment says otherwise.
 """
@@ -40,12 +40,13 @@ SIDE = 28  # of an image, in image pixels
 DETAIL = 3
 CANVAS = 80
 GLYPH = 60  # the longer side of a glyph on its canvas, so 20 image pixels
-SIZE_STEP = 6  # font sizes (pixels an em) are multiples of it: opening a font costs more than drawing a glyph
+# font sizes (pixels an em) are multiples of it: opening a font costs more than drawing a glyph
+SIZE_STEP = 6
 SEED = 2011
 
-# The strength of the variation; a value is drawn uniformly from -x ... x. Chosen such that on 5-way 1-shot
-# test episodes the nearest neighbour on raw pixels is right for 62 % of the queries, and a PrototypicalNetwork
-# (Conv4) for 94 % after only 700 training episodes.
+# The strength of the variation; a value is drawn uniformly from -x ... x. Chosen such that on 5-way
+# 1-shot test episodes the nearest neighbour on raw pixels is right for 62 % of the queries, and a
+# PrototypicalNetwork (Conv4) for 94 % after only 700 training episodes.
 STRETCH, TURN, SHEAR = 40, 40, 36  # entries of the affine map, in 1/256
 SHIFT = 3
 BEND = 8  # of each knot of the elastic field
@@ -65,7 +66,9 @@ def font_file(face: str) -> Path:
     """
     path = Path(matplotlib.get_data_path(), "fonts", "ttf", f"{face}.ttf")
     if not path.is_file():
-        raise FewshotError(f"the font {path} is missing; reinstall matplotlib from its wheel, which contains it")
+        raise FewshotError(
+            f"the font {path} is missing; reinstall matplotlib from its wheel, which contains it"
+        )
     return path
 
 
@@ -91,7 +94,10 @@ def _font(face: str, size: int) -> ImageFont.FreeTypeFont:
 
 
 def _ink(character: str, face: str, size: int) -> Image.Image:
-    """A glyph cropped to its ink. The font's own box would not do: it takes in the space beside the glyph."""
+    """A glyph cropped to its ink.
+
+    The font's own box would not do: it takes in the space beside the glyph.
+    """
     font = _font(face, size)
     left, top, right, bottom = (int(edge) for edge in font.getbbox(character))
     image = Image.new("L", (right - left, bottom - top))
@@ -109,13 +115,19 @@ def draw(character: str, face: str, size_step: int = SIZE_STEP) -> NDArray[np.ui
 
 
 def _thicken(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Each pixel becomes the brightest of itself and its four neighbours; the border must be dark."""
+    """Each pixel becomes the brightest of itself and its four neighbours.
+
+    The border must be dark.
+    """
     shifted = [np.roll(images, step, axis) for axis in (1, 2) for step in (-1, 1)]
     return np.asarray(np.maximum.reduce([images, *shifted]))
 
 
 def _between(bits: NDArray[np.int32], reach: NDArray[np.int32] | int) -> NDArray[np.int32]:
-    """Integers from -reach ... reach out of 16 random bits each; reach < 16384, lest int32 overflows."""
+    """Integers from -reach ...
+
+    Reach out of 16 random bits each; reach < 16384, lest int32 overflows.
+    """
     return (bits * (2 * reach + 1) >> 16) - reach
 
 
@@ -124,15 +136,20 @@ def _spline_basis() -> NDArray[np.int32]:
     box = np.ones(KNOTS_APART, np.int32)
     bump = np.convolve(np.convolve(box, box), box)
     at = np.arange(SIDE)[:, None] - KNOTS_APART * (np.arange(KNOTS) - 2)
-    return np.where((at >= 0) & (at < len(bump)), bump[at.clip(0, len(bump) - 1)], 0).astype(np.int32)
+    return np.where((at >= 0) & (at < len(bump)), bump[at.clip(0, len(bump) - 1)], 0).astype(
+        np.int32
+    )
 
 
 def _places(pose: NDArray[np.int32], knots: NDArray[np.int32]) -> NDArray[np.int32]:
     """Where on its canvas each image pixel looks: column and row in subpixels, (2, n, SIDE, SIDE).
 
-    An affine map plus a smooth random field, out of random bits `pose` (n, 6) and `knots` (n, 2 * KNOTS**2).
+    An affine map plus a smooth random field, out of random bits `pose` (n, 6) and `knots` (n, 2 *
+    KNOTS**2).
     """
-    reach = np.array([STRETCH, STRETCH, TURN, SHEAR, SHIFT * _SUBPIXELS, SHIFT * _SUBPIXELS], np.int32)
+    reach = np.array(
+        [STRETCH, STRETCH, TURN, SHEAR, SHIFT * _SUBPIXELS, SHIFT * _SUBPIXELS], np.int32
+    )
     wide, high, turn, shear, right, down = _between(pose, reach).T[:, :, None, None]
     centred = (2 * np.arange(SIDE, dtype=np.int32) - SIDE + 1) * (DETAIL * _SUBPIXELS // 2)
     x, y = centred[None, :], centred[:, None]
@@ -147,14 +164,18 @@ def _places(pose: NDArray[np.int32], knots: NDArray[np.int32]) -> NDArray[np.int
 
 def _sample(canvases: NDArray[np.uint8], places: NDArray[np.int32]) -> NDArray[np.int32]:
     """The grey values of `canvases` (n, CANVAS, CANVAS) at `places`, interpolated: (n, SIDE, SIDE)."""
-    # first the mean over one image pixel, lest looking at every third canvas pixel drops thin strokes
+    # first the mean over one image pixel, lest looking at every third canvas pixel drops thin
+    # strokes
     padded = np.pad(canvases.astype(np.int32), ((0, 0), (1, 1), (1, 1)))
     rows = sum((padded[:, i : i + CANVAS] for i in range(1, DETAIL)), padded[:, :CANVAS])
     total = sum((rows[:, :, j : j + CANVAS] for j in range(1, DETAIL)), rows[:, :, :CANVAS])
     grey = total // DETAIL**2
     (column, row), (right, down) = np.divmod(places, _SUBPIXELS)
     left, up = _SUBPIXELS - right, _SUBPIXELS - down
-    flat, at = grey.ravel(), (np.arange(len(canvases))[:, None, None] * CANVAS + row) * CANVAS + column
+    flat, at = (
+        grey.ravel(),
+        (np.arange(len(canvases))[:, None, None] * CANVAS + row) * CANVAS + column,
+    )
     upper = flat[at] * left + flat[at + 1] * right
     lower = flat[at + CANVAS] * left + flat[at + CANVAS + 1] * right
     return np.asarray((upper * up + lower * down) // _SUBPIXELS**2)
@@ -168,7 +189,9 @@ def vary(glyphs: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
     n = len(glyphs)
     ends = np.cumsum([1, 6, 2 * KNOTS**2, SIDE**2])
     words = n * -(-int(ends[-1]) // 4)  # of 64 bits, that is four values
-    values = np.random.PCG64([SEED, seed]).random_raw(words).astype("<u8").view("<u2").reshape(n, -1)
+    values = (
+        np.random.PCG64([SEED, seed]).random_raw(words).astype("<u8").view("<u2").reshape(n, -1)
+    )
     thickness, pose, knots, noise, _ = np.split(values.astype(np.int32), ends, axis=1)
     layers = [glyphs]
     for _ in range(THICKER):

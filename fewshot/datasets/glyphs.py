@@ -1,18 +1,22 @@
-"""Glyphs: characters of twelve scripts from the fonts that matplotlib ships; a benchmark without a download.
+"""Glyphs: characters of twelve scripts from the fonts that matplotlib ships.
 
-A class is a character. Its script is what its Unicode name begins with, and each script belongs to one split.
-An example is the character in one of up to twelve faces, varied in stroke width, slant, place and shape (see
-`glyph_rendering`). The images have Omniglot's form: 20 a class, 28x28, ink bright on dark.
+A benchmark without a download.
 
-Which characters: the letters that the reference face and at least three others contain. All twelve faces have
-only Latin, Greek, Cyrillic, Armenian and one of the Georgian alphabets in common; with four there are Hebrew,
-Arabic, Lao and the Canadian syllabics too, and the variation makes up for the smaller choice of faces. Left
-out are modifier letters (raised copies) and whatever Unicode decomposes into other characters (accented
-letters, ligatures, positional forms): classes that differ by an accent alone would be a benchmark of accents.
+A class is a character. Its script is what its Unicode name begins with, and each script belongs to
+one split. An example is the character in one of up to twelve faces, varied in stroke width, slant,
+place and shape (see `glyph_rendering`). The images have Omniglot's form: 20 a class, 28x28, ink
+bright on dark.
 
-Of the characters that look alike in the reference face, drawn equally large (Latin A, Greek Alpha, Cyrillic
-A; c and C), only one becomes a class. The test split chooses first, then validation: what a network is judged
-on was not trained on under another name.
+Which characters: the letters that the reference face and at least three others contain. All twelve
+faces have only Latin, Greek, Cyrillic, Armenian and one of the Georgian alphabets in common; with
+four there are Hebrew, Arabic, Lao and the Canadian syllabics too, and the variation makes up for
+the smaller choice of faces. Left out are modifier letters (raised copies) and whatever Unicode
+decomposes into other characters (accented letters, ligatures, positional forms): classes that
+differ by an accent alone would be a benchmark of accents.
+
+Of the characters that look alike in the reference face, drawn equally large (Latin A, Greek Alpha,
+Cyrillic A; c and C), only one becomes a class. The test split chooses first, then validation: what
+a network is judged on was not trained on under another name.
 """
 
 import unicodedata
@@ -71,11 +75,16 @@ def is_candidate(character: str, faces: Sequence[str]) -> bool:
 
 def similarity(characters: Sequence[str]) -> NDArray[np.float64]:
     """Cosines between the blurred drawings of `characters` in the reference face, (n, n)."""
-    drawn = np.stack([draw(character, FACES[0], size_step=1) for character in characters]).astype(np.int64)
+    drawn = np.stack([draw(character, FACES[0], size_step=1) for character in characters]).astype(
+        np.int64
+    )
     n, side = len(drawn), drawn.shape[1] // 4
     coarse = np.pad(drawn.reshape(n, side, 4, side, 4).sum((2, 4)) // 16, ((0, 0), (1, 1), (1, 1)))
-    blurred = np.sum([coarse[:, i : i + side, j : j + side] for i in range(3) for j in range(3)], axis=0)
-    # whole numbers far below 2**53, so these float products are exact whatever the order of their summation
+    blurred = np.sum(
+        [coarse[:, i : i + side, j : j + side] for i in range(3) for j in range(3)], axis=0
+    )
+    # whole numbers far below 2**53, so these float products are exact whatever the order of their
+    # summation
     vectors = blurred.reshape(n, -1).astype(np.float64)
     products = vectors @ vectors.T
     return np.asarray(products / np.sqrt(np.outer(products.diagonal(), products.diagonal())))
@@ -104,12 +113,14 @@ def render_glyphs(characters: Mapping[str, Sequence[str]] | None = None) -> Arra
         characters: the characters of each split; default: `split_characters`.
 
     Returns:
-        For each split ``<split>_images`` (classes * 20, 1, 28, 28) uint8 with the examples of a class side by
-        side, ``<split>_counts`` (classes,) int64 and ``<split>_names`` (classes,).
+        For each split ``<split>_images`` (classes * 20, 1, 28, 28) uint8 with the examples of a
+        class side by side, ``<split>_counts`` (classes,) int64 and ``<split>_names`` (classes,).
     """
     arrays: Arrays = {}
     for split, members in (split_characters() if characters is None else characters).items():
-        arrays[f"{split}_images"] = np.concatenate([render_class(character) for character in members])
+        arrays[f"{split}_images"] = np.concatenate(
+            [render_class(character) for character in members]
+        )
         arrays[f"{split}_counts"] = np.full(len(members), EXAMPLES, np.int64)
         arrays[f"{split}_names"] = np.array([class_name(character) for character in members])
     return arrays

@@ -20,9 +20,17 @@ from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.decoding import read_image
 from fewshot.errors import FewshotError
 
-IMAGE_FILE = re.compile(r"[^.].*\.(avif|bmp|gif|jfif|jpe|jpe?g|p[bgnp]m|png|tiff?|webp)", re.IGNORECASE)
+IMAGE_FILE = re.compile(
+    r"[^.].*\.(avif|bmp|gif|jfif|jpe|jpe?g|p[bgnp]m|png|tiff?|webp)", re.IGNORECASE
+)
 SPLITS = ("train", "val", "test")
-SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLIT_FOLDERS = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
 PROGRESS_FROM = 1000  # images; reading fewer takes no time worth a progress line
 
 
@@ -36,8 +44,8 @@ def load_image_folder(
 ) -> dict[str, ClassDataset]:
     """Load ``root/<class>/...`` or ``root/{train,val,test}/<class>/...`` into memory.
 
-    ``valid`` and ``validation`` are read as ``val``. Folders inside a class are searched too; hidden files
-    and files that are no images are passed over.
+    ``valid`` and ``validation`` are read as ``val``. Folders inside a class are searched too;
+    hidden files and files that are no images are passed over.
 
     `fewshot.datasets.decoding.read_image` says how an image is brought to size.
 
@@ -45,22 +53,28 @@ def load_image_folder(
         root: the folder.
         image_size: side in pixels.
         channels: 3 for RGB, 1 for grey.
-        classes: the class names of train, val and test; other classes are not used. None: as the split
-            folders say, or by `fractions` where there are none.
+        classes: the class names of train, val and test; other classes are not used. None: as the
+            split folders say, or by `fractions` where there are none.
         fractions: shares of the classes that train, validate and test, drawn by `split_seed`.
         split_seed: seeds that draw. Keep `split_table` of the result with what you measure.
 
     Returns:
-        train, val and test: images uint8 (n, channels, image_size, image_size), classes sorted by name.
+        train, val and test: images uint8 (n, channels, image_size, image_size), classes sorted by
+        name.
 
     Raises:
-        FewshotError: a folder is missing, empty or unreadable, an image cannot be decoded, a class has no
-            image or stands in two splits, or an argument is wrong.
+        FewshotError: a folder is missing, empty or unreadable, an image cannot be decoded, a class
+            has no image or stands in two splits, or an argument is wrong.
     """
     if image_size < 1 or channels not in (1, 3):
-        raise FewshotError(f"image_size {image_size}, channels {channels}: use a positive size and 1 or 3 channels")
+        raise FewshotError(
+            f"image_size {image_size}, channels {channels}: use a positive size and 1 or 3 channels"
+        )
     table = _find_classes(root, classes, fractions, split_seed)
-    files = {split: [image_files(folders[c]) for c in sorted(folders)] for split, folders in table.items()}
+    files = {
+        split: [image_files(folders[c]) for c in sorted(folders)]
+        for split, folders in table.items()
+    }
     return {
         split: ClassDataset(
             _read_images([path for paths in files[split] for path in paths], image_size, channels),
@@ -72,20 +86,29 @@ def load_image_folder(
 
 
 def split_table(datasets: Mapping[str, ClassDataset]) -> dict[str, list[str]]:
-    """The class names of each split; given to `load_image_folder` as `classes`, they make the same split."""
+    """The class names of each split.
+
+    Given to `load_image_folder` as `classes`, they make the same split.
+    """
     return {split: list(dataset.classes) for split, dataset in datasets.items()}
 
 
-def draw_split(names: Sequence[str], fractions: tuple[float, float, float], split_seed: int) -> dict[str, list[str]]:
+def draw_split(
+    names: Sequence[str], fractions: tuple[float, float, float], split_seed: int
+) -> dict[str, list[str]]:
     """Share out the sorted names, shuffled by ``random.Random(split_seed)``: by `fractions`, one at least."""
     if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
         raise FewshotError(f"fractions {fractions}: give three positive shares that add up to 1")
     if len(names) < 3:
-        raise FewshotError(f"only {len(names)} class folders ({', '.join(names)}); add more, at least 3 are needed")
+        raise FewshotError(
+            f"only {len(names)} class folders ({', '.join(names)}); add more, at least 3 are needed"
+        )
     val, test = (max(1, round(len(names) * fraction)) for fraction in fractions[1:])
     train = len(names) - val - test
     if train < 1:
-        raise FewshotError(f"fractions {fractions} leave none of {len(names)} classes to train; raise the first")
+        raise FewshotError(
+            f"fractions {fractions} leave none of {len(names)} classes to train; raise the first"
+        )
     order = sorted(names)
     random.Random(split_seed).shuffle(order)
     return {"train": order[:train], "val": order[train : train + val], "test": order[train + val :]}
@@ -107,17 +130,23 @@ def find_split_folders(root: Path) -> dict[str, Path] | None:
         return None
     if others:
         raise FewshotError(
-            f"{root} has the folder {others[0]!r} beside {', '.join(found)}; move it away, or give `classes`"
+            f"{root} has the folder {others[0]!r} beside {', '.join(found)}; move it away, or give"
+            " `classes`"
         )
     if missing := [split for split in SPLITS if split not in found]:
-        raise FewshotError(f"{root} has no folder {missing[0]!r}; add it, or give `classes` of a folder without splits")
+        raise FewshotError(
+            f"{root} has no folder {missing[0]!r}; add it, or give `classes` of a folder without"
+            " splits"
+        )
     return found
 
 
 def _read_images(paths: Sequence[Path], image_size: int, channels: Literal[1, 3]) -> torch.Tensor:
     images = np.empty((len(paths), channels, image_size, image_size), np.uint8)
     with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter lock
-        decoded: Iterable[NDArray[np.uint8]] = pool.map(lambda p: read_image(p, image_size, channels), paths)
+        decoded: Iterable[NDArray[np.uint8]] = pool.map(
+            lambda p: read_image(p, image_size, channels), paths
+        )
         if len(paths) > PROGRESS_FROM:
             decoded = track(decoded, "decoding images", len(paths), console=Console(stderr=True))
         for index, image in enumerate(decoded):
@@ -138,15 +167,20 @@ def _find_classes(
         folders = subfolders(root)
         chosen = draw_split(list(folders), fractions, split_seed) if classes is None else classes
         if set(chosen) != set(SPLITS):
-            raise FewshotError(f"classes are given for {', '.join(chosen)}; give them for train, val and test")
-        table = {split: {n: _known(n, folders, root) for n in names} for split, names in chosen.items()}
+            raise FewshotError(
+                f"classes are given for {', '.join(chosen)}; give them for train, val and test"
+            )
+        table = {
+            split: {n: _known(n, folders, root) for n in names} for split, names in chosen.items()
+        }
     for split in SPLITS:
         if not table[split]:
             raise FewshotError(f"{root}: the split {split} has no classes; give it at least one")
     for one, other in combinations(SPLITS, 2):
         if shared := sorted(table[one].keys() & table[other].keys()):
             raise FewshotError(
-                f"{root}: the class {shared[0]!r} stands in {one} and in {other}; leave it in one of them"
+                f"{root}: the class {shared[0]!r} stands in {one} and in {other}; leave it in one"
+                " of them"
             )
     return table
 
@@ -161,9 +195,13 @@ def _known(name: str, folders: Mapping[str, Path], root: Path) -> Path:
 def subfolders(folder: Path) -> dict[str, Path]:
     """The visible folders in `folder` by name, sorted."""
     try:
-        found = {p.name: p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")}
+        found = {
+            p.name: p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")
+        }
     except OSError as error:
-        raise FewshotError(f"{folder} is no folder that can be read ({error.strerror}); correct `root`") from error
+        raise FewshotError(
+            f"{folder} is no folder that can be read ({error.strerror}); correct `root`"
+        ) from error
     if not found:
         raise FewshotError(f"{folder} holds no folders; expected a folder of images for each class")
     return found
@@ -173,14 +211,22 @@ def image_files(folder: Path) -> list[Path]:
     """The visible images in `folder` and the folders below, sorted."""
 
     def fail(error: OSError) -> None:
-        raise FewshotError(f"{error.filename} cannot be read ({error.strerror}); correct its access rights")
+        raise FewshotError(
+            f"{error.filename} cannot be read ({error.strerror}); correct its access rights"
+        )
 
     files, seen = [], set()
     for place, below, names in os.walk(folder, onerror=fail, followlinks=True):
         # A link to a folder further up would lead round and round.
         seen.add(os.path.realpath(place))
-        below[:] = [n for n in below if not n.startswith(".") and os.path.realpath(Path(place, n)) not in seen]
+        below[:] = [
+            n
+            for n in below
+            if not n.startswith(".") and os.path.realpath(Path(place, n)) not in seen
+        ]
         files += [Path(place, n) for n in names if IMAGE_FILE.fullmatch(n)]
     if not files:
-        raise FewshotError(f"{folder} holds no image (png, jpg, webp, tiff, ...); fill or remove this class")
+        raise FewshotError(
+            f"{folder} holds no image (png, jpg, webp, tiff, ...); fill or remove this class"
+        )
     return sorted(files)

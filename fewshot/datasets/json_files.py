@@ -15,7 +15,8 @@ from fewshot.errors import FewshotError
 def collection_paused() -> Iterator[None]:
     """Inside, or in a function decorated with it, no search for cyclic garbage, of which reading makes none.
 
-    The search goes through the millions of objects that have been read again and again: half the time of a large file.
+    The search goes through the millions of objects that have been read again and again: half the
+    time of a large file.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -39,7 +40,8 @@ def read_object(path: Path, remedy: str, encodings: Sequence[str] = ("utf-8",)) 
     """
     try:
         data = json.loads(_text(path, encodings), object_pairs_hook=_object)
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: not JSON, not text, or a key twice
+    # ValueError: not JSON, not text, or a key twice
+    except (OSError, ValueError, RecursionError) as error:
         raise FewshotError(f"{path} cannot be read as JSON ({error}); {remedy}") from error
     if not isinstance(data, dict):
         raise FewshotError(f"{path} holds a {type(data).__name__}, not an object; {remedy}")
@@ -50,7 +52,9 @@ def place(path: Path, *keys: str | int, encodings: Sequence[str] = ("utf-8",)) -
     """Where a value stands in the JSON file `path`: its name, the line, and the value's `keys` from the root."""
     text = _text(path, encodings)
     line = text.count("\n", 0, _position(text, keys)) + 1
-    name = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).removeprefix(".")
+    name = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).removeprefix(
+        "."
+    )
     return f"{path}, line {line}: {name}"
 
 
@@ -86,7 +90,8 @@ def _position(text: str, keys: Sequence[str | int]) -> int:
             else:
                 found, number = number, number + 1
             if found != key:
-                inside = _skip(text, _skip(text, decoder.raw_decode(text, inside)[1]) + 1)  # past the comma
+                # past the comma
+                inside = _skip(text, _skip(text, decoder.raw_decode(text, inside)[1]) + 1)
         at = inside
     return at
 

@@ -25,7 +25,16 @@ from fewshot.errors import FewshotError, nearest
 
 UNPACKED = ("quickdraw",)
 """Sources whose files are arrays already, which would be a terabyte at 84x84."""
-TRAINED = ("ilsvrc_2012", "omniglot", "aircraft", "cu_birds", "dtd", "quickdraw", "fungi", "vgg_flower")
+TRAINED = (
+    "ilsvrc_2012",
+    "omniglot",
+    "aircraft",
+    "cu_birds",
+    "dtd",
+    "quickdraw",
+    "fungi",
+    "vgg_flower",
+)
 """Sources with training classes."""
 
 
@@ -39,7 +48,12 @@ class SourceSplit(NamedTuple):
         """The episodes of Meta-Dataset on this split."""
         return VaryingTasks(
             self.dataset,
-            partial(draw_broad_episode, starts=self.dataset.starts, counts=self.dataset.counts, groups=self.groups),
+            partial(
+                draw_broad_episode,
+                starts=self.dataset.starts,
+                counts=self.dataset.counts,
+                groups=self.groups,
+            ),
         )
 
 
@@ -60,7 +74,12 @@ class DecodedImages(LazyInputs):
         channels: Channels,
         rows: NDArray[np.int64] | None = None,
     ) -> None:
-        self.classes, self.image_size, self.channels, self.rows = classes, image_size, channels, rows
+        self.classes, self.image_size, self.channels, self.rows = (
+            classes,
+            image_size,
+            channels,
+            rows,
+        )
         self.ends = np.cumsum([len(images) for images in classes])
 
     def __len__(self) -> int:
@@ -76,9 +95,12 @@ class DecodedImages(LazyInputs):
         """The images (n, C, size, size)."""
         places = rows if self.rows is None else self.rows[rows]
         owners = np.searchsorted(self.ends, places, side="right")
-        images = [self.classes[c][i - self.ends[c]] for c, i in zip(owners, places, strict=True)]  # from the end
+        # from the end
+        images = [self.classes[c][i - self.ends[c]] for c, i in zip(owners, places, strict=True)]
         with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter lock
-            decoded = list(pool.map(lambda image: read_image(image, self.image_size, self.channels), images))
+            decoded = list(
+                pool.map(lambda image: read_image(image, self.image_size, self.channels), images)
+            )
         return torch.from_numpy(np.stack(decoded))
 
 
@@ -94,7 +116,9 @@ def found_sources(root: Path, names: Sequence[str] | None = None) -> dict[str, P
     folders = {name: SOURCES[name].folder(root) for name in names or SOURCES}
     found = {name: folder for name, folder in folders.items() if folder is not None}
     if missing := [name for name in names or (() if found else SOURCES) if name not in found]:
-        wanted = "; ".join(f"{root / name}: {SOURCES[name].files}, from {SOURCES[name].origin}" for name in missing)
+        wanted = "; ".join(
+            f"{root / name}: {SOURCES[name].files}, from {SOURCES[name].origin}" for name in missing
+        )
         absent = " and no ".join(missing) if names else "source of Meta-Dataset"
         raise FewshotError(f"{root} holds no {absent}; expected {wanted}")
     return found
@@ -116,18 +140,23 @@ def load_source(
         name: as in `SOURCES`.
         folder: holds the source, as it is unpacked.
         specs: folder of the published specifications.
-        store: folder of packed stores, to which the resized images are written once; None decodes them when they are
-            asked for. QuickDraw is never packed.
+        store: folder of packed stores, to which the resized images are written once; None decodes
+            them when they are asked for. QuickDraw is never packed.
         image_size: H = W in pixels.
         channels: 3 for RGB, 1 for grey.
         verify: accept the published number of images of each class alone.
         mend: check every packed image, and pack again what is corrupt.
 
     Raises:
-        FewshotError: files are missing, a class of the specification has no images, or another number of them.
+        FewshotError: files are missing, a class of the specification has no images, or another
+            number of them.
     """
     found = find_images(name, folder)
-    spec = omniglot_spec(list(found)) if name == "omniglot" else read_spec(specs / f"{name}_dataset_spec.json")
+    spec = (
+        omniglot_spec(list(found))
+        if name == "omniglot"
+        else read_spec(specs / f"{name}_dataset_spec.json")
+    )
     images = _checked(name, folder, spec, found, verify)
     for split, groups in spec.groups.items():
         check_groups(f"the {split} split of {name}", groups)
@@ -153,21 +182,26 @@ def omniglot_spec(characters: Sequence[str]) -> Spec:
         characters: ``alphabet-character`` of the background half, then of the evaluation half.
     """
     background = HALVES["images_background"][1]
-    paths = [
-        f"images_{'background' if place < background else 'evaluation'}/{name.replace('-character', '/character')}"
-        for place, name in enumerate(characters)
+    halves = [
+        "background" if place < background else "evaluation" for place in range(len(characters))
     ]
+    folders = [name.replace("-character", "/character") for name in characters]
+    paths = [f"images_{half}/{folder}" for half, folder in zip(halves, folders, strict=True)]
     images: dict[str, dict[str, int]] = {}
     groups: dict[str, Groups] = {}
     for split, members in split_characters(paths, "meta_dataset").items():
         names = [characters[member] for member in members]
         images[split] = dict.fromkeys(names, DRAWINGS)
         alphabets = np.array([name.rpartition("-")[0] for name in names])
-        groups[split] = Groups([np.flatnonzero(alphabets == alphabet) for alphabet in np.unique(alphabets)])
+        groups[split] = Groups(
+            [np.flatnonzero(alphabets == alphabet) for alphabet in np.unique(alphabets)]
+        )
     return Spec(images, groups)
 
 
-def _checked(name: str, folder: Path, spec: Spec, found: ClassImages, verify: bool) -> dict[str, ClassImages]:
+def _checked(
+    name: str, folder: Path, spec: Spec, found: ClassImages, verify: bool
+) -> dict[str, ClassImages]:
     """The images found of the specification's classes, by split."""
     splits: dict[str, dict[str, Sequence[ImageSource]]] = {split: {} for split in spec.groups}
     for split in splits:
@@ -175,8 +209,9 @@ def _checked(name: str, folder: Path, spec: Spec, found: ClassImages, verify: bo
             images = found.get(spec_class(label, name), ())
             if len(images) < 2 or (verify and len(images) != number):
                 raise FewshotError(
-                    f"{folder} has {len(images)} images of the class {label!r}, which its specification gives {number};"
-                    f" expected {SOURCES[name].files}, from {SOURCES[name].origin}"
+                    f"{folder} has {len(images)} images of the class {label!r}, which its"
+                    f" specification gives {number}; expected {SOURCES[name].files}, from"
+                    f" {SOURCES[name].origin}"
                     + ("" if len(images) < 2 else "; verify: false accepts other numbers")
                 )
             splits[split][label] = images
@@ -186,7 +221,8 @@ def _checked(name: str, folder: Path, spec: Spec, found: ClassImages, verify: bo
 def _fingerprint(images: Mapping[str, ClassImages]) -> str:
     """A digest of the classes, how many images each has, and which are its first and its last.
 
-    Not of all of them: a million names would be read at every start, and an image of another size is no other image.
+    Not of all of them: a million names would be read at every start, and an image of another size
+    is no other image.
     """
     digest = hashlib.sha256()
     for split, classes in images.items():

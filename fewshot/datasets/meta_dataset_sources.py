@@ -1,7 +1,7 @@
 """Where the images of Meta-Dataset's ten sources come from, and how each lies on the disk that it was unpacked to.
 
-Names of classes are those of the published specifications. Boxes, files that are left out and folders are those of
-https://github.com/google-research/meta-dataset (dataset conversion).
+Names of classes are those of the published specifications. Boxes, files that are left out and
+folders are those of https://github.com/google-research/meta-dataset (dataset conversion).
 """
 
 import json
@@ -30,7 +30,8 @@ class Source(NamedTuple):
     """One of the ten sources.
 
     Args:
-        folders: names that its folder may have below the root: Meta-Dataset's and that of its archive.
+        folders: names that its folder may have below the root: Meta-Dataset's and that of its
+            archive.
         files: what it must hold.
         origin: where it is from, and on what terms.
         read: finds the images of each class in the folder; decodes none.
@@ -42,7 +43,10 @@ class Source(NamedTuple):
     read: Callable[[Path], ClassImages]
 
     def folder(self, root: Path) -> Path | None:
-        """Its folder: below `root`, or `root` itself where that has its name; None where there is none."""
+        """Its folder: below `root`, or `root` itself where that has its name.
+
+        None where there is none.
+        """
         below = next((root / name for name in self.folders if (root / name).is_dir()), None)
         return root if below is None and root.name in self.folders and root.is_dir() else below
 
@@ -71,7 +75,10 @@ def read_ilsvrc_2012(folder: Path) -> ClassImages:
 
 
 def read_omniglot(folder: Path) -> ClassImages:
-    """``images_background`` and ``images_evaluation``, folders or zip files; classes are ``alphabet-character``."""
+    """``images_background`` and ``images_evaluation``, folders or zip files.
+
+    Classes are ``alphabet-character``.
+    """
     classes: dict[str, list[ImageSource]] = defaultdict(list)
     for name, drawing in sorted(read_drawings(folder).items()):
         _, alphabet, character, _ = name.split("/")
@@ -87,7 +94,11 @@ def read_aircraft(folder: Path) -> ClassImages:
         name, left, top, right, bottom = line.split()
         boxes[name] = int(left), int(top), int(right), int(bottom)
     classes: dict[str, list[ImageSource]] = defaultdict(list)
-    lines = [line for part in ("trainval", "test") for line in _lines(data / f"images_variant_{part}.txt")]
+    lines = [
+        line
+        for part in ("trainval", "test")
+        for line in _lines(data / f"images_variant_{part}.txt")
+    ]
     for name, variant in sorted(line.split(" ", 1) for line in lines):
         classes[variant].append(Cropped(data / "images" / f"{name}.jpg", boxes[name]))
     return classes
@@ -104,32 +115,45 @@ class Drawings(Sequence[NDArray[np.uint8]]):
     def __init__(self, path: Path) -> None:
         self.path, self._mapped = path, np.load(path, mmap_mode="r")
         if self._mapped.dtype != np.uint8 or self._mapped.ndim != 2 or self._mapped.shape[1] != 784:
-            raise ValueError(f"{path} holds {self._mapped.dtype} {self._mapped.shape}, expected uint8 (n, 784)")
+            raise ValueError(
+                f"{path} holds {self._mapped.dtype} {self._mapped.shape}, expected uint8 (n, 784)"
+            )
 
-    def __reduce__(self) -> tuple[type["Drawings"], tuple[Path]]:  # a spawned worker maps the file itself
+    # a spawned worker maps the file itself
+    def __reduce__(self) -> tuple[type["Drawings"], tuple[Path]]:
         return Drawings, (self.path,)
 
     def __len__(self) -> int:
         return len(self._mapped)
 
-    def __getitem__(self, index: int) -> NDArray[np.uint8]:  # type: ignore[override]  # no slices are asked for
+    # no slices are asked for
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:  # type: ignore[override]
         return np.array(self._mapped[index]).reshape(28, 28)
 
 
 def read_fungi(folder: Path) -> ClassImages:
-    """The files that ``train.json`` and ``val.json`` name; classes are ``0226.Cortinarius malicorius``, id and name."""
+    """The files that ``train.json`` and ``val.json`` name.
+
+    Classes are ``0226.Cortinarius malicorius``, id and name.
+    """
     classes: dict[str, list[ImageSource]] = defaultdict(list)
     for part in ("train", "val"):
         content = json.loads((folder / f"{part}.json").read_text())
         names = {c["id"]: f"{c['id']:04d}.{c['name']}" for c in content["categories"]}
-        of = {annotation["image_id"]: annotation["category_id"] for annotation in content["annotations"]}
+        of = {
+            annotation["image_id"]: annotation["category_id"]
+            for annotation in content["annotations"]
+        }
         for image in content["images"]:
             classes[names[of[image["id"]]]].append(folder / image["file_name"])
     return classes
 
 
 def read_vgg_flower(folder: Path) -> ClassImages:
-    """``jpg/image_00001.jpg``, ... by ``imagelabels.mat``; classes are known by their number, ``090``."""
+    """``jpg/image_00001.jpg``, ...
+
+    By ``imagelabels.mat``; classes are known by their number, ``090``.
+    """
     labels = require("scipy", "vision").io.loadmat(str(folder / "imagelabels.mat"))["labels"][0]
     classes: dict[str, list[ImageSource]] = defaultdict(list)
     for number, label in enumerate(labels, start=1):
@@ -139,12 +163,18 @@ def read_vgg_flower(folder: Path) -> ClassImages:
 
 def read_traffic_sign(folder: Path) -> ClassImages:
     """``Final_Training/Images/00012/*.ppm``; classes are known by their number, ``12``."""
-    return {f"{int(name):02d}": paths for name, paths in read_folders(folder / "Final_Training" / "Images").items()}
+    return {
+        f"{int(name):02d}": paths
+        for name, paths in read_folders(folder / "Final_Training" / "Images").items()
+    }
 
 
 def read_mscoco(folder: Path) -> ClassImages:
     """``train2017/*.jpg``, cut to the boxes of ``instances_train2017.json``, each scaled by 1.2."""
-    places = (folder / "instances_train2017.json", folder / "annotations" / "instances_train2017.json")
+    places = (
+        folder / "instances_train2017.json",
+        folder / "annotations" / "instances_train2017.json",
+    )
     content = json.loads(next((path for path in places if path.is_file()), places[0]).read_text())
     names = {category["id"]: category["name"] for category in content["categories"]}
     sizes = {image["id"]: (image["width"], image["height"]) for image in content["images"]}
@@ -195,8 +225,8 @@ def find_images(source: str, folder: Path) -> ClassImages:
         raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FewshotError(
-            f"{folder} does not hold {source} ({type(error).__name__}: {error}); expected {SOURCES[source].files},"
-            f" from {SOURCES[source].origin}"
+            f"{folder} does not hold {source} ({type(error).__name__}: {error}); expected"
+            f" {SOURCES[source].files}, from {SOURCES[source].origin}"
         ) from error
 
 
@@ -215,7 +245,8 @@ SOURCES: dict[str, Source] = {
     ),
     "aircraft": Source(
         ("aircraft", "fgvc-aircraft-2013b"),
-        "data/images/*.jpg, data/images_box.txt, data/images_variant_trainval.txt and data/images_variant_test.txt",
+        "data/images/*.jpg, data/images_box.txt, data/images_variant_trainval.txt and"
+        " data/images_variant_test.txt",
         "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft (non-commercial research)",
         read_aircraft,
     ),

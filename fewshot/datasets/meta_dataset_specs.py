@@ -1,7 +1,7 @@
 """Meta-Dataset's published specifications: the classes of each source's splits, their images, what groups them.
 
-The files ``<source>_dataset_spec.json`` of https://github.com/google-research/meta-dataset (Apache-2.0), folder
-``meta_dataset/dataset_conversion/dataset_specs``.
+The files ``<source>_dataset_spec.json`` of https://github.com/google-research/meta-dataset
+(Apache-2.0), folder ``meta_dataset/dataset_conversion/dataset_specs``.
 """
 
 import json
@@ -17,7 +17,8 @@ from fewshot.errors import FewshotError
 
 SPLITS = {"train": "TRAIN", "val": "VALID", "test": "TEST"}
 SPECS_FROM = (
-    "https://github.com/google-research/meta-dataset (meta_dataset/dataset_conversion/dataset_specs, Apache-2.0)"
+    "https://github.com/google-research/meta-dataset"
+    " (meta_dataset/dataset_conversion/dataset_specs, Apache-2.0)"
 )
 
 
@@ -26,7 +27,8 @@ class Spec(NamedTuple):
 
     Args:
         images: how many images each class has, by split and class, in the published order.
-        groups: the groups of classes of each split that has classes; members are places in `images[split]`.
+        groups: the groups of classes of each split that has classes; members are places in
+            `images[split]`.
     """
 
     images: Mapping[str, Mapping[str, int]]
@@ -51,7 +53,9 @@ def read_spec(path: Path) -> Spec:
             f"{path} names the class {error} and does not describe it; get the published file"
         ) from error
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise FewshotError(f"{path} is no specification of Meta-Dataset ({error}); get it from {SPECS_FROM}") from error
+        raise FewshotError(
+            f"{path} is no specification of Meta-Dataset ({error}); get it from {SPECS_FROM}"
+        ) from error
 
 
 def _flat(content: Mapping[str, Any]) -> Spec:
@@ -60,7 +64,9 @@ def _flat(content: Mapping[str, Any]) -> Spec:
     for split, key in SPLITS.items():
         end = start + content["classes_per_split"][key]
         ids = [str(number) for number in range(start, end)]
-        images[split] = {content["class_names"][i]: int(content["images_per_class"][i]) for i in ids}
+        images[split] = {
+            content["class_names"][i]: int(content["images_per_class"][i]) for i in ids
+        }
         start = end
     return Spec(images, {split: Groups([np.arange(len(of))]) for split, of in images.items() if of})
 
@@ -86,7 +92,9 @@ def _bilevel(content: Mapping[str, Any]) -> Spec:
 def _hierarchical(content: Mapping[str, Any]) -> Spec:
     images, groups = {}, {}
     for split, key in SPLITS.items():
-        children = {node["wn_id"]: list(node["children_ids"]) for node in content["split_subgraphs"][key]}
+        children = {
+            node["wn_id"]: list(node["children_ids"]) for node in content["split_subgraphs"][key]
+        }
         leaves = sorted(node for node, below in children.items() if not below)
         images[split] = {leaf: int(content["images_per_class"][key][leaf]) for leaf in leaves}
         groups[split] = Groups(spanned(children, leaves), whole=True)
@@ -96,7 +104,8 @@ def _hierarchical(content: Mapping[str, Any]) -> Spec:
 def spanned(children: Mapping[str, Sequence[str]], leaves: Sequence[str]) -> list[Any]:
     """The places in `leaves` below each node of a hierarchy that episodes are drawn from.
 
-    Those are the nodes above 5 to 392 leaves; a node with one child only stands for that child, and does not count.
+    Those are the nodes above 5 to 392 leaves; a node with one child only stands for that child, and
+    does not count.
 
     Args:
         children: names of the children of each node of an acyclic graph, none of a leaf.

@@ -1,6 +1,7 @@
 """mini-ImageNet: 100 classes of 600 images of ImageNet, 84x84 (Vinyals et al., arXiv:1606.04080).
 
-The split is Ravi and Larochelle's (2017), which all results since are reported on. Its files are in use in four forms.
+The split is Ravi and Larochelle's (2017), which all results since are reported on. Its files are in
+use in four forms.
 """
 
 import csv
@@ -30,17 +31,18 @@ FORMS = {
     "csv": {**{split: f"{split}.csv" for split in SPLITS}, "images": "images"},
     "cache_pkl": {split: f"mini-imagenet-cache-{split}.pkl" for split in SPLITS},
     "category_pickle": {
-        split: f"miniImageNet_category_split_{'train_phase_train' if split == 'train' else split}.pickle"
-        for split in SPLITS
+        split: f"miniImageNet_category_split_{phase}.pickle"
+        for split, phase in zip(SPLITS, ("train_phase_train", "val", "test"), strict=True)
     },
     "folders": {split: split for split in SPLITS},
 }
 
 ABSENT = (
-    "does not hold mini-ImageNet: expected images/ and train.csv, val.csv, test.csv; mini-imagenet-cache-train.pkl"
-    " (val, test); miniImageNet_category_split_train_phase_train.pickle (val, test); or train/, val/, test/ with a"
-    " folder a class. The images are ImageNet's (image-net.org: non-commercial research and education only), the lists"
-    " those of github.com/twitter/meta-learning-lstm"
+    "does not hold mini-ImageNet: expected images/ and train.csv, val.csv, test.csv;"
+    " mini-imagenet-cache-train.pkl (val, test);"
+    " miniImageNet_category_split_train_phase_train.pickle (val, test); or train/, val/, test/ with"
+    " a folder a class. The images are ImageNet's (image-net.org: non-commercial research and"
+    " education only), the lists those of github.com/twitter/meta-learning-lstm"
 )
 
 
@@ -50,9 +52,11 @@ def load_mini_imagenet(
     """The form that the files have, and train, val and test.
 
     Args:
-        root: holds one of the forms, itself or in ``mini_imagenet/`` (or ``mini-imagenet``, ``miniImageNet``, ...):
-            ``images/`` beside ``{train,val,test}.csv``; ``mini-imagenet-cache-{train,val,test}.pkl``;
-            ``miniImageNet_category_split_{train_phase_train,val,test}.pickle``; or ``{train,val,test}/<wnid>/*.jpg``.
+        root: holds one of the forms, itself or in ``mini_imagenet/`` (or ``mini-imagenet``,
+            ``miniImageNet``, ...): ``images/`` beside ``{train,val,test}.csv``;
+            ``mini-imagenet-cache-{train,val,test}.pkl``;
+            ``miniImageNet_category_split_{train_phase_train,val,test}.pickle``; or
+            ``{train,val,test}/<wnid>/*.jpg``.
         cache: folder of the packed store.
         image_size: side in pixels.
         verify: each class must have its 600 images.
@@ -71,8 +75,8 @@ def _check(where: str, found: Mapping[str, Mapping[str, int]], verify: bool) -> 
         for name, count in counts.items():
             if count != IMAGES:
                 raise FewshotError(
-                    f"{where}: the {split} class {name!r} has {count} images, mini-ImageNet's have {IMAGES};"
-                    " complete it, or set verify: false"
+                    f"{where}: the {split} class {name!r} has {count} images, mini-ImageNet's have"
+                    f" {IMAGES}; complete it, or set verify: false"
                 )
 
 
@@ -83,7 +87,9 @@ def _read_csv(paths: Mapping[str, Path], split: str) -> dict[str, list[ImageSour
             for row in csv.DictReader(file):
                 images.setdefault(row["label"], []).append(paths["images"] / row["filename"])
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise FewshotError(f"{paths[split]} is no table of filename,label ({error!r}); replace it") from error
+        raise FewshotError(
+            f"{paths[split]} is no table of filename,label ({error!r}); replace it"
+        ) from error
     return dict(sorted(images.items()))
 
 
@@ -91,7 +97,10 @@ def _read_cache(paths: Mapping[str, Path], split: str) -> dict[str, list[ImageSo
     content = load_pickle(paths[split])
     try:
         images = _checked(content["image_data"])
-        return {str(name): [images[i] for i in rows] for name, rows in sorted(content["class_dict"].items())}
+        return {
+            str(name): [images[i] for i in rows]
+            for name, rows in sorted(content["class_dict"].items())
+        }
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         raise _other(paths[split], "image_data and class_dict", error) from error
 
@@ -104,20 +113,30 @@ def _read_categories(paths: Mapping[str, Path], split: str) -> dict[str, list[Im
             raise ValueError(f"{len(images)} images, {len(labels)} labels")
         # numbers, as the files know no names: the classes of a split are told apart by its name
         return {
-            f"{split}{label:03d}": [images[i] for i in np.flatnonzero(labels == label)] for label in np.unique(labels)
+            f"{split}{label:03d}": [images[i] for i in np.flatnonzero(labels == label)]
+            for label in np.unique(labels)
         }
     except (KeyError, TypeError, ValueError) as error:
         raise _other(paths[split], "data and labels", error) from error
 
 
 def _checked(images: Any) -> np.ndarray:
-    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-        raise ValueError(f"its images are {getattr(images, 'dtype', type(images).__name__)} {np.shape(images)}")
+    if (
+        not isinstance(images, np.ndarray)
+        or images.dtype != np.uint8
+        or images.ndim != 4
+        or images.shape[3] != 3
+    ):
+        raise ValueError(
+            f"its images are {getattr(images, 'dtype', type(images).__name__)} {np.shape(images)}"
+        )
     return images
 
 
 def _other(path: Path, keys: str, error: Exception) -> FewshotError:
-    return FewshotError(f"{path} does not hold {keys} as mini-ImageNet's pickles do ({error!r}); replace it")
+    return FewshotError(
+        f"{path} does not hold {keys} as mini-ImageNet's pickles do ({error!r}); replace it"
+    )
 
 
 READERS: dict[str, Reader] = {

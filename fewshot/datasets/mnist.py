@@ -1,4 +1,6 @@
-"""MNIST's 70 000 handwritten digits, read from its four idx files (LeCun, Cortes and Burges; CC BY-SA 3.0).
+"""MNIST's 70 000 handwritten digits, read from its four idx files (LeCun, Cortes and Burges.
+
+CC BY-SA 3.0).
 
 What other benchmarks are composed from; as a few-shot benchmark its ten classes are too few.
 """
@@ -37,31 +39,38 @@ def load_mnist(root: Path, download: bool = False, verify: bool = True) -> Digit
     """Read the training and the test digits together, sorted by digit, within one in the order of the files.
 
     Args:
-        root: holds the four idx files, packed (``.gz``) or not, itself or in ``MNIST/raw`` (torchvision's place),
-            ``mnist`` or ``mnist/MNIST/raw``.
+        root: holds the four idx files, packed (``.gz``) or not, itself or in ``MNIST/raw``
+            (torchvision's place), ``mnist`` or ``mnist/MNIST/raw``.
         download: fetch what is missing into ``root/MNIST/raw``.
-        verify: refuse other content than the original's. Without it any idx files of 28x28 images will do.
+        verify: refuse other content than the original's. Without it any idx files of 28x28 images
+            will do.
 
     Raises:
-        FewshotError: a file is missing, damaged or, with `verify`, not MNIST's; or the download fails.
+        FewshotError: a file is missing, damaged or, with `verify`, not MNIST's; or the download
+            fails.
     """
     if download and any(_find(root, name) is None for name in SHA256):
         try:
             torchvision.datasets.MNIST(root, download=True)
         except (OSError, RuntimeError) as error:
-            raise FewshotError(f"could not download MNIST ({error}); put its four files in {root} by hand") from error
+            raise FewshotError(
+                f"could not download MNIST ({error}); put its four files in {root} by hand"
+            ) from error
     images, labels = [], []
     for part in ("train", "t10k"):
         images.append(_read(root, f"{part}-images-idx3-ubyte", (SIZE, SIZE), verify))
         labels.append(_read(root, f"{part}-labels-idx1-ubyte", (), verify))
         if len(images[-1]) != len(labels[-1]):
             raise FewshotError(
-                f"{root}: MNIST's {part} files hold {len(images[-1])} images and {len(labels[-1])} labels; {REMEDY}"
+                f"{root}: MNIST's {part} files hold {len(images[-1])} images and {len(labels[-1])}"
+                f" labels; {REMEDY}"
             )
     digit = np.concatenate(labels)
     counts = np.bincount(digit, minlength=10)
     if len(counts) > 10 or not counts.all():
-        raise FewshotError(f"{root}: MNIST's labels are {np.unique(digit).tolist()}, not 0 to 9; {REMEDY}")
+        raise FewshotError(
+            f"{root}: MNIST's labels are {np.unique(digit).tolist()}, not 0 to 9; {REMEDY}"
+        )
     return Digits(np.concatenate(images)[digit.argsort(kind="stable")], counts)
 
 
@@ -75,19 +84,24 @@ def _read(root: Path, name: str, shape: tuple[int, ...], verify: bool) -> NDArra
     path = _find(root, name)
     if path is None:
         raise FewshotError(
-            f"{root} does not hold MNIST: expected {name}, packed (.gz) or not, there or in {root / PLACES[0]}; set"
-            " download: true, or fetch MNIST's four idx files by hand (LeCun, Cortes and Burges, licence CC BY-SA 3.0)"
+            f"{root} does not hold MNIST: expected {name}, packed (.gz) or not, there or in"
+            f" {root / PLACES[0]}; set download: true, or fetch MNIST's four idx files by hand"
+            " (LeCun, Cortes and Burges, licence CC BY-SA 3.0)"
         )
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
         raise FewshotError(f"{path} is truncated or corrupt ({error}); {REMEDY}") from error
     if verify and hashlib.sha256(content).hexdigest() != SHA256[name]:
-        raise FewshotError(f"{path} is not MNIST's (its sha256 differs); {REMEDY}, or set verify: false")
+        raise FewshotError(
+            f"{path} is not MNIST's (its sha256 differs); {REMEDY}, or set verify: false"
+        )
     sizes = np.frombuffer(content[4 : 8 + 4 * len(shape)], ">i4").tolist()
     start = 8 + 4 * len(shape)
     if content[:4] != bytes((0, 0, 8, 1 + len(shape))) or tuple(sizes[1:]) != shape:
-        raise FewshotError(f"{path} is no idx file of bytes ({'n, 28, 28' if shape else 'n'}); {REMEDY}")
+        raise FewshotError(
+            f"{path} is no idx file of bytes ({'n, 28, 28' if shape else 'n'}); {REMEDY}"
+        )
     if len(content) != start + int(np.prod(sizes)):
         raise FewshotError(f"{path} is truncated or too long for its {sizes[0]} items; {REMEDY}")
     return np.frombuffer(content, np.uint8, offset=start).reshape(sizes)

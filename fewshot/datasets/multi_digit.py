@@ -1,8 +1,9 @@
 """Double and Triple MNIST: numbers of two or three digits, each composed from MNIST when it is asked for.
 
-https://github.com/shaohua0116/MultiDigitMNIST. Its program writes a million image files; here an image is a function of
-its class and its number in the class, so that nothing but MNIST is stored. The rules are the program's: digit i of n
-stands in the i-th of n columns, at a random place of it. The random numbers are not, so the images are other ones.
+https://github.com/shaohua0116/MultiDigitMNIST. Its program writes a million image files; here an
+image is a function of its class and its number in the class, so that nothing but MNIST is stored.
+The rules are the program's: digit i of n stands in the i-th of n columns, at a random place of it.
+The random numbers are not, so the images are other ones.
 """
 
 from pathlib import Path
@@ -31,7 +32,8 @@ def split_numbers(digits: int) -> dict[str, list[int]]:
     np.random.RandomState(SPLIT_SEED).shuffle(order)
     ends = np.cumsum([len(order) * share // 100 for share in SHARES.values()])
     return {
-        part: sorted(order[start:end]) for part, start, end in zip(SHARES, [0, *ends[:-1]], ends.tolist(), strict=True)
+        part: sorted(order[start:end])
+        for part, start, end in zip(SHARES, [0, *ends[:-1]], ends.tolist(), strict=True)
     }
 
 
@@ -47,7 +49,12 @@ class Compositions(LazyInputs):
     """
 
     def __init__(
-        self, mnist: Digits, digits: int, size: int, classes: NDArray[np.int64], numbers: NDArray[np.int64]
+        self,
+        mnist: Digits,
+        digits: int,
+        size: int,
+        classes: NDArray[np.int64],
+        numbers: NDArray[np.int64],
     ) -> None:
         self.mnist, self.digits, self.size = mnist, digits, size
         self.classes, self.numbers = classes, numbers
@@ -59,15 +66,19 @@ class Compositions(LazyInputs):
 
     def select(self, rows: NDArray[np.int64]) -> Self:
         """These images alone."""
-        return type(self)(self.mnist, self.digits, self.size, self.classes[rows], self.numbers[rows])
+        return type(self)(
+            self.mnist, self.digits, self.size, self.classes[rows], self.numbers[rows]
+        )
 
     def take(self, rows: NDArray[np.int64]) -> Tensor:
         """Compose the images (n, 1, size, size)."""
         classes, numbers = self.classes[rows, None], self.numbers[rows, None]
         place = np.arange(self.digits)
-        shown = classes // 10 ** (self.digits - 1 - place) % 10  # (rows, digits), the first digit first
+        # (rows, digits), the first digit first
+        shown = classes // 10 ** (self.digits - 1 - place) % 10
         slot = self.size // self.digits
-        # Three random numbers for each digit of each image; (classes, numbers, digits) are its address.
+        # Three random numbers for each digit of each image; (classes, numbers, digits) are its
+        # address.
         address = ((classes * 2**32 + numbers) * 4 + place) * 4 + 2**60 * self.digits
         which = self.starts[shown] + random_below(address, self.mnist.counts[shown])
         top = random_below(address + 1, self.size - SIZE)
@@ -75,8 +86,11 @@ class Compositions(LazyInputs):
         left = place * self.size // self.digits + random_below(address + 2, max(slot - SIZE, 1))
         canvas = np.zeros(len(rows) * self.size**2, np.uint8)
         corners = (np.arange(len(rows))[:, None] * self.size + top) * self.size + left
-        lines = corners[..., None] + self.size * np.arange(SIZE)  # where each line of 28 pixels begins
-        np.lib.stride_tricks.sliding_window_view(canvas, SIZE, writeable=True)[lines] = self.mnist.images[which]
+        # where each line of 28 pixels begins
+        lines = corners[..., None] + self.size * np.arange(SIZE)
+        np.lib.stride_tricks.sliding_window_view(canvas, SIZE, writeable=True)[lines] = (
+            self.mnist.images[which]
+        )
         return torch.from_numpy(canvas).view(len(rows), 1, self.size, self.size)
 
 
@@ -90,7 +104,12 @@ def random_below(address: NDArray[np.int64], bounds: NDArray[np.int64] | int) ->
 
 
 def load_multi_digit(
-    root: Path, digits: int, size: int, images_per_class: int = 1000, download: bool = False, verify: bool = True
+    root: Path,
+    digits: int,
+    size: int,
+    images_per_class: int = 1000,
+    download: bool = False,
+    verify: bool = True,
 ) -> dict[str, ClassDataset]:
     """The splits ``train``, ``val`` and ``test`` of the numbers of so many digits.
 
@@ -108,7 +127,9 @@ def load_multi_digit(
     if not 1 <= images_per_class <= 2**20:
         raise FewshotError(f"images_per_class is {images_per_class}; set it to 1 ... {2**20}")
     if size < digits * SIZE:
-        raise FewshotError(f"{digits} digits of {SIZE} pixels do not fit size {size}; set it >= {digits * SIZE}")
+        raise FewshotError(
+            f"{digits} digits of {SIZE} pixels do not fit size {size}; set it >= {digits * SIZE}"
+        )
     mnist = load_mnist(root, download, verify)
     return {
         part: ClassDataset(

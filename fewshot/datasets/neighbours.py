@@ -13,8 +13,9 @@ from fewshot.datasets.files import Arrays
 def neighbours(background: Ids, inverses: Ids, entities: int, most: int) -> Arrays:
     """Each entity's neighbours: ``starts`` (E + 1,) int64 and ``edges`` (n, 2) int32 of relation and entity.
 
-    Those of entity e are the rows ``starts[e]`` to ``starts[e + 1]``, in the order of the file: a triple makes its tail
-    a neighbour of its head, and its head one of its tail by the inverse relation.
+    Those of entity e are the rows ``starts[e]`` to ``starts[e + 1]``, in the order of the file: a
+    triple makes its tail a neighbour of its head, and its head one of its tail by the inverse
+    relation.
 
     Args:
         background: triples (t, 3) of head, relation and tail.
@@ -30,4 +31,7 @@ def neighbours(background: Ids, inverses: Ids, entities: int, most: int) -> Arra
     starts: NDArray[np.int64] = np.searchsorted(of, np.arange(entities + 1))
     kept = np.arange(len(of)) - starts[of] < most
     sizes = np.minimum(np.diff(starts), most)
-    return {"starts": np.concatenate([[0], np.cumsum(sizes)]), "edges": edges[kept].astype(np.int32)}
+    return {
+        "starts": np.concatenate([[0], np.cumsum(sizes)]),
+        "edges": edges[kept].astype(np.int32),
+    }

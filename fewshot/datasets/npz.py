@@ -26,20 +26,31 @@ def npz_member(path: Path, name: str) -> np.ndarray:
         info = archive.getinfo(f"{name}.npy")
         try:
             if info.compress_type != zipfile.ZIP_STORED:
-                log.warning("%s is compressed: reading it whole, %.1f GB", path, info.file_size / 1e9)
+                log.warning(
+                    "%s is compressed: reading it whole, %.1f GB", path, info.file_size / 1e9
+                )
                 with np.load(path, allow_pickle=False) as arrays:
                     return np.asarray(arrays[name])
             with path.open("rb") as file:
-                file.seek(info.header_offset + 26)  # of the local header: the lengths of the name and the extra field
+                # of the local header: the lengths of the name and the extra field
+                file.seek(info.header_offset + 26)
                 file.seek(sum(struct.unpack("<HH", file.read(4))), 1)
                 version = np.lib.format.read_magic(file)
-                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                read = (
+                    np.lib.format.read_array_header_1_0
+                    if version == (1, 0)
+                    else np.lib.format.read_array_header_2_0
+                )
                 shape, fortran, dtype = read(file)
                 if fortran or dtype.hasobject:
-                    raise ValueError(f"{dtype} in Fortran's order" if fortran else "it holds objects")
+                    raise ValueError(
+                        f"{dtype} in Fortran's order" if fortran else "it holds objects"
+                    )
                 return np.memmap(path, dtype, "r", file.tell(), shape)
         except ValueError as error:
-            raise FewshotError(f"{path}: its array {name!r} cannot be read ({error}); replace it") from error
+            raise FewshotError(
+                f"{path}: its array {name!r} cannot be read ({error}); replace it"
+            ) from error
 
 
 def mapped_arrays(path: Path, build: Callable[[], Arrays]) -> Arrays:

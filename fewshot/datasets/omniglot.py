@@ -1,6 +1,9 @@
-"""Omniglot: 1623 handwritten characters of 50 alphabets, 20 drawings each (Lake et al., 2015; MIT licence).
+"""Omniglot: 1623 handwritten characters of 50 alphabets, 20 drawings each (Lake et al., 2015.
 
-https://github.com/brendenlake/omniglot. Four incompatible splits are in use: name the one you report.
+MIT licence).
+
+https://github.com/brendenlake/omniglot. Four incompatible splits are in use: name the one you
+report.
 """
 
 import io
@@ -37,7 +40,8 @@ SIZE = 28  # side of what the literature trains on
 REMEDY = "delete Omniglot's files and fetch them again (`download: true`)"
 CACHE_FILE = f"omniglot_{SIZE}x{SIZE}_bilinear.npz"
 
-# Vinyals' test characters are the last 423 of the sorted evaluation half; five background alphabets validate.
+# Vinyals' test characters are the last 423 of the sorted evaluation half; five background alphabets
+# validate.
 VINYALS_TEST_FROM = "Gurmukhi/character42"
 VINYALS_VAL = ("Armenian", "Bengali", "Early_Aramaic", "Hebrew", "Mkhedruli_(Georgian)")
 MAML_TRAIN, MAML_VAL = 1100, 100
@@ -51,7 +55,9 @@ META_DATASET_VAL = (
 ROTATED = {"vinyals": ("train", "val", "test"), "maml": ("train",), "lake": (), "meta_dataset": ()}
 
 
-def split_characters(characters: Sequence[str], split: OmniglotSplit, split_seed: int = 1) -> dict[str, list[int]]:
+def split_characters(
+    characters: Sequence[str], split: OmniglotSplit, split_seed: int = 1
+) -> dict[str, list[int]]:
     """Say which characters train, validate and test.
 
     Args:
@@ -95,26 +101,28 @@ def load_omniglot(
 
     - ``vinyals`` 1028/172/423; each rotation by 90 degrees is a class of its own: 4112/688/1692
       (arXiv:1606.04080, by the lists of ProtoNet's authors).
-    - ``maml`` 1100/100/423: the characters of both halves, sorted by (alphabet, character), shuffled with
-      ``random.Random(split_seed)``. MAML's own code (arXiv:1703.03400) shuffles with seed 1 too, but what it
-      shuffles is in the order of ``os.listdir``: its list cannot be had again. Training classes are rotated,
-      the others are upright (its code gave each test class a random rotation as well).
-    - ``lake`` 792/172/659: the background half trains, the evaluation half tests. The original validates on
-      nothing: here the five background alphabets do that validate in ``vinyals``.
-    - ``meta_dataset`` 883/81/659, by alphabet 25/5/20 (arXiv:1903.03096): the five smallest alphabets of the
-      background half validate, the evaluation half tests.
+    - ``maml`` 1100/100/423: the characters of both halves, sorted by (alphabet, character),
+      shuffled with ``random.Random(split_seed)``. MAML's own code (arXiv:1703.03400) shuffles with
+      seed 1 too, but what it shuffles is in the order of ``os.listdir``: its list cannot be had
+      again. Training classes are rotated, the others are upright (its code gave each test class a
+      random rotation as well).
+    - ``lake`` 792/172/659: the background half trains, the evaluation half tests. The original
+      validates on nothing: here the five background alphabets do that validate in ``vinyals``.
+    - ``meta_dataset`` 883/81/659, by alphabet 25/5/20 (arXiv:1903.03096): the five smallest
+      alphabets of the background half validate, the evaluation half tests.
 
-    The drawings are 1-bit, so they are made grey and shrunk by an anti-aliased bilinear filter: it keeps the
-    amount of ink, commutes with rotation (to one grey level) and, of Pillow's filters, leaves drawings of a
-    character most alike: 1-nearest-neighbour on the pixels of the evaluation half, 5-way 1-shot, is right in
-    45 %; Lanczos and bicubic 43 %, box 42 %, nearest neighbour 37 % (what Pillow makes of any filter on 1-bit
-    images, so also in MAML's script).
+    The drawings are 1-bit, so they are made grey and shrunk by an anti-aliased bilinear filter: it
+    keeps the amount of ink, commutes with rotation (to one grey level) and, of Pillow's filters,
+    leaves drawings of a character most alike: 1-nearest-neighbour on the pixels of the evaluation
+    half, 5-way 1-shot, is right in 45 %; Lanczos and bicubic 43 %, box 42 %, nearest neighbour 37 %
+    (what Pillow makes of any filter on 1-bit images, so also in MAML's script).
 
     Args:
-        root: holds ``images_background.zip`` and ``images_evaluation.zip``, or the folders they unpack to,
-            itself or in ``omniglot-py/`` (torchvision's place), ``omniglot/`` or ``omniglot/omniglot-py/``.
-            Only `download` writes into it.
-        cache: folder of the decoded images (25 MB), so that the next run starts in less than a second.
+        root: holds ``images_background.zip`` and ``images_evaluation.zip``, or the folders they
+            unpack to, itself or in ``omniglot-py/`` (torchvision's place), ``omniglot/`` or
+            ``omniglot/omniglot-py/``. Only `download` writes into it.
+        cache: folder of the decoded images (25 MB), so that the next run starts in less than a
+            second.
         split: which characters train, validate and test.
         split_seed: seeds the shuffle of ``maml``.
         download: fetch what is missing into ``root/omniglot-py``.
@@ -131,18 +139,25 @@ def load_omniglot(
     characters = [str(name) for name in arrays["characters"]]
     parts = split_characters(characters, split, split_seed)
     return {
-        part: _class_dataset(images[members], [characters[m] for m in members], 4 if part in ROTATED[split] else 1)
+        part: _class_dataset(
+            images[members], [characters[m] for m in members], 4 if part in ROTATED[split] else 1
+        )
         for part, members in parts.items()
     }
 
 
 def _class_dataset(images: Images, characters: Sequence[str], turns: int) -> ClassDataset:
-    """Make each of the first `turns` quarter turns of (c, 20, H, W) a class; turning pixels loses nothing."""
+    """Make each of the first `turns` quarter turns of (c, 20, H, W) a class.
+
+    Turning pixels loses nothing.
+    """
     turned = np.stack([np.rot90(images, turn, axes=(-2, -1)) for turn in range(turns)], axis=1)
     return ClassDataset(
         torch.from_numpy(turned.reshape(-1, 1, SIZE, SIZE)),
         np.full(len(characters) * turns, DRAWINGS, np.int64),
-        tuple(f"{c.partition('/')[2]}/rot{90 * turn:03d}" for c in characters for turn in range(turns)),
+        tuple(
+            f"{c.partition('/')[2]}/rot{90 * turn:03d}" for c in characters for turn in range(turns)
+        ),
     )
 
 
@@ -154,7 +169,10 @@ def _decode_all(root: Path, download: bool) -> dict[str, NDArray[np.generic]]:
     log.info("decoding Omniglot from %s: a few seconds, once", root)
     order = sorted(drawings, key=lambda name: name.split("/")[1:])
     images = np.stack([_decode(drawings[name]) for name in order]).reshape(-1, DRAWINGS, SIZE, SIZE)
-    return {"images": images, "characters": np.array([n.rpartition("/")[0] for n in order[::DRAWINGS]])}
+    return {
+        "images": images,
+        "characters": np.array([n.rpartition("/")[0] for n in order[::DRAWINGS]]),
+    }
 
 
 def read_drawings(root: Path) -> dict[str, Encoded]:
@@ -168,18 +186,26 @@ def read_drawings(root: Path) -> dict[str, Encoded]:
         source = _source(root, half)
         if source is None:
             raise FewshotError(
-                f"{root} does not hold Omniglot: expected {half}.zip or the folder {half} there or in"
-                f" {root / 'omniglot-py'}; put it there, correct the root or set `download: true`"
+                f"{root} does not hold Omniglot: expected {half}.zip or the folder {half} there or"
+                f" in {root / 'omniglot-py'}; put it there, correct the root or set `download:"
+                " true`"
             )
         files = _read_zip(source, half) if source.suffix == ".zip" else _read_folder(source)
         _verify(files, source, half)
-        drawings.update({f"{half}/{name}": Encoded(files[name], f"{source}/{name}") for name in sorted(files)})
+        drawings.update(
+            {f"{half}/{name}": Encoded(files[name], f"{source}/{name}") for name in sorted(files)}
+        )
     return drawings
 
 
 def _source(root: Path, half: str) -> Path | None:
-    """The zip file or folder of a half. Zip files first: they have checksums and are never half unpacked."""
-    places = [folder / below for folder in (root, root / "omniglot") for below in ("omniglot-py", "")]
+    """The zip file or folder of a half.
+
+    Zip files first: they have checksums and are never half unpacked.
+    """
+    places = [
+        folder / below for folder in (root, root / "omniglot") for below in ("omniglot-py", "")
+    ]
     found = [p / f"{half}.zip" for p in places if (p / f"{half}.zip").is_file()]
     return next(iter(found + [p / half for p in places if (p / half).is_dir()]), None)
 
@@ -204,9 +230,13 @@ def _read_zip(archive: Path, half: str) -> dict[str, bytes]:
 def _read_folder(folder: Path) -> dict[str, bytes]:
     """The drawings of an unpacked half by ``alphabet/character/file``."""
     try:
-        return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.glob("*/*/[!.]*.png")}
+        return {
+            p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.glob("*/*/[!.]*.png")
+        }
     except OSError as error:
-        raise FewshotError(f"cannot read Omniglot's drawings ({error}); correct the access rights") from error
+        raise FewshotError(
+            f"cannot read Omniglot's drawings ({error}); correct the access rights"
+        ) from error
 
 
 def _verify(files: dict[str, bytes], source: Path, half: str) -> None:
@@ -214,7 +244,9 @@ def _verify(files: dict[str, bytes], source: Path, half: str) -> None:
     drawings = Counter(name.rpartition("/")[0] for name in files)
     for character, count in sorted(drawings.items()):
         if count != DRAWINGS:
-            raise FewshotError(f"{source / character} holds {count} drawings, expected {DRAWINGS}; {REMEDY}")
+            raise FewshotError(
+                f"{source / character} holds {count} drawings, expected {DRAWINGS}; {REMEDY}"
+            )
     found = (len({name.split("/")[0] for name in drawings}), len(drawings))
     if found != HALVES[half]:
         raise FewshotError(
@@ -232,5 +264,7 @@ def _decode(drawing: Encoded) -> Images:
     except Exception as error:  # Pillow passes on whatever the format's parser raises
         raise FewshotError(f"{path} is truncated or corrupt ({error}); {REMEDY}") from error
     if grey.size != (PIXELS, PIXELS):
-        raise FewshotError(f"{path} is {grey.width}x{grey.height}, expected {PIXELS}x{PIXELS}; {REMEDY}")
+        raise FewshotError(
+            f"{path} is {grey.width}x{grey.height}, expected {PIXELS}x{PIXELS}; {REMEDY}"
+        )
     return 255 - np.asarray(grey.resize((SIZE, SIZE), Image.Resampling.BILINEAR))

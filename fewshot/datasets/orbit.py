@@ -1,7 +1,8 @@
 """ORBIT: videos of their own things by people who are blind or have low vision (arXiv:2104.03841).
 
-``{train,validation,test}/<user>/<object>/{clean,clutter}/<video>/<video>-00001.jpg`` and, for the frames on which an
-object is not to be seen, ``annotations/{train,validation,test}/<video>.json``, from a frame's file to its facts.
+``{train,validation,test}/<user>/<object>/{clean,clutter}/<video>/<video>-00001.jpg`` and, for the
+frames on which an object is not to be seen, ``annotations/{train,validation,test}/<video>.json``,
+from a frame's file to its facts.
 """
 
 import json
@@ -23,8 +24,9 @@ from fewshot.loading import STAGES, Stage
 Mode: TypeAlias = Literal["CLE-VE", "CLU-VE"]
 FOLDERS: dict[Stage, str] = {"train": "train", "val": "validation", "test": "test"}
 SOURCE = (
-    "expected train/, validation/ and test/ with <user>/<object>/{clean,clutter}/<video>/*.jpg, and annotations/; get"
-    " orbit_benchmark_224 and its annotations at doi.org/10.25383/city.14294597 (CC BY 4.0: name its authors)"
+    "expected train/, validation/ and test/ with <user>/<object>/{clean,clutter}/<video>/*.jpg, and"
+    " annotations/; get orbit_benchmark_224 and its annotations at doi.org/10.25383/city.14294597"
+    " (CC BY 4.0: name its authors)"
 )
 LEAST_VALID = 50
 """Valid frames from which on a video is judged."""
@@ -48,15 +50,18 @@ class Thing(NamedTuple):
     query: list[Video]
 
 
-def load_orbit(root: Path, mode: Mode, with_annotations: bool = True) -> dict[str, dict[str, list[Thing]]]:
+def load_orbit(
+    root: Path, mode: Mode, with_annotations: bool = True
+) -> dict[str, dict[str, list[Thing]]]:
     """The objects of each user of train, val and test.
 
-    CLU-VE learns from the clean videos and is judged on the clutter ones; CLE-VE learns from the first five clean
-    videos of an object (all but one, where there are fewer) and is judged on the others.
+    CLU-VE learns from the clean videos and is judged on the clutter ones; CLE-VE learns from the
+    first five clean videos of an object (all but one, where there are fewer) and is judged on the
+    others.
 
     Args:
-        root: the folder of ``train``, ``validation`` and ``test``, or one that has it as ``orbit_benchmark_224`` or
-            ``orbit_benchmark_84``.
+        root: the folder of ``train``, ``validation`` and ``test``, or one that has it as
+            ``orbit_benchmark_224`` or ``orbit_benchmark_84``.
         mode: of evaluation.
         with_annotations: drop frames of query videos on which the object is not to be seen.
 
@@ -64,10 +69,13 @@ def load_orbit(root: Path, mode: Mode, with_annotations: bool = True) -> dict[st
         train, val and test: users, and their objects that have a support video, sorted by name.
 
     Raises:
-        FewshotError: a folder is missing, a video has no frames, or a user has fewer than two objects or no query.
+        FewshotError: a folder is missing, a video has no frames, or a user has fewer than two
+            objects or no query.
     """
     if mode not in ("CLE-VE", "CLU-VE"):
-        raise FewshotError(f"mode is {mode!r}; ORBIT has CLE-VE (clean videos) and CLU-VE (clutter videos)")
+        raise FewshotError(
+            f"mode is {mode!r}; ORBIT has CLE-VE (clean videos) and CLU-VE (clutter videos)"
+        )
     folder = _find(root)
     found: dict[str, dict[str, list[Thing]]] = {}
     for stage in STAGES:
@@ -90,7 +98,9 @@ def _find(root: Path) -> Path:
 
 def _folders(folder: Path) -> list[Path]:
     try:
-        found = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        found = sorted(
+            path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
+        )
     except OSError as error:
         raise FewshotError(f"{folder} cannot be read ({error.strerror}); {SOURCE}") from error
     return found
@@ -102,8 +112,13 @@ def _thing(path: Path, mode: Mode, notes: Path | None) -> Thing:
         folders = _folders(path / kind) if (path / kind).is_dir() else []
         for folder in folders:
             if not any(name.endswith(".jpg") for name in os.listdir(folder)):
-                raise FewshotError(f"the video {folder} has no frames (*.jpg); extract it again or delete the folder")
-        videos[kind] = [Video(folder, notes and notes / f"{folder.name}.json") for folder in folders]
+                raise FewshotError(
+                    f"the video {folder} has no frames (*.jpg); extract it again or delete the"
+                    " folder"
+                )
+        videos[kind] = [
+            Video(folder, notes and notes / f"{folder.name}.json") for folder in folders
+        ]
     clean = videos["clean"]
     if mode == "CLU-VE":
         return Thing(path.name, clean, videos["clutter"])
@@ -113,10 +128,13 @@ def _thing(path: Path, mode: Mode, notes: Path | None) -> Thing:
 
 def _check(user: Path, things: list[Thing], mode: Mode) -> None:
     if len(things) < 2:
-        raise FewshotError(f"the user {user} has {len(things)} objects with videos to learn from; 2 are needed")
+        raise FewshotError(
+            f"the user {user} has {len(things)} objects with videos to learn from; 2 are needed"
+        )
     if not any(thing.query for thing in things):
         raise FewshotError(
-            f"the user {user} has no video that {mode} judges; leave the user out, or choose another mode"
+            f"the user {user} has no video that {mode} judges; leave the user out, or choose"
+            " another mode"
         )
 
 
@@ -141,8 +159,8 @@ def valid_places(video: Video) -> list[int]:
         missing = [bool(notes[frame]["object_not_present_issue"]) for frame in frames]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FewshotError(
-            f"{video.annotations} does not say on which frames of {video.path} the object is ({error}); get the"
-            " annotations, or set annotations: false to take all frames"
+            f"{video.annotations} does not say on which frames of {video.path} the object is"
+            f" ({error}); get the annotations, or set annotations: false to take all frames"
         ) from error
     return [place for place, gone in enumerate(missing) if not gone]
 
@@ -158,8 +176,10 @@ class UserTasks(Stacked):
     Args:
         things: the user's objects.
         image_size: side of the frames in pixels.
-        clip_length: frames of an example, one after the other along its channels, the last one the latest.
-        training: draw 2 ... `most_things` objects and some of their videos; else take all objects and their videos.
+        clip_length: frames of an example, one after the other along its channels, the last one the
+            latest.
+        training: draw 2 ... `most_things` objects and some of their videos; else take all objects
+            and their videos.
         support_frames: of each support video, drawn at random.
         query_frames: of each query video, drawn at random.
         most_things: the largest way in training.
@@ -181,14 +201,23 @@ class UserTasks(Stacked):
     ) -> None:
         self.image_size, self.clip_length, self.training = image_size, clip_length, training
         self.support_frames, self.query_frames = support_frames, query_frames
-        self.support_videos, self.query_videos, self.most_things = support_videos, query_videos, most_things
+        self.support_videos, self.query_videos, self.most_things = (
+            support_videos,
+            query_videos,
+            most_things,
+        )
         if training:  # objects that are only to be told apart from others would have no query
             self.things = [thing for thing in things if thing.query]
         else:
-            self.things = [thing._replace(query=[v for v in thing.query if _is_judged(v)]) for thing in things]
+            self.things = [
+                thing._replace(query=[v for v in thing.query if _is_judged(v)]) for thing in things
+            ]
 
     def draw(self, rng: np.random.Generator) -> Episode:
-        """One task: frames uint8 (S, 3 * clip_length, size, size), labels 0..N-1; queries marked with their video."""
+        """One task: frames uint8 (S, 3 * clip_length, size, size), labels 0..N-1.
+
+        Queries marked with their video.
+        """
         way = len(self.things)
         if self.training:
             way = int(rng.integers(2, min(self.most_things, way) + 1))
@@ -199,10 +228,15 @@ class UserTasks(Stacked):
             thing = self.things[place]
             for one in self._videos(rng, thing.support, self.support_videos):
                 places = list(range(len(frames_of(one))))
-                support += [(clip, label, 0) for clip in self._clips(rng, one, places, self.support_frames)]
+                support += [
+                    (clip, label, 0) for clip in self._clips(rng, one, places, self.support_frames)
+                ]
             for one in self._videos(rng, thing.query, self.query_videos):
                 places = list(range(len(frames_of(one)))) if self.training else valid_places(one)
-                query += [(clip, label, video) for clip in self._clips(rng, one, places, self.query_frames)]
+                query += [
+                    (clip, label, video)
+                    for clip in self._clips(rng, one, places, self.query_frames)
+                ]
                 video += 1
         clips, labels, _ = zip(*support, strict=True)
         asked, targets, videos = zip(*query, strict=True)
@@ -211,16 +245,23 @@ class UserTasks(Stacked):
             marked(torch.stack(asked), torch.tensor(targets), torch.tensor(videos)),
         )
 
-    def _videos(self, rng: np.random.Generator, videos: list[Video], most: int | None) -> list[Video]:
+    def _videos(
+        self, rng: np.random.Generator, videos: list[Video], most: int | None
+    ) -> list[Video]:
         most = len(videos) if most is None else min(most, len(videos))
         number = int(rng.integers(1, most + 1)) if self.training else most
         return [videos[i] for i in sorted(rng.choice(len(videos), number, replace=False).tolist())]
 
-    def _clips(self, rng: np.random.Generator, video: Video, places: list[int], number: int) -> list[Tensor]:
+    def _clips(
+        self, rng: np.random.Generator, video: Video, places: list[int], number: int
+    ) -> list[Tensor]:
         """Clips that end at `number` of the places (all, where there are fewer), in the order of time."""
         frames = frames_of(video)
         chosen = rng.choice(places, min(number, len(places)), replace=False)
-        clips = ([video.path / frames[i] for i in past_clip(end, self.clip_length)] for end in sorted(chosen.tolist()))
+        clips = (
+            [video.path / frames[i] for i in past_clip(end, self.clip_length)]
+            for end in sorted(chosen.tolist())
+        )
         return [torch.cat([self._frame(path) for path in clip]) for clip in clips]
 
     def _frame(self, path: Path) -> Tensor:

@@ -1,8 +1,9 @@
 """PASCAL-5i: the 20 classes of PASCAL VOC 2012 in four folds, whose masks are joined with those of SBD.
 
-The images are VOC2012's (``JPEGImages``), the masks ``SegmentationClassAug``: VOC's own where it has them, else those
-of SBD (12 031 in all). Fold i holds the classes 5i+1 .. 5i+5. Which images show a class is said by lists in the form of
-HSNet (arXiv:2104.01538), ``{trn,val}/fold{0..3}.txt`` with lines ``2007_000032__01``, or found in the masks.
+The images are VOC2012's (``JPEGImages``), the masks ``SegmentationClassAug``: VOC's own where it
+has them, else those of SBD (12 031 in all). Fold i holds the classes 5i+1 .. 5i+5. Which images
+show a class is said by lists in the form of HSNet (arXiv:2104.01538), ``{trn,val}/fold{0..3}.txt``
+with lines ``2007_000032__01``, or found in the masks.
 """
 
 import re
@@ -27,11 +28,15 @@ CLASSES = (
     *("diningtable", "dog", "horse", "motorbike", "person"),
     *("pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
-"""The value in the masks is the place here, from 1 on; 0 is the background, 255 the objects' borders."""
+"""The value in the masks is the place here, from 1 on.
+
+0 is the background, 255 the objects' borders.
+"""
 FOLDS = 4
 SOURCE = (
-    "get VOC2012 (VOCtrainval_11-May-2012.tar, host.robots.ox.ac.uk/pascal/VOC/voc2012; photos under Flickr's terms,"
-    " for research) and the masks of SBD joined with it (SegmentationClassAug; home.bharathh.info/pubs/codes/SBD)"
+    "get VOC2012 (VOCtrainval_11-May-2012.tar, host.robots.ox.ac.uk/pascal/VOC/voc2012; photos"
+    " under Flickr's terms, for research) and the masks of SBD joined with it"
+    " (SegmentationClassAug; home.bharathh.info/pubs/codes/SBD)"
 )
 LINE = re.compile(r"(.+)__(\d+)")
 
@@ -48,7 +53,10 @@ def fold_classes(fold: int) -> dict[str, int]:
 
 
 def classes_of(stage: Stage, fold: int, val_on_test: bool) -> dict[str, int]:
-    """The classes of a stage: those of `fold` at test, the other 15 in training; at validation either."""
+    """The classes of a stage: those of `fold` at test, the other 15 in training.
+
+    At validation either.
+    """
     tested = fold_classes(fold)
     if stage == "test" or (stage == "val" and val_on_test):
         return tested
@@ -56,20 +64,28 @@ def classes_of(stage: Stage, fold: int, val_on_test: bool) -> dict[str, int]:
 
 
 def load_pascal5i(
-    root: Path, fold: int, image_size: int, min_pixels: int, lists: Path | None = None, val_on_test: bool = False
+    root: Path,
+    fold: int,
+    image_size: int,
+    min_pixels: int,
+    lists: Path | None = None,
+    val_on_test: bool = False,
 ) -> dict[str, SegmentationDataset]:
     """The images of train, val and test with their classes.
 
-    Training is on the images that are not in VOC's validation set; validation and test are on those that are.
+    Training is on the images that are not in VOC's validation set; validation and test are on those
+    that are.
 
     Args:
-        root: the folder of ``JPEGImages`` and ``SegmentationClassAug``, or one that has it as ``VOC2012`` or
-            ``VOCdevkit/VOC2012``.
+        root: the folder of ``JPEGImages`` and ``SegmentationClassAug``, or one that has it as
+            ``VOC2012`` or ``VOCdevkit/VOC2012``.
         fold: whose classes are tested, 0 ... 3.
         image_size: side in pixels.
         min_pixels: from which on an image is one of a class; lists have settled it already.
-        lists: the folder of the lists; None: by the masks and VOC's ``ImageSets/Segmentation/val.txt``.
-        val_on_test: validate on the classes of the test, as published code does, instead of on those of training.
+        lists: the folder of the lists; None: by the masks and VOC's
+            ``ImageSets/Segmentation/val.txt``.
+        val_on_test: validate on the classes of the test, as published code does, instead of on
+            those of training.
 
     Raises:
         FewshotError: a file is missing or is none of its kind.
@@ -84,7 +100,11 @@ def load_pascal5i(
         for stage, values in stages.items():
             part = "trn" if stage == "train" else "val"
             folds = sorted({(value - 1) // 5 for value in values.values()})
-            listed = [entry for number in folds for entry in read_list(lists / part / f"fold{number}.txt", number)]
+            listed = [
+                entry
+                for number in folds
+                for entry in read_list(lists / part / f"fold{number}.txt", number)
+            ]
             found[stage] = _from_list(listed, values, images, masks, image_size)
         return found
     pairs = find_pairs(images, masks)
@@ -107,8 +127,8 @@ def find_voc(root: Path) -> Path:
         if (folder / "JPEGImages").is_dir() and (folder / "SegmentationClassAug").is_dir():
             return folder
     raise FewshotError(
-        f"{root} has no PASCAL-5i: expected JPEGImages/*.jpg and SegmentationClassAug/*.png in it, in VOC2012 or in"
-        f" VOCdevkit/VOC2012; {SOURCE}"
+        f"{root} has no PASCAL-5i: expected JPEGImages/*.jpg and SegmentationClassAug/*.png in it,"
+        f" in VOC2012 or in VOCdevkit/VOC2012; {SOURCE}"
     )
 
 
@@ -145,12 +165,17 @@ def _lines(path: Path) -> list[str]:
         return [line.strip() for line in path.read_text().splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise FewshotError(
-            f"{path} cannot be read ({error}); it comes with VOC2012, or with the lists that `lists` names"
+            f"{path} cannot be read ({error}); it comes with VOC2012, or with the lists that"
+            " `lists` names"
         ) from error
 
 
 def _from_list(
-    listed: Iterable[tuple[str, int]], values: Mapping[str, int], images: Path, masks: Path, image_size: int
+    listed: Iterable[tuple[str, int]],
+    values: Mapping[str, int],
+    images: Path,
+    masks: Path,
+    image_size: int,
 ) -> SegmentationDataset:
     entries = sorted(set(listed))
     names = sorted({name for name, _ in entries})
@@ -158,5 +183,7 @@ def _from_list(
     pairs: list[Pair] = [(images / f"{name}.jpg", masks / f"{name}.png") for name in names]
     if missing := [path for pair in pairs for path in pair if not path.is_file()]:
         raise FewshotError(f"{missing[0]} is missing, which the lists name; {SOURCE}")
-    members = [np.array([row[n] for n, v in entries if v == value], np.int64) for value in values.values()]
+    members = [
+        np.array([row[n] for n, v in entries if v == value], np.int64) for value in values.values()
+    ]
     return SegmentationDataset(pairs, values, members, image_size)

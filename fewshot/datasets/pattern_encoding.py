@@ -1,8 +1,9 @@
 """Examples as ids by patterns: what a classifier reads and what a masked language model completes.
 
-Shapes: n examples, V views (the plain text, then a pattern each), C candidates, S sequences of a view (1, or C where
-each candidate has its own), L places, M pieces of the longest candidate. An example of fewer candidates than another
-has empty sequences (length 0) and answers of no piece (-1) in their place.
+Shapes: n examples, V views (the plain text, then a pattern each), C candidates, S sequences of a
+view (1, or C where each candidate has its own), L places, M pieces of the longest candidate. An
+example of fewer candidates than another has empty sequences (length 0) and answers of no piece (-1)
+in their place.
 """
 
 import re
@@ -21,7 +22,9 @@ NO_PIECE = -1
 
 
 class PatternEncoder:
-    """Fills templates in with a language model's own ids; cuts texts, never masks, down to `max_length`.
+    """Fills templates in with a language model's own ids.
+
+    Cuts texts, never masks, down to `max_length`.
 
     What is too long loses pieces at the end of its longest text, then of the next longest.
 
@@ -36,53 +39,71 @@ class PatternEncoder:
     def __init__(self, tokenizer: PretrainedTokenizer, max_length: int) -> None:
         self.tokenizer, self.max_length = tokenizer.tokenizer, max_length
         names = ("cls", "sep", "mask", "pad")
-        self.special: dict[str, int] = {name: getattr(self.tokenizer, f"{name}_token_id") for name in names}
+        self.special: dict[str, int] = {
+            name: getattr(self.tokenizer, f"{name}_token_id") for name in names
+        }
         if missing := [name for name, i in self.special.items() if i is None]:
-            raise FewshotError(f"the tokenizer has no {missing[0]} token; choose a masked language model, BERT for one")
+            raise FewshotError(
+                f"the tokenizer has no {missing[0]} token; choose a masked language model, BERT"
+                " for one"
+            )
         self._known: dict[str, list[int]] = {}
 
     def ids(self, text: str) -> list[int]:
         """The pieces of `text` alone."""
         if text not in self._known:
-            self._known[text] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+            self._known[text] = self.tokenizer(text, add_special_tokens=False, verbose=False)[
+                "input_ids"
+            ]
         return self._known[text]
 
     def encode(self, rows: Sequence[Row], task: GlueTask) -> dict[str, Tensor]:
         """The views of all rows, padded.
 
         Returns:
-            ``tokens`` (n, V, S, L); ``lengths`` (n, V, S); ``places`` (n, V, S): where the masks begin, 0 in the plain
-            view; ``answers`` (n, V, C, M): the candidates' pieces, then -1.
+            ``tokens`` (n, V, S, L); ``lengths`` (n, V, S); ``places`` (n, V, S): where the masks
+            begin, 0 in the plain view; ``answers`` (n, V, C, M): the candidates' pieces, then -1.
         """
         patterns = (Pattern(task.plain), *task.patterns)
         views = [[self._view(row, pattern) for pattern in patterns] for row in rows]
         tokens = [[[s for s, _ in sequences] for sequences, _ in view] for view in views]
         return {
             "tokens": padded(tokens, self.special["pad"]),
-            "lengths": padded([[[[len(s)] for s in view] for view in row] for row in tokens], 0)[..., 0],
-            "places": padded([[[[place] for _, place in own] for own, _ in view] for view in views], 0)[..., 0],
+            "lengths": padded([[[[len(s)] for s in view] for view in row] for row in tokens], 0)[
+                ..., 0
+            ],
+            "places": padded(
+                [[[[place] for _, place in own] for own, _ in view] for view in views], 0
+            )[..., 0],
             "answers": padded([[answers for _, answers in view] for view in views], NO_PIECE),
         }
 
-    def _view(self, row: Row, pattern: Pattern) -> tuple[list[tuple[list[int], int]], list[list[int]]]:
+    def _view(
+        self, row: Row, pattern: Pattern
+    ) -> tuple[list[tuple[list[int], int]], list[list[int]]]:
         """A row's sequences, each with the place of its first mask, and the candidates' pieces."""
         space = re.search(r" \{mask\}", pattern.template) is not None
         if pattern.words:
-            return [self._fill(row, pattern.template, 1, "")], [[self._word(w, space)] for w in pattern.words]
+            return [self._fill(row, pattern.template, 1, "")], [
+                [self._word(w, space)] for w in pattern.words
+            ]
         if not row.choices:
             return [self._fill(row, pattern.template, 0, "")], []
         answers = [self.ids(" " + choice if space else choice) for choice in row.choices]
         if not all(answers):
             raise FewshotError(f"{row.where}: a choice has no piece of the tokenizer; fill it in")
-        filled = [self._fill(row, pattern.template, len(a), c) for a, c in zip(answers, row.choices, strict=True)]
+        filled = [
+            self._fill(row, pattern.template, len(a), c)
+            for a, c in zip(answers, row.choices, strict=True)
+        ]
         return filled, answers if "{mask}" in pattern.template else []
 
     def _word(self, word: str, space: bool) -> int:
         ids = self.ids(" " + word if space else word)
         if len(ids) != 1 or ids[0] == self.tokenizer.unk_token_id:
             raise FewshotError(
-                f"the verbaliser {word!r} is not one piece of the tokenizer, but {len(ids)} or unknown; choose a model"
-                " whose vocabulary has the word"
+                f"the verbaliser {word!r} is not one piece of the tokenizer, but {len(ids)} or"
+                " unknown; choose a model whose vocabulary has the word"
             )
         return ids[0]
 
@@ -104,7 +125,9 @@ class PatternEncoder:
         texts = [ids for name, ids in parts if name not in ("", "mask")]
         excess = sum(len(ids) for _, ids in parts) + 2 - self.max_length
         if excess > sum(len(ids) - 1 for ids in texts):
-            raise FewshotError(f"{row.where}: max_length {self.max_length} is too small for {template!r}; raise it")
+            raise FewshotError(
+                f"{row.where}: max_length {self.max_length} is too small for {template!r}; raise it"
+            )
         for _ in range(excess):
             max(texts, key=len).pop()
         sequence, place = [self.special["cls"]], 0
@@ -115,7 +138,10 @@ class PatternEncoder:
 
 
 def padded(nested: list[list[list[list[int]]]], filler: int) -> Tensor:
-    """Lists of ids (n, V, S or C, any) as a tensor; views of fewer lists than others are filled up."""
+    """Lists of ids (n, V, S or C, any) as a tensor.
+
+    Views of fewer lists than others are filled up.
+    """
     rows, views = len(nested), len(nested[0])
     width = max(len(lists) for row in nested for lists in row)
     longest = max(len(ids) for row in nested for lists in row for ids in lists)

@@ -1,6 +1,7 @@
 """Pickles of arrays and plain containers, read without running what else a pickle could hold.
 
-Unpickling calls whatever the file names, so an untrusted pickle is a program. Datasets come as pickles all the same.
+Unpickling calls whatever the file names, so an untrusted pickle is a program. Datasets come as
+pickles all the same.
 """
 
 import pickle
@@ -10,7 +11,9 @@ from typing import IO, Any
 from fewshot.errors import FewshotError
 
 NUMPY = {
-    **dict.fromkeys(("numpy.core.multiarray", "numpy._core.multiarray"), ("_reconstruct", "scalar")),
+    **dict.fromkeys(
+        ("numpy.core.multiarray", "numpy._core.multiarray"), ("_reconstruct", "scalar")
+    ),
     **dict.fromkeys(("numpy.core.numeric", "numpy._core.numeric"), ("_frombuffer",)),
     "numpy": ("ndarray", "dtype"),
     "collections": ("OrderedDict",),
@@ -25,7 +28,9 @@ class _Restricted(pickle.Unpickler):
         if (module, name) == ("_codecs", "encode"):
             return _latin1  # how bytes are written for Python 2
         if name not in NUMPY.get(module, ()):
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which is no array and no plain container")
+            raise pickle.UnpicklingError(
+                f"it names {module}.{name}, which is no array and no plain container"
+            )
         return super().find_class(module, name)
 
 
@@ -52,4 +57,6 @@ def load_pickle(path: Path, file: IO[bytes] | None = None) -> Any:
             return _Restricted(opened, encoding="latin1").load()
     # a damaged pickle can raise about anything: its operations are carried out on wrong values
     except Exception as error:
-        raise FewshotError(f"{path} cannot be read as a pickle of arrays ({error}); replace it") from error
+        raise FewshotError(
+            f"{path} cannot be read as a pickle of arrays ({error}); replace it"
+        ) from error

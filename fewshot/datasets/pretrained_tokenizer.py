@@ -13,7 +13,8 @@ class PretrainedTokenizer:
 
     Args:
         name: the model's name, or a folder with its tokenizer.
-        json: what `json` of such a tokenizer gave, from which it is built without its files; None loads it by name.
+        json: what `json` of such a tokenizer gave, from which it is built without its files; None
+            loads it by name.
 
     Raises:
         FewshotError: it cannot be loaded, or transformers is not installed.
@@ -30,8 +31,8 @@ class PretrainedTokenizer:
                 self.tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=fast)
         except (OSError, ValueError) as error:
             raise FewshotError(
-                f"the tokenizer {name!r} cannot be loaded ({str(error).splitlines()[0]}); give a folder that holds one,"
-                " or a name of https://huggingface.co/models"
+                f"the tokenizer {name!r} cannot be loaded ({str(error).splitlines()[0]}); give a"
+                " folder that holds one, or a name of https://huggingface.co/models"
             ) from error
         pieces = {i: piece for piece, i in self.tokenizer.get_vocab().items()}
         self.vocabulary = tuple(pieces.get(i, f"<no piece {i}>") for i in range(max(pieces) + 1))
@@ -50,8 +51,8 @@ class PretrainedTokenizer:
         """
         if not self.tokenizer.is_fast:
             raise FewshotError(
-                f"the tokenizer {self.tokenizer.name_or_path!r} does not say where its pieces stand; give one with a"
-                " tokenizer.json"
+                f"the tokenizer {self.tokenizer.name_or_path!r} does not say where its pieces"
+                " stand; give one with a tokenizer.json"
             )
         text, ends, at = " ".join(words), [], 0
         for word in words:
@@ -60,14 +61,18 @@ class PretrainedTokenizer:
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         pieces: list[list[str]] = [[] for _ in words]
         for i, (start, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
-            # a piece may begin with the space before its word: its last character says which word it is of
+            # a piece may begin with the space before its word: its last character says which word
+            # it is of
             pieces[bisect_right(ends, max(start, end - 1))].append(self.vocabulary[i])
         return pieces
 
     @property
     def ends(self) -> tuple[list[str], list[str]]:
         """The pieces that the model wants before and after every text."""
-        bare, whole = (self.tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
+        bare, whole = (
+            self.tokenizer("a", add_special_tokens=special)["input_ids"]
+            for special in (False, True)
+        )
         first = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
         pieces = [self.vocabulary[i] for i in whole]
         return pieces[:first], pieces[first + len(bare) :]
@@ -75,13 +80,19 @@ class PretrainedTokenizer:
     @property
     def pair_ends(self) -> tuple[list[int], list[int], list[int]]:
         """The ids that the model wants before, between and after two texts that it reads as one."""
-        bare, whole = self.tokenizer("a", add_special_tokens=False)["input_ids"], self.tokenizer("a", "a")["input_ids"]
+        bare, whole = (
+            self.tokenizer("a", add_special_tokens=False)["input_ids"],
+            self.tokenizer("a", "a")["input_ids"],
+        )
         one, two = (i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
         return whole[:one], whole[one + len(bare) : two], whole[two + len(bare) :]
 
     @property
     def json(self) -> str | None:
-        """The tokenizer as the text of its ``tokenizer.json``; None where it has none and is known by name alone."""
+        """The tokenizer as the text of its ``tokenizer.json``.
+
+        None where it has none and is known by name alone.
+        """
         fast = getattr(self.tokenizer, "backend_tokenizer", None)
         text: str | None = None if fast is None else fast.to_str()
         return text

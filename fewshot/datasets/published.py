@@ -73,7 +73,8 @@ def find_splits(
         places: as for `find_form`.
         forms: as for `find_form`.
         readers: of each form, the images of each class from its paths and a split.
-        check: checks the images of each class of each split before they are packed; gets the folder as text.
+        check: checks the images of each class of each split before they are packed; gets the folder
+            as text.
         absent: what to say after the root where nothing is found.
 
     Raises:
@@ -89,7 +90,10 @@ def find_splits(
 
     def source() -> Source:
         content = {split: readers[form](paths, split) for split in SPLITS}
-        check(str(folder), {s: {name: len(images) for name, images in c.items()} for s, c in content.items()})
+        check(
+            str(folder),
+            {s: {name: len(images) for name, images in c.items()} for s, c in content.items()},
+        )
         return content
 
     return Found(form, fingerprint_of(files, folder), source)
@@ -101,7 +105,10 @@ def read_class_folders(paths: Mapping[str, Path], split: str) -> dict[str, list[
 
 
 def check_classes(
-    where: str, found: Mapping[str, Mapping[str, int]], published: Mapping[str, Sequence[str]], named: str
+    where: str,
+    found: Mapping[str, Mapping[str, int]],
+    published: Mapping[str, Sequence[str]],
+    named: str,
 ) -> None:
     """Check that the classes of each split are the published ones.
 
@@ -109,22 +116,29 @@ def check_classes(
         where: the data, for the message.
         found: the images of each class of each split.
         published: the classes of each split.
-        named: what a class's name looks like; files that number their classes are held to the number of classes.
+        named: what a class's name looks like; files that number their classes are held to the
+            number of classes.
 
     Raises:
-        FewshotError: naming the split and the first class that is missing, without images, or not one of its.
+        FewshotError: naming the split and the first class that is missing, without images, or not
+            one of its.
     """
     for split, names in published.items():
         classes = found[split]
         if not all(re.fullmatch(named, name) for name in classes):
             if len(classes) != len(names):
                 raise FewshotError(
-                    f"{where} has {len(classes)} {split} classes, the split has {len(names)}; replace it"
+                    f"{where} has {len(classes)} {split} classes, the split has {len(names)};"
+                    " replace it"
                 )
         elif missing := [name for name in names if not classes.get(name)]:
-            raise FewshotError(f"{where} has no image of the {split} class {missing[0]!r}; add its images")
+            raise FewshotError(
+                f"{where} has no image of the {split} class {missing[0]!r}; add its images"
+            )
         elif extra := sorted(classes.keys() - set(names)):
-            raise FewshotError(f"{where} has the {split} class {extra[0]!r}, which is not in the split; remove it")
+            raise FewshotError(
+                f"{where} has the {split} class {extra[0]!r}, which is not in the split; remove it"
+            )
 
 
 def load_packed(
@@ -150,13 +164,17 @@ def load_packed(
         found = find()
     except FewshotError:
         folders = [path.parent for path in cache.glob(f"*{suffix}/index.json")]
-        complete = [folder for folder in folders if (index := read_index(folder)) and index["complete"]]
+        complete = [
+            folder for folder in folders if (index := read_index(folder)) and index["complete"]
+        ]
         if len(complete) != 1:
             raise
         log.info("the data are not there; using %s, which was packed from them", complete[0])
         return complete[0].name.removesuffix(suffix), open_store(complete[0])
     folder = cache / f"{found.form}{suffix}"
-    return found.form, packed(folder, found.fingerprint, found.source, image_size, verify=verify_store)
+    return found.form, packed(
+        folder, found.fingerprint, found.source, image_size, verify=verify_store
+    )
 
 
 def load_splits(
@@ -180,14 +198,18 @@ def load_splits(
         places: as for `find_splits`.
         forms: as for `find_splits`.
         readers: as for `find_splits`.
-        check: as for `find_splits`; called on the finished datasets too, which may be of an older store.
+        check: as for `find_splits`; called on the finished datasets too, which may be of an older
+            store.
         absent: as for `find_splits`.
 
     Raises:
         FewshotError: the data cannot be found or packed, or are not the benchmark's.
     """
     form, datasets = load_packed(
-        lambda: find_splits(root, places, forms, readers, check, absent), cache, image_size, verify_store
+        lambda: find_splits(root, places, forms, readers, check, absent),
+        cache,
+        image_size,
+        verify_store,
     )
     check(str(root), counted(datasets))
     return form, datasets
@@ -196,5 +218,6 @@ def load_splits(
 def counted(datasets: Mapping[str, ClassDataset]) -> dict[str, dict[str, int]]:
     """The images of each class of each split."""
     return {
-        split: dict(zip(dataset.classes, dataset.counts.tolist(), strict=True)) for split, dataset in datasets.items()
+        split: dict(zip(dataset.classes, dataset.counts.tolist(), strict=True))
+        for split, dataset in datasets.items()
     }

@@ -1,8 +1,8 @@
 """Few-shot relations as ranking episodes: some pairs of a relation to learn from, the tails of the others to rank.
 
-Inputs are dicts of entity ids: the support's ``pairs`` (K, 2) and a ``wrong`` tail (K,) for the head of each; the
-query's ``heads`` (Q,) and ``candidates`` (Q, C), of which -1 is none. The right candidate is column 0, so that targets
-are 0. Source: arXiv:1808.09040.
+Inputs are dicts of entity ids: the support's ``pairs`` (K, 2) and a ``wrong`` tail (K,) for the
+head of each; the query's ``heads`` (Q,) and ``candidates`` (Q, C), of which -1 is none. The right
+candidate is column 0, so that targets are 0. Source: arXiv:1808.09040.
 """
 
 from collections.abc import Sequence
@@ -18,17 +18,22 @@ from fewshot.episodes import Episode, Examples, stack
 from fewshot.errors import FewshotError
 
 
-def evaluation_episode(graph: FewShotGraph, relation: Relation, shot: int, seed: int = 0) -> Episode:
+def evaluation_episode(
+    graph: FewShotGraph, relation: Relation, shot: int, seed: int = 0
+) -> Episode:
     """The published protocol's episode: the first `shot` pairs are the support, all others queries.
 
-    Each query's tail is ranked among the relation's candidates without the other true tails of its head. The support's
-    wrong tails are drawn by `seed`, and are no true tail of a support pair's head.
+    Each query's tail is ranked among the relation's candidates without the other true tails of its
+    head. The support's wrong tails are drawn by `seed`, and are no true tail of a support pair's
+    head.
     """
     queries = relation.pairs[shot:]
     rows = np.full((len(queries), len(relation.candidates) + 1), -1, np.int32)
     rows[:, 0] = queries[:, 1]
     for row, (head, _) in zip(rows, queries.tolist(), strict=True):
-        row[1:] = np.where(np.isin(relation.candidates, graph.tails[head, relation.name]), -1, relation.candidates)
+        row[1:] = np.where(
+            np.isin(relation.candidates, graph.tails[head, relation.name]), -1, relation.candidates
+        )
     wrong = wrong_tails(np.random.default_rng(seed), graph, relation, relation.pairs[:shot])
     return _episode(relation.pairs[:shot], wrong, queries, rows)
 
@@ -40,7 +45,9 @@ class EvaluationEpisodes(Dataset[Episode]):
         FewshotError: a relation has no triple beside `shot` supports, or no wrong candidate.
     """
 
-    def __init__(self, graph: FewShotGraph, relations: Sequence[Relation], shot: int, seed: int) -> None:
+    def __init__(
+        self, graph: FewShotGraph, relations: Sequence[Relation], shot: int, seed: int
+    ) -> None:
         self.graph, self.relations, self.shot, self.seed = graph, relations, shot, seed
         for relation in relations:
             check_size(relation, shot)
@@ -67,10 +74,13 @@ class RelationTasks(Stacked):
         queries: query pairs, Q.
 
     Raises:
-        FewshotError: a relation has too few triples, or none of its candidates is a wrong tail of one of its heads.
+        FewshotError: a relation has too few triples, or none of its candidates is a wrong tail of
+            one of its heads.
     """
 
-    def __init__(self, graph: FewShotGraph, relations: Sequence[Relation], shot: int, queries: int) -> None:
+    def __init__(
+        self, graph: FewShotGraph, relations: Sequence[Relation], shot: int, queries: int
+    ) -> None:
         self.graph, self.relations, self.shot, self.queries = graph, relations, shot, queries
         for relation in relations:
             check_size(relation, shot, queries)
@@ -79,15 +89,22 @@ class RelationTasks(Stacked):
     def draw(self, rng: np.random.Generator) -> Episode:
         """One episode, a function of the generator alone."""
         relation = self.relations[int(rng.integers(len(self.relations)))]
-        pairs = relation.pairs[rng.choice(len(relation.pairs), self.shot + self.queries, replace=False)]
+        pairs = relation.pairs[
+            rng.choice(len(relation.pairs), self.shot + self.queries, replace=False)
+        ]
         queries = pairs[self.shot :]
         wrong = wrong_tails(rng, self.graph, relation, pairs)
         candidates = np.stack([queries[:, 1], wrong[self.shot :]], 1)
         return _episode(pairs[: self.shot], wrong[: self.shot], queries, candidates)
 
 
-def wrong_tails(rng: np.random.Generator, graph: FewShotGraph, relation: Relation, pairs: Ids) -> Ids:
-    """For each of `pairs` (n, 2) a candidate (n,) that is no true tail of its head; `check_candidates` found one."""
+def wrong_tails(
+    rng: np.random.Generator, graph: FewShotGraph, relation: Relation, pairs: Ids
+) -> Ids:
+    """For each of `pairs` (n, 2) a candidate (n,) that is no true tail of its head.
+
+    `check_candidates` found one.
+    """
     found = []
     for head in pairs[:, 0].tolist():
         right = graph.tails[head, relation.name]
@@ -107,7 +124,8 @@ def check_candidates(graph: FewShotGraph, relation: Relation) -> None:
         right = graph.tails[head, relation.name]
         if len(right) >= len(relation.candidates) and np.isin(relation.candidates, right).all():
             raise FewshotError(
-                f"relation {relation.name!r}: every candidate is a true tail of entity {head}; add candidates"
+                f"relation {relation.name!r}: every candidate is a true tail of entity {head}; add"
+                " candidates"
             )
 
 
@@ -119,8 +137,8 @@ def check_size(relation: Relation, shot: int, queries: int = 1) -> None:
     """
     if len(relation.pairs) < shot + queries:
         raise FewshotError(
-            f"relation {relation.name!r} has {len(relation.pairs)} triples, but {shot} supports and {queries} queries"
-            " are asked for; lower shot or queries"
+            f"relation {relation.name!r} has {len(relation.pairs)} triples, but {shot} supports and"
+            f" {queries} queries are asked for; lower shot or queries"
         )
 
 
@@ -136,7 +154,8 @@ def _episode(support: Ids, wrong: Ids, queries: Ids, candidates: Ids) -> Episode
 def background_relations(graph: FewShotGraph, least: int) -> FewShotGraph:
     """The relations of the background graph with at least so many triples as training relations (`BG:In-Train`).
 
-    A relation's candidates are its tails. Those all of whose tails are true of one head are left out.
+    A relation's candidates are its tails. Those all of whose tails are true of one head are left
+    out.
     """
     relations: list[Relation] = []
     tails: dict[tuple[int, str], Ids] = {}
@@ -148,5 +167,9 @@ def background_relations(graph: FewShotGraph, least: int) -> FewShotGraph:
         candidates = np.unique(pairs[:, 1])
         if len(pairs) >= least and max(map(len, groups)) < len(candidates):
             relations.append(Relation(name, pairs, candidates))
-            tails |= {(head, name): group for head, group in zip(heads.tolist(), groups, strict=True)}
-    return replace(graph, tasks={"train": [*graph.tasks["train"], *relations]}, tails=graph.tails | tails)
+            tails |= {
+                (head, name): group for head, group in zip(heads.tolist(), groups, strict=True)
+            }
+    return replace(
+        graph, tasks={"train": [*graph.tasks["train"], *relations]}, tails=graph.tails | tails
+    )

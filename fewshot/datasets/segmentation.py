@@ -1,7 +1,7 @@
 """Images with masks: files read when they are drawn, episodes about one class or several, the rest background."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +37,8 @@ class SegmentationDataset:
         pairs: images and masks. A mask has one channel, whose values are classes.
         values: the value in the masks of each class of the split, by name.
         members: the pairs that show each class, in the order of `values`.
-        image_size: side in pixels that images (bilinearly) and masks (nearest) are resized to, whatever their shape.
+        image_size: side in pixels that images (bilinearly) and masks (nearest) are resized to,
+            whatever their shape.
         ignored: values in the masks that neither train nor count, besides 255.
     """
 
@@ -46,7 +47,9 @@ class SegmentationDataset:
     members: Sequence[Index]
     image_size: int
     ignored: Sequence[int] = ()
-    _held: dict[int, tuple[Tensor, NDArray[np.uint8]]] = field(default_factory=dict, repr=False, compare=False)
+    _held: dict[int, tuple[Tensor, NDArray[np.uint8]]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def read(self, row: int) -> tuple[Tensor, NDArray[np.uint8]]:
         """The image uint8 (3, size, size) and the mask's values uint8 (size, size) of a pair.
@@ -65,8 +68,8 @@ class SegmentationDataset:
 class SegmentationTasks(Stacked):
     """N-way K-shot segmentation: N classes, K support images and Q queries of each, the rest is background.
 
-    In a support image its own class is annotated alone: pixels of the episode's other classes are ignored. The queries'
-    masks have the labels of all N. No image is in an episode twice.
+    In a support image its own class is annotated alone: pixels of the episode's other classes are
+    ignored. The queries' masks have the labels of all N. No image is in an episode twice.
 
     Args:
         dataset: the split.
@@ -84,7 +87,13 @@ class SegmentationTasks(Stacked):
         queries: int,
         flip: bool = False,
     ) -> None:
-        self.dataset, self.way, self.shot, self.queries, self.flip = dataset, way, shot, queries, flip
+        self.dataset, self.way, self.shot, self.queries, self.flip = (
+            dataset,
+            way,
+            shot,
+            queries,
+            flip,
+        )
         self.names = list(dataset.values)
         self.places = [list(classes).index(name) for name in self.names]
 
@@ -104,16 +113,22 @@ class SegmentationTasks(Stacked):
         marks = torch.tensor([self.places[number] for number in chosen.tolist()])
         return Episode(Examples(*_stacked(support)), marked(*_stacked(query), marks))
 
-    def _example(self, row: int, labels: NDArray[np.int64], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def _example(
+        self, row: int, labels: NDArray[np.int64], rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
         image, values = self.dataset.read(row)
         mask = torch.from_numpy(labels[values])
-        return (image.flip(-1), mask.flip(-1)) if self.flip and rng.random() < 0.5 else (image, mask)
+        return (
+            (image.flip(-1), mask.flip(-1)) if self.flip and rng.random() < 0.5 else (image, mask)
+        )
 
     def _labels(self, chosen: Index, only: int | None = None) -> NDArray[np.int64]:
         """The label of each of the 256 values, where those of other labels than `only` are ignored."""
         table = np.zeros(256, np.int64)
         for label, number in enumerate(chosen.tolist(), start=1):
-            table[self.dataset.values[self.names[number]]] = label if only in (None, label) else IGNORED
+            table[self.dataset.values[self.names[number]]] = (
+                label if only in (None, label) else IGNORED
+            )
         table[[*self.dataset.ignored, IGNORED]] = IGNORED
         return table
 
@@ -145,8 +160,8 @@ def check_sizes(image: Path, one: tuple[int, int], mask: Path, other: tuple[int,
     """
     if one != other:
         raise FewshotError(
-            f"{mask} is {other[0]}x{other[1]} px, its image {image} {one[0]}x{one[1]} px; save the mask at the size of"
-            " its image"
+            f"{mask} is {other[0]}x{other[1]} px, its image {image} {one[0]}x{one[1]} px; save the"
+            " mask at the size of its image"
         )
 
 
@@ -156,7 +171,10 @@ def _decoded_mask(path: Path) -> Image.Image:
             raise ValueError("it has 0 bytes")
         with Image.open(path) as mask:
             if mask.mode not in ("L", "P", "1"):
-                raise ValueError(f"its mode is {mask.mode}: a mask has one 8-bit channel, whose values are classes")
+                raise ValueError(
+                    f"its mode is {mask.mode}: a mask has one 8-bit channel, whose values are"
+                    " classes"
+                )
             mask.load()
             return mask.convert("L") if mask.mode == "1" else mask
     except Exception as error:  # Pillow passes on whatever the format's parser raises
@@ -164,7 +182,9 @@ def _decoded_mask(path: Path) -> Image.Image:
 
 
 def find_pairs(images: Path, masks: Path) -> list[Pair]:
-    """Each mask of a folder with the image of the same name (its ending may differ), sorted; others are passed over.
+    """Each mask of a folder with the image of the same name (its ending may differ), sorted.
+
+    Others are passed over.
 
     Raises:
         FewshotError: a folder cannot be read, a mask has no image, or there is no mask.
@@ -174,7 +194,8 @@ def find_pairs(images: Path, masks: Path) -> list[Pair]:
         raise FewshotError(f"{masks} holds no masks (png, bmp, tiff, ...); correct the folder")
     if missing := [path for path in found if path.stem not in pictures]:
         raise FewshotError(
-            f"the mask {missing[0]} has no image {missing[0].stem}.* in {images}; add it or delete the mask"
+            f"the mask {missing[0]} has no image {missing[0].stem}.* in {images}; add it or delete"
+            " the mask"
         )
     return [(pictures[path.stem], path) for path in found]
 
@@ -183,11 +204,15 @@ def _files(folder: Path) -> list[Path]:
     try:
         return sorted(path for path in folder.iterdir() if IMAGE_FILE.fullmatch(path.name))
     except OSError as error:
-        raise FewshotError(f"{folder} is no folder that can be read ({error.strerror}); correct `root`") from error
+        raise FewshotError(
+            f"{folder} is no folder that can be read ({error.strerror}); correct `root`"
+        ) from error
 
 
 def counted_pixels(pairs: Sequence[Pair]) -> NDArray[np.int32]:
-    """How many pixels of each value each mask has, (n, 256); checked on the way, and cached once all are read.
+    """How many pixels of each value each mask has, (n, 256).
+
+    Checked on the way, and cached once all are read.
 
     Raises:
         FewshotError: a file cannot be decoded, or a mask differs from its image in size.
@@ -200,12 +225,15 @@ def counted_pixels(pairs: Sequence[Pair]) -> NDArray[np.int32]:
 
     def count() -> dict[str, NDArray[np.int32]]:
         with ThreadPoolExecutor() as pool:
-            counts = pool.map(_count, pairs)
+            counts: Iterable[NDArray[np.int32]] = pool.map(_count, pairs)
             if len(pairs) > PROGRESS_FROM:
-                counts = track(counts, "reading masks", len(pairs), console=Console(stderr=True))  # type: ignore[assignment]
+                console = Console(stderr=True)
+                counts = track(counts, "reading masks", len(pairs), console=console)
             return {"counts": np.stack(list(counts))}
 
-    return cached_arrays(data_root(None) / "masks" / f"{name}.npz", count)["counts"].astype(np.int32)
+    return cached_arrays(data_root(None) / "masks" / f"{name}.npz", count)["counts"].astype(
+        np.int32
+    )
 
 
 def _count(pair: Pair) -> NDArray[np.int32]:
@@ -223,12 +251,16 @@ def _count(pair: Pair) -> NDArray[np.int32]:
     return np.bincount(np.asarray(values).ravel(), minlength=256).astype(np.int32)
 
 
-def members_by_pixels(counts: NDArray[np.int32], values: Mapping[str, int], min_pixels: int) -> list[Index]:
+def members_by_pixels(
+    counts: NDArray[np.int32], values: Mapping[str, int], min_pixels: int
+) -> list[Index]:
     """The rows whose mask has at least `min_pixels` of each class."""
     return [np.flatnonzero(counts[:, value] >= min_pixels) for value in values.values()]
 
 
-def check_classes(name: str, dataset: SegmentationDataset, way: int, shot: int, queries: int, of: str = "") -> None:
+def check_classes(
+    name: str, dataset: SegmentationDataset, way: int, shot: int, queries: int, of: str = ""
+) -> None:
     """Check that a split can fill every episode, whichever classes it draws.
 
     Args:
@@ -254,6 +286,7 @@ def check_classes(name: str, dataset: SegmentationDataset, way: int, shot: int, 
     for class_name, rows in zip(dataset.values, dataset.members, strict=True):
         if len(rows) < needed:
             raise FewshotError(
-                f"class {class_name!r} of the {name} split has {len(rows)} images{of}, too few for way {way} x (shot"
-                f" {shot} + queries {queries}) = {needed}; lower them or add images"
+                f"class {class_name!r} of the {name} split has {len(rows)} images{of}, too few for"
+                f" way {way} x (shot {shot} + queries {queries}) = {needed}; lower them or add"
+                " images"
             )

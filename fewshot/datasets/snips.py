@@ -1,14 +1,22 @@
 """SNIPS: what people ask of a voice assistant, 7 intents; Coucke et al. 2018 (arXiv:1805.10190).
 
-The custom intent engines of June 2017: some 2000 utterances an intent for training (``train_<intent>_full.json``) and
-100 for validation. One of the files is Latin-1, the others are UTF-8.
+The custom intent engines of June 2017: some 2000 utterances an intent for training
+(``train_<intent>_full.json``) and 100 for validation. One of the files is Latin-1, the others are
+UTF-8.
 """
 
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from fewshot.datasets.json_files import place, read_object
-from fewshot.datasets.texts import TermSplitter, TextData, TextOptions, draw_texts, encode_texts, split_groups
+from fewshot.datasets.texts import (
+    TermSplitter,
+    TextData,
+    TextOptions,
+    draw_texts,
+    encode_texts,
+    split_groups,
+)
 from fewshot.datasets.words import tokenize
 from fewshot.errors import FewshotError, check_at_least, check_choice
 
@@ -41,14 +49,16 @@ def load_snips(
 ) -> TextData:
     """Read SNIPS and split it into training, validation and test.
 
-    The inputs of each dataset are ``tokens`` (n, L) int64, 0 past the text's end, and ``lengths`` (n,) int64. The
-    vocabulary comes from the training utterances alone. Utterances of an intent's training file that stand there
-    before, or in its validation file, are left out.
+    The inputs of each dataset are ``tokens`` (n, L) int64, 0 past the text's end, and ``lengths``
+    (n,) int64. The vocabulary comes from the training utterances alone. Utterances of an intent's
+    training file that stand there before, or in its validation file, are left out.
 
     Args:
-        root: holds the intents' folders, itself or in ``2017-06-custom-intent-engines/``, or in ``snips/`` and there.
-        split: ``all`` has all 7 intents everywhere: `shot` utterances of the training file for training, 100 others of
-            it for validation, and the validation file for test. ``seed`` permutes the intents into 3/2/2.
+        root: holds the intents' folders, itself or in ``2017-06-custom-intent-engines/``, or in
+            ``snips/`` and there.
+        split: ``all`` has all 7 intents everywhere: `shot` utterances of the training file for
+            training, 100 others of it for validation, and the validation file for test. ``seed``
+            permutes the intents into 3/2/2.
         split_seed: the permutation is ``numpy.random.default_rng(split_seed).permutation``.
         options: how texts become ids; None means all defaults.
         shot: training utterances of an intent, for ``split="all"``.
@@ -61,9 +71,18 @@ def load_snips(
     check_at_least(0, split_seed=split_seed, fold=fold)
     splitter = TermSplitter(options or TextOptions())
     folder = find_folder(root)
-    asked = {intent: read_utterances(folder / intent / f"validate_{intent}.json", intent) for intent in INTENTS}
-    given = {intent: read_utterances(folder / intent / f"train_{intent}_full.json", intent) for intent in INTENTS}
-    given = {intent: [t for t in dict.fromkeys(texts) if t not in asked[intent]] for intent, texts in given.items()}
+    asked = {
+        intent: read_utterances(folder / intent / f"validate_{intent}.json", intent)
+        for intent in INTENTS
+    }
+    given = {
+        intent: read_utterances(folder / intent / f"train_{intent}_full.json", intent)
+        for intent in INTENTS
+    }
+    given = {
+        intent: [t for t in dict.fromkeys(texts) if t not in asked[intent]]
+        for intent, texts in given.items()
+    }
     parts: dict[str, dict[str, list[str]]]
     if split == "all":
         drawn = draw_texts(given, shot + HELD_OUT, fold)
@@ -75,11 +94,16 @@ def load_snips(
     else:
         parts = {
             part: {intent: given[intent] + asked[intent] for intent in intents}
-            for part, intents in split_groups([[intent] for intent in INTENTS], SIZES, split_seed).items()
+            for part, intents in split_groups(
+                [[intent] for intent in INTENTS], SIZES, split_seed
+            ).items()
         }
     return encode_texts(
         {
-            part: {intent: [splitter.split(text) for text in texts] for intent, texts in classes.items()}
+            part: {
+                intent: [splitter.split(text) for text in texts]
+                for intent, texts in classes.items()
+            }
             for part, classes in parts.items()
         },
         splitter,
@@ -95,7 +119,9 @@ def find_folder(root: Path) -> Path:
     for folder in (root, root / FOLDER, root / "snips", root / "snips" / FOLDER):
         if (folder / INTENTS[0]).is_dir():
             return folder
-    raise FewshotError(f"no {FOLDER}/{INTENTS[0]} in {root} or its snips/; fetch {FOLDER} from {SOURCE}")
+    raise FewshotError(
+        f"no {FOLDER}/{INTENTS[0]} in {root} or its snips/; fetch {FOLDER} from {SOURCE}"
+    )
 
 
 def read_utterances(path: Path, intent: str) -> list[str]:
@@ -111,7 +137,11 @@ def read_utterances(path: Path, intent: str) -> list[str]:
     for i, item in enumerate(items):
         text = _joined(item)
         if text is None or not tokenize(text):
-            wrong = f"is {item!r:.80}, no pieces of text" if text is None else f"has no word: {text!r:.60}"
+            wrong = (
+                f"is {item!r:.80}, no pieces of text"
+                if text is None
+                else f"has no word: {text!r:.60}"
+            )
             raise FewshotError(f"{place(path, intent, i, encodings=ENCODINGS)} {wrong}; {REMEDY}")
         texts.append(text)
     return texts
@@ -120,6 +150,8 @@ def read_utterances(path: Path, intent: str) -> list[str]:
 def _joined(item: Any) -> str | None:
     """The utterance whose pieces an item holds; None where it holds none."""
     pieces = item.get("data") if isinstance(item, dict) else None
-    if not isinstance(pieces, list) or not all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in pieces):
+    if not isinstance(pieces, list) or not all(
+        isinstance(p, dict) and isinstance(p.get("text"), str) for p in pieces
+    ):
         return None
     return "".join(piece["text"] for piece in pieces)

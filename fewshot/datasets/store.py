@@ -3,12 +3,15 @@
 A store is a folder of three files:
 
 - ``images.u8``: the images (n, C, H, W), one byte a value, class after class, split after split;
-- ``checks.u64``: for each image the CRC-32 of its bytes plus 1, or 0 where it has not been written yet;
-- ``index.json``: the splits, their classes and how many images each has, and whether all are written.
+- ``checks.u64``: for each image the CRC-32 of its bytes plus 1, or 0 where it has not been written
+  yet;
+- ``index.json``: the splits, their classes and how many images each has, and whether all are
+  written.
 
-An image counts as written if its bytes have its checksum. So a process that was killed leaves nothing that must be
-trusted: packing goes on with what is missing. Each process compares every image with its checksum when it reads it
-first. Workers and ranks map the same file, whose pages the machine holds once.
+An image counts as written if its bytes have its checksum. So a process that was killed leaves
+nothing that must be trusted: packing goes on with what is missing. Each process compares every
+image with its checksum when it reads it first. Workers and ranks map the same file, whose pages the
+machine holds once.
 """
 
 import hashlib
@@ -82,7 +85,8 @@ class PackedImages(LazyInputs):
         for i in np.flatnonzero(~self.checked[stored]):
             if _check(images[i]) != self.checks[stored[i]]:
                 raise FewshotError(
-                    f"image {stored[i]} of the packed store {self.folder} is corrupt; mend it with `fewshot prepare`"
+                    f"image {stored[i]} of the packed store {self.folder} is corrupt; mend it with"
+                    " `fewshot prepare`"
                 )
             self.checked[stored[i]] = True
         return torch.from_numpy(images).view(len(stored), *self.shape)
@@ -112,18 +116,29 @@ def packed(
     Raises:
         FewshotError: an image cannot be decoded, or the folder not be written.
     """
-    facts = {"format": FORMAT, "fingerprint": fingerprint, "shape": [channels, image_size, image_size]}
+    facts = {
+        "format": FORMAT,
+        "fingerprint": fingerprint,
+        "shape": [channels, image_size, image_size],
+    }
     index = read_index(folder)
     if verify or index is None or not index["complete"] or not facts.items() <= index.items():
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(folder.with_name(folder.name + ".lock")):
-                index = read_index(folder)  # another process may have packed it while this one waited
-                if verify or index is None or not index["complete"] or not facts.items() <= index.items():
+                # another process may have packed it while this one waited
+                index = read_index(folder)
+                if (
+                    verify
+                    or index is None
+                    or not index["complete"]
+                    or not facts.items() <= index.items()
+                ):
                     _pack(folder, facts, source())
         except OSError as error:
             raise FewshotError(
-                f"cannot write the packed store {folder} ({error}); set FEWSHOT_DATA to a folder of yours with room"
+                f"cannot write the packed store {folder} ({error}); set FEWSHOT_DATA to a folder of"
+                " yours with room"
             ) from error
     return open_store(folder)
 
@@ -141,7 +156,9 @@ def open_store(folder: Path) -> dict[str, ClassDataset]:
     for split, classes in index["splits"].items():
         counts = np.array(list(classes.values()), np.int64)
         rows = np.arange(start, start + counts.sum())
-        datasets[split] = ClassDataset(PackedImages(folder, tuple(index["shape"]), rows), counts, tuple(classes))
+        datasets[split] = ClassDataset(
+            PackedImages(folder, tuple(index["shape"]), rows), counts, tuple(classes)
+        )
         start += len(rows)
     return datasets
 
@@ -167,7 +184,10 @@ def read_index(folder: Path) -> dict[str, Any] | None:
 
 def _pack(folder: Path, facts: Mapping[str, Any], source: Source) -> None:
     """Write what is missing of the store, and its index before and after."""
-    splits = {split: {name: len(images) for name, images in classes.items()} for split, classes in source.items()}
+    splits = {
+        split: {name: len(images) for name, images in classes.items()}
+        for split, classes in source.items()
+    }
     plan = {**facts, "splits": splits, "complete": False}
     images = [image for classes in source.values() for items in classes.values() for image in items]
     if not images:
@@ -177,7 +197,8 @@ def _pack(folder: Path, facts: Mapping[str, Any], source: Source) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     index = read_index(folder)
     if index is None or {**index, "complete": False} != plan:
-        for name in (INDEX, IMAGES, CHECKS):  # the index first: what is left of a store must not look like one
+        # the index first: what is left of a store must not look like one
+        for name in (INDEX, IMAGES, CHECKS):
             (folder / name).unlink(missing_ok=True)
         if (needed := len(images) * size) > (free := disk_usage(folder).free):
             raise OSError(f"it needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
@@ -201,7 +222,9 @@ def _pack(folder: Path, facts: Mapping[str, Any], source: Source) -> None:
             (row, image)
             for block in blocks
             for row, image in zip(
-                block.tolist(), pool.map(lambda row: read_image(images[row], shape[1], shape[0]), block), strict=True
+                block.tolist(),
+                pool.map(lambda row: read_image(images[row], shape[1], shape[0]), block),
+                strict=True,
             )
         )
         for row, image in _tracked(decoded, "packing images", len(missing)):
@@ -221,7 +244,10 @@ def _write_index(folder: Path, index: Mapping[str, Any]) -> None:
 def _mapped(folder: Path, shape: Sequence[int]) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
     """The images (n, C * H * W), mapped, and their checks (n,)."""
     checks = np.fromfile(folder / CHECKS, "<u8")
-    return np.memmap(folder / IMAGES, np.uint8, "r").reshape(len(checks), int(np.prod(shape))), checks
+    return (
+        np.memmap(folder / IMAGES, np.uint8, "r").reshape(len(checks), int(np.prod(shape))),
+        checks,
+    )
 
 
 def _check(image: NDArray[np.uint8]) -> int:
@@ -235,4 +261,8 @@ def _digest(index: Mapping[str, Any]) -> str:
 def _tracked(items: Iterable[Item], title: str, number: int | None = None) -> Iterable[Item]:
     """The items with a progress bar, where they are many."""
     total = len(items) if number is None and isinstance(items, Sized) else number
-    return items if (total or 0) < PROGRESS_FROM else track(items, title, total, console=Console(stderr=True))
+    return (
+        items
+        if (total or 0) < PROGRESS_FROM
+        else track(items, title, total, console=Console(stderr=True))
+    )

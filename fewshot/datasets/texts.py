@@ -1,6 +1,7 @@
 """Texts by class as tensors of ids: what the text benchmarks have in common.
 
-A *term* is what gets an id: a word, a character n-gram, or a piece of a pre-trained language model's tokenizer.
+A *term* is what gets an id: a word, a character n-gram, or a piece of a pre-trained language
+model's tokenizer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,8 +36,8 @@ class TextOptions(NamedTuple):
         max_length: words kept of a text; pieces where there is a tokenizer.
         min_count: how often a term must occur in training to get an id of its own.
         unknown_ids: ids that the unknown terms are spread over by their hash; 0: one id for all.
-        tokenizer: name or folder of a pre-trained language model, whose tokenizer's ids are used; None: those of
-            `terms`.
+        tokenizer: name or folder of a pre-trained language model, whose tokenizer's ids are used;
+            None: those of `terms`.
         vectors: a file of word vectors, whose words get ids too, wherever they occur.
     """
 
@@ -56,20 +57,27 @@ class TextOptions(NamedTuple):
         check_at_least(1, max_length=self.max_length, min_count=self.min_count)
         check_at_least(0, unknown_ids=self.unknown_ids)
         check_choice("terms", self.terms, get_args(Terms))
-        if self.tokenizer is not None and (self.terms, self.min_count, self.unknown_ids) != ("words", 1, 0):
+        if self.tokenizer is not None and (self.terms, self.min_count, self.unknown_ids) != (
+            "words",
+            1,
+            0,
+        ):
             raise FewshotError(
-                f"the tokenizer {self.tokenizer} has a vocabulary of its own; leave out terms, min_count and"
-                " unknown_ids"
+                f"the tokenizer {self.tokenizer} has a vocabulary of its own; leave out terms,"
+                " min_count and unknown_ids"
             )
         if self.vectors is not None and (self.terms != "words" or self.tokenizer is not None):
-            raise FewshotError(f"the vectors of {self.vectors} are those of words; leave out terms and tokenizer")
+            raise FewshotError(
+                f"the vectors of {self.vectors} are those of words; leave out terms and tokenizer"
+            )
 
 
 class TextData(NamedTuple):
     """Texts as tensors of ids: ``train``, ``val`` and ``test``, and what the ids mean.
 
-    `vocabulary` is the term of each id (0: padding, 1: unknown; or a tokenizer's own); `document_frequencies` in how
-    many training texts each id of the inputs occurs; `documents` how many training texts there are.
+    `vocabulary` is the term of each id (0: padding, 1: unknown; or a tokenizer's own);
+    `document_frequencies` in how many training texts each id of the inputs occurs; `documents` how
+    many training texts there are.
     """
 
     datasets: dict[str, ClassDataset]
@@ -88,7 +96,9 @@ class TermSplitter:
     def __init__(self, options: TextOptions) -> None:
         options.check()
         self.options = options
-        self.pretrained = None if options.tokenizer is None else PretrainedTokenizer(options.tokenizer)
+        self.pretrained = (
+            None if options.tokenizer is None else PretrainedTokenizer(options.tokenizer)
+        )
 
     def split(self, text: str) -> list[str]:
         """The terms of `text`, from its beginning, as many as `max_length` allows."""
@@ -97,7 +107,10 @@ class TermSplitter:
         return split_terms(text, self.options.terms, self.options.max_length)
 
     def split_words(self, words: Sequence[str]) -> list[list[str]]:
-        """The terms of each of the `words` of a text that is split into words already; some may have none."""
+        """The terms of each of the `words` of a text that is split into words already.
+
+        Some may have none.
+        """
         if self.pretrained:
             return self.pretrained.split_words(words)
         lower = [word.strip().lower() for word in words]
@@ -114,8 +127,8 @@ def encode_texts(
 ) -> TextData:
     """The texts of each part as datasets of ``tokens`` (n, L) and ``lengths`` (n,), int64.
 
-    The vocabulary comes from the part ``train`` alone, so that what is met at test time is as new as it would be in
-    use; a file of word vectors adds those of its words that occur anywhere.
+    The vocabulary comes from the part ``train`` alone, so that what is met at test time is as new
+    as it would be in use; a file of word vectors adds those of its words that occur anywhere.
 
     Args:
         parts: the texts of train, val and test by class.
@@ -124,11 +137,16 @@ def encode_texts(
         counted: the texts that the vocabulary is of; None means those of train.
     """
     options, pretrained = splitter.options, splitter.pretrained
-    flat = {part: [text for texts in classes.values() for text in texts] for part, classes in parts.items()}
+    flat = {
+        part: [text for texts in classes.values() for text in texts]
+        for part, classes in parts.items()
+    }
     if pretrained:
         vocabulary = pretrained.vocabulary
     else:
-        vocabulary = build_vocabulary(flat["train"] if counted is None else counted, options.min_count)
+        vocabulary = build_vocabulary(
+            flat["train"] if counted is None else counted, options.min_count
+        )
         vocabulary += tuple(term for term in known if term not in vocabulary)
     if options.vectors is not None:
         everywhere = {term for texts in flat.values() for text in texts for term in text}
@@ -145,13 +163,20 @@ def encode_texts(
     return TextData(datasets, vocabulary, frequencies, len(flat["train"]))
 
 
-def split_groups(groups: Sequence[Sequence[str]], sizes: Mapping[str, int], seed: int) -> dict[str, list[str]]:
+def split_groups(
+    groups: Sequence[Sequence[str]], sizes: Mapping[str, int], seed: int
+) -> dict[str, list[str]]:
     """The classes of each part: the permuted groups dealt out in the order and number of `sizes`."""
     order = iter(np.random.default_rng(seed).permutation(len(groups)).tolist())
-    return {part: [name for _ in range(size) for name in groups[next(order)]] for part, size in sizes.items()}
+    return {
+        part: [name for _ in range(size) for name in groups[next(order)]]
+        for part, size in sizes.items()
+    }
 
 
-def draw_texts(classes: Mapping[str, Sequence[Text]], shot: int, fold: int) -> dict[str, list[Text]]:
+def draw_texts(
+    classes: Mapping[str, Sequence[Text]], shot: int, fold: int
+) -> dict[str, list[Text]]:
     """`shot` different texts of each class, drawn class by class by ``numpy.random.default_rng(fold)``.
 
     Raises:
@@ -161,7 +186,10 @@ def draw_texts(classes: Mapping[str, Sequence[Text]], shot: int, fold: int) -> d
     drawn = {}
     for name, texts in classes.items():
         if len(texts) < shot:
-            raise FewshotError(f"class {name!r} has {len(texts)} training texts, too few for shot {shot}; lower shot")
+            raise FewshotError(
+                f"class {name!r} has {len(texts)} training texts, too few for shot {shot}; lower"
+                " shot"
+            )
         drawn[name] = [texts[i] for i in rng.choice(len(texts), shot, replace=False)]
     return drawn
 

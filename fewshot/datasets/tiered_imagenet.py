@@ -31,9 +31,10 @@ FORMS = {
 }
 
 ABSENT = (
-    "does not hold tiered-ImageNet: expected train_images_png.pkl or train_images.npz, with train_labels.pkl (val,"
-    " test); or train/, val/, test/ with a folder a class. It comes from github.com/renmengye/few-shot-ssl-public; the"
-    " images are ImageNet's (image-net.org: non-commercial research and education only)"
+    "does not hold tiered-ImageNet: expected train_images_png.pkl or train_images.npz, with"
+    " train_labels.pkl (val, test); or train/, val/, test/ with a folder a class. It comes from"
+    " github.com/renmengye/few-shot-ssl-public; the images are ImageNet's (image-net.org:"
+    " non-commercial research and education only)"
 )
 
 
@@ -43,9 +44,9 @@ def load_tiered_imagenet(
     """The form that the files have, and train, val and test.
 
     Args:
-        root: holds one of the forms, itself or in ``tiered_imagenet/`` (or ``tiered-imagenet``, ...):
-            ``{train,val,test}_images_png.pkl`` or ``_images.npz``, each with ``{train,val,test}_labels.pkl``; or
-            ``{train,val,test}/<wnid>/*.jpg``.
+        root: holds one of the forms, itself or in ``tiered_imagenet/`` (or ``tiered-imagenet``,
+            ...): ``{train,val,test}_images_png.pkl`` or ``_images.npz``, each with
+            ``{train,val,test}_labels.pkl``; or ``{train,val,test}/<wnid>/*.jpg``.
         cache: folder of the packed store.
         image_size: side in pixels.
         verify: each split must have its number of images.
@@ -63,8 +64,8 @@ def _check(where: str, found: Mapping[str, Mapping[str, int]], verify: bool) -> 
     for split, expected in IMAGES.items() if verify else ():
         if (count := sum(found[split].values())) != expected:
             raise FewshotError(
-                f"{where}: the {split} split has {count} images, tiered-ImageNet's has {expected}; complete it, or set"
-                " verify: false"
+                f"{where}: the {split} split has {count} images, tiered-ImageNet's has {expected};"
+                " complete it, or set verify: false"
             )
 
 
@@ -72,32 +73,48 @@ def _read_png(paths: Mapping[str, Path], split: str) -> dict[str, list[ImageSour
     content = load_pickle(paths[split])
     if not isinstance(content, list | np.ndarray):
         raise FewshotError(f"{paths[split]} holds no list of PNG images; replace it")
-    # the files were written by OpenCV from its own order of channels, so that they are in the order of PNG
-    images = [Encoded(np.asarray(item).tobytes(), f"{paths[split]}[{i}]") for i, item in enumerate(content)]
+    # the files were written by OpenCV from its own order of channels, so that they are in the order
+    # of PNG
+    images = [
+        Encoded(np.asarray(item).tobytes(), f"{paths[split]}[{i}]")
+        for i, item in enumerate(content)
+    ]
     return _by_class(paths[f"{split}_labels"], images, split)
 
 
 def _read_npz(paths: Mapping[str, Path], split: str) -> dict[str, list[ImageSource]]:
     images = npz_member(paths[split], "images")
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-        raise FewshotError(f"{paths[split]}: its images are {images.dtype} {images.shape}; replace it")
+        raise FewshotError(
+            f"{paths[split]}: its images are {images.dtype} {images.shape}; replace it"
+        )
     # OpenCV's order of channels, blue first
     return _by_class(paths[f"{split}_labels"], [image[..., ::-1] for image in images], split)
 
 
-def _by_class(path: Path, images: Sequence[ImageSource], split: str) -> dict[str, list[ImageSource]]:
+def _by_class(
+    path: Path, images: Sequence[ImageSource], split: str
+) -> dict[str, list[ImageSource]]:
     """The images of each class, which the label file knows by number."""
     content: Any = load_pickle(path)
     try:
-        labels = np.asarray(content["label_specific"] if "label_specific" in content else content["labels"], np.int64)
+        labels = np.asarray(
+            content["label_specific"] if "label_specific" in content else content["labels"],
+            np.int64,
+        )
         if labels.shape != (len(images),):
             raise ValueError(f"{labels.shape} labels of {len(images)} images")
     except (KeyError, TypeError, ValueError) as error:
-        raise FewshotError(f"{path} holds no label_specific for each image ({error!r}); replace it") from error
+        raise FewshotError(
+            f"{path} holds no label_specific for each image ({error!r}); replace it"
+        ) from error
     order = labels.argsort(kind="stable")
     numbers, starts = np.unique(labels[order], return_index=True)
     groups = np.split(order, starts[1:])
-    return {f"{split}{number:03d}": [images[i] for i in rows] for number, rows in zip(numbers, groups, strict=True)}
+    return {
+        f"{split}{number:03d}": [images[i] for i in rows]
+        for number, rows in zip(numbers, groups, strict=True)
+    }
 
 
 READERS: dict[str, Reader] = {"png_pkl": _read_png, "npz": _read_npz, "folders": read_class_folders}

@@ -1,6 +1,9 @@
-"""Word vectors from a text file, as GloVe (Pennington et al. 2014), fastText and word2vec write them.
+"""Word vectors from a text file, as GloVe (Pennington et al.
 
-A line holds a word and its values, separated by single spaces; the first line may hold the two counts alone.
+2014), fastText and word2vec write them.
+
+A line holds a word and its values, separated by single spaces; the first line may hold the two
+counts alone.
 """
 
 from collections.abc import Collection, Iterator
@@ -25,16 +28,19 @@ def read_word_vectors(path: str | Path, words: Collection[str]) -> dict[str, NDA
         try:
             vector = np.array(values.split(b" "), np.float32)
         except ValueError as error:
-            raise FewshotError(f"{path}, line {number}: a value is no number ({error}); mend the line") from error
+            raise FewshotError(
+                f"{path}, line {number}: a value is no number ({error}); mend the line"
+            ) from error
         if not np.isfinite(vector).all():
             raise FewshotError(
-                f"{path}, line {number}: the word {word.decode()!r} has a value that is not finite; mend the line"
+                f"{path}, line {number}: the word {word.decode()!r} has a value that is not finite;"
+                " mend the line"
             )
         size = size or len(vector)
         if len(vector) != size:
             raise FewshotError(
-                f"{path}, line {number}: the word {word.decode()!r} has {len(vector)} values, earlier ones have {size};"
-                " mend the line"
+                f"{path}, line {number}: the word {word.decode()!r} has {len(vector)} values,"
+                f" earlier ones have {size}; mend the line"
             )
         found[word.decode()] = vector
     return found
@@ -47,7 +53,10 @@ def known_words(path: str | Path, words: Collection[str]) -> set[str]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes, bytes]]:
-    """The number, the word and the values of each line with values; the counts of word2vec are none."""
+    """The number, the word and the values of each line with values.
+
+    The counts of word2vec are none.
+    """
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
@@ -55,7 +64,11 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes, bytes]]:
                 if number == 1 and word.isdigit() and values.isdigit():
                     continue
                 if not values:
-                    raise FewshotError(f"{path}, line {number}: {line[:40]!r} is no word with its values; mend it")
+                    raise FewshotError(
+                        f"{path}, line {number}: {line[:40]!r} is no word with its values; mend it"
+                    )
                 yield number, word, values
     except OSError as error:
-        raise FewshotError(f"the word vectors {path} cannot be read ({error}); give a GloVe text file") from error
+        raise FewshotError(
+            f"the word vectors {path} cannot be read ({error}); give a GloVe text file"
+        ) from error

@@ -16,7 +16,8 @@ from torch import Tensor
 Terms: TypeAlias = Literal["words", "ngrams"]
 
 PADDING, UNKNOWN = 0, 1
-SPECIAL_TERMS = ("<padding>", "<unknown>")  # no text holds these: "<" is no part of a word, n-grams are shorter
+# no text holds these: "<" is no part of a word, n-grams are shorter
+SPECIAL_TERMS = ("<padding>", "<unknown>")
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 NGRAM_SIZES = (3, 4, 5)  # fastText's 3 to 6, as far as 7500 short texts have them often enough
 
@@ -31,7 +32,9 @@ def tokenize(text: str) -> list[str]:
 
 
 def character_ngrams(words: Sequence[str]) -> list[str]:
-    """The character n-grams of every word, its ends marked; Bojanowski et al. 2017 (arXiv:1607.04606).
+    """The character n-grams of every word, its ends marked; Bojanowski et al.
+
+    2017 (arXiv:1607.04606).
 
     A word never seen shares some with the words that it resembles.
 
@@ -39,7 +42,9 @@ def character_ngrams(words: Sequence[str]) -> list[str]:
     ['<a>', '<bu', 'bus', 'us>', '<bus', 'bus>', '<bus>']
     """
     marked = [f"<{word}>" for word in words]
-    return [word[i : i + n] for word in marked for n in NGRAM_SIZES for i in range(len(word) - n + 1)]
+    return [
+        word[i : i + n] for word in marked for n in NGRAM_SIZES for i in range(len(word) - n + 1)
+    ]
 
 
 def split_terms(text: str, terms: Terms, max_words: int) -> list[str]:
@@ -61,14 +66,16 @@ def document_frequencies(texts: Iterable[Sequence[str]], vocabulary: Sequence[st
     return [counts[term] for term in vocabulary]
 
 
-def encode(texts: Sequence[Sequence[str]], vocabulary: Sequence[str], unknown_ids: int = 0) -> dict[str, Tensor]:
+def encode(
+    texts: Sequence[Sequence[str]], vocabulary: Sequence[str], unknown_ids: int = 0
+) -> dict[str, Tensor]:
     """``tokens`` (n, L), padded with 0 to the longest of `texts`, and ``lengths`` (n,), both int64.
 
     Args:
         texts: the terms of each text.
         vocabulary: the term of each id.
-        unknown_ids: ids past the vocabulary's that unknown terms are spread over, the same term always to the same
-            id; 0 gives all of them the one id `UNKNOWN`.
+        unknown_ids: ids past the vocabulary's that unknown terms are spread over, the same term
+            always to the same id; 0 gives all of them the one id `UNKNOWN`.
     """
     ids = {term: i for i, term in enumerate(vocabulary)}
     lengths = np.array([len(text) for text in texts], np.int64)

@@ -1,4 +1,7 @@
-"""Learners, one LightningModule a family and one file an algorithm. To add one: write it, import its class here."""
+"""Learners, one LightningModule a family and one file an algorithm.
+
+To add one: write it, import its class here.
+"""
 
 from fewshot.learners.base import MetaLearner
 from fewshot.learners.metric.base import MetricLearner

@@ -29,7 +29,16 @@ from fewshot.checkpoints import (
     check_shapes,
     read_checkpoint,
 )
-from fewshot.episodes import Episode, Examples, Inputs, MetaBatch, count, map_tensors, singles, stacked
+from fewshot.episodes import (
+    Episode,
+    Examples,
+    Inputs,
+    MetaBatch,
+    count,
+    map_tensors,
+    singles,
+    stacked,
+)
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import RemembersArguments, build, describe, without_weights
 from fewshot.learners.guard import Guard
@@ -49,35 +58,40 @@ class Outcome(NamedTuple):
     loss: Tensor
     metrics: dict[str, Tensor]
     outputs: Tensor
-    state: dict[str, Tensor] = {}  # noqa: RUF012  # a tree of tensors like the others; nobody writes into it
+    # a tree of tensors like the others; nobody writes into it
+    state: dict[str, Tensor] = {}  # noqa: RUF012
 
 
 class MetaLearner(RemembersArguments, L.LightningModule):
     """A learner: `adapt` to a support set, `predict` a query set; the rest is the same for all.
 
-    A subclass writes its maths for one episode. The optimization is manual: one optimizer step a meta-batch, on the
-    mean of the episodes' losses.
+    A subclass writes its maths for one episode. The optimization is manual: one optimizer step a
+    meta-batch, on the mean of the episodes' losses.
 
     Args:
         backbone: the network from inputs to features; any module with an attribute `out_features`.
-        task: the task kind as plain facts, such as ``{"kind": "classification", "way": 5}``; a DataModule's `task`.
+        task: the task kind as plain facts, such as ``{"kind": "classification", "way": 5}``; a
+            DataModule's `task`.
         optimizer: makes the outer optimizer from the parameters.
         lr_scheduler: makes the outer scheduler from the optimizer; it steps once a meta-batch
             (`ReduceLROnPlateau`: once a validation, on the task's main metric).
         gradient_clip: largest norm of the meta-gradient; None leaves it as it is.
-        nonfinite: what to do with a meta-gradient that is not finite, which never reaches the weights: `stop` with the
-            episode and the inner step that it came from, or `skip` the meta-batch and count it in `train/skipped`; a
-            hundred skipped in a row stop the run too. With a `fused` optimizer, which leaves a step out on the device,
-            nobody waits for the answer: the run stops or counts one meta-step later.
-            Under `16-mixed` a step that overflows for its loss's scale is left out in silence, and the scale halved.
-        batchnorm: statistics of batch normalisation at evaluation. `transductive`: those of the query batch, so that
-            queries see each other. `inductive`: none of the query's own (each family says which instead).
-        weights: a checkpoint of any learner, whose backbone's weights are taken; None leaves the backbone as it is.
+        nonfinite: what to do with a meta-gradient that is not finite, which never reaches the
+            weights: `stop` with the episode and the inner step that it came from, or `skip` the
+            meta-batch and count it in `train/skipped`; a hundred skipped in a row stop the run too.
+            With a `fused` optimizer, which leaves a step out on the device, nobody waits for the
+            answer: the run stops or counts one meta-step later. Under `16-mixed` a step that
+            overflows for its loss's scale is left out in silence, and the scale halved.
+        batchnorm: statistics of batch normalisation at evaluation. `transductive`: those of the
+            query batch, so that queries see each other. `inductive`: none of the query's own (each
+            family says which instead).
+        weights: a checkpoint of any learner, whose backbone's weights are taken; None leaves the
+            backbone as it is.
     """
 
     trains_on: ClassVar[Literal["episodes", "examples", "nothing"]] = "episodes"
-    """What a training batch is: a meta-batch, or plain `Examples` of the training classes; benchmarks read it.
-    A learner that has all its training in `adapt` trains on `nothing`."""
+    """What a training batch is: a meta-batch, or plain `Examples` of the training classes;
+    benchmarks read it. A learner that has all its training in `adapt` trains on `nothing`."""
     judges_nota: ClassVar[bool] = False
     """Whether it can say of a query that it is of none of the episode's classes."""
     fixed_way: ClassVar[bool] = False
@@ -99,21 +113,29 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         self.task = make_task(task)
         if not self.judges_nota and isinstance(self.task, Classification) and self.task.nota:
             raise FewshotError(
-                f"{type(self).__name__} cannot say that a query is of none of the classes, which the benchmark asks;"
-                " set nota_rate to 0 (out_of_scope to false), or choose a learner such as PrototypicalNetwork"
+                f"{type(self).__name__} cannot say that a query is of none of the classes, which"
+                " the benchmark asks; set nota_rate to 0 (out_of_scope to false), or choose a"
+                " learner such as PrototypicalNetwork"
             )
         self.backbone: nn.Module = build(backbone, nn.Module, "backbone")
         if not isinstance(getattr(self.backbone, "out_features", None), int):
             raise FewshotError(
-                f"backbone {type(backbone).__name__} has no integer attribute out_features; set it to the length of"
-                " its features"
+                f"backbone {type(backbone).__name__} has no integer attribute out_features; set it"
+                " to the length of its features"
             )
-        self.optimizer, self.lr_scheduler, self.gradient_clip = optimizer, lr_scheduler, gradient_clip
+        self.optimizer, self.lr_scheduler, self.gradient_clip = (
+            optimizer,
+            lr_scheduler,
+            gradient_clip,
+        )
         self.batchnorm: BatchNormPolicy = batchnorm
         self.guard = Guard(nonfinite, self._diverged)
         self.weights_file: str | None = None  # the checkpoint that the backbone was taken from
-        self.preprocessing: dict[str, Any] | None = None  # how a checkpoint's benchmark makes inputs of files
-        plain = {name: describe(value) for name, value in self.init_args.items() if name not in _NOT_HELD}
+        # how a checkpoint's benchmark makes inputs of files
+        self.preprocessing: dict[str, Any] | None = None
+        plain = {
+            name: describe(value) for name, value in self.init_args.items() if name not in _NOT_HELD
+        }
         self.save_hyperparameters(plain)
         self.tables = nn.ModuleDict({stage: EpisodeTable() for stage in ("val", "test")})
         self.seed = torch.initial_seed()  # of what training draws at random besides the episodes
@@ -139,7 +161,9 @@ class MetaLearner(RemembersArguments, L.LightningModule):
 
     @abstractmethod
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
-        """Adapt to and predict each episode of a stacked meta-batch; yields the outcome of successive chunks.
+        """Adapt to and predict each episode of a stacked meta-batch.
+
+        Yields the outcome of successive chunks.
 
         In training every `Outcome.loss` carries the graph of its meta-gradient.
         """
@@ -155,18 +179,23 @@ class MetaLearner(RemembersArguments, L.LightningModule):
     def training_outcomes(self, batch: Any) -> Iterator[Outcome]:
         """The outcome of successive chunks of a training batch: of its episodes, unless a family trains otherwise.
 
-        Episodes that differ in size are run one by one, rather than padded and stacked: batch normalisation then has
-        the statistics of each episode's own examples, and an episode's outcome does not depend on the others.
+        Episodes that differ in size are run one by one, rather than padded and stacked: batch
+        normalisation then has the statistics of each episode's own examples, and an episode's
+        outcome does not depend on the others.
         """
         for part in stacked(batch):
             yield from self.run(part, training=True)
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """One meta-step: the mean loss of the episodes, backward chunk by chunk, one optimizer step."""
-        # Dropout draws what the seed, the step and the rank say: a resumed run draws what it would have drawn.
-        seed_generators(self.device, step_seed(self.seed, self.trainer.global_step, self.trainer.global_rank))
+        # Dropout draws what the seed, the step and the rank say: a resumed run draws what it would
+        # have drawn.
+        seed_generators(
+            self.device, step_seed(self.seed, self.trainer.global_step, self.trainer.global_rank)
+        )
         optimizer = self.optimizers()
-        assert isinstance(optimizer, LightningOptimizer)  # one optimizer, always; narrows Lightning's union
+        # one optimizer, always; narrows Lightning's union
+        assert isinstance(optimizer, LightningOptimizer)
         optimizer.zero_grad()
         total, done = count(batch), 0
         losses: list[Tensor] = []
@@ -188,8 +217,9 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         scale = self._loss_scale()
         take = partial(self._clip_and_step, optimizer, scale)
         if scale > 1:
-            # Under 16-mixed the gradient is so many times too large. Should that overflow, the optimizer's step leaves
-            # the weights alone and the scale is halved; what is not finite without a scale is no overflow.
+            # Under 16-mixed the gradient is so many times too large. Should that overflow, the
+            # optimizer's step leaves the weights alone and the scale is halved; what is not finite
+            # without a scale is no overflow.
             take()
         else:
             self.guard.step(take, optimizer.optimizer, self.trainer.global_step, batch)
@@ -214,48 +244,72 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         return 1.0 if scaler is None else float(scaler.get_scale())
 
     def _diverged(self, step: int, batch: Any) -> str:
-        """The first episode of the meta-batch, and its first inner step, that is not finite; in a sentence."""
+        """The first episode of the meta-batch, and its first inner step, that is not finite.
+
+        In a sentence.
+        """
         place = f"the meta-gradient of meta-step {step} is not finite"
         remedy = "lower inner_lr or the optimizer's lr, set gradient_clip, or nonfinite: skip"
         for i, one in enumerate(singles(batch)):
             outcome = self.evaluate(one)
-            steps = sorted(int(name[9:]) for name in outcome.metrics if name.startswith("loss_step"))
-            first = next((k for k in steps if not outcome.metrics[f"loss_step{k}"].isfinite().all()), None)
+            steps = sorted(
+                int(name[9:]) for name in outcome.metrics if name.startswith("loss_step")
+            )
+            first = next(
+                (k for k in steps if not outcome.metrics[f"loss_step{k}"].isfinite().all()), None
+            )
             if first is not None or not outcome.loss.isfinite().all():
                 where = "" if first is None else f" after inner step {first}"
-                return f"{place}: the loss of episode {i} of the meta-batch diverges{where}; {remedy}"
+                return (
+                    f"{place}: the loss of episode {i} of the meta-batch diverges{where}; {remedy}"
+                )
         return f"{place}, though every episode's loss is: its derivative overflows; {remedy}"
 
     def _no_sync(self) -> AbstractContextManager[None]:
         strategy = self.trainer.strategy
-        return strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext()
+        return (
+            strategy.block_backward_sync()
+            if isinstance(strategy, ParallelStrategy)
+            else nullcontext()
+        )
 
     def configure_optimizers(self) -> Any:
         """The outer optimizer and, where one is set, its scheduler."""
         if not (parameters := [p for p in self.parameters() if p.requires_grad]):
             raise FewshotError(
-                f"{type(self).__name__} on {type(self.backbone).__name__} has nothing to train; use `fewshot test`"
+                f"{type(self).__name__} on {type(self.backbone).__name__} has nothing to train; use"
+                " `fewshot test`"
             )
         optimizer = self.optimizer(parameters)
         precision = getattr(self._trainer, "precision_plugin", None)
-        fused = getattr(optimizer, "_step_supports_amp_scaling", False)  # what Lightning goes by, at the first step
+        # what Lightning goes by, at the first step
+        fused = getattr(optimizer, "_step_supports_amp_scaling", False)
         if self.gradient_clip is not None and fused and isinstance(precision, MixedPrecision):
             raise FewshotError(
-                f"Lightning does not clip the gradient (gradient_clip is {self.gradient_clip}) of a fused optimizer"
-                f" under {precision.precision}; set fused: false, leave gradient_clip out, or set precision: 32-true"
+                f"Lightning does not clip the gradient (gradient_clip is {self.gradient_clip}) of a"
+                f" fused optimizer under {precision.precision}; set fused: false, leave"
+                " gradient_clip out, or set precision: 32-true"
             )
-        return optimizer if self.lr_scheduler is None else ([optimizer], [self.lr_scheduler(optimizer)])
+        return (
+            optimizer
+            if self.lr_scheduler is None
+            else ([optimizer], [self.lr_scheduler(optimizer)])
+        )
 
     # ------------------------------------------------------------------ evaluation
 
     def evaluate(self, meta_batch: Episode) -> Outcome:
         """Adapt to and predict every stacked episode, outside of any inference mode and without an outer graph."""
         with torch.inference_mode(False), torch.no_grad():
-            # Tensors made in inference mode can take no part in the inner loop's autograd; clones can.
+            # Tensors made in inference mode can take no part in the inner loop's autograd; clones
+            # can.
             outcomes = list(self.run(map_tensors(torch.clone, meta_batch), training=False))
             return Outcome(
                 torch.cat([outcome.loss for outcome in outcomes]),
-                {name: torch.cat([o.metrics[name] for o in outcomes]) for name in outcomes[0].metrics},
+                {
+                    name: torch.cat([o.metrics[name] for o in outcomes])
+                    for name in outcomes[0].metrics
+                },
                 torch.cat([outcome.outputs for outcome in outcomes]),
             )
 
@@ -280,7 +334,12 @@ class MetaLearner(RemembersArguments, L.LightningModule):
             local = torch.arange(seen, seen + len(outcome.loss), device=self.device)
             numbers = self.trainer.global_rank + self.trainer.world_size * local
             table.update(
-                numbers, {"loss": outcome.loss, **outcome.metrics, **self.task.marks(part.query, outcome.outputs)}
+                numbers,
+                {
+                    "loss": outcome.loss,
+                    **outcome.metrics,
+                    **self.task.marks(part.query, outcome.outputs),
+                },
             )
 
     def _table(self, stage: str) -> EpisodeTable:
@@ -313,7 +372,8 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         self.estimates[stage] = self.task.estimates(values)
         main = self.task.monitor[0]
         for name, (mean, ci95) in self.estimates[stage].items():
-            # equal on every rank already; sync_dist keeps Lightning from warning that it might not be
+            # equal on every rank already; sync_dist keeps Lightning from warning that it might not
+            # be
             self.log(f"{stage}/{name}", mean, prog_bar=name == main, sync_dist=True)
             self.log(f"{stage}/{name}_ci95", ci95, sync_dist=True)
 
@@ -322,7 +382,9 @@ class MetaLearner(RemembersArguments, L.LightningModule):
     def _take_backbone(self, path: str) -> None:
         checkpoint = read_checkpoint(path)
         inductive = self.batchnorm == "inductive"
-        self.backbone.load_state_dict(backbone_weights(checkpoint, path, self.backbone.state_dict(), inductive))
+        self.backbone.load_state_dict(
+            backbone_weights(checkpoint, path, self.backbone.state_dict(), inductive)
+        )
         self.weights_file, self.loaded_step = path, checkpoint.get("global_step", 0)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -345,7 +407,8 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         check_shapes(checkpoint["state_dict"], self.state_dict())
         self.loaded_step = checkpoint.get("global_step", 0)
         if self._trainer is not None:
-            # Lightning takes on the precision after it has loaded the weights: in double precision they were rounded.
+            # Lightning takes on the precision after it has loaded the weights: in double precision
+            # they were rounded.
             self._trainer.precision_plugin.convert_module(self)
         # the first checkpoints of version 0.1.0 hold neither
         self.seed = checkpoint["fewshot"].get("seed", self.seed)
@@ -353,10 +416,13 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         self.preprocessing = checkpoint["fewshot"].get("preprocessing")
 
     @classmethod
-    def load_from_checkpoint(  # type: ignore[override]  # hparams_file, strict and weights_only are settled here
+    # hparams_file, strict and weights_only are settled here
+    def load_from_checkpoint(  # type: ignore[override]
         cls, checkpoint_path: Any, map_location: Any = None, **kwargs: Any
     ) -> Self:
-        """The learner that a checkpoint holds, without further arguments; loaded with ``weights_only=True``.
+        """The learner that a checkpoint holds, without further arguments.
+
+        Loaded with ``weights_only=True``.
 
         Args:
             checkpoint_path: the file.
@@ -370,7 +436,9 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         check_learner(checkpoint, cls.__name__)
         check_arguments(checkpoint, cls)
         with without_weights():
-            return super().load_from_checkpoint(checkpoint_path, map_location, weights_only=True, **kwargs)
+            return super().load_from_checkpoint(
+                checkpoint_path, map_location, weights_only=True, **kwargs
+            )
 
 
 def step_seed(*numbers: int) -> int:
@@ -391,5 +459,5 @@ def evaluation_mode(network: nn.Module) -> Iterator[None]:
 
 
 _NOT_HELD = ("optimizer", "lr_scheduler", "weights")
-"""Arguments that training needs and an adapted prediction does not; a run's config.yaml holds them. `weights` names a
-file whose content is in the checkpoint."""
+"""Arguments that training needs and an adapted prediction does not; a run's config.yaml holds them.
+`weights` names a file whose content is in the checkpoint."""

@@ -13,16 +13,18 @@ from fewshot.learners.base import MetaLearner, Outcome
 CHUNK_PIXELS = 56_448
 """Pixels of the images that a CPU embeds at once, so that their maps stay in its caches.
 
-The forward pass of Conv4 is 2.6 times as fast with 64 images of 28x28 as with 640 at once, 2.8 times with 8 of 84x84 as
-with 160; that of ResNet-12 1.25 times with 8 as with 48 (2 cores of an Intel Xeon).
+The forward pass of Conv4 is 2.6 times as fast with 64 images of 28x28 as with 640 at once, 2.8
+times with 8 of 84x84 as with 160; that of ResNet-12 1.25 times with 8 as with 48 (2 cores of an
+Intel Xeon).
 """
 
 
 class EmbeddingLearner(MetaLearner):
     """A learner whose backbone is the same for all episodes, so that a meta-batch is embedded in one forward pass.
 
-    Batch normalisation trains on the statistics of the whole meta-batch; at evaluation `inductive` uses the running
-    averages of training, `transductive` those of each episode's support and query together.
+    Batch normalisation trains on the statistics of the whole meta-batch; at evaluation `inductive`
+    uses the running averages of training, `transductive` those of each episode's support and query
+    together.
 
     Args:
         backbone: the network from inputs to features.
@@ -58,20 +60,26 @@ class EmbeddingLearner(MetaLearner):
 
 
 def embed_meta_batch(
-    embed: Callable[[Inputs], Tensor], meta_batch: Episode, by_episode: bool = False, in_chunks: bool = False
+    embed: Callable[[Inputs], Tensor],
+    meta_batch: Episode,
+    by_episode: bool = False,
+    in_chunks: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Support features (B, S, ...) and query features (B, N*Q, ...), those of half precision as float32.
 
     Args:
         embed: from inputs (n, ...) to features (n, ...).
         meta_batch: B episodes.
-        by_episode: embed each episode by itself, its batch normalisation by the statistics of its support and query
-            together; otherwise the meta-batch takes one forward pass, in the network's own mode.
-        in_chunks: let a CPU embed a few images at a time, which is faster; for networks that treat each image by
-            itself, as in evaluation mode.
+        by_episode: embed each episode by itself, its batch normalisation by the statistics of its
+            support and query together; otherwise the meta-batch takes one forward pass, in the
+            network's own mode.
+        in_chunks: let a CPU embed a few images at a time, which is faster; for networks that treat
+            each image by itself, as in evaluation mode.
     """
     if by_episode:
-        (features,) = map_episodes(lambda one, norm: embed(joined(one, 0)), meta_batch, "loop", count(meta_batch))
+        (features,) = map_episodes(
+            lambda one, norm: embed(joined(one, 0)), meta_batch, "loop", count(meta_batch)
+        )
     else:
         inputs = map_tensors(lambda tensor: tensor.flatten(0, 1), joined(meta_batch, 1))
         flat = _chunked(embed, inputs) if in_chunks else embed(inputs)

@@ -17,9 +17,10 @@ _LEAVE_STEPS_OUT = (Adagrad, Adam, AdamW, SGD)  # those of torch that have a fus
 class Guard:
     """Takes outer steps, but none whose gradient is not finite.
 
-    A program that asks whether a gradient is finite waits until an accelerator has computed it, and prepares nothing
-    meanwhile. torch's fused optimizers can be told on the device to leave a step out. With them the answer is heard
-    after the next step's gradient has been asked for, and what follows from it is one step late; the weights never are.
+    A program that asks whether a gradient is finite waits until an accelerator has computed it, and
+    prepares nothing meanwhile. torch's fused optimizers can be told on the device to leave a step
+    out. With them the answer is heard after the next step's gradient has been asked for, and what
+    follows from it is one step late; the weights never are.
 
     Args:
         policy: `stop` the run, or `skip` the step and count it.
@@ -35,7 +36,8 @@ class Guard:
         """Let meta-step `number` be taken, by `take` through `optimizer`, unless its gradient is not finite.
 
         Raises:
-            FewshotError: it, or that of the step before, was not, and the run shall stop; or only such came for long.
+            FewshotError: it, or that of the step before, was not, and the run shall stop; or only
+                such came for long.
         """
         finite = gradient_is_finite(optimizer)
         self.settle()
@@ -58,21 +60,28 @@ class Guard:
             if self.policy == "stop":
                 raise FewshotError(self.explain(number, batch))
             if self._in_a_row == TOO_MANY:
-                raise FewshotError(f"the last {TOO_MANY} meta-steps were all skipped: {self.explain(number, batch)}")
+                raise FewshotError(
+                    f"the last {TOO_MANY} meta-steps were all skipped:"
+                    f" {self.explain(number, batch)}"
+                )
             self.skipped += 1
         return finite
 
 
 def gradient_is_finite(optimizer: Optimizer) -> Tensor:
     """Whether the norm of all gradients is finite: () of bool, on their device, which may still be computing it."""
-    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    gradients = [
+        p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
+    ]
     gradients = [grad.coalesce().values() if grad.is_sparse else grad for grad in gradients]
     return torch.isfinite(torch.nn.utils.get_total_norm(gradients))
 
 
 def leaves_steps_out(optimizer: Optimizer) -> bool:
     """Whether `optimizer` can be told on the device to leave a step out: torch's fused ones can."""
-    return type(optimizer) in _LEAVE_STEPS_OUT and all(group.get("fused") for group in optimizer.param_groups)
+    return type(optimizer) in _LEAVE_STEPS_OUT and all(
+        group.get("fused") for group in optimizer.param_groups
+    )
 
 
 @contextmanager
@@ -83,11 +92,15 @@ def left_out_unless(finite: Tensor, optimizer: Optimizer) -> Iterator[None]:
     try:
         yield
     finally:
-        vars(optimizer).pop("found_inf", None)  # torch's scaler, where there is one, has removed its own
+        # torch's scaler, where there is one, has removed its own
+        vars(optimizer).pop("found_inf", None)
 
 
 class _Asked(NamedTuple):
-    """A step that was left out if its gradient was not finite; whether it was is on its way here."""
+    """A step that was left out if its gradient was not finite.
+
+    Whether it was is on its way here.
+    """
 
     number: int
     batch: Any

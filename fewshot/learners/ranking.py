@@ -36,8 +36,8 @@ class RankingLearner(MetaLearner):
         super().__init__(backbone, **kwargs)
         if not isinstance(self.task, Ranking):
             raise FewshotError(
-                f"{type(self).__name__} ranks tails of relations, the benchmark's task is {self.task.kind};"
-                " choose a benchmark of ranking such as WikiOneDataModule"
+                f"{type(self).__name__} ranks tails of relations, the benchmark's task is"
+                f" {self.task.kind}; choose a benchmark of ranking such as WikiOneDataModule"
             )
 
     @property
@@ -84,7 +84,9 @@ class RankingLearner(MetaLearner):
         scores, targets = self.scores(relation, meta_batch.query.inputs), meta_batch.query.targets
         judged = list(zip(scores, targets, strict=True))
         losses = torch.stack([self.task.loss(one, right) for one, right in judged])
-        yield Outcome(losses, stack([self.task.metrics(one, right) for one, right in judged]), scores)
+        yield Outcome(
+            losses, stack([self.task.metrics(one, right) for one, right in judged]), scores
+        )
 
 
 def distance_score(relation: Tensor, heads: Tensor, tails: Tensor) -> Tensor:

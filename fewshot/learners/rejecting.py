@@ -16,10 +16,11 @@ class RejectingLearner(EmbeddingLearner):
 
     Args:
         backbone: the network from inputs to features.
-        nota: where some queries are of none of an episode's classes, the rule by which they are told: see
-            `NoneOfTheAbove`. Where there are none, it is not used.
-        nota_criterion: what a threshold is chosen for on the validation episodes: the `accuracy` over all queries, or
-            the `balanced` mean of the in-scope accuracy and the recall of the others.
+        nota: where some queries are of none of an episode's classes, the rule by which they are
+            told: see `NoneOfTheAbove`. Where there are none, it is not used.
+        nota_criterion: what a threshold is chosen for on the validation episodes: the `accuracy`
+            over all queries, or the `balanced` mean of the in-scope accuracy and the recall of the
+            others.
         **kwargs: arguments of `MetaLearner`.
     """
 

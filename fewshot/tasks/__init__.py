@@ -1,7 +1,7 @@
 """Task kinds: what the outputs of a learner are judged by.
 
-A benchmark states its task as a dict of plain values (`DataModule.task`), which the command line links to the
-learner and a checkpoint can hold; `make_task` builds the task kind from it.
+A benchmark states its task as a dict of plain values (`DataModule.task`), which the command line
+links to the learner and a checkpoint can hold; `make_task` builds the task kind from it.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,15 @@ __all__ = [
 
 KINDS: dict[str, type[Task]] = {
     cls.kind: cls
-    for cls in (Classification, Understanding, Reading, VideoClassification, Ranking, Regression, Segmentation)
+    for cls in (
+        Classification,
+        Understanding,
+        Reading,
+        VideoClassification,
+        Ranking,
+        Regression,
+        Segmentation,
+    )
 }
 
 
@@ -56,4 +64,6 @@ def make_task(facts: Mapping[str, Any]) -> Task:
     try:
         return KINDS[kind](**arguments)
     except TypeError as error:
-        raise FewshotError(f"task {dict(facts)} does not fit the kind {kind!r} ({error})") from error
+        raise FewshotError(
+            f"task {dict(facts)} does not fit the kind {kind!r} ({error})"
+        ) from error

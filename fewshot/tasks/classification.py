@@ -20,10 +20,11 @@ class Classification(Task):
     """N-way classification: logits (n, N) against labels (n,) int64; mean cross-entropy, accuracy.
 
     Args:
-        way: classes of an episode at validation and test; None means that it differs from episode to episode, in
-            training too.
+        way: classes of an episode at validation and test; None means that it differs from episode
+            to episode, in training too.
         train_way: classes of a training episode; None means `way`.
-        nota: some queries are of none of the N classes: their label is N, and the logits are (n, N + 1).
+        nota: some queries are of none of the N classes: their label is N, and the logits are (n, N
+            + 1).
     """
 
     kind: ClassVar[str] = "classification"
@@ -36,7 +37,9 @@ class Classification(Task):
     def __post_init__(self) -> None:
         for name, value in (("way", self.way), ("train_way", self.train_way)):
             if value is not None and value < 2:
-                raise FewshotError(f"{name} is {value}: an episode needs at least 2 classes; set {name} >= 2")
+                raise FewshotError(
+                    f"{name} is {value}: an episode needs at least 2 classes; set {name} >= 2"
+                )
 
     @property
     def output_size(self) -> int:
@@ -59,9 +62,12 @@ class Classification(Task):
         return F.cross_entropy(outputs, targets)
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """The share of queries whose largest logit is the label's; with none of the above also by its two parts.
+        """The share of queries whose largest logit is the label's.
 
-        `accuracy_in_scope`: of the queries of the N classes; `recall_none`: of the others, the share that is found.
+        With none of the above also by its two parts.
+
+        `accuracy_in_scope`: of the queries of the N classes; `recall_none`: of the others, the
+        share that is found.
         """
         right = (outputs.argmax(-1) == targets).float()
         if not self.nota:
@@ -83,8 +89,9 @@ class Understanding(Classification):
     """Classification judged as SuperGLUE does (arXiv:1905.00537): targets (n,) are ``label + way * question``.
 
     Args:
-        measures: what is measured: `accuracy`; `f1_macro`, the mean F1 of the classes; `f1a`, the F1 of class 1 over
-            all answers; `em`, the share of questions all of whose answers are right.
+        measures: what is measured: `accuracy`; `f1_macro`, the mean F1 of the classes; `f1a`, the
+            F1 of class 1 over all answers; `em`, the share of questions all of whose answers are
+            right.
     """
 
     kind: ClassVar[str] = "understanding"
@@ -94,7 +101,9 @@ class Understanding(Classification):
     def __post_init__(self) -> None:
         super().__post_init__()
         if unknown := set(self.measures) - set(MEASURES):
-            raise FewshotError(f"the measure {min(unknown)!r} is unknown; use one of {', '.join(MEASURES)}")
+            raise FewshotError(
+                f"the measure {min(unknown)!r} is unknown; use one of {', '.join(MEASURES)}"
+            )
 
     def labels(self, targets: Tensor) -> Tensor:
         """The labels (n,); -1 stays what it is."""
@@ -116,9 +125,9 @@ class Understanding(Classification):
 class Reading(Classification):
     """A choice among a question's own candidates, of which several may be right: ReCoRD (arXiv:1810.12885).
 
-    Targets (n, C, 2) hold each candidate's exact match with the best of the answers and its F1 of words, both of
-    0 ... 1; -1 where a question has fewer than C candidates, or is unlabelled. The logits (n, C) must be the smallest
-    where there is no candidate.
+    Targets (n, C, 2) hold each candidate's exact match with the best of the answers and its F1 of
+    words, both of 0 ... 1; -1 where a question has fewer than C candidates, or is unlabelled. The
+    logits (n, C) must be the smallest where there is no candidate.
     """
 
     kind: ClassVar[str] = "reading"
@@ -150,7 +159,9 @@ def _exact_match(predicted: Tensor, labels: Tensor, groups: Tensor, way: int) ->
 
 MEASURES: dict[str, Callable[[Tensor, Tensor, Tensor, int], Tensor]] = {
     "accuracy": lambda predicted, labels, _, way: (predicted == labels).float().mean(),
-    "f1_macro": lambda predicted, labels, _, way: multiclass_f1_score(predicted, labels, way, average="macro"),
+    "f1_macro": lambda predicted, labels, _, way: multiclass_f1_score(
+        predicted, labels, way, average="macro"
+    ),
     "f1a": lambda predicted, labels, _, way: binary_f1_score(predicted, labels),
     "em": _exact_match,
 }
@@ -160,16 +171,20 @@ MEASURES: dict[str, Callable[[Tensor, Tensor, Tensor, int], Tensor]] = {
 class VideoClassification(Classification):
     """Classification of frames, judged by video: `accuracy_video` is the mean over all videos of all episodes.
 
-    A video's accuracy is that over its frames; `Marked.marks` says which frame is of which video. The interval is
-    1.96 s / sqrt(videos). The table of episodes keeps the number of videos, and the sums of their accuracies and of the
-    squares. `accuracy` beside it is over the frames of an episode, averaged over episodes.
+    A video's accuracy is that over its frames; `Marked.marks` says which frame is of which video.
+    The interval is 1.96 s / sqrt(videos). The table of episodes keeps the number of videos, and the
+    sums of their accuracies and of the squares. `accuracy` beside it is over the frames of an
+    episode, averaged over episodes.
     """
 
     kind: ClassVar[str] = "video_classification"
     monitor: ClassVar[tuple[str, Literal["min", "max"]]] = ("accuracy_video", "max")
 
     def marks(self, query: Examples, outputs: Tensor) -> dict[str, Tensor]:
-        """``videos``, ``video_sum`` and ``video_squares``; where nothing is marked an episode is one video."""
+        """``videos``, ``video_sum`` and ``video_squares``.
+
+        Where nothing is marked an episode is one video.
+        """
         right = (outputs.argmax(-1) == query.targets).float()
         videos = marks_of(query)
         if videos is None:
@@ -186,17 +201,22 @@ class VideoClassification(Classification):
 
     def estimates(self, columns: Mapping[str, Tensor]) -> dict[str, Estimate]:
         """The means over episodes, and ``accuracy_video`` over videos."""
-        number, total, squares = (columns[name].double().sum() for name in ("videos", "video_sum", "video_squares"))
+        number, total, squares = (
+            columns[name].double().sum() for name in ("videos", "video_sum", "video_squares")
+        )
         mean = total / number
         variance = (squares - number * mean.square()).clamp(min=0) / (number - 1)
         interval = 1.96 * (variance / number).sqrt() if number > 1 else torch.tensor(torch.nan)
         others = {name: values for name, values in columns.items() if not name.startswith("video")}
-        return {**super().estimates(others), "accuracy_video": Estimate(mean.item(), interval.item())}
+        return {
+            **super().estimates(others),
+            "accuracy_video": Estimate(mean.item(), interval.item()),
+        }
 
 
 ANY_WAY = (
-    "{learner} has outputs for one way, but the benchmark's way differs from episode to episode; choose a learner of"
-    " any way, such as PrototypicalNetwork or ProtoMAML"
+    "{learner} has outputs for one way, but the benchmark's way differs from episode to episode;"
+    " choose a learner of any way, such as PrototypicalNetwork or ProtoMAML"
 )
 
 
@@ -210,6 +230,6 @@ def check_one_way(task: Task, learner: str) -> None:
         raise FewshotError(ANY_WAY.format(learner=learner))
     if isinstance(task, Classification) and task.train_way not in (None, task.way):
         raise FewshotError(
-            f"{learner} has one head for all episodes, but train_way is {task.train_way} and way is {task.way};"
-            f" set train_way to {task.way} or choose a learner of any way"
+            f"{learner} has one head for all episodes, but train_way is {task.train_way} and way is"
+            f" {task.way}; set train_way to {task.way} or choose a learner of any way"
         )

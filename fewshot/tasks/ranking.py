@@ -17,9 +17,10 @@ from fewshot.tasks.base import Task
 class Ranking(Task):
     """Ranking of candidates: scores (n, candidates) against the column (n,) of the right one.
 
-    A candidate of score -inf is none: it pads a row, or is another right answer that the protocol removes. The loss is
-    the margin loss mean(max(0, margin - right + other)) over all other candidates; the metrics are means over the
-    queries, and an episode counts by its queries, so that a mean over episodes is the literature's over all queries.
+    A candidate of score -inf is none: it pads a row, or is another right answer that the protocol
+    removes. The loss is the margin loss mean(max(0, margin - right + other)) over all other
+    candidates; the metrics are means over the queries, and an episode counts by its queries, so
+    that a mean over episodes is the literature's over all queries.
 
     Args:
         margin: by which the right candidate's score is to exceed another's.
@@ -52,7 +53,9 @@ class Ranking(Task):
 
     def marks(self, query: Examples, outputs: Tensor) -> dict[str, Tensor]:
         """``query_count``: how many queries an episode has."""
-        return {"query_count": query.targets.new_full((len(query.targets),), query.targets.shape[1])}
+        return {
+            "query_count": query.targets.new_full((len(query.targets),), query.targets.shape[1])
+        }
 
     def estimates(self, columns: Mapping[str, Tensor]) -> dict[str, Estimate]:
         """The means over the queries of all episodes."""
@@ -63,7 +66,8 @@ class Ranking(Task):
 def mean_ranks(scores: Tensor, targets: Tensor) -> Tensor:
     """Ranks (n,) from 1 of the candidates `targets` (n,) by `scores` (n, candidates), the mean rank where scores tie.
 
-    Candidates of score -inf do not count. A NaN proves nothing: the right candidate's is last, another's comes first.
+    Candidates of score -inf do not count. A NaN proves nothing: the right candidate's is last,
+    another's comes first.
 
     >>> mean_ranks(torch.tensor([[2.0, 3.0, 2.0, 2.0, 1.0]]), torch.tensor([0]))
     tensor([3.])

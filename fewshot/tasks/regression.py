@@ -41,9 +41,10 @@ class Regression(Task):
 class GaussianRegression(Regression):
     """Regression judged as a density: outputs (n, 2 * targets) are the means, then the standard deviations.
 
-    A benchmark states `Regression`; a learner that predicts how sure it is judges itself by this. The loss is the
-    negative log-likelihood a query; beside it stand the mean squared error of the means and `coverage95`, the share of
-    target values within 1.96 deviations of the mean, which is 0.95 for a calibrated learner.
+    A benchmark states `Regression`; a learner that predicts how sure it is judges itself by this.
+    The loss is the negative log-likelihood a query; beside it stand the mean squared error of the
+    means and `coverage95`, the share of target values within 1.96 deviations of the mean, which is
+    0.95 for a calibrated learner.
     """
 
     monitor: ClassVar[tuple[str, Literal["min", "max"]]] = ("log_likelihood", "max")
@@ -68,6 +69,9 @@ class GaussianRegression(Regression):
 
 
 def gaussian_log_likelihood(targets: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
-    """Log N(targets; mean, deviation^2) of values (n, targets), which are independent, summed to (n,)."""
+    """Log N(targets.
+
+    Mean, deviation^2) of values (n, targets), which are independent, summed to (n,).
+    """
     standard = (targets - mean) / deviation
     return -(0.5 * standard.square() + deviation.log() + 0.5 * math.log(2 * math.pi)).sum(-1)

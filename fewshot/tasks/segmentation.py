@@ -25,14 +25,16 @@ from fewshot.tasks.base import Task
 class Segmentation(Task):
     """N-way segmentation: logits (n, N+1, h, w) against masks (n, H, W), 0 the background, 1..N classes, 255 ignored.
 
-    Logits are brought to the masks' size bilinearly. The loss is the mean cross-entropy of the pixels. Results are sums
-    over ALL episodes, not means of them: `miou`, the mean over the benchmark's classes of intersection over union, and
-    `fb_iou`, the mean of the IoU of background and of foreground, whatever its class (arXiv:1908.06391, section 4.1).
-    Their intervals are bootstrapped over episodes. The table of episodes keeps the counts of pixels.
+    Logits are brought to the masks' size bilinearly. The loss is the mean cross-entropy of the
+    pixels. Results are sums over ALL episodes, not means of them: `miou`, the mean over the
+    benchmark's classes of intersection over union, and `fb_iou`, the mean of the IoU of background
+    and of foreground, whatever its class (arXiv:1908.06391, section 4.1). Their intervals are
+    bootstrapped over episodes. The table of episodes keeps the counts of pixels.
 
     Args:
         way: classes of an episode besides the background.
-        classes: the benchmark's classes by name; episodes are about some of them, `Marked.marks` says which.
+        classes: the benchmark's classes by name; episodes are about some of them, `Marked.marks`
+            says which.
     """
 
     kind: ClassVar[str] = "segmentation"
@@ -43,7 +45,9 @@ class Segmentation(Task):
 
     def __post_init__(self) -> None:
         if self.way < 1:
-            raise FewshotError(f"way is {self.way}: an episode needs a class besides the background; set way >= 1")
+            raise FewshotError(
+                f"way is {self.way}: an episode needs a class besides the background; set way >= 1"
+            )
 
     @property
     def output_size(self) -> int:
@@ -65,7 +69,9 @@ class Segmentation(Task):
         """
         marks = marks_of(query)
         if marks is None:
-            marks = torch.arange(self.way, device=query.targets.device).expand(len(query.targets), -1)
+            marks = torch.arange(self.way, device=query.targets.device).expand(
+                len(query.targets), -1
+            )
         return {f"class_{label}": marks[:, label - 1] for label in range(1, self.way + 1)}
 
     def scores(self, columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -76,7 +82,11 @@ class Segmentation(Task):
     def estimates(self, columns: Mapping[str, Tensor]) -> dict[str, Estimate]:
         """``miou`` and ``fb_iou``, also after each inner step and under attack, and the IoU of each class."""
         counts = ("intersection_", "union_", "class_")
-        found = {name: estimate(values) for name, values in columns.items() if not name.startswith(counts)}
+        found = {
+            name: estimate(values)
+            for name, values in columns.items()
+            if not name.startswith(counts)
+        }
         start = "union_foreground"
         for suffix in (name.removeprefix(start) for name in columns if name.startswith(start)):
             sums = by_class(columns, self.way, self._classes(columns), suffix)

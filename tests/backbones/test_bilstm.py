@@ -1,4 +1,7 @@
-"""The bidirectional LSTM against its equations, text by text; padding and derivatives: see test_text.py."""
+"""The bidirectional LSTM against its equations, text by text.
+
+Padding and derivatives: see test_text.py.
+"""
 
 from typing import Literal
 
@@ -70,17 +73,26 @@ def test_dropout_acts_in_training_only() -> None:
     for layer in network.forwards:
         layer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     network(INPUTS)
-    assert [round((states[0] == 0).double().mean().item(), 1) for states in seen] == [0.5, 0.5], "in every layer"
+    assert [round((states[0] == 0).double().mean().item(), 1) for states in seen] == [
+        0.5,
+        0.5,
+    ], "in every layer"
 
 
 def batch() -> Episode:
-    """Two episodes of texts of many lengths; the lengths are what must not take part in a gradient."""
+    """Two episodes of texts of many lengths.
+
+    The lengths are what must not take part in a gradient.
+    """
     generator = torch.Generator().manual_seed(3)
 
     def examples() -> Examples:
         lengths = torch.randint(1, 6, (2, 4), generator=generator)
         tokens = torch.randint(1, 6, (2, 4, 5), generator=generator)
-        inputs: Inputs = {"tokens": tokens * (torch.arange(5) < lengths.unsqueeze(-1)), "lengths": lengths}
+        inputs: Inputs = {
+            "tokens": tokens * (torch.arange(5) < lengths.unsqueeze(-1)),
+            "lengths": lengths,
+        }
         return Examples(inputs, torch.arange(2).repeat(2, 2))
 
     return Episode(examples(), examples())
@@ -92,14 +104,17 @@ def loss_of(learner: MAML) -> Tensor:
 
 def test_it_adapts_by_second_order_maml_episode_by_episode() -> None:
     torch.manual_seed(0)
-    learner = MAML(BiLSTM(6, 3, 2), task={"kind": "classification", "way": 2}, inner_steps=2, inner_lr=0.3).double()
+    learner = MAML(
+        BiLSTM(6, 3, 2), task={"kind": "classification", "way": 2}, inner_steps=2, inner_lr=0.3
+    ).double()
     assert choose(learner.backbone, batch()) == "loop"
     parameters = [p for p in learner.parameters() if p.requires_grad]
 
     gradients = torch.autograd.grad(loss_of(learner), parameters)
     steps = [1e-6 * torch.randn_like(p) for p in parameters]
     single = torch.autograd.grad(loss_of(learner.float()), list(parameters))
-    for one, two in zip(single, gradients, strict=True):  # single precision has an LSTM of its own on a CPU
+    # single precision has an LSTM of its own on a CPU
+    for one, two in zip(single, gradients, strict=True):
         torch.testing.assert_close(one.double(), two, rtol=1e-3, atol=1e-6)
     learner.double()
     ends = []
@@ -112,7 +127,9 @@ def test_it_adapts_by_second_order_maml_episode_by_episode() -> None:
     torch.testing.assert_close((ends[0] - ends[1]) / 2, slope, rtol=1e-5, atol=0)
 
 
-def test_adaptation_keeps_away_from_cudnn_whose_lstm_has_no_second_derivative(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_adaptation_keeps_away_from_cudnn_whose_lstm_has_no_second_derivative(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     learner = MAML(BiLSTM(6, 3, 2), task={"kind": "classification", "way": 2}, inner_steps=1)
     seen: list[bool] = []
     inner = fewshot.normalization._without_cudnn

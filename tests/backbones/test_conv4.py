@@ -52,7 +52,9 @@ def test_the_features_are_those_of_the_definition(downsample: Any, norm: Any, ou
         maps = F.conv2d(maps, weight, bias, stride=2 if downsample == "stride" else 1, padding=1)  # type: ignore[arg-type]
         if norm == "batch":
             mean = maps.mean((0, 2, 3), keepdim=True)
-            maps = (maps - mean) / ((maps - mean).square().mean((0, 2, 3), keepdim=True) + 1e-5).sqrt()
+            maps = (maps - mean) / (
+                (maps - mean).square().mean((0, 2, 3), keepdim=True) + 1e-5
+            ).sqrt()
         elif norm == "group":  # 8 groups of 1 channel
             mean = maps.mean((2, 3), keepdim=True)
             maps = (maps - mean) / ((maps - mean).square().mean((2, 3), keepdim=True) + 1e-5).sqrt()
@@ -64,7 +66,10 @@ def test_the_features_are_those_of_the_definition(downsample: Any, norm: Any, ou
     torch.testing.assert_close(features, expected, rtol=1e-10, atol=1e-10)
     direction = torch.randn_like(expected)
     inputs = [x, *(p for name, p in network.named_parameters() if name.endswith(".0.weight"))]
-    gradients = [torch.autograd.grad((f * direction).sum(), inputs, retain_graph=True) for f in (features, expected)]
+    gradients = [
+        torch.autograd.grad((f * direction).sum(), inputs, retain_graph=True)
+        for f in (features, expected)
+    ]
     for one, two in zip(*gradients, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-10)
 
@@ -73,7 +78,8 @@ def test_the_memory_format_of_the_images_does_not_matter() -> None:
     network, x = Conv4(3, 32, width=8), torch.rand(4, 3, 32, 32)
     one, two = network(x), network(x.to(memory_format=torch.channels_last))
     torch.testing.assert_close(one, two)
-    assert one[0, :4].tolist() == network(x)[0].view(8, 2, 2).flatten()[:4].tolist()  # channel by channel
+    # channel by channel
+    assert one[0, :4].tolist() == network(x)[0].view(8, 2, 2).flatten()[:4].tolist()
     expected = network.blocks(x).contiguous().flatten(1)
     torch.testing.assert_close(one, expected)
 
@@ -88,7 +94,10 @@ def test_images_that_pooling_leaves_nothing_of_are_an_error(size: int) -> None:
 
 @pytest.mark.parametrize("shape", [(2, 1, 28, 28), (2, 3, 32, 32), (2, 3, 28, 20), (2, 28, 28)])
 def test_other_images_are_an_error(shape: tuple[int, ...]) -> None:
-    with pytest.raises(FewshotError, match=r"built for images \(3, 28, 28\), the benchmark gives .*; set in_channels"):
+    with pytest.raises(
+        FewshotError,
+        match=r"built for images \(3, 28, 28\), the benchmark gives .*; set in_channels",
+    ):
         Conv4(3, 28, width=8)(torch.rand(shape))
 
 
@@ -99,5 +108,7 @@ def test_a_dict_is_an_error() -> None:
 
 @pytest.mark.parametrize(("width", "norm"), [(0, "batch"), (12, "group")])
 def test_a_wrong_width_is_an_error(width: int, norm: Any) -> None:
-    with pytest.raises(FewshotError, match=f"width is {width}; set it >= 1, for norm group to a multiple of 8"):
+    with pytest.raises(
+        FewshotError, match=f"width is {width}; set it >= 1, for norm group to a multiple of 8"
+    ):
         Conv4(3, 28, width=width, norm=norm)

@@ -37,12 +37,17 @@ def test_vgg_keeps_its_first_stages_and_ends_linear() -> None:
     dilated = dilated_vgg(layers)
     images = torch.rand(1, 3, 32, 32)
     torch.testing.assert_close(dilated[:23](images), nn.Sequential(*layers[:23])(images))
-    assert [layer.dilation for layer in dilated if isinstance(layer, nn.Conv2d)][-4:] == [(1, 1), *[(2, 2)] * 3]
+    assert [layer.dilation for layer in dilated if isinstance(layer, nn.Conv2d)][-4:] == [
+        (1, 1),
+        *[(2, 2)] * 3,
+    ]
     assert isinstance(dilated[-1], nn.Conv2d)
 
 
 def test_what_does_not_dilate_is_refused() -> None:
-    with pytest.raises(FewshotError, match=r"resnet18 does not dilate .*; choose resnet50 or larger, or vgg16"):
+    with pytest.raises(
+        FewshotError, match=r"resnet18 does not dilate .*; choose resnet50 or larger, or vgg16"
+    ):
         DilatedNetwork(3, 32, "resnet18")
     with pytest.raises(FewshotError, match=r"mobilenet_v2 does not dilate"):
         DilatedNetwork(3, 32, "mobilenet_v2")

@@ -32,19 +32,28 @@ TASK = {"kind": "classification", "way": 2}
 
 def test_importing_the_package_does_not_import_transformers() -> None:
     # others may: torchmetrics does, where it finds it
-    code = "import sys, lightning, torchmetrics; before = 'transformers' in sys.modules; import fewshot.main"
+    code = (
+        "import sys, lightning, torchmetrics; before = 'transformers' in sys.modules; import"
+        " fewshot.main"
+    )
     code += "; assert ('transformers' in sys.modules) == before"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_missing_package_is_an_error_that_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_an_error_that_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
     for make in (lambda: HuggingFaceEncoder(IDS, "any"), lambda: PretrainedTokenizer("any")):
-        with pytest.raises(FewshotError, match=r"^transformers is not installed; pip install 'fewshot\[text\]'$"):
+        with pytest.raises(
+            FewshotError, match=r"^transformers is not installed; pip install 'fewshot\[text\]'$"
+        ):
             make()
 
 
-def test_a_package_that_is_broken_says_so_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_is_broken_says_so_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "broken_package.py").write_text("import no_such_module")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="no_such_module"):
@@ -52,7 +61,9 @@ def test_a_package_that_is_broken_says_so_itself(tmp_path: Path, monkeypatch: py
 
 
 def test_a_benchmark_without_its_tokenizer_is_an_error() -> None:
-    with pytest.raises(FewshotError, match=r"ids of its own tokenizer; set data.tokenizer to bert-base-uncased$"):
+    with pytest.raises(
+        FewshotError, match=r"ids of its own tokenizer; set data.tokenizer to bert-base-uncased$"
+    ):
         HuggingFaceEncoder(IDS, None, "bert-base-uncased")
 
 
@@ -72,7 +83,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def texts(lengths: tuple[int, ...] = (1, 4, 6), places: int = 6) -> dict[str, Tensor]:
-    tokens = torch.randint(5, IDS, (len(lengths), places), generator=torch.Generator().manual_seed(0))
+    tokens = torch.randint(
+        5, IDS, (len(lengths), places), generator=torch.Generator().manual_seed(0)
+    )
     return {
         "tokens": tokens * (torch.arange(places) < torch.tensor(lengths).unsqueeze(-1)),
         "lengths": torch.tensor(lengths),
@@ -83,7 +96,9 @@ def texts(lengths: tuple[int, ...] = (1, 4, 6), places: int = 6) -> dict[str, Te
 def test_the_features_are_those_of_each_text_alone(folder: Path, pooling: Any) -> None:
     model = require("transformers", "text").AutoModel.from_pretrained(folder)
     network = HuggingFaceEncoder(IDS, str(folder), pooling=pooling)
-    assert network.network.training, "a pre-trained model comes in evaluation mode; dropout is part of training it"
+    assert network.network.training, (
+        "a pre-trained model comes in evaluation mode; dropout is part of training it"
+    )
     network, model = network.double().eval(), model.double().eval()
     inputs = texts()
     features = network(inputs)
@@ -110,8 +125,12 @@ def test_a_text_without_pieces_is_finite(folder: Path) -> None:
 def test_it_adapts_by_second_order_maml(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    learner = MAML(HuggingFaceEncoder(IDS, "any", config=config), task=TASK, inner_steps=2, inner_lr=0.1).double()
-    inputs: Inputs = {name: torch.stack([value, value.flip(0)]) for name, value in texts((1, 4, 6, 3)).items()}
+    learner = MAML(
+        HuggingFaceEncoder(IDS, "any", config=config), task=TASK, inner_steps=2, inner_lr=0.1
+    ).double()
+    inputs: Inputs = {
+        name: torch.stack([value, value.flip(0)]) for name, value in texts((1, 4, 6, 3)).items()
+    }
     batch = Episode(*(Examples(inputs, torch.arange(2).repeat(2, 2)) for _ in range(2)))
     assert loop_only(learner.backbone) == "HuggingFaceEncoder"
     parameters = [p for p in learner.parameters() if p.requires_grad]
@@ -136,12 +155,19 @@ def test_the_benchmark_gives_the_ids_of_the_tokenizer(folder: Path, root: str) -
     assert train.inputs["tokens"][0][: train.inputs["lengths"][0]].tolist() == expected
     assert expected[0] == 2
     assert expected[-1] == 3
-    assert module.document_frequencies[2] == module.document_frequencies[3] == module.documents == 50 * 20
+    assert (
+        module.document_frequencies[2]
+        == module.document_frequencies[3]
+        == module.documents
+        == 50 * 20
+    )
     assert module.protocol()["tokenizer"] == str(folder)
     short = CLINC150DataModule(root=root, tokenizer=str(folder), max_length=4).datasets["train"]
     assert isinstance(short.inputs, dict)
     assert short.inputs["tokens"].shape[-1] == 4
-    assert set(short.inputs["tokens"][:, 3].tolist()) == {3}, "the end is marked where a text is cut, too"
+    assert set(short.inputs["tokens"][:, 3].tolist()) == {3}, (
+        "the end is marked where a text is cut, too"
+    )
 
 
 @pytest.mark.parametrize("argument", [{"terms": "ngrams"}, {"min_count": 2}, {"unknown_ids": 5}])
@@ -149,7 +175,10 @@ def test_arguments_of_our_own_vocabulary_are_refused_beside_a_tokenizer(
     argument: dict[str, Any], folder: Path, root: str
 ) -> None:
     module = CLINC150DataModule(root=root, tokenizer=str(folder), **argument)
-    with pytest.raises(FewshotError, match=r"has a vocabulary of its own; leave out terms, min_count and unknown_ids$"):
+    with pytest.raises(
+        FewshotError,
+        match=r"has a vocabulary of its own; leave out terms, min_count and unknown_ids$",
+    ):
         _ = module.vocab_size
 
 
@@ -159,7 +188,9 @@ def test_arguments_of_our_own_vocabulary_are_refused_beside_a_tokenizer(
 def test_a_checkpoint_needs_neither_the_folder_nor_a_network(folder: Path, tmp_path: Path) -> None:
     moved = shutil.copytree(folder, tmp_path / "model")
     learner = PrototypicalNetwork(HuggingFaceEncoder(IDS, str(moved)), task=TASK)
-    trainer = L.Trainer(default_root_dir=tmp_path, logger=False, enable_progress_bar=False, accelerator="cpu")
+    trainer = L.Trainer(
+        default_root_dir=tmp_path, logger=False, enable_progress_bar=False, accelerator="cpu"
+    )
     trainer.strategy.connect(learner)
     trainer.save_checkpoint(tmp_path / "learner.ckpt")
     shutil.rmtree(moved)
@@ -168,7 +199,9 @@ def test_a_checkpoint_needs_neither_the_folder_nor_a_network(folder: Path, tmp_p
     assert torch.equal(loaded.backbone.eval()(inputs), learner.backbone.eval()(inputs))
 
 
-def test_weights_are_not_read_where_a_checkpoint_takes_their_place(folder: Path, tmp_path: Path) -> None:
+def test_weights_are_not_read_where_a_checkpoint_takes_their_place(
+    folder: Path, tmp_path: Path
+) -> None:
     bare = shutil.copytree(folder, tmp_path / "model")
     for file in bare.glob("model*"):
         file.unlink()
@@ -185,22 +218,30 @@ def test_it_trains_and_tests_by_the_command_line(
     options += ["--model=PrototypicalNetwork", "--model.backbone=HuggingFaceEncoder"]
     tokenizer = f"--data.tokenizer={folder}"
     run = fit(tmp_path / "fit", *options, tokenizer)
-    again = fewshot("test", tmp_path / "test", *options, tokenizer, f"--ckpt_path={run}/checkpoints/best.ckpt")
+    again = fewshot(
+        "test", tmp_path / "test", *options, tokenizer, f"--ckpt_path={run}/checkpoints/best.ckpt"
+    )
     assert results(again)["metrics"] == results(run)["metrics"]
     capsys.readouterr()
     assert main(["fit", *options]) == 2
     error = capsys.readouterr().err.splitlines()
     assert error == [
-        "fewshot: error: HuggingFaceEncoder reads the ids of its own tokenizer; set data.tokenizer to the model"
+        "fewshot: error: HuggingFaceEncoder reads the ids of its own tokenizer; set data.tokenizer"
+        " to the model"
     ]
 
 
 # ---------------------------------------------------------------- errors
 
 
-def test_a_model_that_is_not_there_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+def test_a_model_that_is_not_there_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
     missing = str(tmp_path / "missing")
-    remedy = r"cannot be loaded \(.*\); give a folder that holds one, or a name of https://huggingface.co/models$"
+    remedy = (
+        r"cannot be loaded \(.*\); give a folder that holds one, or a name of"
+        r" https://huggingface.co/models$"
+    )
     with pytest.raises(FewshotError, match=rf"^the model '{missing}' {remedy}"):
         HuggingFaceEncoder(IDS, missing)
     with pytest.raises(FewshotError, match=rf"^the tokenizer '{missing}' {remedy}"):
@@ -209,17 +250,27 @@ def test_a_model_that_is_not_there_is_an_error(tmp_path: Path, monkeypatch: pyte
 
 def test_a_tokenizer_of_another_model_is_an_error(folder: Path) -> None:
     with pytest.raises(
-        FewshotError, match=r"the tokenizer other has 41 ids, the model .* knows 40; give both the same"
+        FewshotError,
+        match=r"the tokenizer other has 41 ids, the model .* knows 40; give both the same",
     ):
         HuggingFaceEncoder(IDS + 1, "other", str(folder))
 
 
 def test_texts_longer_than_the_positions_are_an_error(folder: Path) -> None:
-    with pytest.raises(FewshotError, match=r"a text has 25 pieces, the model takes 24; set data.max_length"):
+    with pytest.raises(
+        FewshotError, match=r"a text has 25 pieces, the model takes 24; set data.max_length"
+    ):
         HuggingFaceEncoder(IDS, str(folder))(texts((25,), 25))
 
 
 def test_a_network_that_is_no_text_encoder_is_an_error(folder: Path) -> None:
-    config = {"model_type": "t5", "d_model": 8, "d_ff": 8, "num_layers": 1, "num_heads": 2, "vocab_size": IDS}
+    config = {
+        "model_type": "t5",
+        "d_model": 8,
+        "d_ff": 8,
+        "num_layers": 1,
+        "num_heads": 2,
+        "vocab_size": IDS,
+    }
     with pytest.raises(FewshotError, match=r"the model 'any' is no text encoder"):
         HuggingFaceEncoder(IDS, "any", config=config)

@@ -18,8 +18,13 @@ INPUTS = {
 }
 
 
-def written_out(w: Mapping[str, Tensor], text: list[int], head: int, tail: int, limit: int) -> Tensor:
-    """The features (F,) of one text: a word is its vector and two of distances; the largest product."""
+def written_out(
+    w: Mapping[str, Tensor], text: list[int], head: int, tail: int, limit: int
+) -> Tensor:
+    """The features (F,) of one text: a word is its vector and two of distances.
+
+    The largest product.
+    """
     size = w["convolution.weight"].shape[1]
     words = [
         torch.cat(
@@ -34,7 +39,9 @@ def written_out(w: Mapping[str, Tensor], text: list[int], head: int, tail: int, 
     edge = torch.zeros(size, dtype=torch.float64)
     padded = [edge, *words, edge]
     windows = [torch.stack(padded[i : i + 3], 1) for i in range(len(text))]
-    answers = [(w["convolution.weight"] * window).sum((1, 2)) + w["convolution.bias"] for window in windows]
+    answers = [
+        (w["convolution.weight"] * window).sum((1, 2)) + w["convolution.bias"] for window in windows
+    ]
     return torch.stack(answers).amax(0).clamp(min=0)
 
 
@@ -44,14 +51,21 @@ def network(max_length: int = 3, **options: float) -> RelationCNN:
 
 
 def rows(inputs: dict[str, Tensor]) -> list[tuple[list[int], int, int]]:
-    texts = [text[:length].tolist() for text, length in zip(inputs["tokens"], inputs["lengths"], strict=True)]
-    return list(zip(texts, inputs["head"][:, 0].tolist(), inputs["tail"][:, 0].tolist(), strict=True))
+    texts = [
+        text[:length].tolist()
+        for text, length in zip(inputs["tokens"], inputs["lengths"], strict=True)
+    ]
+    return list(
+        zip(texts, inputs["head"][:, 0].tolist(), inputs["tail"][:, 0].tolist(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("limit", [3, 128])
 def test_the_features_are_those_of_the_equations(limit: int) -> None:
     cnn = network(limit)
-    expected = torch.stack([written_out(dict(cnn.named_parameters()), *row, limit) for row in rows(INPUTS)])
+    expected = torch.stack(
+        [written_out(dict(cnn.named_parameters()), *row, limit) for row in rows(INPUTS)]
+    )
     assert (expected > 0).any(1).all()
     torch.testing.assert_close(cnn(INPUTS), expected, rtol=1e-12, atol=1e-14)
     longer = {**INPUTS, "tokens": torch.nn.functional.pad(INPUTS["tokens"], (0, 4))}
@@ -78,15 +92,22 @@ def test_it_reads_where_the_entities_stand() -> None:
 
 def test_it_can_be_vmapped_over_episodes() -> None:
     cnn = network()
-    stacked: dict[str, Tensor] = {name: torch.stack([value, value.flip(0)]) for name, value in INPUTS.items()}
+    stacked: dict[str, Tensor] = {
+        name: torch.stack([value, value.flip(0)]) for name, value in INPUTS.items()
+    }
     features = torch.func.vmap(cnn)(stacked)
-    torch.testing.assert_close(features, torch.stack([cnn(INPUTS), cnn(INPUTS).flip(0)]), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(
+        features, torch.stack([cnn(INPUTS), cnn(INPUTS).flip(0)]), rtol=1e-12, atol=1e-14
+    )
 
 
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ({name: INPUTS[name] for name in ("tokens", "lengths")}, "where a sentence's entities stand .*; use FewRel"),
+        (
+            {name: INPUTS[name] for name in ("tokens", "lengths")},
+            "where a sentence's entities stand .*; use FewRel",
+        ),
         (torch.zeros(2, 3), "reads a dict of 'tokens' and 'lengths', got a tensor"),
     ],
 )
@@ -97,7 +118,11 @@ def test_other_inputs_are_refused(inputs: Inputs, message: str) -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"width": 2}, "width is 2; set an odd width"), ({"dropout": 1.5}, "dropout"), ({"filters": 0}, "filters")],
+    [
+        ({"width": 2}, "width is 2; set an odd width"),
+        ({"dropout": 1.5}, "dropout"),
+        ({"filters": 0}, "filters"),
+    ],
 )
 def test_arguments_out_of_range_are_refused(options: dict[str, float], message: str) -> None:
     with pytest.raises(FewshotError, match=message):

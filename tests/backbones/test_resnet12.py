@@ -68,7 +68,9 @@ def test_the_features_are_those_of_the_definition(size: int) -> None:
 def test_it_has_the_layers_and_the_size_of_the_paper() -> None:
     network = ResNet12(3)
     assert network.out_features == 640
-    assert sum(isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3) for m in network.modules()) == 12
+    assert (
+        sum(isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3) for m in network.modules()) == 12
+    )
     channels = (3, 64, 160, 320, 640)
     expected = sum(10 * i * o + 18 * o * o + 8 * o for i, o in pairwise(channels))
     assert sum(p.numel() for p in network.parameters()) == expected == 12424320
@@ -93,8 +95,12 @@ def expected_share(rate: float, block: int, side: int) -> float:
     return sum(1 - (1 - gamma) ** (a * b) for a in covering for b in covering) / side**2
 
 
-@pytest.mark.parametrize(("rate", "block", "side"), [(0.1, 5, 10), (0.1, 5, 5), (0.3, 3, 9), (0.1, 5, 3), (0.2, 1, 4)])
-def test_drop_block_drops_the_stated_share_and_keeps_the_mean(rate: float, block: int, side: int) -> None:
+@pytest.mark.parametrize(
+    ("rate", "block", "side"), [(0.1, 5, 10), (0.1, 5, 5), (0.3, 3, 9), (0.1, 5, 3), (0.2, 1, 4)]
+)
+def test_drop_block_drops_the_stated_share_and_keeps_the_mean(
+    rate: float, block: int, side: int
+) -> None:
     maps = torch.rand(100, 640, side, side) + 0.5
     dropped = DropBlock(rate, block)(maps)
     share = (dropped == 0).double().mean().item()
@@ -149,17 +155,25 @@ def test_a_map_that_is_dropped_whole_is_zero() -> None:
 def test_episodes_drop_squares_of_their_own(parallel: How) -> None:
     network = ResNet12(1, 16, WIDTHS, drop_block=0.3)
     learner = MAML(network, task={"kind": "classification", "way": 2}, episode_parallel=parallel)
-    one = Examples(torch.rand(4, 1, 16, 16).expand(6, -1, -1, -1, -1), torch.tensor([0, 0, 1, 1]).expand(6, -1))
+    one = Examples(
+        torch.rand(4, 1, 16, 16).expand(6, -1, -1, -1, -1), torch.tensor([0, 0, 1, 1]).expand(6, -1)
+    )
     batch = Episode(one, one)
 
     def losses(training: bool) -> Tensor:
-        return torch.cat([outcome.loss.detach() for outcome in learner.run(batch, training=training)])
+        return torch.cat(
+            [outcome.loss.detach() for outcome in learner.run(batch, training=training)]
+        )
 
-    assert len(set(losses(True).tolist())) == 6, "the same episode six times, each with its own squares"
+    assert len(set(losses(True).tolist())) == 6, (
+        "the same episode six times, each with its own squares"
+    )
     learner.eval()
     assert len(set(losses(False).tolist())) == 1
     learner.train()
-    torch.autograd.backward(torch.cat([outcome.loss for outcome in learner.run(batch, training=True)]).sum())
+    torch.autograd.backward(
+        torch.cat([outcome.loss for outcome in learner.run(batch, training=True)]).sum()
+    )
     assert all(p.grad is not None and p.grad.isfinite().all() for p in learner.parameters())
 
 
@@ -183,7 +197,10 @@ def test_bad_arguments_are_errors(arguments: dict[str, Any], message: str) -> No
 
 @pytest.mark.parametrize("shape", [(2, 1, 28, 28), (2, 3, 32, 32), (2, 28, 28)])
 def test_other_images_are_an_error(shape: tuple[int, ...]) -> None:
-    with pytest.raises(FewshotError, match=r"ResNet12 was built for images \(3, 28, 28\), the benchmark gives .*; set"):
+    with pytest.raises(
+        FewshotError,
+        match=r"ResNet12 was built for images \(3, 28, 28\), the benchmark gives .*; set",
+    ):
         ResNet12(3, 28, WIDTHS)(torch.rand(shape))
 
 

@@ -29,7 +29,9 @@ def one_thread() -> Iterator[None]:
 
 def texts(lengths: Sequence[int] = LENGTHS, places: int = PLACES) -> dict[str, Tensor]:
     """Random texts of these lengths, padded with 0 to `places`."""
-    tokens = torch.randint(1, VOCAB, (len(lengths), places), generator=torch.Generator().manual_seed(0))
+    tokens = torch.randint(
+        1, VOCAB, (len(lengths), places), generator=torch.Generator().manual_seed(0)
+    )
     for row, length in enumerate(lengths):
         tokens[row, length:] = 0
     return {"tokens": tokens, "lengths": torch.tensor(lengths)}
@@ -41,7 +43,9 @@ def networks() -> dict[str, Backbone]:
         "cnn": TextCNN(VOCAB, embedding_dim=3, filters=5, widths=[1, 2, 4]),
         "bag": BagOfWords(VOCAB, embedding_dim=3),
         "dan": BagOfWords(VOCAB, embedding_dim=3, hidden_features=[5, 6]),
-        "transformer": TextTransformer(VOCAB, embedding_dim=4, layers=2, heads=2, feedforward=5, dropout=0.0),
+        "transformer": TextTransformer(
+            VOCAB, embedding_dim=4, layers=2, heads=2, feedforward=5, dropout=0.0
+        ),
         "lstm-max": BiLSTM(VOCAB, embedding_dim=3, hidden=2, layers=2),
         "lstm-mean": BiLSTM(VOCAB, embedding_dim=3, hidden=2, pooling="mean"),
         "lstm-last": BiLSTM(VOCAB, embedding_dim=3, hidden=2, layers=2, pooling="last"),
@@ -78,10 +82,14 @@ def written_out_cnn(weights: dict[str, Tensor], words: list[int]) -> list[float]
 
 def written_out_bag(weights: dict[str, Tensor], words: list[int]) -> list[float]:
     """BagOfWords of one text: the mean, then every linear layer there is."""
-    feature = sum((weights["embedding.weight"][word] for word in words), torch.zeros(3).double()) / len(words)
+    feature = sum(
+        (weights["embedding.weight"][word] for word in words), torch.zeros(3).double()
+    ) / len(words)
     for i in (0, 2):
         if f"layers.{i}.weight" in weights:
-            feature = (weights[f"layers.{i}.weight"] @ feature + weights[f"layers.{i}.bias"]).clamp(min=0)
+            feature = (weights[f"layers.{i}.weight"] @ feature + weights[f"layers.{i}.bias"]).clamp(
+                min=0
+            )
     return feature.tolist()
 
 
@@ -96,11 +104,17 @@ def test_features_equal_the_written_out_reference(name: str) -> None:
     ]
     assert features.shape == (len(LENGTHS), network.out_features)
     assert features.abs().sum() > 0
-    torch.testing.assert_close(features, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        features, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-12
+    )
 
 
 def test_out_features_counts_widths_and_the_last_layer() -> None:
-    assert {name: networks()[name].out_features for name in ("cnn", "bag", "dan")} == {"cnn": 15, "bag": 3, "dan": 6}
+    assert {name: networks()[name].out_features for name in ("cnn", "bag", "dan")} == {
+        "cnn": 15,
+        "bag": 3,
+        "dan": 6,
+    }
     assert TextCNN(VOCAB).out_features == 300
     assert BagOfWords(VOCAB).out_features == 128
 
@@ -133,7 +147,9 @@ def test_a_text_without_words_has_finite_features_and_gradients(network: Backbon
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
 
-def adapted_loss(network: Backbone, weights: dict[str, Tensor], inputs: dict[str, Tensor]) -> Tensor:
+def adapted_loss(
+    network: Backbone, weights: dict[str, Tensor], inputs: dict[str, Tensor]
+) -> Tensor:
     """A query loss after one inner step: its gradient needs second derivatives."""
 
     def loss(weights: dict[str, Tensor], inputs: dict[str, Tensor]) -> Tensor:
@@ -153,8 +169,13 @@ def test_second_derivatives_equal_finite_differences(network: Backbone) -> None:
     generator = torch.Generator().manual_seed(1)
     for name, weight in weights.items():
         step = 1e-6 * torch.randn(weight.shape, dtype=torch.float64, generator=generator)
-        up, down = (adapted_loss(network, {**weights, name: weight + sign * step}, inputs) for sign in (1, -1))
-        torch.testing.assert_close((up - down) / 2, (gradients[name] * step).sum(), rtol=1e-5, atol=1e-13)
+        up, down = (
+            adapted_loss(network, {**weights, name: weight + sign * step}, inputs)
+            for sign in (1, -1)
+        )
+        torch.testing.assert_close(
+            (up - down) / 2, (gradients[name] * step).sum(), rtol=1e-5, atol=1e-13
+        )
 
 
 @pytest.mark.parametrize("name", ["cnn", "bag", "dan"])
@@ -162,10 +183,14 @@ def test_vmap_over_weights_and_texts_equals_a_loop(name: str) -> None:
     # the transformer's LayerNorm needs the engine for it: see test_text_transformer.py
     network = networks()[name]
     episodes = [texts(lengths) for lengths in (LENGTHS, (3, 3, 1, 6), (7, 2, 4, 1))]
-    inputs = {key: torch.stack([episode[key] for episode in episodes]) for key in ("tokens", "lengths")}
+    inputs = {
+        key: torch.stack([episode[key] for episode in episodes]) for key in ("tokens", "lengths")
+    }
     generator = torch.Generator().manual_seed(2)
     weights = {
-        name: p.detach() + 0.1 * torch.randn((3, *p.shape), dtype=torch.float64, generator=generator)
+        name: (
+            p.detach() + 0.1 * torch.randn((3, *p.shape), dtype=torch.float64, generator=generator)
+        )
         for name, p in network.named_parameters()
     }
 
@@ -205,7 +230,9 @@ def test_dropout_acts_in_training_only(kind: type[TextCNN] | type[BagOfWords]) -
 def test_inputs_that_are_no_text_are_refused(
     kind: type[Backbone], inputs: Tensor | dict[str, Tensor], found: str
 ) -> None:
-    with pytest.raises(FewshotError, match=rf"reads a dict of 'tokens' and 'lengths', got {found}; use a"):
+    with pytest.raises(
+        FewshotError, match=rf"reads a dict of 'tokens' and 'lengths', got {found}; use a"
+    ):
         kind(VOCAB)(inputs)
 
 
@@ -219,7 +246,9 @@ def test_inputs_that_are_no_text_are_refused(
     ],
 )
 @pytest.mark.parametrize("kind", [TextCNN, BagOfWords, TextTransformer, BiLSTM])
-def test_arguments_out_of_range_are_refused(kind: type[Backbone], arguments: dict[str, float], message: str) -> None:
+def test_arguments_out_of_range_are_refused(
+    kind: type[Backbone], arguments: dict[str, float], message: str
+) -> None:
     with pytest.raises(FewshotError, match=f"^{message}$"):
         kind(**{"vocab_size": VOCAB, **arguments})
 

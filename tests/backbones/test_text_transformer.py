@@ -1,4 +1,7 @@
-"""The transformer against its equations, and inside the engine; padding and derivatives: see test_text.py."""
+"""The transformer against its equations, and inside the engine.
+
+Padding and derivatives: see test_text.py.
+"""
 
 import math
 
@@ -18,7 +21,9 @@ INPUTS = {"tokens": TOKENS, "lengths": torch.tensor([5, 3, 1])}
 
 def small() -> TextTransformer:
     torch.manual_seed(0)
-    network = TextTransformer(6, embedding_dim=6, layers=2, heads=3, feedforward=7, dropout=0.0).double()
+    network = TextTransformer(
+        6, embedding_dim=6, layers=2, heads=3, feedforward=7, dropout=0.0
+    ).double()
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.6)
     return network
@@ -40,7 +45,9 @@ def written_out(w: dict[str, Tensor], text: Tensor) -> Tensor:
             words[place, 2 * i + 1] += math.cos(angle)
     for layer in ("layers.0", "layers.1"):
         normal = normalised(words, w, f"{layer}.norm1")
-        rows = normal @ w[f"{layer}.self_attn.in_proj_weight"].T + w[f"{layer}.self_attn.in_proj_bias"]
+        rows = (
+            normal @ w[f"{layer}.self_attn.in_proj_weight"].T + w[f"{layer}.self_attn.in_proj_bias"]
+        )
         queries, keys, values = rows.chunk(3, dim=1)
         heads = []
         for head in range(3):
@@ -48,9 +55,20 @@ def written_out(w: dict[str, Tensor], text: Tensor) -> Tensor:
             weights = (queries[:, part] @ keys[:, part].T / math.sqrt(2)).softmax(1)
             heads.append(weights @ values[:, part])
         joined = torch.cat(heads, 1)
-        words = words + joined @ w[f"{layer}.self_attn.out_proj.weight"].T + w[f"{layer}.self_attn.out_proj.bias"]
-        inside = normalised(words, w, f"{layer}.norm2") @ w[f"{layer}.linear1.weight"].T + w[f"{layer}.linear1.bias"]
-        words = words + inside.clamp(min=0) @ w[f"{layer}.linear2.weight"].T + w[f"{layer}.linear2.bias"]
+        words = (
+            words
+            + joined @ w[f"{layer}.self_attn.out_proj.weight"].T
+            + w[f"{layer}.self_attn.out_proj.bias"]
+        )
+        inside = (
+            normalised(words, w, f"{layer}.norm2") @ w[f"{layer}.linear1.weight"].T
+            + w[f"{layer}.linear1.bias"]
+        )
+        words = (
+            words
+            + inside.clamp(min=0) @ w[f"{layer}.linear2.weight"].T
+            + w[f"{layer}.linear2.bias"]
+        )
     return normalised(words, w, "norm").mean(0)
 
 
@@ -62,7 +80,10 @@ def test_the_features_are_those_of_the_equations(training: bool, gradients: bool
     with torch.set_grad_enabled(gradients):
         features = network(INPUTS)
     assert features.shape == (3, network.out_features) == (3, 6)
-    expected = [written_out(network.state_dict(), text[:n]) for text, n in zip(TOKENS, INPUTS["lengths"], strict=True)]
+    expected = [
+        written_out(network.state_dict(), text[:n])
+        for text, n in zip(TOKENS, INPUTS["lengths"], strict=True)
+    ]
     torch.testing.assert_close(features, torch.stack(expected), rtol=0, atol=1e-12)
 
 
@@ -90,13 +111,18 @@ def test_dropout_acts_in_training_only() -> None:
 
 
 def test_the_meta_gradient_is_the_same_by_loop_and_vmap_and_by_differences() -> None:
-    learner = MAML(small(), task={"kind": "classification", "way": 2}, inner_steps=2, inner_lr=0.1).double()
+    learner = MAML(
+        small(), task={"kind": "classification", "way": 2}, inner_steps=2, inner_lr=0.1
+    ).double()
     generator = torch.Generator().manual_seed(3)
 
     def examples() -> Examples:
         lengths = torch.randint(1, 6, (3, 4), generator=generator)
         tokens = torch.randint(1, 6, (3, 4, 5), generator=generator)
-        inputs: Inputs = {"tokens": tokens * (torch.arange(5) < lengths.unsqueeze(-1)), "lengths": lengths}
+        inputs: Inputs = {
+            "tokens": tokens * (torch.arange(5) < lengths.unsqueeze(-1)),
+            "lengths": lengths,
+        }
         return Examples(inputs, torch.arange(2).repeat(3, 2))
 
     batch = Episode(examples(), examples())
@@ -125,5 +151,7 @@ def test_sizes_out_of_range_are_refused() -> None:
         with pytest.raises(FewshotError, match=f"^{name} is 0; it must be at least 1$"):
             TextTransformer(6, **{name: 0})
     for size, heads in ((9, 3), (10, 4)):
-        with pytest.raises(FewshotError, match=f"^embedding_dim is {size}; set it to an even multiple of the heads"):
+        with pytest.raises(
+            FewshotError, match=f"^embedding_dim is {size}; set it to an even multiple of the heads"
+        ):
             TextTransformer(6, embedding_dim=size, heads=heads)

@@ -18,7 +18,10 @@ from fewshot.errors import FewshotError
 from fewshot.learners import PrototypicalNetwork
 
 FREQUENCIES = [0, 0, 4, 2, 1]
-INPUTS = {"tokens": torch.tensor([[2, 3, 2, 0], [1, 4, 1, 3], [1, 1, 0, 0]]), "lengths": torch.tensor([3, 4, 2])}
+INPUTS = {
+    "tokens": torch.tensor([[2, 3, 2, 0], [1, 4, 1, 3], [1, 1, 0, 0]]),
+    "lengths": torch.tensor([3, 4, 2]),
+}
 
 
 def generated_texts(texts: int, words: str, seed: int) -> list[list[str]]:
@@ -29,7 +32,8 @@ def generated_texts(texts: int, words: str, seed: int) -> list[list[str]]:
 
 
 def as_scikit_learn_has_it(train: list[list[str]], texts: list[list[str]]) -> np.ndarray:
-    vectorizer = TfidfVectorizer(analyzer=list).fit(train)  # scikit-learn's sees the training texts alone, too
+    # scikit-learn's sees the training texts alone, too
+    vectorizer = TfidfVectorizer(analyzer=list).fit(train)
     return np.asarray(vectorizer.transform(texts).todense())
 
 
@@ -41,30 +45,43 @@ def test_the_features_are_scikit_learns() -> None:
     features = network(encode(texts, vocabulary))
     assert features.shape == (40, network.out_features)
     assert not list(network.parameters())
-    order = [vocabulary.index(word) for word in sorted(vocabulary[2:])]  # scikit-learn's: the names'
+    # scikit-learn's: the names'
+    order = [vocabulary.index(word) for word in sorted(vocabulary[2:])]
     torch.testing.assert_close(
-        features[:, order], torch.from_numpy(as_scikit_learn_has_it(train, texts)).float(), rtol=1e-5, atol=1e-6
+        features[:, order],
+        torch.from_numpy(as_scikit_learn_has_it(train, texts)).float(),
+        rtol=1e-5,
+        atol=1e-6,
     )
 
 
 def test_the_learner_is_the_nearest_centroid() -> None:
     train = generated_texts(200, string.ascii_lowercase, seed=0)
     # a class speaks with its own preferences
-    texts = [text for c in range(4) for text in generated_texts(20, string.ascii_lowercase[c * 3 :], seed=10 + c)]
+    texts = [
+        text
+        for c in range(4)
+        for text in generated_texts(20, string.ascii_lowercase[c * 3 :], seed=10 + c)
+    ]
     labels = torch.arange(4).repeat_interleave(20)
     vocabulary = build_vocabulary(train)
     network = TfIdf(len(vocabulary), document_frequencies(train, vocabulary), len(train))
-    learner = PrototypicalNetwork(network, distance="cosine", task={"kind": "classification", "way": 4})
+    learner = PrototypicalNetwork(
+        network, distance="cosine", task={"kind": "classification", "way": 4}
+    )
     inputs, support = encode(texts, vocabulary), torch.arange(80) % 20 < 5
 
     def part(mask: Tensor) -> dict[str, Tensor]:
         return {name: tensor[mask] for name, tensor in inputs.items()}
 
-    logits = learner.predict(learner.adapt(Examples(part(support), labels[support])), part(~support))
+    logits = learner.predict(
+        learner.adapt(Examples(part(support), labels[support])), part(~support)
+    )
     vectors = as_scikit_learn_has_it(train, texts)
     centroids = NearestCentroid().fit(vectors[support.numpy()], labels[support].numpy()).centroids_
     centroids /= np.linalg.norm(centroids, axis=1, keepdims=True)
-    expected = vectors[(~support).numpy()] @ centroids.T  # of unit vectors: the nearest by cosine and by distance
+    # of unit vectors: the nearest by cosine and by distance
+    expected = vectors[(~support).numpy()] @ centroids.T
     torch.testing.assert_close(logits, torch.from_numpy(expected).float(), rtol=1e-5, atol=1e-6)
     assert 0.4 < (logits.argmax(1) == labels[~support]).float().mean() < 1
 
@@ -82,7 +99,10 @@ def test_the_bag_is_the_weighted_sum_of_the_vectors() -> None:
     torch.nn.init.normal_(bag.log_weights)
     vectors, weights = bag.vectors.weight, bag.log_weights.exp()
     expected = torch.stack(
-        [2 * weights[2] * vectors[2] + weights[3] * vectors[3], weights[4] * vectors[4] + weights[3] * vectors[3]]
+        [
+            2 * weights[2] * vectors[2] + weights[3] * vectors[3],
+            weights[4] * vectors[4] + weights[3] * vectors[3],
+        ]
     )
     torch.testing.assert_close(bag(INPUTS)[:2], expected, rtol=0, atol=1e-12)
 
@@ -92,7 +112,9 @@ def test_the_gradients_of_the_bag_equal_finite_differences() -> None:
     names, values = zip(*bag.named_parameters(), strict=True)
 
     def features(*values: Tensor) -> Tensor:
-        found: Tensor = torch.func.functional_call(bag, dict(zip(names, values, strict=True)), (INPUTS,))
+        found: Tensor = torch.func.functional_call(
+            bag, dict(zip(names, values, strict=True)), (INPUTS,)
+        )
         return found
 
     assert torch.autograd.gradcheck(features, values)
@@ -129,10 +151,22 @@ def test_dropout_leaves_terms_out_in_training_only() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((4, FREQUENCIES, 4), "document_frequencies has 5 ids, vocab_size is 4; take both from the benchmark"),
-        ((1, [0], 4), "document_frequencies has 1 ids; give one for each of vocab_size, 2 at least"),
-        ((5, FREQUENCIES, 3), "document_frequencies are 0 to 4 of 3 documents; they must be between 0 and documents"),
-        ((3, [0, 0, -1], 3), "document_frequencies are -1 to 0 of 3 documents; they must be between 0 and documents"),
+        (
+            (4, FREQUENCIES, 4),
+            "document_frequencies has 5 ids, vocab_size is 4; take both from the benchmark",
+        ),
+        (
+            (1, [0], 4),
+            "document_frequencies has 1 ids; give one for each of vocab_size, 2 at least",
+        ),
+        (
+            (5, FREQUENCIES, 3),
+            "document_frequencies are 0 to 4 of 3 documents; they must be between 0 and documents",
+        ),
+        (
+            (3, [0, 0, -1], 3),
+            "document_frequencies are -1 to 0 of 3 documents; they must be between 0 and documents",
+        ),
     ],
 )
 def test_frequencies_that_do_not_fit_are_refused(
@@ -160,5 +194,7 @@ def test_a_normalised_bag_has_unit_length() -> None:
     unit = WeightedBag(5, FREQUENCIES, 4, out_features=3, normalise=True).double().eval()
     unit.load_state_dict(plain.state_dict())
     features = plain(INPUTS)
-    torch.testing.assert_close(unit(INPUTS)[:2], features[:2] / (features[:2] ** 2).sum(1, keepdim=True).sqrt())
+    torch.testing.assert_close(
+        unit(INPUTS)[:2], features[:2] / (features[:2] ** 2).sum(1, keepdim=True).sqrt()
+    )
     assert not unit(INPUTS)[2].any()  # unknown terms alone: no direction, and no division by zero

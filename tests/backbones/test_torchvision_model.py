@@ -1,4 +1,7 @@
-"""Every family of torchvision's classification networks as a backbone; weights are made here, none are fetched."""
+"""Every family of torchvision's classification networks as a backbone.
+
+Weights are made here, none are fetched.
+"""
 
 import json
 import urllib.error
@@ -55,7 +58,10 @@ def same_numbers() -> None:
 
 @pytest.fixture
 def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Weights come from here instead of the network: random ones of the right shapes; the names of those asked for."""
+    """Weights come from here instead of the network: random ones of the right shapes.
+
+    The names of those asked for.
+    """
     asked: list[str] = []
 
     def make(weights: models.WeightsEnum, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
@@ -64,7 +70,10 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         implied = {"image_size": weights.meta["min_size"][0]} if model.startswith("vit") else {}
         implied |= {"init_weights": True} if model in ("googlenet", "inception_v3") else {}
         state = models.get_model(model, weights=None, **implied).state_dict()
-        return {name: 0.02 * torch.randn_like(value) if value.dim() > 1 else value for name, value in state.items()}
+        return {
+            name: 0.02 * torch.randn_like(value) if value.dim() > 1 else value
+            for name, value in state.items()
+        }
 
     monkeypatch.setattr(models.WeightsEnum, "get_state_dict", make)
     return asked
@@ -74,7 +83,9 @@ def test_every_family_is_here() -> None:
     def family(name: str) -> Any:
         return type(models.get_model_builder(name)), models.get_model_builder(name).__module__
 
-    assert {family(name) for name in models.list_models(module=models)} == {family(name) for name in FAMILIES}
+    assert {family(name) for name in models.list_models(module=models)} == {
+        family(name) for name in FAMILIES
+    }
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -91,7 +102,9 @@ def test_features_come_out_and_gradients_go_through(name: str) -> None:
     assert not [n for n, p in network.named_parameters() if p.grad is None]
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vgg11", "squeezenet1_1", "vit_b_32", "swin_t", "googlenet"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "vgg11", "squeezenet1_1", "vit_b_32", "swin_t", "googlenet"]
+)
 def test_the_features_are_what_the_classifier_reads(name: str) -> None:
     backbone = TorchvisionBackbone(3, 224, name).eval()
     extra = {"init_weights": True} if name == "googlenet" else {}
@@ -103,7 +116,8 @@ def test_the_features_are_what_the_classifier_reads(name: str) -> None:
     images = torch.rand(1, 3, 224, 224)
     with torch.no_grad():
         whole(images)
-        expected = seen[0].mean((2, 3)) if seen[0].dim() == 4 else seen[0]  # SqueezeNet averages behind it
+        # SqueezeNet averages behind it
+        expected = seen[0].mean((2, 3)) if seen[0].dim() == 4 else seen[0]
         torch.testing.assert_close(backbone(images), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -123,7 +137,9 @@ def test_untrained_networks_see_the_images_as_they_are() -> None:
     images = torch.rand(2, 3, 20, 20)
     assert torch.equal(sees(TorchvisionBackbone(3, 20, "resnet18"), images), images)
     grey = torch.rand(2, 1, 20, 20)
-    assert torch.equal(sees(TorchvisionBackbone(1, 20, "resnet18"), grey), grey.expand(2, 3, 20, 20))
+    assert torch.equal(
+        sees(TorchvisionBackbone(1, 20, "resnet18"), grey), grey.expand(2, 3, 20, 20)
+    )
 
 
 @pytest.mark.parametrize(
@@ -163,7 +179,9 @@ def test_pretrained_networks_see_what_they_were_trained_on(fetched: list[str]) -
 # ---------------------------------------------------------------- weights and checkpoints
 
 
-@pytest.mark.parametrize("name", ["densenet121", "googlenet", "inception_v3", "mobilenet_v3_small", "vit_b_16"])
+@pytest.mark.parametrize(
+    "name", ["densenet121", "googlenet", "inception_v3", "mobilenet_v3_small", "vit_b_16"]
+)
 def test_a_rebuilt_network_is_the_same_without_its_weights(name: str, fetched: list[str]) -> None:
     for weights in models.get_model_weights(name).__members__:
         if weights == "DEFAULT":
@@ -177,30 +195,45 @@ def test_a_rebuilt_network_is_the_same_without_its_weights(name: str, fetched: l
         assert len(fetched) == 1, "fetched again"
         assert one.side == two.side
         assert plain_values(one.network) == plain_values(two.network)
-        shapes, same = ({n: v.shape for n, v in network.state_dict().items()} for network in (one, two))
+        shapes, same = (
+            {n: v.shape for n, v in network.state_dict().items()} for network in (one, two)
+        )
         assert shapes == same
 
 
 def plain_values(network: nn.Module) -> list[dict[str, Any]]:
-    """What the modules of a network hold beside tensors and modules; it tells, too, how they compute."""
+    """What the modules of a network hold beside tensors and modules.
+
+    It tells, too, how they compute.
+    """
     kinds = (bool, int, float, str, tuple)
-    return [{k: v for k, v in vars(module).items() if isinstance(v, kinds)} for module in network.modules()]
+    return [
+        {k: v for k, v in vars(module).items() if isinstance(v, kinds)}
+        for module in network.modules()
+    ]
 
 
 def learner_file(folder: Path, weights: str | None) -> tuple[PrototypicalNetwork, Path]:
-    learner = PrototypicalNetwork(TorchvisionBackbone(3, 16, "resnet18", weights, resize=16), task=TASK)
-    trainer = L.Trainer(default_root_dir=folder, logger=False, enable_progress_bar=False, accelerator="cpu")
+    learner = PrototypicalNetwork(
+        TorchvisionBackbone(3, 16, "resnet18", weights, resize=16), task=TASK
+    )
+    trainer = L.Trainer(
+        default_root_dir=folder, logger=False, enable_progress_bar=False, accelerator="cpu"
+    )
     trainer.strategy.connect(learner)
     trainer.save_checkpoint(folder / "learner.ckpt")
     return learner, folder / "learner.ckpt"
 
 
-def test_a_checkpoint_is_loaded_without_fetching_weights(tmp_path: Path, fetched: list[str]) -> None:
+def test_a_checkpoint_is_loaded_without_fetching_weights(
+    tmp_path: Path, fetched: list[str]
+) -> None:
     learner, file = learner_file(tmp_path, "DEFAULT")
     assert len(fetched) == 1
     loaded = PrototypicalNetwork.load_from_checkpoint(file)
     assert len(fetched) == 1
-    assert loaded.hparams["backbone"]["init_args"]["weights"] == "DEFAULT"  # where it comes from stays known
+    # where it comes from stays known
+    assert loaded.hparams["backbone"]["init_args"]["weights"] == "DEFAULT"
     images = torch.rand(2, 3, 16, 16)
     assert torch.equal(loaded.backbone.eval()(images), learner.backbone.eval()(images))
     TorchvisionBackbone(3, 16, "resnet18", "DEFAULT", resize=16)
@@ -211,7 +244,12 @@ def test_the_command_line_fetches_weights_for_training_and_none_for_a_checkpoint
     tmp_path: Path, fetched: list[str]
 ) -> None:
     backbone = ("--model.backbone=TorchvisionBackbone", "--model.backbone.model=shufflenet_v2_x0_5")
-    options = ("--model=PrototypicalNetwork", *backbone, "--model.backbone.weights=DEFAULT", "--data=GlyphsDataModule")
+    options = (
+        "--model=PrototypicalNetwork",
+        *backbone,
+        "--model.backbone.weights=DEFAULT",
+        "--data=GlyphsDataModule",
+    )
     few = ("--model.backbone.resize=28", "--data.queries=2")
     run = fit(tmp_path / "fit", *options, *few, "--trainer.max_steps=1", "--trainer.max_epochs=1")
     assert len(fetched) == 1
@@ -224,8 +262,13 @@ def test_the_command_line_fetches_weights_for_training_and_none_for_a_checkpoint
 
 def test_null_on_the_command_line_means_no_weights(tmp_path: Path, fetched: list[str]) -> None:
     config = tmp_path / "config.yaml"
-    backbone = "{class_path: TorchvisionBackbone, init_args: {model: shufflenet_v2_x0_5, weights: DEFAULT}}"
-    config.write_text(f"model: {{class_path: PrototypicalNetwork, init_args: {{backbone: {backbone}}}}}\n")
+    backbone = (
+        "{class_path: TorchvisionBackbone, init_args: {model: shufflenet_v2_x0_5, weights:"
+        " DEFAULT}}"
+    )
+    config.write_text(
+        f"model: {{class_path: PrototypicalNetwork, init_args: {{backbone: {backbone}}}}}\n"
+    )
     options = ("--model.backbone.weights=null", "--data=GlyphsDataModule", "--data.queries=2")
     fewshot("test", tmp_path, f"--config={config}", *options)
     assert not fetched
@@ -237,13 +280,20 @@ def test_null_on_the_command_line_means_no_weights(tmp_path: Path, fetched: list
 @pytest.mark.parametrize(("name", "size"), [("shufflenet_v2_x0_5", 16), ("squeezenet1_1", 40)])
 def test_the_loop_and_vmap_give_the_same_meta_gradient(name: str, size: int) -> None:
     learner = MAML(
-        TorchvisionBackbone(1, size, name, resize=32), task=TASK, inner_steps=1, inner_lr=0.01, episode_parallel="loop"
+        TorchvisionBackbone(1, size, name, resize=32),
+        task=TASK,
+        inner_steps=1,
+        inner_lr=0.01,
+        episode_parallel="loop",
     ).double()
     for module in learner.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    labels = torch.arange(2).repeat(2, 6)  # few images alone would be divided by a variance of nearly nothing
-    batch = Episode(*(Examples(torch.rand(2, 12, 1, size, size, dtype=torch.float64), labels) for _ in range(2)))
+    # few images alone would be divided by a variance of nearly nothing
+    labels = torch.arange(2).repeat(2, 6)
+    batch = Episode(
+        *(Examples(torch.rand(2, 12, 1, size, size, dtype=torch.float64), labels) for _ in range(2))
+    )
 
     def gradient(how: How) -> Tensor:
         learner.episode_parallel = how
@@ -263,14 +313,29 @@ def test_the_loop_and_vmap_give_the_same_meta_gradient(name: str, size: int) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"model": "resnet19"}, r"torchvision has no classification network 'resnet19'; did you mean 'resnet18'\?"),
-        ({"model": "fcn_resnet50"}, r"torchvision has no classification network 'fcn_resnet50'; did you mean"),
-        ({"weights": "IMAGENET1K_V2"}, r"resnet18 has no weights 'IMAGENET1K_V2'; did you mean 'IMAGENET1K_V1'\?"),
+        (
+            {"model": "resnet19"},
+            r"torchvision has no classification network 'resnet19'; did you mean 'resnet18'\?",
+        ),
+        (
+            {"model": "fcn_resnet50"},
+            r"torchvision has no classification network 'fcn_resnet50'; did you mean",
+        ),
+        (
+            {"weights": "IMAGENET1K_V2"},
+            r"resnet18 has no weights 'IMAGENET1K_V2'; did you mean 'IMAGENET1K_V1'\?",
+        ),
         ({"weights": "default"}, r"resnet18 has no weights 'default'; did you mean 'DEFAULT'\?"),
-        ({"in_channels": 2}, r"in_channels is 2; torchvision's networks take images of 1 or 3 channels"),
+        (
+            {"in_channels": 2},
+            r"in_channels is 2; torchvision's networks take images of 1 or 3 channels",
+        ),
         ({"model": "alexnet", "resize": 32}, "resize is 32; alexnet needs 63 px or more"),
         ({"resize": 0}, "resize is 0; resnet18 needs 1 px or more"),
-        ({"model": "vit_b_32", "resize": 96}, "resize is 96, but vit_b_32 takes 224 px alone; leave resize out"),
+        (
+            {"model": "vit_b_32", "resize": 96},
+            "resize is 96, but vit_b_32 takes 224 px alone; leave resize out",
+        ),
     ],
 )
 def test_wrong_arguments_are_errors(arguments: dict[str, Any], message: str) -> None:
@@ -279,7 +344,9 @@ def test_wrong_arguments_are_errors(arguments: dict[str, Any], message: str) -> 
 
 
 def test_other_images_are_an_error() -> None:
-    with pytest.raises(FewshotError, match=r"built for images \(3, 32, 32\), the benchmark gives \(3, 28, 28\)"):
+    with pytest.raises(
+        FewshotError, match=r"built for images \(3, 32, 32\), the benchmark gives \(3, 28, 28\)"
+    ):
         TorchvisionBackbone(3, 32)(torch.rand(1, 3, 28, 28))
 
 
@@ -302,4 +369,6 @@ def test_weights_that_cannot_be_fetched_are_an_error(
         FewshotError, match=rf"^the weights of resnet18 cannot be fetched \(.*\); put .*/{file}"
     ) as error:
         TorchvisionBackbone(3, 28, "resnet18", "DEFAULT")
-    assert f"into {tmp_path}/hub/checkpoints/{file} yourself, or set weights: null" in str(error.value)
+    assert f"into {tmp_path}/hub/checkpoints/{file} yourself, or set weights: null" in str(
+        error.value
+    )

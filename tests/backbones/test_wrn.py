@@ -30,7 +30,13 @@ def test_it_has_the_size_of_the_paper() -> None:
     # the table of CIFAR-10 results, in millions, with the linear layer to 10 classes
     assert count() == 36_479_194
     assert round(count() / 1e6, 1) == 36.5
-    for depth, width, millions in ((40, 4, 8.9), (16, 8, 11.0), (22, 8, 17.2), (28, 12, 52.5), (40, 1, 0.6)):
+    for depth, width, millions in (
+        (40, 4, 8.9),
+        (16, 8, 11.0),
+        (22, 8, 17.2),
+        (28, 12, 52.5),
+        (40, 1, 0.6),
+    ):
         assert count(depth=depth, width=width) / 1e6 == pytest.approx(millions, abs=0.06)
 
 
@@ -62,17 +68,25 @@ def test_the_features_are_those_of_the_definition(size: int) -> None:
     for block in range(6):
         stride = 2 if block in (2, 4) else 1  # the first of the second and third group
         active = norm_relu(maps, w, f"blocks.{block}.norm1")
-        inside = F.conv2d(active, w[f"blocks.{block}.convolution1.weight"], stride=stride, padding=1)
+        inside = F.conv2d(
+            active, w[f"blocks.{block}.convolution1.weight"], stride=stride, padding=1
+        )
         inside = norm_relu(inside, w, f"blocks.{block}.norm2")
         # 16 filters all through the first group: with k = 1 its input passes as it is
-        beside = maps if block % 2 or block == 0 else F.conv2d(active, w[f"blocks.{block}.shortcut.weight"], stride=2)
+        beside = (
+            maps
+            if block % 2 or block == 0
+            else F.conv2d(active, w[f"blocks.{block}.shortcut.weight"], stride=2)
+        )
         maps = beside + F.conv2d(inside, w[f"blocks.{block}.convolution2.weight"], padding=1)
     expected = norm_relu(maps, w, "norm").mean((2, 3))
     features = network(x)
     assert features.shape == (4, network.out_features) == (4, 64)
     torch.testing.assert_close(features, expected, rtol=1e-10, atol=1e-10)
     direction = torch.randn_like(expected)
-    gradients = [torch.autograd.grad((f * direction).sum(), [x, *w.values()]) for f in (features, expected)]
+    gradients = [
+        torch.autograd.grad((f * direction).sum(), [x, *w.values()]) for f in (features, expected)
+    ]
     for one, two in zip(*gradients, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-8, atol=1e-9)
 
@@ -88,7 +102,8 @@ def test_dropout_acts_between_the_convolutions_in_training_only() -> None:
         if isinstance(module, nn.Conv2d):
             module.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     network.train()(x)
-    # what goes into the second convolution of a block is half dropped, beside the half that the ReLU leaves out
+    # what goes into the second convolution of a block is half dropped, beside the half that the
+    # ReLU leaves out
     zeros = [(maps == 0).double().mean().item() for maps in seen]
     assert zeros[2] == pytest.approx(0.75, abs=0.08)
     assert zeros[1] == pytest.approx(0.5, abs=0.08)
@@ -97,7 +112,9 @@ def test_dropout_acts_between_the_convolutions_in_training_only() -> None:
 @pytest.mark.parametrize("how", ["loop", "vmap"])
 def test_it_adapts_by_second_order_maml(how: How) -> None:
     network = WRN28_10(1, 8, depth=10, width=1)
-    learner = MAML(network, task={"kind": "classification", "way": 2}, inner_steps=2, episode_parallel=how).double()
+    learner = MAML(
+        network, task={"kind": "classification", "way": 2}, inner_steps=2, episode_parallel=how
+    ).double()
 
     def examples(a_class: int) -> Examples:
         labels = torch.arange(2).repeat_interleave(a_class).expand(3, -1)
@@ -126,5 +143,8 @@ def test_other_arguments_out_of_range_are_errors() -> None:
 
 
 def test_other_images_are_an_error() -> None:
-    with pytest.raises(FewshotError, match=r"WRN28_10 was built for images \(3, 8, 8\), the benchmark gives \(1, 8, 8"):
+    with pytest.raises(
+        FewshotError,
+        match=r"WRN28_10 was built for images \(3, 8, 8\), the benchmark gives \(1, 8, 8",
+    ):
         WRN28_10(3, 8, depth=10, width=1)(torch.rand(2, 1, 8, 8))

@@ -38,13 +38,18 @@ def run(root: Path, script: tuple[float, ...], **options: object) -> dict[str, i
         **({"max_epochs": len(script)} | options),  # type: ignore[arg-type]  # of several types
     ).fit(learner, data)
     files = {path.stem: path for path in root.rglob("*.ckpt")}
-    return {name: torch.load(path, weights_only=True)["global_step"] for name, path in files.items()}
+    return {
+        name: torch.load(path, weights_only=True)["global_step"] for name, path in files.items()
+    }
 
 
 @pytest.mark.parametrize(
-    ("script", "best"), [((3.0, 2.0, 1.0), 6), ((3.0, 1.0, 2.0), 4), ((1.0, 2.0, 3.0), 2), ((1.0, 3.0, 2.0), 2)]
+    ("script", "best"),
+    [((3.0, 2.0, 1.0), 6), ((3.0, 1.0, 2.0), 4), ((1.0, 2.0, 3.0), 2), ((1.0, 3.0, 2.0), 2)],
 )
-def test_the_smallest_error_is_best_and_the_last_is_last(script: tuple[float, ...], best: int, tmp_path: Path) -> None:
+def test_the_smallest_error_is_best_and_the_last_is_last(
+    script: tuple[float, ...], best: int, tmp_path: Path
+) -> None:
     assert run(tmp_path, script) == {"best": best, "last": 6}
 
 

@@ -28,12 +28,17 @@ CLASSIFICATION = {
 def test_the_curves_run_over_the_steps_in_their_order() -> None:
     curves = adaptation_curves(CLASSIFICATION, "accuracy")
     assert list(curves) == ["accuracy", "loss"]
-    assert curves["accuracy"] == [Estimate(0.25 + k / 32, 0.01) for k in range(12)]  # step10 comes after step9
+    # step10 comes after step9
+    assert curves["accuracy"] == [Estimate(0.25 + k / 32, 0.01) for k in range(12)]
     assert curves["loss"][11] == Estimate(0.625, 0.1)
 
 
 def test_a_loss_that_is_the_metric_is_drawn_once() -> None:
-    steps = {f"{name}_step{k}": Estimate(1.0 / (k + 1), 0.1) for name in ("loss", "mse") for k in range(3)}
+    steps = {
+        f"{name}_step{k}": Estimate(1.0 / (k + 1), 0.1)
+        for name in ("loss", "mse")
+        for k in range(3)
+    }
     assert list(adaptation_curves(steps, "mse")) == ["mse"]
     assert adaptation_curves({"loss": Estimate(1.0, 0.1), "mse": Estimate(1.0, 0.1)}, "mse") == {}
 
@@ -88,17 +93,25 @@ def test_every_validation_and_the_test_have_a_figure(tmp_path: Path) -> None:
 def test_a_sanity_check_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
 
-    def note(self: AdaptationCurve, trainer: L.Trainer, learner: L.LightningModule, stage: str) -> None:
+    def note(
+        self: AdaptationCurve, trainer: L.Trainer, learner: L.LightningModule, stage: str
+    ) -> None:
         calls.append(stage)
 
     monkeypatch.setattr(AdaptationCurve, "_figure", note)
-    options = ("--trainer.max_epochs=1", f"--trainer.default_root_dir={tmp_path}", "--trainer.num_sanity_val_steps=1")
+    options = (
+        "--trainer.max_epochs=1",
+        f"--trainer.default_root_dir={tmp_path}",
+        "--trainer.num_sanity_val_steps=1",
+    )
     assert main(["fit", *SINUSOID, *FEW, *QUIET, *options]) == 0
     assert calls == ["val", "test"]
 
 
 def test_learners_that_take_no_steps_have_none(tmp_path: Path) -> None:
-    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
+    trainer = L.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path
+    )
     learner = PrototypicalNetwork(MLP(2), task={"kind": "classification", "way": 2})
     learner.estimates["test"] = {"loss": Estimate(0.5, 0.1), "accuracy": Estimate(0.9, 0.01)}
     AdaptationCurve().on_test_end(trainer, learner)

@@ -12,7 +12,12 @@ from PIL import Image
 from fewshot.callbacks.masks import COLOURS, IGNORED_COLOUR, STRENGTH, draw_masks, overlaid
 from fewshot.episodes import Episode, Examples
 
-PANET = ("--model=PANet", "--model.backbone=Colours", "--data=CamVidDataModule", "--data.image_size=16")
+PANET = (
+    "--model=PANet",
+    "--model.backbone=Colours",
+    "--data=CamVidDataModule",
+    "--data.image_size=16",
+)
 
 
 def test_labelled_pixels_have_their_labels_colour() -> None:
@@ -35,7 +40,11 @@ def test_the_picture_has_support_with_masks_and_queries_with_both() -> None:
     assert len(shown) == 2 * 2 + 2 * 3
     nothing = torch.zeros_like(masks[0])
     expected = [overlaid(images[i], mask) for i in range(2) for mask in (nothing, masks[i])]
-    expected += [overlaid(images[2 + i], mask) for i in range(2) for mask in (nothing, predicted[i], masks[2 + i])]
+    expected += [
+        overlaid(images[2 + i], mask)
+        for i in range(2)
+        for mask in (nothing, predicted[i], masks[2 + i])
+    ]
     for one, other in zip(shown, expected, strict=True):
         assert torch.equal(one, other)
     assert [axis.get_title() for axis in figure.axes if axis.get_title()] == [

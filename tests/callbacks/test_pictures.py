@@ -14,7 +14,14 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from fewshot.backbones import MLP, Pixels
-from fewshot.callbacks.pictures import RIGHT, WRONG, bands, draw_function, draw_images, predictions_by_step
+from fewshot.callbacks.pictures import (
+    RIGHT,
+    WRONG,
+    bands,
+    draw_function,
+    draw_images,
+    predictions_by_step,
+)
 from fewshot.datamodules import GaussianProcessDataModule
 from fewshot.episodes import Episode, Examples, map_tensors
 from fewshot.gaussian_process import posterior
@@ -25,22 +32,32 @@ def episode(way: int, queries: int, channels: int = 1) -> Episode:
     labels = torch.arange(way)
     images = torch.rand(way * queries, channels, 6, 6)
     return Episode(
-        Examples(torch.rand(way, channels, 6, 6), labels), Examples(images, labels.repeat_interleave(queries))
+        Examples(torch.rand(way, channels, 6, 6), labels),
+        Examples(images, labels.repeat_interleave(queries)),
     )
 
 
 @pytest.mark.parametrize("channels", [1, 3, 6])
 def test_each_query_is_framed_by_whether_it_is_right(channels: int) -> None:
     one = episode(3, 2, channels)
-    predicted = torch.tensor([0, 1, 1, 1, 2, 0])  # the second of class 0 and the second of class 2 are wrong
+    # the second of class 0 and the second of class 2 are wrong
+    predicted = torch.tensor([0, 1, 1, 1, 2, 0])
     figure = draw_images(one, predicted)
     (axis,) = figure.axes
     assert len(axis.images) == 3 + 6
-    assert [to_hex(patch.get_edgecolor()) for patch in axis.patches] == [RIGHT, WRONG, RIGHT, RIGHT, RIGHT, WRONG]
+    assert [to_hex(patch.get_edgecolor()) for patch in axis.patches] == [
+        RIGHT,
+        WRONG,
+        RIGHT,
+        RIGHT,
+        RIGHT,
+        WRONG,
+    ]
     marks = [text.get_text() for text in axis.texts if text.get_text()[0] in "✓✗"]
     assert marks == ["✓ 1", "✗ 2", "✓ 2", "✓ 2", "✓ 3", "✗ 1"]
     drawn = torch.as_tensor(axis.images[0].get_array())
-    colours = one.support.inputs[0][-3:].permute(1, 2, 0).expand(6, 6, 3)  # type: ignore[index]  # a tensor
+    # a tensor
+    colours = one.support.inputs[0][-3:].permute(1, 2, 0).expand(6, 6, 3)  # type: ignore[index]
     assert torch.equal(drawn, colours)
     figure.canvas.draw()
 
@@ -59,9 +76,17 @@ def test_a_function_is_drawn_in_order() -> None:
     assert np.ravel(true.get_ydata()).tolist() == [0, 2, 4]
     assert np.ravel(before.get_ydata()).tolist() == [0, -1, -2]
     assert np.ravel(after.get_ydata()).tolist() == [0, 3, 6]
-    assert (np.ravel(support.get_xdata()).tolist(), np.ravel(support.get_ydata()).tolist()) == ([2], [2])
+    assert (np.ravel(support.get_xdata()).tolist(), np.ravel(support.get_ydata()).tolist()) == (
+        [2],
+        [2],
+    )
     (legend,) = figure.legends
-    assert [t.get_text() for t in legend.get_texts()] == ["true", "before adaptation", "after 1 step", "support"]
+    assert [t.get_text() for t in legend.get_texts()] == [
+        "true",
+        "before adaptation",
+        "after 1 step",
+        "support",
+    ]
 
 
 def test_what_is_known_of_the_spread_is_drawn_as_bands() -> None:
@@ -74,7 +99,14 @@ def test_what_is_known_of_the_spread_is_drawn_as_bands() -> None:
     outputs = learner.predict(learner.adapt(one.support), one.query.inputs).detach()
     spread = bands(trainer, learner, one, outputs)
     assert list(spread) == ["exact posterior", "predicted"]
-    mean, deviation = posterior(one.support.inputs, one.support.targets, one.query.inputs, 0.4, 1.0, 0.1)  # type: ignore[arg-type]
+    mean, deviation = posterior(
+        one.support.inputs,  # type: ignore[arg-type]
+        one.support.targets,
+        one.query.inputs,
+        length_scale=0.4,
+        variance=1.0,
+        noise=0.1,
+    )
     torch.testing.assert_close(spread["exact posterior"], (mean, deviation))
     assert torch.equal(torch.cat(spread["predicted"], 1), outputs)
     predictions = predictions_by_step(learner, one, outputs)
@@ -82,12 +114,18 @@ def test_what_is_known_of_the_spread_is_drawn_as_bands() -> None:
     (axis,) = draw_function(one, predictions, spread).axes
     order = one.query.inputs.flatten().argsort()
     low, high = axis.lines[1:3]
-    np.testing.assert_allclose(np.ravel(low.get_ydata()), (mean - 2 * deviation).flatten()[order], rtol=1e-6)
-    np.testing.assert_allclose(np.ravel(high.get_ydata()), (mean + 2 * deviation).flatten()[order], rtol=1e-6)
+    np.testing.assert_allclose(
+        np.ravel(low.get_ydata()), (mean - 2 * deviation).flatten()[order], rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        np.ravel(high.get_ydata()), (mean + 2 * deviation).flatten()[order], rtol=1e-6
+    )
     (filled,) = axis.collections
     corners = filled.get_paths()[0].vertices
     expected = torch.cat([outputs[:, 0] - 2 * outputs[:, 1], outputs[:, 0] + 2 * outputs[:, 1]])
-    assert np.isin(expected.numpy().round(4), np.asarray(corners)[:, 1].astype(np.float32).round(4)).all()
+    assert np.isin(
+        expected.numpy().round(4), np.asarray(corners)[:, 1].astype(np.float32).round(4)
+    ).all()
 
 
 def test_other_learners_and_benchmarks_have_no_bands() -> None:
@@ -99,10 +137,18 @@ def test_other_learners_and_benchmarks_have_no_bands() -> None:
 
 @pytest.mark.parametrize("batchnorm", ["transductive", "inductive"])
 @pytest.mark.parametrize("steps", [1, 3])
-def test_the_predictions_by_step_are_those_of_the_adaptation_curve(steps: int, batchnorm: Any) -> None:
+def test_the_predictions_by_step_are_those_of_the_adaptation_curve(
+    steps: int, batchnorm: Any
+) -> None:
     torch.manual_seed(0)
     network = MLP(1, (6, 5), norm="batch")
-    learner = MAML(network, task={"kind": "regression"}, inner_lr=0.1, eval_inner_steps=steps, batchnorm=batchnorm)
+    learner = MAML(
+        network,
+        task={"kind": "regression"},
+        inner_lr=0.1,
+        eval_inner_steps=steps,
+        batchnorm=batchnorm,
+    )
     x, y = torch.randn(1, 8, 1), torch.randn(1, 8, 1)
     batch = Episode(Examples(x[:, :5], y[:, :5]), Examples(x[:, 5:], y[:, 5:]))
     with torch.inference_mode():  # as Lightning evaluates
@@ -122,7 +168,9 @@ def test_the_predictions_by_step_are_those_of_the_adaptation_curve(steps: int, b
 def test_learners_without_inner_steps_have_one_prediction() -> None:
     learner = PrototypicalNetwork(MLP(1, (6, 5)), task={"kind": "classification", "way": 2})
     x = torch.randn(3, 1)
-    assert list(predictions_by_step(learner, Episode(Examples(x, x), Examples(x, x)), x)) == ["predicted"]
+    assert list(predictions_by_step(learner, Episode(Examples(x, x), Examples(x, x)), x)) == [
+        "predicted"
+    ]
 
 
 def test_a_run_has_pictures_and_curves(tmp_path: Path) -> None:
@@ -132,4 +180,6 @@ def test_a_run_has_pictures_and_curves(tmp_path: Path) -> None:
     events = EventAccumulator(str(run))
     events.Reload()
     assert "val/episode" in events.Tags()["images"]
-    assert {"train/loss", "train/mse", "val/mse", "val/mse_ci95", "test/mse"} <= set(events.Tags()["scalars"])
+    assert {"train/loss", "train/mse", "val/mse", "val/mse_ci95", "test/mse"} <= set(
+        events.Tags()["scalars"]
+    )

@@ -34,16 +34,22 @@ def test_the_bar_shows_metrics_and_episodes_a_second(monkeypatch: pytest.MonkeyP
     for index in range(3):
         bar.on_train_batch_end(trainer, learner, None, meta_batch(4), index)
     shown = bar.get_metrics(trainer, learner)
-    assert shown == {"train/loss": 1.5, "train/accuracy": 0.5, "episodes/s": "6.0"}  # 3 steps of 2 x 4 in 4 s
+    # 3 steps of 2 x 4 in 4 s
+    assert shown == {"train/loss": 1.5, "train/accuracy": 0.5, "episodes/s": "6.0"}
     now[0] += 100.0  # a validation
     bar.on_train_epoch_start(trainer)
     now[0] += 1.0
     bar.on_train_batch_end(trainer, learner, None, meta_batch(4), 0)
-    assert bar.get_metrics(trainer, learner)["episodes/s"] == "8.0", "the clock starts anew with every epoch"
+    assert bar.get_metrics(trainer, learner)["episodes/s"] == "8.0", (
+        "the clock starts anew with every epoch"
+    )
 
 
 def test_plain_examples_are_counted_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer, learner = cast(L.Trainer, SimpleNamespace(world_size=2, is_last_batch=True)), cast(L.LightningModule, None)
+    trainer, learner = (
+        cast(L.Trainer, SimpleNamespace(world_size=2, is_last_batch=True)),
+        cast(L.LightningModule, None),
+    )
     monkeypatch.setattr(RichProgressBar, "get_metrics", lambda *_: {})
     for hook in ("on_train_epoch_start", "on_train_batch_end"):
         monkeypatch.setattr(RichProgressBar, hook, lambda *_: None)
@@ -59,11 +65,15 @@ def test_plain_examples_are_counted_as_such(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_bar_is_drawn_anew_at_its_rate_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lightning's own would read the figures at every step, which waits for an accelerator."""
     drawn: list[int] = []
-    monkeypatch.setattr(RichProgressBar, "on_train_batch_end", lambda *arguments: drawn.append(arguments[-1]))
+    monkeypatch.setattr(
+        RichProgressBar, "on_train_batch_end", lambda *arguments: drawn.append(arguments[-1])
+    )
     for rate, steps in ((3, [2, 5, 7]), (1, list(range(8))), (0, [7])):
         drawn.clear()
         bar = EpisodeProgressBar(refresh_rate=rate)
         for index in range(8):
             trainer = cast(L.Trainer, SimpleNamespace(world_size=1, is_last_batch=index == 7))
-            bar.on_train_batch_end(trainer, cast(L.LightningModule, None), None, meta_batch(2), index)
+            bar.on_train_batch_end(
+                trainer, cast(L.LightningModule, None), None, meta_batch(2), index
+            )
         assert drawn == steps, "a rate of 0 draws none, and Lightning's own does nothing then"

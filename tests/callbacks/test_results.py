@@ -42,5 +42,7 @@ def test_the_protocol_stands_beside_the_numbers() -> None:
 
 
 def test_a_benchmark_without_classes() -> None:
-    text = " ".join(printed({**RESULT, "way": None, "split": None, "benchmark": "Sinusoid"}).split())
+    text = " ".join(
+        printed({**RESULT, "way": None, "split": None, "benchmark": "Sinusoid"}).split()
+    )
     assert "MAML on Sinusoid, 1-shot" in text

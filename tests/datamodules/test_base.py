@@ -29,7 +29,8 @@ def benchmark(class_dataset: Callable[..., ClassDataset]) -> type[ImageDataModul
             type(self).loaded += 1
             sizes = {"train": 9, "val": 6, "test": 5}
             return {
-                stage: class_dataset(counts=(8,) * n, channels=3, seed=i) for i, (stage, n) in enumerate(sizes.items())
+                stage: class_dataset(counts=(8,) * n, channels=3, seed=i)
+                for i, (stage, n) in enumerate(sizes.items())
             }
 
     return Images
@@ -42,7 +43,11 @@ def targets(meta_batch: Episode) -> tuple[tuple[int, ...], tuple[int, ...]]:
 def test_each_stage_has_its_own_shape_of_episodes(benchmark: type[ImageDataModule]) -> None:
     data = benchmark(way=5, shot=1, queries=2, train_way=7, train_shot=2, train_queries=3, meta_batch_size=4,
                      eval_batch_size=3, train_episodes=12, val_episodes=7, test_episodes=4)  # fmt: skip
-    assert (len(data.train_dataloader()), len(data.val_dataloader()), len(data.test_dataloader())) == (3, 3, 2)
+    assert (
+        len(data.train_dataloader()),
+        len(data.val_dataloader()),
+        len(data.test_dataloader()),
+    ) == (3, 3, 2)
     assert targets(next(iter(data.train_dataloader()))) == ((4, 14), (4, 21))
     assert [targets(b) for b in data.val_dataloader()] == [((n, 5), (n, 10)) for n in (3, 3, 1)]
     assert [targets(b) for b in data.predict_dataloader()] == [((n, 5), (n, 10)) for n in (3, 1)]
@@ -52,7 +57,11 @@ def test_training_is_as_the_test_unless_told_otherwise(benchmark: type[ImageData
     data = benchmark(way=4, shot=3, queries=2)
     assert (data.train_way, data.train_shot, data.train_queries) == (4, 3, 2)
     assert data.task == {"kind": "classification", "way": 4, "train_way": 4}
-    assert benchmark(way=4, train_way=6).task == {"kind": "classification", "way": 4, "train_way": 6}
+    assert benchmark(way=4, train_way=6).task == {
+        "kind": "classification",
+        "way": 4,
+        "train_way": 6,
+    }
 
 
 def test_stages_draw_from_their_own_classes(benchmark: type[ImageDataModule]) -> None:
@@ -65,18 +74,26 @@ def test_stages_draw_from_their_own_classes(benchmark: type[ImageDataModule]) ->
         known = {image.numpy().tobytes() for image in images}
         for meta_batch in loader:
             assert isinstance(meta_batch.query.inputs, Tensor)
-            assert {image.numpy().tobytes() for image in meta_batch.query.inputs.flatten(0, 1)} <= known
+            assert {
+                image.numpy().tobytes() for image in meta_batch.query.inputs.flatten(0, 1)
+            } <= known
 
 
 def test_the_test_episodes_depend_on_the_seed_alone(benchmark: type[ImageDataModule]) -> None:
     def first(**kwargs: Any) -> Tensor:
-        inputs = next(iter(benchmark(queries=2, test_episodes=2, eval_batch_size=2, **kwargs).test_dataloader()))
+        inputs = next(
+            iter(
+                benchmark(queries=2, test_episodes=2, eval_batch_size=2, **kwargs).test_dataloader()
+            )
+        )
         assert isinstance(inputs.query.inputs, Tensor)
         return inputs.query.inputs
 
     once = first()
     torch.manual_seed(7)
-    assert torch.equal(first(train_way=6, meta_batch_size=2, train_episodes=100, train_shot=3), once)
+    assert torch.equal(
+        first(train_way=6, meta_batch_size=2, train_episodes=100, train_shot=3), once
+    )
     assert not torch.equal(first(seed=1), once)
 
 
@@ -105,7 +122,14 @@ def test_images_become_floats_between_0_and_1(benchmark: type[ImageDataModule]) 
 
 def test_the_protocol_is_what_a_result_is_compared_by(benchmark: type[ImageDataModule]) -> None:
     data = benchmark(way=3, shot=2, queries=4, seed=9, train_shot=5)
-    facts = {"benchmark": "Images", "split": "default", "way": 3, "shot": 2, "queries": 4, "seed": 9}
+    facts = {
+        "benchmark": "Images",
+        "split": "default",
+        "way": 3,
+        "shot": 2,
+        "queries": 4,
+        "seed": 9,
+    }
     assert facts.items() <= data.protocol().items()
     assert str(data).startswith("Images(benchmark=Images, ")
     assert benchmark.loaded == 0  # type: ignore[attr-defined]  # describing it reads nothing
@@ -130,7 +154,9 @@ def test_the_root_is_the_argument_or_the_environments(
         ({"download": True}, "Images has nothing to download; leave out download: true"),
     ],
 )
-def test_bad_arguments_are_errors(benchmark: type[ImageDataModule], arguments: dict[str, Any], message: str) -> None:
+def test_bad_arguments_are_errors(
+    benchmark: type[ImageDataModule], arguments: dict[str, Any], message: str
+) -> None:
     with pytest.raises(FewshotError, match=message):
         benchmark(**arguments)
 
@@ -140,8 +166,17 @@ def test_bad_arguments_are_errors(benchmark: type[ImageDataModule], arguments: d
     [
         ({"way": 6}, "the test split has 5 classes, too few for way 6"),
         ({"train_way": 10}, "the train split has 9 classes, too few for train_way 10"),
-        ({"shot": 7}, "class 'class0' of the train split has 8 examples, too few for train_shot 7 [+] train_queries 2"),
-        ({"shot": 7, "train_shot": 1}, "class 'class0' of the val split has 8 examples, too few for shot 7 [+] q"),
+        (
+            {"shot": 7},
+            (
+                "class 'class0' of the train split has 8 examples, too few for train_shot 7 [+]"
+                " train_queries 2"
+            ),
+        ),
+        (
+            {"shot": 7, "train_shot": 1},
+            "class 'class0' of the val split has 8 examples, too few for shot 7 [+] q",
+        ),
         ({"train_queries": 0}, "train_queries is 0; set train_queries >= 1"),
         ({"way": 1}, "train_way is 1; set train_way >= 2"),
     ],
@@ -154,12 +189,16 @@ def test_episodes_that_the_data_cannot_fill_are_errors(
 
 
 def test_meta_batches_that_do_not_fit_are_errors(benchmark: type[ImageDataModule]) -> None:
-    with pytest.raises(FewshotError, match="train_episodes 10 is not a positive multiple of meta_batch_size 4"):
+    with pytest.raises(
+        FewshotError, match="train_episodes 10 is not a positive multiple of meta_batch_size 4"
+    ):
         benchmark(queries=2, train_episodes=10, meta_batch_size=4).train_dataloader()
 
 
 def test_unequal_shots_share_out_the_support(benchmark: type[ImageDataModule]) -> None:
-    data = benchmark(way=3, shot=2, queries=2, unequal_shots=True, val_episodes=30, eval_batch_size=30)
+    data = benchmark(
+        way=3, shot=2, queries=2, unequal_shots=True, val_episodes=30, eval_batch_size=30
+    )
     (batch,) = data.val_dataloader()
     assert targets(batch) == ((30, 6), (30, 6))
     shots = [torch.bincount(labels, minlength=3).tolist() for labels in batch.support.targets]
@@ -179,7 +218,10 @@ def test_unequal_shots_share_out_the_support(benchmark: type[ImageDataModule]) -
     [
         ({"shot": 1}, "an episode has 1 shot: there is nothing to split; set shot >= 2"),
         ({"shot": 2, "train_shot": 1}, "an episode has 1 shot"),
-        ({"shot": 5, "queries": 3}, "nothing to give in the train split: a class of 8 examples has 3 queries and 5"),
+        (
+            {"shot": 5, "queries": 3},
+            "nothing to give in the train split: a class of 8 examples has 3 queries and 5",
+        ),
     ],
 )
 def test_unequal_shots_that_could_not_be_unequal(
@@ -190,13 +232,16 @@ def test_unequal_shots_that_could_not_be_unequal(
 
 
 @pytest.mark.parametrize(
-    ("precision", "expected"), [("32-true", torch.float32), ("64-true", torch.float64), ("bf16-true", torch.bfloat16)]
+    ("precision", "expected"),
+    [("32-true", torch.float32), ("64-true", torch.float64), ("bf16-true", torch.bfloat16)],
 )
 def test_images_have_the_precision_of_the_trainer(
     benchmark: type[ImageDataModule], precision: Any, expected: torch.dtype
 ) -> None:
     data = benchmark(way=3, queries=2)
-    data.trainer = L.Trainer(accelerator="cpu", precision=precision, logger=False, enable_checkpointing=False)
+    data.trainer = L.Trainer(
+        accelerator="cpu", precision=precision, logger=False, enable_checkpointing=False
+    )
     drawn = data.stream("val").__getitems__([0, 1])
     assert not isinstance(drawn, list)
     batch = data.on_after_batch_transfer(drawn, 0)
@@ -213,5 +258,7 @@ def test_validation_may_have_a_way_of_its_own(benchmark: type[ImageDataModule]) 
     ]
     assert data.protocol()["val_way"] == 2
     assert "val_way" not in benchmark(way=3, queries=2).protocol()
-    with pytest.raises(FewshotError, match="the val split has 6 classes, too few for val_way 50; set val_way <= 6"):
+    with pytest.raises(
+        FewshotError, match="the val split has 6 classes, too few for val_way 50; set val_way <= 6"
+    ):
         benchmark(way=3, val_way=50, queries=2).setup("fit")

@@ -29,7 +29,9 @@ def inputs(part: Examples) -> dict[str, Tensor]:
 
 
 def test_an_episode_holds_the_ids_of_its_texts(root: str) -> None:
-    module = CLINC150DataModule(root=root, train_way=20, train_queries=3, meta_batch_size=2, train_episodes=2)
+    module = CLINC150DataModule(
+        root=root, train_way=20, train_queries=3, meta_batch_size=2, train_episodes=2
+    )
     batch = next(iter(module.train_dataloader()))
     places = inputs(batch.support)["tokens"].shape[-1]
     assert inputs(batch.support)["tokens"].shape == (2, 20, places)
@@ -44,7 +46,10 @@ def test_cutting_the_padding_changes_no_feature(root: str, terms: Terms) -> None
     batch = next(iter(module.val_dataloader()))
     longer = Episode(
         *(
-            Examples({**inputs(part), "tokens": torch.nn.functional.pad(inputs(part)["tokens"], (0, 9))}, part.targets)
+            Examples(
+                {**inputs(part), "tokens": torch.nn.functional.pad(inputs(part)["tokens"], (0, 9))},
+                part.targets,
+            )
             for part in batch
         )
     )
@@ -59,7 +64,9 @@ def test_cutting_the_padding_changes_no_feature(root: str, terms: Terms) -> None
 def test_the_facts_read_the_data_once(root: str) -> None:
     module = CLINC150DataModule(root=root, unknown_ids=10)
     assert module._texts is None  # nothing is read before it is asked for
-    assert module.vocab_size == len(module.texts.vocabulary) + 10 == len(module.document_frequencies)
+    assert (
+        module.vocab_size == len(module.texts.vocabulary) + 10 == len(module.document_frequencies)
+    )
     assert module.documents == 50 * 20
     assert module.datasets["train"] is module.texts.datasets["train"]
     module.prepare_data()
@@ -67,13 +74,30 @@ def test_the_facts_read_the_data_once(root: str) -> None:
 
 
 def test_the_protocol_names_the_split_and_the_terms(root: str) -> None:
-    facts = {"benchmark": "CLINC150", "split": "seed, split_seed 0", "way": 5, "shot": 1, "queries": 15, "seed": 0}
-    facts |= {"terms": "words", "max_length": 32, "min_count": 1, "unknown_ids": 0, "tokenizer": None}
+    facts = {
+        "benchmark": "CLINC150",
+        "split": "seed, split_seed 0",
+        "way": 5,
+        "shot": 1,
+        "queries": 15,
+        "seed": 0,
+    }
+    facts |= {
+        "terms": "words",
+        "max_length": 32,
+        "min_count": 1,
+        "unknown_ids": 0,
+        "tokenizer": None,
+    }
     assert CLINC150DataModule(root=root).protocol() == facts
     domain = CLINC150DataModule(root=root, split="domain", split_seed=3, terms="ngrams")
     assert domain.protocol()["split"] == "domain, split_seed 3"
     assert domain.protocol()["terms"] == "ngrams"
-    assert {part: len(data.classes) for part, data in domain.datasets.items()} == {"train": 60, "val": 45, "test": 45}
+    assert {part: len(data.classes) for part, data in domain.datasets.items()} == {
+        "train": 60,
+        "val": 45,
+        "test": 45,
+    }
 
 
 def test_wrong_arguments_are_errors(root: str, tmp_path: Path) -> None:
@@ -87,7 +111,12 @@ def test_wrong_arguments_are_errors(root: str, tmp_path: Path) -> None:
 
 def accuracy(root: str, folder: Path, *options: str) -> float:
     """Of the TF-IDF nearest centroid, by the shipped config and the command line."""
-    trainer = {"accelerator": "cpu", "logger": "false", "enable_progress_bar": "false", "default_root_dir": folder}
+    trainer = {
+        "accelerator": "cpu",
+        "logger": "false",
+        "enable_progress_bar": "false",
+        "default_root_dir": folder,
+    }
     flags = [f"--trainer.{name}={value}" for name, value in trainer.items()]
     run(["test", "--config", str(CONFIG), f"--data.root={root}", *flags, *options])
     found: float = json.loads((folder / "results.json").read_text())["metrics"]["accuracy"]["mean"]
@@ -95,7 +124,8 @@ def accuracy(root: str, folder: Path, *options: str) -> float:
 
 
 def test_tf_idf_needs_no_training_and_no_checkpoint(root: str, tmp_path: Path) -> None:
-    # what tells these classes is a number that no training class has: it counts only where the unknown does
+    # what tells these classes is a number that no training class has: it counts only where the
+    # unknown does
     words = accuracy(root, tmp_path, "--data.test_episodes=20")
     unknown = accuracy(root, tmp_path, "--data.test_episodes=20", "--data.unknown_ids=4096")
     assert words < 0.5
@@ -109,7 +139,10 @@ def test_tf_idf_has_nothing_to_train(root: str, tmp_path: Path) -> None:
         "--trainer.max_epochs=1",
         f"--trainer.default_root_dir={tmp_path}",
     ]
-    with pytest.raises(FewshotError, match=r"^PrototypicalNetwork on TfIdf has nothing to train; use `fewshot test`$"):
+    with pytest.raises(
+        FewshotError,
+        match=r"^PrototypicalNetwork on TfIdf has nothing to train; use `fewshot test`$",
+    ):
         run(["fit", "--config", str(CONFIG), *options])
 
 

@@ -22,10 +22,18 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = fake_clinc150(tmp_path_factory.mktemp("clinc150"))
     parts = {
         "train": [[f"word{i} {intent}", intent] for intent in INTENTS for i in range(3)],
-        "val": [[f"{intent} {'word1' if n % 3 else 'far off'}", intent] for n, intent in enumerate(INTENTS)],
-        "test": [[f"{intent} {'word2' if n % 2 else 'quite far off'}", intent] for n, intent in enumerate(INTENTS)],
+        "val": [
+            [f"{intent} {'word1' if n % 3 else 'far off'}", intent]
+            for n, intent in enumerate(INTENTS)
+        ],
+        "test": [
+            [f"{intent} {'word2' if n % 2 else 'quite far off'}", intent]
+            for n, intent in enumerate(INTENTS)
+        ],
         "oos_val": [[f"word{i} nothing of this {INTENTS[i]}", "oos"] for i in range(10)],
-        "oos_test": [[f"word{i % 3} {INTENTS[i] if i < 5 else 'else'} what", "oos"] for i in range(20)],
+        "oos_test": [
+            [f"word{i % 3} {INTENTS[i] if i < 5 else 'else'} what", "oos"] for i in range(20)
+        ],
         "oos_train": [["none", "oos"]],
     }
     (root / "data_full.json").write_text(json.dumps(parts))
@@ -33,7 +41,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def data(root: Path, **arguments: Any) -> CLINC150DataModule:
-    return CLINC150DataModule(root=str(root), split="all", way=150, shot=2, out_of_scope=True, **arguments)
+    return CLINC150DataModule(
+        root=str(root), split="all", way=150, shot=2, out_of_scope=True, **arguments
+    )
 
 
 def test_the_queries_are_all_utterances_and_the_others_have_the_label_n(root: Path) -> None:
@@ -43,7 +53,9 @@ def test_the_queries_are_all_utterances_and_the_others_have_the_label_n(root: Pa
         (task,) = loader
         assert task.support.targets.tolist() == [[n for n in range(150) for _ in range(2)]]
         assert task.query.targets.tolist() == [[*range(150)] + [150] * none]
-    with pytest.raises(FewshotError, match="out_of_scope is on and split is seed; set split: all, or nota_rate"):
+    with pytest.raises(
+        FewshotError, match="out_of_scope is on and split is seed; set split: all, or nota_rate"
+    ):
         CLINC150DataModule(root=str(root), out_of_scope=True)
 
 
@@ -53,19 +65,38 @@ def test_the_threshold_comes_from_validation_and_the_two_parts_stand_apart(
 ) -> None:
     options = ("--model=PrototypicalNetwork", "--model.backbone=TfIdf", "--model.distance=cosine")
     rule = ("--model.nota=similarity", f"--model.nota_criterion={criterion}")
-    task = ("--data=CLINC150DataModule", f"--data.root={root}", "--data.split=all", "--data.way=150", "--data.shot=2")
+    task = (
+        "--data=CLINC150DataModule",
+        f"--data.root={root}",
+        "--data.split=all",
+        "--data.way=150",
+        "--data.shot=2",
+    )
     cli = run(
-        ["test", *options, *rule, *task, "--data.out_of_scope=true", *QUIET, f"--trainer.default_root_dir={tmp_path}"]
+        [
+            "test",
+            *options,
+            *rule,
+            *task,
+            "--data.out_of_scope=true",
+            *QUIET,
+            f"--trainer.default_root_dir={tmp_path}",
+        ]
     )
     assert cli is not None
     found = results(tmp_path / "lightning_logs/version_0")
     outputs = {}
-    for stage, loader in (("val", cli.datamodule.val_dataloader()), ("test", cli.datamodule.test_dataloader())):
+    for stage, loader in (
+        ("val", cli.datamodule.val_dataloader()),
+        ("test", cli.datamodule.test_dataloader()),
+    ):
         (task_,) = loader
         outcome = cli.model.evaluate(cli.datamodule.on_before_batch_transfer(task_, 0))
         outputs[stage] = outcome.outputs[0, :, :-1], task_.query.targets[0]
     logits, targets = outputs["val"]
-    threshold = best_threshold(logits.amax(1), logits.argmax(1) == targets, targets == 150, criterion)
+    threshold = best_threshold(
+        logits.amax(1), logits.argmax(1) == targets, targets == 150, criterion
+    )
     assert found["threshold"] == pytest.approx(threshold)
     logits, targets = outputs["test"]
     answers = torch.where(logits.amax(1) < threshold, 150, logits.argmax(1))
@@ -83,11 +114,25 @@ def test_the_threshold_comes_from_validation_and_the_two_parts_stand_apart(
     assert found["out_of_scope"] is True
 
 
-def test_a_learner_that_cannot_tell_is_refused_in_a_line(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    task = ("--data=CLINC150DataModule", f"--data.root={root}", "--data.split=all", "--data.way=150")
+def test_a_learner_that_cannot_tell_is_refused_in_a_line(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = (
+        "--data=CLINC150DataModule",
+        f"--data.root={root}",
+        "--data.split=all",
+        "--data.way=150",
+    )
     assert (
         main(
-            ["test", "--model=SNAIL", "--model.backbone=BagOfWords", "--data.shot=2", *task, "--data.out_of_scope=true"]
+            [
+                "test",
+                "--model=SNAIL",
+                "--model.backbone=BagOfWords",
+                "--data.shot=2",
+                *task,
+                "--data.out_of_scope=true",
+            ]
         )
         == 2
     )

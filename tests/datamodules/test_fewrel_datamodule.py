@@ -33,7 +33,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def module(root: Path, **kwargs: object) -> FewRelDataModule:
     arguments = {"train": "train_wiki_subset", "test": "val_wiki", "val_relations": 8, **kwargs}
-    return FewRelDataModule(root=str(root), **arguments)  # type: ignore[arg-type]  # of several types
+    # of several types
+    return FewRelDataModule(root=str(root), **arguments)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("rate", "none"), [(1, 5), (2, 10), (0.2, 1)])
@@ -60,7 +61,9 @@ def test_without_none_the_episodes_are_the_same(root: Path) -> None:
 
 
 def test_the_hidden_test_must_be_named_and_stands_in_the_result(root: Path) -> None:
-    with pytest.raises(FewshotError, match=r"test relations are hidden; set data\.test to val_wiki"):
+    with pytest.raises(
+        FewshotError, match=r"test relations are hidden; set data\.test to val_wiki"
+    ):
         module(root, test=None).setup("fit")
     assert module(root).protocol()["split"].endswith("tested on val_wiki")
 
@@ -87,7 +90,9 @@ def test_a_wrong_item_is_named(tmp_path: Path, change: dict[str, object], messag
 
 def test_a_relation_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('{"P1": [], "P1": []}')
-    with pytest.raises(FewshotError, match=r"x\.json cannot be read as JSON \(the key 'P1' stands there twice\)"):
+    with pytest.raises(
+        FewshotError, match=r"x\.json cannot be read as JSON \(the key 'P1' stands there twice\)"
+    ):
         read_relations(tmp_path / "x.json")
 
 
@@ -100,7 +105,9 @@ def test_nothing_of_the_real_test_is_in_training(shared_data: Path, test: str) -
     assert not train & held
     assert (len(train), len(held)) == (52, 12)
     tested = [one for found in read_relations(find_file(root, test)).values() for one in found]
-    texts = {" ".join(token.strip().lower() for token in one.tokens if token.strip()) for one in tested}
+    texts = {
+        " ".join(token.strip().lower() for token in one.tokens if token.strip()) for one in tested
+    }
     known = data.datasets["train"].inputs
     assert isinstance(known, dict)
     words = data.texts.vocabulary
@@ -109,14 +116,21 @@ def test_nothing_of_the_real_test_is_in_training(shared_data: Path, test: str) -
 
 
 def test_the_vocabulary_is_the_same_for_every_test(shared_data: Path) -> None:
-    wiki, pubmed = (module(shared_data / "fewrel", test=f"val_{name}", val_relations=12) for name in ("wiki", "pubmed"))
+    wiki, pubmed = (
+        module(shared_data / "fewrel", test=f"val_{name}", val_relations=12)
+        for name in ("wiki", "pubmed")
+    )
     kept, more = (int(data.datasets["train"].counts.sum()) for data in (wiki, pubmed))
     assert kept < more  # whose sentences are also left out where they are copies
-    assert wiki.texts.vocabulary == pubmed.texts.vocabulary  # so that one learner can be tested on both
+    # so that one learner can be tested on both
+    assert wiki.texts.vocabulary == pubmed.texts.vocabulary
 
 
 def test_no_real_entity_pair_of_the_test_stays_in_training(shared_data: Path) -> None:
-    train, tested = (read_relations(find_file(shared_data / "fewrel", f)) for f in ("train_wiki_subset", "val_wiki"))
+    train, tested = (
+        read_relations(find_file(shared_data / "fewrel", f))
+        for f in ("train_wiki_subset", "val_wiki")
+    )
 
     def pairs(relations: Relations) -> set[frozenset[str]]:
         return {frozenset(one.pair) for found in relations.values() for one in found}
@@ -148,7 +162,9 @@ def test_words_have_markers_of_their_own(root: Path) -> None:
 
 @pytest.mark.parametrize("unused", [True, False])
 def test_a_pretrained_tokenizer_has_markers(root: Path, tmp_path: Path, unused: bool) -> None:
-    letters = [mark + letter for letter in string.ascii_letters + string.digits for mark in ("", "##")]
+    letters = [
+        mark + letter for letter in string.ascii_letters + string.digits for mark in ("", "##")
+    ]
     extra = [*letters, "@", "#", *([f"[unused{i}]" for i in range(1, 5)] if unused else [])]
     bert = fake_bert(tmp_path / "bert", extra)
     data = module(root, markers=True, tokenizer=str(bert), max_length=64)
@@ -157,7 +173,9 @@ def test_a_pretrained_tokenizer_has_markers(root: Path, tmp_path: Path, unused: 
         sentence, head, tail = terms(data, part, 5)
         assert (sentence[0], sentence[-1]) == ("[CLS]", "[SEP]")
         assert (head[0], head[-1], tail[0], tail[-1]) == (first, second, third, last)
-        joined = ["".join(piece.removeprefix("##") for piece in found[1:-1]) for found in (head, tail)]
+        joined = [
+            "".join(piece.removeprefix("##") for piece in found[1:-1]) for found in (head, tail)
+        ]
         assert joined[0].startswith("headp")  # BERT's tokenizer puts words in lower case
         assert joined[1].startswith("thetailp")
         assert [sentence.count(mark) for mark in UNUSED] == ([1] * 4 if unused else [0] * 4)
@@ -176,9 +194,13 @@ def test_a_pretrained_tokenizer_has_markers(root: Path, tmp_path: Path, unused: 
         ((70, 72), (10, 12), 10),
     ],
 )
-def test_a_long_sentence_is_cut_to_its_entities(head: tuple[int, int], tail: tuple[int, int], first: int) -> None:
+def test_a_long_sentence_is_cut_to_its_entities(
+    head: tuple[int, int], tail: tuple[int, int], first: int
+) -> None:
     words = [f"w{i}" for i in range(100)]
-    cut, *places = placed(instance(words, head, tail), TermSplitter(TextOptions(max_length=30)), None)
+    cut, *places = placed(
+        instance(words, head, tail), TermSplitter(TextOptions(max_length=30)), None
+    )
     assert cut == words[first : first + 30]
     for (start, end), (before, after) in zip((head, tail), places, strict=True):
         if start < first + 30:
@@ -190,7 +212,9 @@ def test_a_long_sentence_is_cut_to_its_entities(head: tuple[int, int], tail: tup
 def test_markers_stay_in_the_window() -> None:
     words = [f"w{i}" for i in range(100)]
     markers = [[marker] for marker in MARKERS]
-    cut, head, tail = placed(instance(words, (60, 62), (50, 51)), TermSplitter(TextOptions(max_length=16)), markers)
+    cut, head, tail = placed(
+        instance(words, (60, 62), (50, 51)), TermSplitter(TextOptions(max_length=16)), markers
+    )
     assert len(cut) == 16
     assert cut[slice(*head)] == ["<head>", "w60", "w61", "</head>"]
     assert cut[slice(*tail)] == ["<tail>", "w50", "</tail>"]

@@ -19,7 +19,9 @@ BENCHMARKS = {
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
 def test_a_benchmark_hands_out_its_family_of_functions(benchmark: type[FunctionDataModule]) -> None:
     name, family = BENCHMARKS[benchmark]
-    data = benchmark(shot=3, queries=7, train_shot=2, train_queries=4, meta_batch_size=5, eval_batch_size=6)
+    data = benchmark(
+        shot=3, queries=7, train_shot=2, train_queries=4, meta_batch_size=5, eval_batch_size=6
+    )
     assert data.task == {"kind": "regression", "targets": 1}
     assert data.in_features == 1
     facts = {"benchmark": name, "shot": 3, "queries": 7, "seed": 0}
@@ -51,7 +53,10 @@ def test_the_papers_sizes_are_the_defaults() -> None:
         ({"val_episodes": 0}, "val_episodes is 0; set val_episodes >= 1"),
         ({"train_shots": (5, 3)}, r"train_shots is \[5, 3\]; give the smallest and the largest"),
         ({"train_shots": (0, 3)}, r"train_shots is \[0, 3\]; .*, at least 1"),
-        ({"train_shots": (1, 3), "train_shot": 2}, r"train_shots is \[1, 3\]; .*, and leave out train_shot"),
+        (
+            {"train_shots": (1, 3), "train_shot": 2},
+            r"train_shots is \[1, 3\]; .*, and leave out train_shot",
+        ),
     ],
 )
 def test_bad_sizes_are_errors(arguments: dict[str, Any], message: str) -> None:

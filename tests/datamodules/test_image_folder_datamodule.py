@@ -19,7 +19,9 @@ def animals(tmp_path: Path) -> str:
 
 
 def test_an_episode_holds_the_images_of_its_classes(animals: str) -> None:
-    module = ImageFolderDataModule(animals, 8, fractions=(0.4, 0.3, 0.3), way=2, queries=3, test_episodes=5)
+    module = ImageFolderDataModule(
+        animals, 8, fractions=(0.4, 0.3, 0.3), way=2, queries=3, test_episodes=5
+    )
     assert (module.in_channels, module.image_size, module.in_features) == (3, 8, 192)
     episode = next(iter(module.test_dataloader()))
     query = episode.query.inputs
@@ -27,14 +29,20 @@ def test_an_episode_holds_the_images_of_its_classes(animals: str) -> None:
     assert query.shape == (5, 6, 3, 8, 8)
     classes = query[:, :, 0, 0, 0].view(5, 2, 3) // 20
     assert (classes == classes[..., :1]).all()  # the queries of a class side by side
-    assert {str(number) for number in set(classes.flatten().tolist())} <= set(module.datasets["test"].classes)
+    assert {str(number) for number in set(classes.flatten().tolist())} <= set(
+        module.datasets["test"].classes
+    )
 
 
 def test_the_protocol_can_draw_the_split_again(animals: str) -> None:
-    module = ImageFolderDataModule(animals, 8, 1, fractions=(0.4, 0.3, 0.3), split_seed=5, way=2, queries=2)
+    module = ImageFolderDataModule(
+        animals, 8, 1, fractions=(0.4, 0.3, 0.3), split_seed=5, way=2, queries=2
+    )
     facts = module.protocol()
     assert facts["split"] == "drawn, split_seed 5"
-    again = ImageFolderDataModule(animals, 8, 1, classes=facts["classes"], way=2, queries=2).protocol()
+    again = ImageFolderDataModule(
+        animals, 8, 1, classes=facts["classes"], way=2, queries=2
+    ).protocol()
     assert again["split"] == "given classes"
     assert again["classes"] == facts["classes"]
 
@@ -45,7 +53,11 @@ def test_split_folders_are_named_in_the_protocol(animals: str, tmp_path: Path) -
         Path(animals, str(number)).rename(tmp_path / "split" / split / str(number))
     module = ImageFolderDataModule(str(tmp_path / "split"), 8, way=2, queries=2)
     assert module.protocol()["split"] == "split folders"
-    assert module.protocol()["classes"] == {"train": ["0", "1"], "val": ["2", "3"], "test": ["4", "5"]}
+    assert module.protocol()["classes"] == {
+        "train": ["0", "1"],
+        "val": ["2", "3"],
+        "test": ["4", "5"],
+    }
 
 
 def test_to_print_it_reads_nothing(tmp_path: Path) -> None:

@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 import torch
 from commands import FEW, QUIET, fewshot, fit, results
-from fake_meta_dataset import IMAGES, WORDNET, class_names, counts, fake_meta_dataset, fake_sources, few_characters
+from fake_meta_dataset import (
+    IMAGES,
+    WORDNET,
+    class_names,
+    counts,
+    fake_meta_dataset,
+    fake_sources,
+    few_characters,
+)
 from PIL import Image
 
 from fewshot.augmentation import Augmentation
@@ -55,7 +63,9 @@ def damaged(root: Path, tmp_path: Path) -> Callable[[str], Path]:
 @pytest.mark.parametrize("packed", [True, False])
 def test_each_source_in_its_own_layout(source: str, packed: bool, root: Path, store: Path) -> None:
     folder = found_sources(root, [source])[source]
-    splits = load_source(source, folder, root / "dataset_specs", store if packed else None, image_size=8)
+    splits = load_source(
+        source, folder, root / "dataset_specs", store if packed else None, image_size=8
+    )
     classes = {name for split in splits.values() for name in split.dataset.classes}
     if source == "ilsvrc_2012":
         assert {split: len(of.dataset.classes) for split, of in splits.items()} == dict(
@@ -64,7 +74,11 @@ def test_each_source_in_its_own_layout(source: str, packed: bool, root: Path, st
         assert all((of.dataset.counts == IMAGES).all() for of in splits.values())
     else:
         assert classes == set(class_names(source))
-        found = {n: c for of in splits.values() for n, c in zip(of.dataset.classes, of.dataset.counts, strict=True)}
+        found = {
+            n: c
+            for of in splits.values()
+            for n, c in zip(of.dataset.classes, of.dataset.counts, strict=True)
+        }
         assert found == counts(source)
     assert (store / f"{source}_3x8x8").is_dir() == (packed and source != "quickdraw")
     for split in splits.values():
@@ -98,7 +112,9 @@ def test_only_the_box_is_read(root: Path) -> None:
     name = next(iter(spec.images["train"]))
     cropped = find_images("aircraft", folder)[name][0]
     with Image.open(cropped.path) as image:  # type: ignore[union-attr]
-        expected = np.asarray(image.convert("RGB").crop((2, 3, 20, 15)).resize((6, 6), Image.Resampling.BILINEAR))
+        expected = np.asarray(
+            image.convert("RGB").crop((2, 3, 20, 15)).resize((6, 6), Image.Resampling.BILINEAR)
+        )
     assert (first.permute(1, 2, 0).numpy() == expected).all()
 
 
@@ -122,14 +138,18 @@ def test_a_hierarchy() -> None:
 
 
 def test_omniglots_rule_is_the_published_specification(shared_data: Path) -> None:
-    published = read_spec(shared_data / "splits/meta_dataset/dataset_specs/omniglot_dataset_spec.json")
+    published = read_spec(
+        shared_data / "splits/meta_dataset/dataset_specs/omniglot_dataset_spec.json"
+    )
     found = omniglot_spec(list(find_images("omniglot", shared_data / "omniglot")))
     for split, groups in published.groups.items():
         names = list(published.images[split])
         assert dict(found.images[split]) == dict(published.images[split])
         ours = list(found.images[split])
         expected = {frozenset(names[i] for i in members) for members in groups.members}
-        assert {frozenset(ours[i] for i in members) for members in found.groups[split].members} == expected
+        assert {
+            frozenset(ours[i] for i in members) for members in found.groups[split].members
+        } == expected
 
 
 def test_fit_and_test_on_all_ten(
@@ -160,7 +180,12 @@ def test_fit_and_test_on_all_ten(
 
 
 def test_learners_without_episodes_take_one_source(root: Path, tmp_path: Path) -> None:
-    options = ("--model=Baseline", "--model.backbone=Conv4", "--model.backbone.width=4", "--model.head_epochs=2")
+    options = (
+        "--model=Baseline",
+        "--model.backbone=Conv4",
+        "--model.backbone.width=4",
+        "--model.head_epochs=2",
+    )
     data = (*SMALL, f"--data.root={root}", "--data.train_sources=[dtd]", "--data.batch_size=4")
     result = results(fit(tmp_path, *options, *data, "--data.sources=[dtd,mscoco]"))
     assert list(result["sources"]) == ["dtd", "mscoco"]
@@ -180,9 +205,16 @@ def test_preparing_mends_the_store(root: Path, store: Path) -> None:
 
 def test_images_are_augmented_and_scaled(root: Path, tmp_path: Path) -> None:
     data = MetaDatasetDataModule(
-        str(root), ["dtd", "mscoco"], image_size=8, normalize=True, augment=Augmentation(flip=True), meta_batch_size=4
+        str(root),
+        ["dtd", "mscoco"],
+        image_size=8,
+        normalize=True,
+        augment=Augmentation(flip=True),
+        meta_batch_size=4,
     )
-    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
+    trainer = L.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path
+    )
     data.trainer = trainer
     loader = data.train_dataloader()
     batch = next(iter(loader))
@@ -219,18 +251,34 @@ def refusal(capsys: pytest.CaptureFixture[str], *options: str) -> str:
     ("options", "message"),
     [
         (("--data.sources=[dtdd]",), "no source 'dtdd'; did you mean 'dtd'"),
-        (("--data.sources=[dtd,omniglot]",), r"holds no omniglot; expected .*omniglot: images_background.*MIT"),
-        (("--data.train_sources=[mscoco]",), "names 'mscoco', which has no training classes; name some of ilsvrc"),
-        (("--data.sources=[dtd]", "--data.train_sources=[fungi]"), "'fungi', which is not among the sources"),
+        (
+            ("--data.sources=[dtd,omniglot]",),
+            r"holds no omniglot; expected .*omniglot: images_background.*MIT",
+        ),
+        (
+            ("--data.train_sources=[mscoco]",),
+            "names 'mscoco', which has no training classes; name some of ilsvrc",
+        ),
+        (
+            ("--data.sources=[dtd]", "--data.train_sources=[fungi]"),
+            "'fungi', which is not among the sources",
+        ),
         (("--data.sources=[traffic_sign]",), "none of traffic_sign has training classes"),
-        (("--data.specs=/nowhere",), "there is no /nowhere/.*spec.json; get it from https://github.com/google-res"),
+        (
+            ("--data.specs=/nowhere",),
+            "there is no /nowhere/.*spec.json; get it from https://github.com/google-res",
+        ),
     ],
 )
-def test_refusals(options: tuple[str, ...], message: str, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_refusals(
+    options: tuple[str, ...], message: str, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert re.search(message, refusal(capsys, f"--data.root={root}", *options))
 
 
-def test_a_missing_root_says_where_everything_is_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_root_says_where_everything_is_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     error = refusal(capsys, f"--data.root={tmp_path / 'none'}")
     for source in SOURCES.values():
         assert source.origin in error
@@ -245,14 +293,46 @@ def spoil(folder: Path, path: str, content: str | bytes) -> None:
 @pytest.mark.parametrize(
     ("source", "change", "message"),
     [
-        ("dtd", lambda f: shutil.rmtree(f / "images" / "dtd 3"), "has 0 images of the class 'dtd 3', which .* 4"),
-        ("dtd", lambda f: next((f / "images" / "dtd 3").glob("*.jpg")).unlink(), "3 images .*verify: false accepts"),
-        ("dtd", lambda f: shutil.rmtree(f / "images"), "does not hold dtd .*expected images/<texture>.*research"),
-        ("cu_birds", lambda f: spoil(f, "images/003.Bird_3/00000.jpg", b""), "00000.jpg cannot be decoded .*0 bytes"),
-        ("aircraft", lambda f: spoil(f, "data/images_box.txt", "1 2\n"), "does not hold aircraft .*ValueError"),
-        ("aircraft", lambda f: spoil(f, "data/images_box.txt", ""), "does not hold aircraft .*KeyError"),
-        ("fungi", lambda f: (f / "val.json").unlink(), "does not hold fungi .*val.json.*expected train.json, val.json"),
-        ("quickdraw", lambda f: np.save(f / "quickdraw 1.npy", np.zeros((3, 5))), "does not hold quickdraw .*float64"),
+        (
+            "dtd",
+            lambda f: shutil.rmtree(f / "images" / "dtd 3"),
+            "has 0 images of the class 'dtd 3', which .* 4",
+        ),
+        (
+            "dtd",
+            lambda f: next((f / "images" / "dtd 3").glob("*.jpg")).unlink(),
+            "3 images .*verify: false accepts",
+        ),
+        (
+            "dtd",
+            lambda f: shutil.rmtree(f / "images"),
+            "does not hold dtd .*expected images/<texture>.*research",
+        ),
+        (
+            "cu_birds",
+            lambda f: spoil(f, "images/003.Bird_3/00000.jpg", b""),
+            "00000.jpg cannot be decoded .*0 bytes",
+        ),
+        (
+            "aircraft",
+            lambda f: spoil(f, "data/images_box.txt", "1 2\n"),
+            "does not hold aircraft .*ValueError",
+        ),
+        (
+            "aircraft",
+            lambda f: spoil(f, "data/images_box.txt", ""),
+            "does not hold aircraft .*KeyError",
+        ),
+        (
+            "fungi",
+            lambda f: (f / "val.json").unlink(),
+            "does not hold fungi .*val.json.*expected train.json, val.json",
+        ),
+        (
+            "quickdraw",
+            lambda f: np.save(f / "quickdraw 1.npy", np.zeros((3, 5))),
+            "does not hold quickdraw .*float64",
+        ),
         (
             "dtd",
             lambda f: spoil(f, "../dataset_specs/dtd_dataset_spec.json", "{"),
@@ -263,7 +343,9 @@ def spoil(folder: Path, path: str, content: str | bytes) -> None:
             lambda f: spoil(
                 f,
                 "../dataset_specs/dtd_dataset_spec.json",
-                (f / "../dataset_specs/dtd_dataset_spec.json").read_text().replace('"dtd 1"', '"unknown"'),
+                (f / "../dataset_specs/dtd_dataset_spec.json")
+                .read_text()
+                .replace('"dtd 1"', '"unknown"'),
             ),
             "has 0 images of the class 'unknown'",
         ),
@@ -293,7 +375,9 @@ def test_damaged_sources(
 ) -> None:
     folder = damaged(source)
     change(folder)
-    assert re.search(message, refusal(capsys, f"--data.root={folder.parent}", f"--data.train_sources=[{source}]"))
+    assert re.search(
+        message, refusal(capsys, f"--data.root={folder.parent}", f"--data.train_sources=[{source}]")
+    )
 
 
 def test_other_numbers_are_accepted_on_request(damaged: Callable[[str], Path]) -> None:

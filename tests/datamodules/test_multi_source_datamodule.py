@@ -34,13 +34,18 @@ def drawn(data: MultiSourceDataModule, stage: Any, numbers: list[int]) -> Any:
 
 
 def test_sources_take_turns_in_the_test() -> None:
-    data = MultiSourceDataModule({"one": glyphs(way=3), "two": glyphs(way=4, shot=2)}, test_episodes=3)
+    data = MultiSourceDataModule(
+        {"one": glyphs(way=3), "two": glyphs(way=4, shot=2)}, test_episodes=3
+    )
     batches = list(data.test_dataloader())
     names = [name for batch in batches for name, _ in batch]
     assert names == ["one", "two"] * 3
     assert data.source_of("test", torch.arange(6)) == names
     converted = data.on_after_batch_transfer(batches[0], 0)
-    assert [tuple(one.support.inputs.shape) for one in converted[:2]] == [(1, 3, 1, 28, 28), (1, 8, 1, 28, 28)]
+    assert [tuple(one.support.inputs.shape) for one in converted[:2]] == [
+        (1, 3, 1, 28, 28),
+        (1, 8, 1, 28, 28),
+    ]
     assert converted[0].support.inputs.dtype == torch.float32
     assert data.task == {"kind": "classification", "way": None}
     assert MultiSourceDataModule({"one": glyphs(), "two": glyphs()}).task["way"] == 5
@@ -50,8 +55,12 @@ def test_ranks_share_the_episodes() -> None:
     data = MultiSourceDataModule({"one": glyphs(), "two": glyphs(), "three": glyphs()})
     found: dict[int, str] = {}
     for rank in (0, 1):
-        loader: EpisodeLoader[Any] = EpisodeLoader(data.stream("test"), 6, 4, rank=rank, world_size=2)
-        found.update(zip(range(rank, 6, 2), (name for batch in loader for name, _ in batch), strict=True))
+        loader: EpisodeLoader[Any] = EpisodeLoader(
+            data.stream("test"), 6, 4, rank=rank, world_size=2
+        )
+        found.update(
+            zip(range(rank, 6, 2), (name for batch in loader for name, _ in batch), strict=True)
+        )
     assert [found[number] for number in range(6)] == data.source_of("test", torch.arange(6))
 
 
@@ -74,8 +83,13 @@ def test_training_follows_the_weights() -> None:
 
 
 def test_images_are_brought_to_one_size(tmp_path: Path) -> None:
-    folder = ImageFolderDataModule(str(fake_image_folder(tmp_path / "root")), image_size=12, way=3, queries=2)
-    with pytest.raises(FewshotError, match=r"the same in_channels, but grey has 1, mine has 3; set data.in_channels"):
+    folder = ImageFolderDataModule(
+        str(fake_image_folder(tmp_path / "root")), image_size=12, way=3, queries=2
+    )
+    with pytest.raises(
+        FewshotError,
+        match=r"the same in_channels, but grey has 1, mine has 3; set data.in_channels",
+    ):
         MultiSourceDataModule({"grey": glyphs(), "mine": folder}, image_size=16)
     data = MultiSourceDataModule({"grey": glyphs(), "mine": folder}, image_size=16, in_channels=3)
     assert (data.in_channels, data.image_size, data.in_features) == (3, 16, 768)
@@ -104,13 +118,21 @@ def test_functions_of_several_families(tmp_path: Path) -> None:
 
 def test_texts_of_one_vocabulary(tmp_path: Path) -> None:
     root = fake_clinc150(tmp_path / "root")
-    source = f"{{class_path: CLINC150DataModule, init_args: {{root: {root}, queries: 2, shot: SHOT}}}}"
+    source = (
+        f"{{class_path: CLINC150DataModule, init_args: {{root: {root}, queries: 2, shot: SHOT}}}}"
+    )
     config = tmp_path / "config.yaml"
     config.write_text(
         "data: {class_path: MultiSourceDataModule, init_args: {benchmarks: {"
         f"one: {source.replace('SHOT', '1')}, two: {source.replace('SHOT', '2')}}}}}}}\n"
     )
-    run = fewshot("test", tmp_path, "--model=PrototypicalNetwork", "--model.backbone=BagOfWords", f"--config={config}")
+    run = fewshot(
+        "test",
+        tmp_path,
+        "--model=PrototypicalNetwork",
+        "--model.backbone=BagOfWords",
+        f"--config={config}",
+    )
     assert set(results(run)["sources"]) == {"one", "two"}
 
 
@@ -120,7 +142,11 @@ def test_texts_of_one_vocabulary(tmp_path: Path) -> None:
         ({}, {}, "name one benchmark or more"),
         ({"a": glyphs()}, {"weights": [1.0, 2.0]}, "2.0] for 1 benchmarks; give each one"),
         ({"a": glyphs()}, {"weights": [0.0]}, "some above 0"),
-        ({"a": glyphs(), "b": SinusoidDataModule()}, {}, "a is classification, b is regression; leave some out"),
+        (
+            {"a": glyphs(), "b": SinusoidDataModule()},
+            {},
+            "a is classification, b is regression; leave some out",
+        ),
         ({"a": MultiSourceDataModule({"a": glyphs()})}, {}, "none of which has several sources"),
     ],
 )
@@ -130,6 +156,8 @@ def test_refusals(benchmarks: Any, more: dict[str, Any], message: str) -> None:
 
 
 def test_the_facts_of_functions_agree() -> None:
-    data = MultiSourceDataModule({"waves": SinusoidDataModule(), "both": SinusoidAndLineDataModule()})
+    data = MultiSourceDataModule(
+        {"waves": SinusoidDataModule(), "both": SinusoidAndLineDataModule()}
+    )
     assert data.in_features == 1
     assert list(data.weights()) == [1, 1]

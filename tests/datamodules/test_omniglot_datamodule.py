@@ -14,10 +14,17 @@ from fewshot.errors import FewshotError
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of 12 characters, and no original files."""
     monkeypatch.setenv("FEWSHOT_DATA", str(tmp_path))
-    names = [f"images_background/{alphabet}/character0{i}" for alphabet in ("Armenian", "Greek") for i in (1, 2, 3)]
+    names = [
+        f"images_background/{alphabet}/character0{i}"
+        for alphabet in ("Armenian", "Greek")
+        for i in (1, 2, 3)
+    ]
     names += [f"images_evaluation/Kannada/character0{i}" for i in range(1, 7)]
     images = np.random.default_rng(0).integers(0, 256, (12, 20, 28, 28), np.uint8)
-    cached_arrays(tmp_path / "omniglot" / CACHE_FILE, lambda: {"images": images, "characters": np.array(names)})
+    cached_arrays(
+        tmp_path / "omniglot" / CACHE_FILE,
+        lambda: {"images": images, "characters": np.array(names)},
+    )
     return tmp_path
 
 
@@ -38,9 +45,18 @@ def test_an_episode_holds_drawings_as_they_are_cached(data: Path) -> None:
 
 
 def test_the_protocol_names_the_split(data: Path) -> None:
-    facts = {"benchmark": "Omniglot", "split": "vinyals", "way": 5, "shot": 1, "queries": 15, "seed": 0}
+    facts = {
+        "benchmark": "Omniglot",
+        "split": "vinyals",
+        "way": 5,
+        "shot": 1,
+        "queries": 15,
+        "seed": 0,
+    }
     assert facts.items() <= OmniglotDataModule().protocol().items()
-    assert OmniglotDataModule(split="maml", split_seed=4).protocol()["split"] == "maml, split_seed 4"
+    assert (
+        OmniglotDataModule(split="maml", split_seed=4).protocol()["split"] == "maml, split_seed 4"
+    )
     assert len(OmniglotDataModule(split="lake", way=3).datasets["val"].classes) == 3
 
 

@@ -25,7 +25,9 @@ from fewshot.tasks import VideoClassification, make_task
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fake_orbit(tmp_path_factory.mktemp("orbit") / "orbit_benchmark_224", things=3, clean=7, frames=53)
+    return fake_orbit(
+        tmp_path_factory.mktemp("orbit") / "orbit_benchmark_224", things=3, clean=7, frames=53
+    )
 
 
 def own_notes(root: Path, name: str, gone: int) -> None:
@@ -37,13 +39,21 @@ def own_notes(root: Path, name: str, gone: int) -> None:
     path.write_text(json.dumps(notes))
 
 
-def test_the_published_users_are_disjoint_and_as_many_as_the_reference_says(shared_data: Path) -> None:
+def test_the_published_users_are_disjoint_and_as_many_as_the_reference_says(
+    shared_data: Path,
+) -> None:
     users = json.loads((shared_data / "splits/orbit/orbit_benchmark_mode_splits.json").read_text())
-    assert {mode: len(names) for mode, names in users.items()} == {"train": 44, "validation": 6, "test": 17}
+    assert {mode: len(names) for mode, names in users.items()} == {
+        "train": 44,
+        "validation": 6,
+        "test": 17,
+    }
     assert len({name for names in users.values() for name in names}) == 67
 
 
-def test_clean_videos_are_learned_from_and_clutter_or_held_out_clean_ones_judged(root: Path) -> None:
+def test_clean_videos_are_learned_from_and_clutter_or_held_out_clean_ones_judged(
+    root: Path,
+) -> None:
     clean, clutter = (load_orbit(root.parent, mode)["test"]["P004"] for mode in get_args(Mode))
     for thing in clutter:
         assert [video.path.parent.name for video in thing.support] == ["clean"] * 7
@@ -80,13 +90,18 @@ def test_the_latest_frame_of_an_example_is_the_last_of_its_channels(root: Path) 
     assert len(first) == 53  # all of them, in the order of time
     assert torch.equal(first[0, :3], first[0, 6:])  # nothing was before the first
     for later, clip in enumerate(first[2:], start=2):
-        assert torch.equal(clip, torch.cat([first[place, 6:] for place in (later - 2, later - 1, later)]))
+        assert torch.equal(
+            clip, torch.cat([first[place, 6:] for place in (later - 2, later - 1, later)])
+        )
 
 
 def test_a_task_takes_all_things_of_a_user_and_all_valid_frames(root: Path) -> None:
-    module = ORBITDataModule(str(root), image_size=8, support_frames=2, query_frames=20, test_episodes=2)
+    module = ORBITDataModule(
+        str(root), image_size=8, support_frames=2, query_frames=20, test_episodes=2
+    )
     loader = module.test_dataloader()
-    batches: list[Any] = [entry for batch in loader for entry in batch]  # as they come, with their sources
+    # as they come, with their sources
+    batches: list[Any] = [entry for batch in loader for entry in batch]
     assert [user for user, _ in batches] == ["P004", "P005"] * 2  # 2 tasks of each user
     episode = batches[0][1]
     assert episode.support.inputs.shape == (1, 3 * 7 * 2, 3, 8, 8)
@@ -94,13 +109,16 @@ def test_a_task_takes_all_things_of_a_user_and_all_valid_frames(root: Path) -> N
     for _, one in batches:
         videos, labels = marks_of(one.query), one.query.targets
         assert isinstance(videos, Tensor)
-        assert len(set(zip(videos[0].tolist(), labels[0].tolist(), strict=True))) == 3  # a video has one label
+        # a video has one label
+        assert len(set(zip(videos[0].tolist(), labels[0].tolist(), strict=True))) == 3
     (converted,) = module.on_after_batch_transfer(batches[:1], 0)
     torch.testing.assert_close(converted.query.inputs, episode.query.inputs.float() / 255)
 
 
 def test_training_tasks_differ_in_way(tmp_path: Path) -> None:
-    module = ORBITDataModule(str(fake_orbit(tmp_path, things=5, clean=2)), image_size=8, train_way=4)
+    module = ORBITDataModule(
+        str(fake_orbit(tmp_path, things=5, clean=2)), image_size=8, train_way=4
+    )
     ways = []
     for number in range(40):
         support, query = module.stream("train")[number]
@@ -129,7 +147,9 @@ def test_frames_without_the_object_are_dropped_from_queries_alone(tmp_path: Path
 
 
 def test_an_episode_is_a_function_of_its_number(root: Path) -> None:
-    first, second = (ORBITDataModule(str(root), image_size=8, query_frames=5).stream("test")[3] for _ in range(2))
+    first, second = (
+        ORBITDataModule(str(root), image_size=8, query_frames=5).stream("test")[3] for _ in range(2)
+    )
     assert torch.equal(first.query.inputs, second.query.inputs)  # type: ignore[arg-type]  # tensors
 
 
@@ -151,7 +171,9 @@ def test_the_accuracy_is_by_video_with_its_interval() -> None:
             columns.setdefault(name, []).append(value)
     found = task.estimates({name: torch.cat(values) for name, values in columns.items()})
     assert found["accuracy_video"].mean == pytest.approx(np.mean(accuracies))
-    assert found["accuracy_video"].ci95 == pytest.approx(1.96 * np.std(accuracies, ddof=1) / math.sqrt(6), rel=1e-4)
+    assert found["accuracy_video"].ci95 == pytest.approx(
+        1.96 * np.std(accuracies, ddof=1) / math.sqrt(6), rel=1e-4
+    )
     assert found["accuracy"].mean != pytest.approx(np.mean(accuracies))
     assert set(found) == {"accuracy_video", "accuracy"}
 
@@ -160,15 +182,25 @@ def test_unmarked_episodes_are_one_video() -> None:
     task = VideoClassification(2)
     targets = torch.tensor([[0, 1, 1]])
     logits = torch.eye(2)[torch.tensor([[0, 1, 0]])]
-    found = task.estimates(task.marks(Examples(torch.zeros(1, 3), targets), logits))["accuracy_video"]
+    found = task.estimates(task.marks(Examples(torch.zeros(1, 3), targets), logits))[
+        "accuracy_video"
+    ]
     assert found.mean == pytest.approx(2 / 3)
     assert math.isnan(found.ci95)
 
 
 def test_a_run_from_end_to_end(root: Path, tmp_path: Path) -> None:
-    options = ["--data.root", str(root), "--data.image_size=16", "--data.query_frames=5", "--data.meta_batch_size=2"]
+    options = [
+        "--data.root",
+        str(root),
+        "--data.image_size=16",
+        "--data.query_frames=5",
+        "--data.meta_batch_size=2",
+    ]
     learner = ["--model=PrototypicalNetwork", "--model.backbone=Conv4", "--model.backbone.width=4"]
-    run = fewshot("fit", tmp_path, "--data=ORBITDataModule", *options, *learner, "--trainer.max_epochs=1")
+    run = fewshot(
+        "fit", tmp_path, "--data=ORBITDataModule", *options, *learner, "--trainer.max_epochs=1"
+    )
     result = results(run)
     assert (result["benchmark"], result["split"], result["episodes"]) == ("ORBIT", "CLU-VE", 6)
     assert set(result["sources"]) == {"P004", "P005"}
@@ -178,7 +210,9 @@ def test_a_run_from_end_to_end(root: Path, tmp_path: Path) -> None:
 
 def test_the_past_alone_may_be_used(root: Path) -> None:
     module = ORBITDataModule(str(root), image_size=8)
-    trainer = SimpleNamespace(lightning_module=SimpleNamespace(batchnorm="transductive"), global_rank=0, world_size=1)
+    trainer = SimpleNamespace(
+        lightning_module=SimpleNamespace(batchnorm="transductive"), global_rank=0, world_size=1
+    )
     module.trainer = trainer  # type: ignore[assignment]  # as far as it is read
     with pytest.raises(FewshotError, match=r"earlier frames alone.*set batchnorm: inductive"):
         module.test_dataloader()
@@ -192,7 +226,10 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path) -> None:
             ORBITDataModule(str(tmp_path), image_size=8, **kwargs).sources("test")
         assert "\n" not in str(error.value)
 
-    refused(r"has no ORBIT: expected train/, validation/ and test/.*annotations/.*city.14294597 \(CC BY 4.0")
+    refused(
+        r"has no ORBIT: expected train/, validation/ and test/.*annotations/.*city.14294597 \(CC"
+        r" BY 4.0"
+    )
     refused("mode is 'VE'", mode="VE")
     refused("clip_length is 0; set clip_length >= 1", clip_length=0)
     refused("train_way is 1; set train_way >= 2", train_way=1)

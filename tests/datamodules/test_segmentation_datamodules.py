@@ -47,33 +47,52 @@ def test_the_test_episodes_are_one_list(tmp_path: Path) -> None:
     root = str(fake_voc(tmp_path))
     first, second = (Pascal5iDataModule(root, image_size=8, test_episodes=4) for _ in range(2))
     for one, other in zip(first.test_dataloader(), second.test_dataloader(), strict=True):
-        assert torch.equal(one.query.inputs, other.query.inputs)  # type: ignore[arg-type]  # tensors
+        # tensors
+        assert torch.equal(one.query.inputs, other.query.inputs)  # type: ignore[arg-type]
 
 
 def test_the_protocol_names_fold_and_lists(tmp_path: Path) -> None:
     root = fake_voc(tmp_path)
-    module = Pascal5iDataModule(str(root), fold=1, lists=str(root / "lists"), val_classes="test", image_size=16)
+    module = Pascal5iDataModule(
+        str(root), fold=1, lists=str(root / "lists"), val_classes="test", image_size=16
+    )
     facts = module.protocol()
-    assert (facts["split"], facts["lists"], facts["val_classes"]) == ("fold 1", "given lists", "test")
+    assert (facts["split"], facts["lists"], facts["val_classes"]) == (
+        "fold 1",
+        "given lists",
+        "test",
+    )
     assert (facts["way"], facts["shot"], facts["min_pixels"]) == (1, 1, 2048)
-    assert module.task["classes"][5:10] == list(module.datasets["test"].values) == list(module.datasets["val"].values)
+    assert (
+        module.task["classes"][5:10]
+        == list(module.datasets["test"].values)
+        == list(module.datasets["val"].values)
+    )
     assert (module.in_channels, module.image_size, module.in_features) == (3, 16, 768)
 
 
 def test_camvid_is_found_in_its_folder(tmp_path: Path) -> None:
     fake_camvid(tmp_path / "CamVid")
     module = CamVidDataModule(str(tmp_path), image_size=16)
-    assert {stage: list(module.datasets[stage].values) for stage in STAGES} == {k: list(v) for k, v in CLASSES.items()}
+    assert {stage: list(module.datasets[stage].values) for stage in STAGES} == {
+        k: list(v) for k, v in CLASSES.items()
+    }
     names = [{pair[0].name for pair in module.datasets[stage].pairs} for stage in STAGES]
     assert not names[0] & names[1]
     assert not (names[0] | names[1]) & names[2]
-    with pytest.raises(FewshotError, match=r"has no CamVid: expected train/, trainannot/.*CC BY-NC"):
+    with pytest.raises(
+        FewshotError, match=r"has no CamVid: expected train/, trainannot/.*CC BY-NC"
+    ):
         CamVidDataModule(str(tmp_path / "none")).setup("fit")
 
 
 def test_the_real_camvid(shared_data: Path) -> None:
     module = CamVidDataModule(str(shared_data / "camvid_sample"))
-    assert {stage: len(module.datasets[stage].pairs) for stage in STAGES} == {"train": 20, "val": 6, "test": 10}
+    assert {stage: len(module.datasets[stage].pairs) for stage in STAGES} == {
+        "train": 20,
+        "val": 6,
+        "test": 10,
+    }
     episode = module.stream("test")[0]
     assert labels(episode.support.targets) == {0, 1, 255}
 
@@ -104,7 +123,8 @@ def test_training_may_ignore_the_classes_of_the_other_splits(tmp_path: Path) -> 
     values = {stage: set(CLASSES[stage].values()) for stage in STAGES}
     for stage in STAGES:
         tasks = module.tasks(stage)
-        found = tasks._labels(np.array([0]))  # of each of the 256 values, in an episode about the first class
+        # of each of the 256 values, in an episode about the first class
+        found = tasks._labels(np.array([0]))
         assert found[tasks.dataset.values[tasks.names[0]]] == 1
         others = values["val"] | values["test"] if stage == "train" else set()
         assert set(np.flatnonzero(found == 255).tolist()) == others | {11, 255}

@@ -19,7 +19,9 @@ def test_one_task_has_all_intents(tmp_path: Path) -> None:
     assert task.query.targets.tolist() == [[n for n in range(7) for _ in range(3)]]
     assert data.protocol()["split"] == "all, fold 0"
     assert data.protocol()["queries"] == "all"
-    with pytest.raises(FewshotError, match="split all has 7 classes in its one task, way is 5; set way: 7"):
+    with pytest.raises(
+        FewshotError, match="split all has 7 classes in its one task, way is 5; set way: 7"
+    ):
         SNIPSDataModule(root=str(tmp_path), way=5).setup("test")
 
 
@@ -47,7 +49,9 @@ def test_intents_may_be_split(tmp_path: Path) -> None:
 def test_latin_1_is_read_and_an_empty_utterance_is_named(tmp_path: Path) -> None:
     file = fake_snips(tmp_path) / FOLDER / "PlayMusic/train_PlayMusic_full.json"
     assert read_utterances(file, "PlayMusic")[0] == "caf\xe9 PlayMusic number 0"
-    file.write_text(json.dumps({"PlayMusic": [{"data": [{"text": "a"}]}, {"data": [{"text": " ?"}]}]}, indent=1))
+    file.write_text(
+        json.dumps({"PlayMusic": [{"data": [{"text": "a"}]}, {"data": [{"text": " ?"}]}]}, indent=1)
+    )
     with pytest.raises(FewshotError, match=r"full\.json, line 10: PlayMusic\[1\] has no word"):
         read_utterances(file, "PlayMusic")
 

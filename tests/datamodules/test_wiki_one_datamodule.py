@@ -31,11 +31,18 @@ def test_a_stage_has_an_episode_for_each_relation(root: Path) -> None:
             assert support.inputs["pairs"].shape == (1, 5, 2)
             assert query.inputs["candidates"].shape == (1, 10, 61)
     facts = data.protocol()
-    assert (facts["background"], facts["embeddings"], facts["queries"]) == ("BG:Pre-Train", "TransE", "all")
+    assert (facts["background"], facts["embeddings"], facts["queries"]) == (
+        "BG:Pre-Train",
+        "TransE",
+        "all",
+    )
 
 
 def test_vectors_are_trained_once_and_again_where_the_cache_is_not_whole(root: Path) -> None:
-    paths = [WikiOneDataModule(str(root), dimensions=8, embedding_epochs=2).entity_vectors for _ in range(2)]
+    paths = [
+        WikiOneDataModule(str(root), dimensions=8, embedding_epochs=2).entity_vectors
+        for _ in range(2)
+    ]
     assert paths[0] == paths[1] is not None
     path = Path(str(paths[0]))
     before = path.read_bytes()

@@ -43,7 +43,9 @@ def test_the_splits_are_disjoint_and_share_out_all_classes(
 
 def test_rows_are_the_images_of_their_class_training_ones_first(root: Path) -> None:
     folder = root / "cifar-100-python"
-    train, test, meta = (pickle.loads((folder / name).read_bytes()) for name in ("train", "test", "meta"))
+    train, test, meta = (
+        pickle.loads((folder / name).read_bytes()) for name in ("train", "test", "meta")
+    )
     data = load_cifar100(root, "cifar_fs", verify=False)["test"]
     for start, name in zip(data.starts, data.classes, strict=True):
         label = meta["fine_label_names"].index(name)
@@ -73,15 +75,24 @@ def test_missing_data_name_their_source_and_licence(tmp_path: Path) -> None:
     with pytest.raises(FewshotError) as caught:
         load_cifar100(tmp_path / "none", "fc100")
     message = str(caught.value)
-    for part in (str(tmp_path / "none"), "cifar-100-python.tar.gz", "download: true", "toronto.edu", "licence"):
+    for part in (
+        str(tmp_path / "none"),
+        "cifar-100-python.tar.gz",
+        "download: true",
+        "toronto.edu",
+        "licence",
+    ):
         assert part in message
     assert "\n" not in message
 
 
-def test_a_download_is_torchvisions(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_is_torchvisions(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fetched = []
 
-    class Original(torchvision.datasets.CIFAR100):  # type: ignore[misc]  # torchvision ships no types
+    # torchvision ships no types
+    class Original(torchvision.datasets.CIFAR100):  # type: ignore[misc]
         def __init__(self, folder: Path, download: bool) -> None:
             fetched.append(folder)
             folder.mkdir()
@@ -118,7 +129,11 @@ Edit = tuple[str, Callable[[dict[str, Any]], object], str]
         ("meta", lambda c: c.pop("fine_label_names"), "meta has no 'fine_label_names'"),
         ("test", lambda c: c.update(data=c["data"][:, 1:]), "does not hold CIFAR-100's arrays"),
         ("test", lambda c: c["fine_labels"].pop(), "500 images, 499 fine and 500 coarse labels"),
-        ("meta", lambda c: c["fine_label_names"].pop(), "holds images of 99 classes, CIFAR-100 has 100"),
+        (
+            "meta",
+            lambda c: c["fine_label_names"].pop(),
+            "holds images of 99 classes, CIFAR-100 has 100",
+        ),
         ("train", lambda c: c.update(fine_labels=["x"] * 400), "does not hold CIFAR-100's arrays"),
     ],
     ids=lambda case: case[2],
@@ -141,9 +156,13 @@ def test_a_truncated_archive_is_refused(root: Path, tmp_path: Path) -> None:
 
 
 def test_a_part_of_it_is_taken_only_where_the_user_says_so(root: Path) -> None:
-    with pytest.raises(FewshotError, match=r"train is not CIFAR-100's \(its MD5 differs\).*verify: false"):
+    with pytest.raises(
+        FewshotError, match=r"train is not CIFAR-100's \(its MD5 differs\).*verify: false"
+    ):
         load_cifar100(root, "cifar_fs")
-    with pytest.raises(FewshotError, match="unknown split of CIFAR-100 'fs'; use cifar_fs or fc100"):
+    with pytest.raises(
+        FewshotError, match="unknown split of CIFAR-100 'fs'; use cifar_fs or fc100"
+    ):
         load_cifar100(root, "fs", verify=False)  # type: ignore[arg-type]  # the value under test
 
 
@@ -151,7 +170,9 @@ def test_a_part_of_it_is_taken_only_where_the_user_says_so(root: Path) -> None:
 def test_the_splits_are_the_published_lists(shared_data: Path, split: CifarSplit) -> None:
     data = load_cifar100(shared_data / "cifar100", split, verify=False)
     folder = shared_data / "cifar100/cifar-100-python"
-    parts = [pickle.loads((folder / name).read_bytes(), encoding="latin1") for name in ("train", "test")]
+    parts = [
+        pickle.loads((folder / name).read_bytes(), encoding="latin1") for name in ("train", "test")
+    ]
     meta = pickle.loads((folder / "meta").read_bytes(), encoding="latin1")
     pairs = {
         (meta["coarse_label_names"][c], meta["fine_label_names"][f])
@@ -160,6 +181,9 @@ def test_the_splits_are_the_published_lists(shared_data: Path, split: CifarSplit
     }
     for part in PARTS:
         published = json.loads((shared_data / "splits" / split / f"{part}.json").read_text())
-        names = {fine for coarse, fine in pairs if coarse in published or [coarse, fine] in published}
+        names = {
+            fine for coarse, fine in pairs if coarse in published or [coarse, fine] in published
+        }
         assert set(data[part].classes) == names
-        assert data[part].counts.tolist() == [100] * len(names)  # the subset has a sixth of the images
+        # the subset has a sixth of the images
+        assert data[part].counts.tolist() == [100] * len(names)

@@ -31,7 +31,10 @@ DOMAINS = {f"domain_{d}": INTENTS[d::10] for d in range(10)}  # an intent's doma
 
 
 def utterances() -> dict[str, list[list[str]]]:
-    """Two, one and one utterances an intent; each holds the intent's own word, so that texts tell classes."""
+    """Two, one and one utterances an intent.
+
+    Each holds the intent's own word, so that texts tell classes.
+    """
     return {
         part: [[f"What's {word} own-{intent} ?", intent] for word in words for intent in INTENTS]
         for part, words in (("train", ("my", "your")), ("val", ("her",)), ("test", ("his",)))
@@ -67,7 +70,9 @@ def test_the_domain_split_keeps_domains_whole(root: Path) -> None:
     data, *_ = load_clinc150(root, split="domain", split_seed=3)
     order = np.random.default_rng(3).permutation(10)
     for part, domains in (("train", order[:4]), ("val", order[4:7]), ("test", order[7:])):
-        assert sorted(data[part].classes) == sorted(name for d in domains for name in DOMAINS[f"domain_{d}"])
+        assert sorted(data[part].classes) == sorted(
+            name for d in domains for name in DOMAINS[f"domain_{d}"]
+        )
     assert [len(data[part].classes) for part in ("train", "val", "test")] == [60, 45, 45]
 
 
@@ -99,7 +104,8 @@ def test_the_vocabulary_knows_the_training_classes_alone(root: Path) -> None:
 
 
 def test_rare_words_are_unknown(root: Path) -> None:
-    _, vocabulary, *_ = load_clinc150(root, options=TextOptions(min_count=5))  # an intent's number occurs 4 times
+    # an intent's number occurs 4 times
+    _, vocabulary, *_ = load_clinc150(root, options=TextOptions(min_count=5))
     assert set(vocabulary[2:]) == {"what's", "own", "intent", "my", "your", "her", "his"}
 
 
@@ -113,9 +119,15 @@ def test_words_are_ranked_by_frequency_then_name() -> None:
     ("text", "words"),
     [
         ("Set a TIMER, for 10:30!", ["set", "a", "timer", "for", "10", "30"]),
-        ("what\N{RIGHT SINGLE QUOTATION MARK}s o'clock's 'quoted'", ["what's", "o'clock's", "quoted"]),
+        (
+            "what\N{RIGHT SINGLE QUOTATION MARK}s o'clock's 'quoted'",
+            ["what's", "o'clock's", "quoted"],
+        ),
         ("snake_case e-mail abc123 $5", ["snake", "case", "e", "mail", "abc123", "5"]),
-        ("caf\N{LATIN SMALL LETTER E WITH ACUTE} \N{CJK UNIFIED IDEOGRAPH-4F60}", ["caf\xe9", "\u4f60"]),
+        (
+            "caf\N{LATIN SMALL LETTER E WITH ACUTE} \N{CJK UNIFIED IDEOGRAPH-4F60}",
+            ["caf\xe9", "\u4f60"],
+        ),
         (" ?! '' <padding>", ["padding"]),
         ("", []),
     ],
@@ -135,7 +147,9 @@ def test_encode_pads_and_marks_the_unknown() -> None:
 
 def test_unknown_terms_are_spread_over_ids_past_the_vocabulary() -> None:
     terms = [f"z{i}" for i in range(40)]
-    once, again = (encode([[*terms, "b"], order], VOCABULARY, 8)["tokens"] for order in (terms, terms[::-1]))
+    once, again = (
+        encode([[*terms, "b"], order], VOCABULARY, 8)["tokens"] for order in (terms, terms[::-1])
+    )
     assert set(once[0, :40].tolist()) == set(range(4, 12))
     assert once[0, 40] == 3
     assert again[1, :40].tolist() == once[0, :40].tolist()[::-1]
@@ -196,7 +210,10 @@ def test_a_download_is_verified_and_lands_under_the_root(
     monkeypatch.setattr(clinc150, "fetch", fetch)
     data, *_ = load_clinc150(tmp_path / "new", split="domain", download=True)
     assert len(data["train"].classes) == 60
-    assert sorted(p.name for p in (tmp_path / "new/clinc150").iterdir()) == ["data_full.json", "domains.json"]
+    assert sorted(p.name for p in (tmp_path / "new/clinc150").iterdir()) == [
+        "data_full.json",
+        "domains.json",
+    ]
     assert fetched == [(clinc150.URL + name, digest) for name, digest in clinc150.SHA256.items()]
     load_clinc150(tmp_path / "new", split="domain", download=True)
     assert len(fetched) == 2  # what is there is not fetched again
@@ -238,7 +255,9 @@ Edit = Callable[[dict[str, list[object]]], object]
         (lambda d: [d[part].clear() for part in ("train", "val", "test")], "has 0 intents"),
     ],
 )
-def test_other_data_is_refused_by_its_first_wrong_item(root: Path, edit: Edit, message: str) -> None:
+def test_other_data_is_refused_by_its_first_wrong_item(
+    root: Path, edit: Edit, message: str
+) -> None:
     data = utterances()
     edit(data)  # type: ignore[arg-type]  # it makes wrong data on purpose
     (root / "data_full.json").write_text(json.dumps(data))
@@ -259,7 +278,9 @@ def test_other_data_is_refused_by_its_first_wrong_item(root: Path, edit: Edit, m
         (b"[1, 2]", "holds a list, not an object"),
     ],
 )
-def test_files_that_are_no_json_object_are_refused(root: Path, name: str, content: bytes, message: str) -> None:
+def test_files_that_are_no_json_object_are_refused(
+    root: Path, name: str, content: bytes, message: str
+) -> None:
     (root / name).write_bytes(content)
     with pytest.raises(FewshotError, match=f"{name} {message}") as caught:
         load_clinc150(root, split="domain")
@@ -272,12 +293,23 @@ def test_files_that_are_no_json_object_are_refused(root: Path, name: str, conten
         ({**DOMAINS, "domain_4": 3}, "'domain_4' is 3, not a list of intents"),
         ({**DOMAINS, "domain_4": [3]}, r"'domain_4' is \[3\], not a list of intents"),
         ({**DOMAINS, "more": []}, "has 11 domains, CLINC150 has 10"),
-        ({**DOMAINS, "domain_4": DOMAINS["domain_4"][1:]}, "names the intent 'intent_004' 0 times, not 1"),
-        ({**DOMAINS, "domain_4": [*DOMAINS["domain_4"], "hm"]}, "names the intent 'hm' 1 times, not 0"),
-        ({**DOMAINS, "domain_4": [*DOMAINS["domain_4"], INTENTS[0]]}, "'intent_000' 2 times, not 1"),
+        (
+            {**DOMAINS, "domain_4": DOMAINS["domain_4"][1:]},
+            "names the intent 'intent_004' 0 times, not 1",
+        ),
+        (
+            {**DOMAINS, "domain_4": [*DOMAINS["domain_4"], "hm"]},
+            "names the intent 'hm' 1 times, not 0",
+        ),
+        (
+            {**DOMAINS, "domain_4": [*DOMAINS["domain_4"], INTENTS[0]]},
+            "'intent_000' 2 times, not 1",
+        ),
     ],
 )
-def test_domains_that_do_not_fit_are_refused(root: Path, domains: dict[str, object], message: str) -> None:
+def test_domains_that_do_not_fit_are_refused(
+    root: Path, domains: dict[str, object], message: str
+) -> None:
     (root / "domains.json").write_text(json.dumps(domains))
     with pytest.raises(FewshotError, match=f"domains.json.*{message}"):
         load_clinc150(root, split="domain")
@@ -295,10 +327,13 @@ def test_domains_that_do_not_fit_are_refused(root: Path, domains: dict[str, obje
         ({"min_count": 0}, "^min_count is 0; it must be at least 1$"),
     ],
 )
-def test_arguments_out_of_range_are_refused(tmp_path: Path, arguments: dict[str, int], message: str) -> None:
+def test_arguments_out_of_range_are_refused(
+    tmp_path: Path, arguments: dict[str, int], message: str
+) -> None:
     options = {name: arguments.pop(name) for name in list(arguments) if name in TextOptions._fields}
     with pytest.raises(FewshotError, match=message):
-        load_clinc150(tmp_path, options=TextOptions(**options), **arguments)  # type: ignore[arg-type]  # wrong on purpose
+        # wrong on purpose
+        load_clinc150(tmp_path, options=TextOptions(**options), **arguments)  # type: ignore[arg-type]
 
 
 def test_the_real_data(shared_data: Path) -> None:
@@ -308,7 +343,11 @@ def test_the_real_data(shared_data: Path) -> None:
     start = time.process_time()
     data, vocabulary, *_ = load_clinc150(root)
     assert time.process_time() - start < 5
-    assert {part: len(d.classes) for part, d in data.items()} == {"train": 50, "val": 50, "test": 50}
+    assert {part: len(d.classes) for part, d in data.items()} == {
+        "train": 50,
+        "val": 50,
+        "test": 50,
+    }
     assert len({name for d in data.values() for name in d.classes}) == 150
     for dataset in data.values():
         rows, lengths = tokens(dataset)
@@ -327,7 +366,13 @@ def test_the_real_domains(shared_data: Path) -> None:
     root = shared_data / "clinc150"
     data, *_ = load_clinc150(root, split="domain")
     domains = json.loads((root / "data/domains.json").read_text())
-    sides = {d: {p for p in data if set(data[p].classes) & set(names)} for d, names in domains.items()}
+    sides = {
+        d: {p for p in data if set(data[p].classes) & set(names)} for d, names in domains.items()
+    }
     assert all(len(side) == 1 for side in sides.values())
     translate = read_utterances(root / "data/data_full.json")["translate"]
-    assert {part: len(texts) for part, texts in translate.items()} == {"train": 100, "val": 20, "test": 30}
+    assert {part: len(texts) for part, texts in translate.items()} == {
+        "train": 100,
+        "val": 20,
+        "test": 30,
+    }

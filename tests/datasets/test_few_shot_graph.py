@@ -34,7 +34,11 @@ def test_reads_ids_triples_and_tails(tmp_path: Path) -> None:
     assert (graph.entities, graph.relations) == (3, 2)
     assert graph.background.tolist() == [[1, 0, 0], [0, 0, 2]]
     (relation,) = graph.tasks["train"]
-    assert (relation.name, relation.pairs.tolist(), relation.candidates.tolist()) == ("r", [[1, 0], [1, 2]], [1, 0, 2])
+    assert (relation.name, relation.pairs.tolist(), relation.candidates.tolist()) == (
+        "r",
+        [[1, 0], [1, 2]],
+        [1, 0, 2],
+    )
     # c is a tail of the task's own triples, though e1rel_e2.json lacks it
     assert {key: tails.tolist() for key, tails in graph.tails.items()} == {
         (1, "r"): [0, 2],
@@ -53,20 +57,46 @@ def test_reads_ids_triples_and_tails(tmp_path: Path) -> None:
         ("ent2ids", {"a": 0, "b": 1, "c": 3}, r"ent2ids: 'c' has the id 3; the 3 ids must be 0..2"),
         ("ent2ids", '{"a": 0, "b": 1, "b": 2}', r"ent2ids: 'b' stands twice"),
         ("ent2ids", '{"a": 0,\n "b" 1}', r"ent2ids, line 2: not JSON"),
-        ("test_tasks.json", {"t": [["c", "t", "z"]]}, r"test_tasks.json, relation 't', triple 1: entity 'z'"),
-        ("test_tasks.json", {"t": [["c", "t", "a"]] * 2}, r"relation 't', triple 2: .* is triple 1 again"),
-        ("test_tasks.json", {"t": [["c", "r", "a"]]}, r"relation 't', triple 1: \['c', 'r', 'a'\] is no"),
-        ("test_tasks.json", {"r": [["c", "r", "a"]]}, r"test_tasks.json: relation 'r' is also in train_tasks.json"),
-        ("relation2ids", {"near": 0, "t": 1}, r"test_tasks.json: relation 't' is also a background relation"),
+        (
+            "test_tasks.json",
+            {"t": [["c", "t", "z"]]},
+            r"test_tasks.json, relation 't', triple 1: entity 'z'",
+        ),
+        (
+            "test_tasks.json",
+            {"t": [["c", "t", "a"]] * 2},
+            r"relation 't', triple 2: .* is triple 1 again",
+        ),
+        (
+            "test_tasks.json",
+            {"t": [["c", "r", "a"]]},
+            r"relation 't', triple 1: \['c', 'r', 'a'\] is no",
+        ),
+        (
+            "test_tasks.json",
+            {"r": [["c", "r", "a"]]},
+            r"test_tasks.json: relation 'r' is also in train_tasks.json",
+        ),
+        (
+            "relation2ids",
+            {"near": 0, "t": 1},
+            r"test_tasks.json: relation 't' is also a background relation",
+        ),
         (
             "rel2candidates.json",
             {"r": ["a"], "s": ["c"]},
             r"rel2candidates.json: relation 't' of test_tasks.json has no",
         ),
-        ("rel2candidates.json", {"r": ["a", "a"], "s": [], "t": []}, r"relation 'r': a candidate stands twice"),
+        (
+            "rel2candidates.json",
+            {"r": ["a", "a"], "s": [], "t": []},
+            r"relation 'r': a candidate stands twice",
+        ),
     ],
 )
-def test_what_is_wrong_is_named_in_one_line(tmp_path: Path, file: str, value: Any, message: str) -> None:
+def test_what_is_wrong_is_named_in_one_line(
+    tmp_path: Path, file: str, value: Any, message: str
+) -> None:
     with pytest.raises(FewshotError, match=message) as error:
         read_graph(written(tmp_path, {**content(), file: value}))
     assert "\n" not in str(error.value)
@@ -82,7 +112,11 @@ def test_a_missing_file_is_named(tmp_path: Path, file: str) -> None:
 def test_no_test_relation_leaks_into_training(shared_data: Path) -> None:
     folder = shared_data / "codex_m_one"
     graph = read_graph(folder)
-    assert {stage: len(tasks) for stage, tasks in graph.tasks.items()} == {"train": 14, "val": 3, "test": 4}
+    assert {stage: len(tasks) for stage, tasks in graph.tasks.items()} == {
+        "train": 14,
+        "val": 3,
+        "test": 4,
+    }
     lines = (folder / "path_graph").read_text().splitlines()
     used = {line.split("\t")[1] for line in lines}
     for stage in ("val", "test"):

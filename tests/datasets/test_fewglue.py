@@ -27,12 +27,16 @@ def tokenizer(root: Path) -> PretrainedTokenizer:
 
 
 def said(encoder: PatternEncoder, ids: Any, length: Any = None) -> str:
-    pieces = encoder.tokenizer.convert_ids_to_tokens([int(i) for i in ids[: None if length is None else int(length)]])
+    pieces = encoder.tokenizer.convert_ids_to_tokens(
+        [int(i) for i in ids[: None if length is None else int(length)]]
+    )
     return " ".join(pieces).replace(" ##", "")
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_each_task_is_read_and_encoded(root: Path, tokenizer: PretrainedTokenizer, task: str) -> None:
+def test_each_task_is_read_and_encoded(
+    root: Path, tokenizer: PretrainedTokenizer, task: str
+) -> None:
     rows = read_fewglue(root, task, "train")
     assert len(rows) == {"MultiRC": 96, "ReCoRD": 48}.get(task, 32)
     assert len({row.question for row in rows}) == 32
@@ -40,10 +44,17 @@ def test_each_task_is_read_and_encoded(root: Path, tokenizer: PretrainedTokenize
     assert {row.label for row in read_fewglue(root, task, "unlabeled")} == {-1}
     encoder = PatternEncoder(tokenizer, 128)
     views = encoder.encode(rows[:4], TASKS[task])
-    tokens, lengths, places, answers = (views[name] for name in ("tokens", "lengths", "places", "answers"))
+    tokens, lengths, places, answers = (
+        views[name] for name in ("tokens", "lengths", "places", "answers")
+    )
     own = task in ("COPA", "ReCoRD")  # each candidate has a sequence of its own
     sequences = {"COPA": 2, "ReCoRD": 4}.get(task, 1)
-    assert tokens.shape[:3] == (4, 1 + len(TASKS[task].patterns), sequences) == lengths.shape == places.shape
+    assert (
+        tokens.shape[:3]
+        == (4, 1 + len(TASKS[task].patterns), sequences)
+        == lengths.shape
+        == places.shape
+    )
     assert answers.shape[:3] == (4, tokens.shape[1], TASKS[task].way or 4)
     masks = tokens == encoder.special["mask"]
     assert not masks[:, 0].any()
@@ -60,7 +71,10 @@ def test_what_a_pattern_says(root: Path, tokenizer: PretrainedTokenizer) -> None
     encoder = PatternEncoder(tokenizer, 128)
     row = Row({"premise": "the b.", "hypothesis": "a b"}, 0, "here", 0)
     views = encoder.encode([row], TASKS["CB"])
-    texts = [said(encoder, *pair) for pair in zip(views["tokens"][0, :, 0], views["lengths"][0, :, 0], strict=True)]
+    texts = [
+        said(encoder, *pair)
+        for pair in zip(views["tokens"][0, :, 0], views["lengths"][0, :, 0], strict=True)
+    ]
     assert texts[0] == "[CLS] the b . [SEP] a b [SEP]"
     assert texts[1] == "[CLS] a b ? [SEP] [MASK] , the b . [SEP]"
     assert [said(encoder, piece) for piece in views["answers"][0, 1]] == ["yes", "no", "maybe"]
@@ -89,7 +103,9 @@ def test_what_records_pattern_says(root: Path, tokenizer: PretrainedTokenizer) -
     assert (views["answers"][1, 1, 3] == -1).all()
 
 
-def test_records_answers_are_one_by_one_in_training_and_all_together_where_they_are_judged(root: Path) -> None:
+def test_records_answers_are_one_by_one_in_training_and_all_together_where_they_are_judged(
+    root: Path,
+) -> None:
     train, val = read_fewglue(root, "ReCoRD", "train"), read_fewglue(root, "ReCoRD", "val")
     assert [(row.question, row.choices, row.label) for row in train[1:3]] == [
         (1, ("Ann", "Bell"), 0),
@@ -104,17 +120,25 @@ def test_records_answers_are_one_by_one_in_training_and_all_together_where_they_
 def test_the_worth_of_an_answer_is_superglues() -> None:
     """Lower case, no punctuation, no articles; F1 of words, the best over the answers."""
     worth = answer_worth(["The U.S.", "us", "New York City", "York"], ["US", "New York"])
-    assert np.array(worth) == pytest.approx(np.array([[1.0, 1.0], [1.0, 1.0], [0.0, 0.8], [0.0, 2 / 3]]))
+    assert np.array(worth) == pytest.approx(
+        np.array([[1.0, 1.0], [1.0, 1.0], [0.0, 0.8], [0.0, 2 / 3]])
+    )
 
 
-def test_truncation_takes_the_longest_text_and_never_the_mask(root: Path, tokenizer: PretrainedTokenizer) -> None:
+def test_truncation_takes_the_longest_text_and_never_the_mask(
+    root: Path, tokenizer: PretrainedTokenizer
+) -> None:
     encoder = PatternEncoder(tokenizer, 16)
     row = Row({"passage": "x " * 300, "question": "is a b"}, 0, "here, line 1", 0)
-    task = TASKS["BoolQ"]._replace(patterns=(Pattern("{passage}. {question}? {mask}.", ("no", "yes")),))
+    task = TASKS["BoolQ"]._replace(
+        patterns=(Pattern("{passage}. {question}? {mask}.", ("no", "yes")),)
+    )
     views = encoder.encode([row], task)
     assert said(encoder, views["tokens"][0, 1, 0]) == "[CLS] x x x x x x . is a b ? [MASK] . [SEP]"
     assert int(views["places"][0, 1, 0]) == 13
-    with pytest.raises(FewshotError, match=r"^here, line 1: max_length 7 is too small for '.*'; raise it$"):
+    with pytest.raises(
+        FewshotError, match=r"^here, line 1: max_length 7 is too small for '.*'; raise it$"
+    ):
         PatternEncoder(tokenizer, 7).encode([row], task)
 
 
@@ -130,27 +154,51 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("CB", [1], "holds no object"),
     ("CB", {"premise": None}, "premise is None, not of type str"),
     ("CB", {"hypothesis": "  "}, "hypothesis is empty"),
-    ("CB", {"label": "other"}, "the label 'other' is none of 'entailment', 'contradiction', 'neutral'"),
+    (
+        "CB",
+        {"label": "other"},
+        "the label 'other' is none of 'entailment', 'contradiction', 'neutral'",
+    ),
     ("BoolQ", {"label": 1}, "label is 1, not of type bool"),
     ("BoolQ", {"question": ...}, "lacks the field 'question'"),
     ("COPA", {"question": "why"}, "question is 'why', neither 'cause' nor 'effect'"),
     ("COPA", {"label": 2}, "the label 2 is none of 0, 1"),
-    ("WSC", {"target": {"span2_index": 9, "span2_text": "it", "span1_text": "a"}}, "span2_index 9 lies outside"),
+    (
+        "WSC",
+        {"target": {"span2_index": 9, "span2_text": "it", "span1_text": "a"}},
+        "span2_index 9 lies outside",
+    ),
     ("ReCoRD", {"qas": [{"query": "who was", "answers": []}]}, "no @placeholder in the query"),
-    ("ReCoRD", {"qas": [{"query": "@placeholder", "answers": [{"text": "Dee"}]}]}, "no answer is an entity"),
-    ("ReCoRD", {"passage": {"text": "Ann", "entities": [{"start": 0, "end": 3}]}}, "the entity (0, 3) lies outside"),
-    ("MultiRC", {"passage": {"text": "a", "questions": [{"question": "b", "answers": [3]}]}}, "holds no object but 3"),
+    (
+        "ReCoRD",
+        {"qas": [{"query": "@placeholder", "answers": [{"text": "Dee"}]}]},
+        "no answer is an entity",
+    ),
+    (
+        "ReCoRD",
+        {"passage": {"text": "Ann", "entities": [{"start": 0, "end": 3}]}},
+        "the entity (0, 3) lies outside",
+    ),
+    (
+        "MultiRC",
+        {"passage": {"text": "a", "questions": [{"question": "b", "answers": [3]}]}},
+        "holds no object but 3",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("task", "change", "message"), BROKEN, ids=[message[:24] for *_, message in BROKEN])
+@pytest.mark.parametrize(
+    ("task", "change", "message"), BROKEN, ids=[message[:24] for *_, message in BROKEN]
+)
 def test_a_wrong_line_is_named(tmp_path: Path, task: str, change: Any, message: str) -> None:
     wrong = change
     if isinstance(change, dict):
         wrong = {k: v for k, v in {**fewglue_record(task, 1), **change}.items() if v is not ...}
     path = tmp_path / task / "train.jsonl"
     path.parent.mkdir()
-    path.write_text(f"{json.dumps(fewglue_record(task, 0))}\n{wrong if wrong == '{' else json.dumps(wrong)}\n")
+    path.write_text(
+        f"{json.dumps(fewglue_record(task, 0))}\n{wrong if wrong == '{' else json.dumps(wrong)}\n"
+    )
     with pytest.raises(FewshotError) as error:
         read_fewglue(tmp_path, task, "train")
     assert str(error.value).startswith(f"{path}, line 2")
@@ -159,9 +207,13 @@ def test_a_wrong_line_is_named(tmp_path: Path, task: str, change: Any, message: 
 
 
 def test_other_refusals(tmp_path: Path) -> None:
-    with pytest.raises(FewshotError, match=r"^FewGLUE has no task 'boolq'; did you mean 'BoolQ'\?$"):
+    with pytest.raises(
+        FewshotError, match=r"^FewGLUE has no task 'boolq'; did you mean 'BoolQ'\?$"
+    ):
         read_fewglue(tmp_path, "boolq", "train")
-    with pytest.raises(FewshotError, match=r"unlabeled.jsonl is missing; .* set data.unlabeled: 0$"):
+    with pytest.raises(
+        FewshotError, match=r"unlabeled.jsonl is missing; .* set data.unlabeled: 0$"
+    ):
         read_fewglue(tmp_path, "CB", "unlabeled")
     (tmp_path / "CB").mkdir()
     (tmp_path / "CB/train.jsonl").write_bytes(b"")
@@ -172,8 +224,20 @@ def test_other_refusals(tmp_path: Path) -> None:
         read_fewglue(tmp_path, "CB", "train")
 
 
-SIZES = {"BoolQ": 3270, "CB": 56, "COPA": 100, "MultiRC": 953, "RTE": 277, "ReCoRD": 32, "WSC": 104, "WiC": 638}
-"""SuperGLUE's validation sets; of MultiRC the questions, of ReCoRD, whose own is not at hand, dev32's."""
+SIZES = {
+    "BoolQ": 3270,
+    "CB": 56,
+    "COPA": 100,
+    "MultiRC": 953,
+    "RTE": 277,
+    "ReCoRD": 32,
+    "WSC": 104,
+    "WiC": 638,
+}
+"""SuperGLUE's validation sets.
+
+Of MultiRC the questions, of ReCoRD, whose own is not at hand, dev32's.
+"""
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -186,5 +250,7 @@ def test_the_real_files(shared_data: Path, task: str) -> None:
         assert all(row.worth[row.label] == (1.0, 1.0) for row in (*train, *val))
     else:
         assert {row.label for row in val} == set(range(TASKS[task].way or 0))
-    seen, judged = ({json.dumps(row.fields, sort_keys=True) for row in rows} for rows in (train, val))
+    seen, judged = (
+        {json.dumps(row.fields, sort_keys=True) for row in rows} for rows in (train, val)
+    )
     assert not seen & judged

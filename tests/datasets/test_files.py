@@ -35,7 +35,9 @@ def is_clean(folder: Path, *names: str) -> bool:
 # --- where data lie -------------------------------------------------------------------
 
 
-def test_the_data_root_is_the_argument_then_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_data_root_is_the_argument_then_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("HOME", "/home/someone")
     monkeypatch.setenv("FEWSHOT_DATA", "~/data")
     assert data_root("~/mine") == Path("/home/someone/mine")
@@ -66,14 +68,20 @@ def test_download_keeps_only_the_right_file(tmp_path: Path, source: str) -> None
 
 def test_a_wrong_checksum_is_an_error_and_leaves_nothing(tmp_path: Path, source: str) -> None:
     target = tmp_path / "folder/file"
-    with pytest.raises(FewshotError, match=f"gave a file with sha256 {SHA256}, expected 00.*put the right file at"):
+    with pytest.raises(
+        FewshotError, match=f"gave a file with sha256 {SHA256}, expected 00.*put the right file at"
+    ):
         download(source, target, "00")
     assert is_clean(target.parent)
 
 
-def test_an_address_that_gives_nothing_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_that_gives_nothing_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target = tmp_path / "folder/file"
-    with pytest.raises(FewshotError, match=rf"could not download file:///nowhere .* put it at {target}"):
+    with pytest.raises(
+        FewshotError, match=rf"could not download file:///nowhere .* put it at {target}"
+    ):
         download("file:///nowhere", target, SHA256)
 
     def cut_off(url: str, path: str) -> None:
@@ -115,7 +123,9 @@ def begin(handler: BaseHTTPRequestHandler) -> None:
     handler.end_headers()
 
 
-def test_a_server_that_falls_silent_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_falls_silent_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stop = threading.Event()
 
     def half(handler: BaseHTTPRequestHandler) -> None:
@@ -137,7 +147,10 @@ def test_a_server_that_stops_in_the_middle_leaves_nothing(tmp_path: Path) -> Non
         begin(handler)
         handler.wfile.write(CONTENT[:100])
 
-    with server(half) as url, pytest.raises(FewshotError, match=r"gave a file with sha256 .* try again|could not"):
+    with (
+        server(half) as url,
+        pytest.raises(FewshotError, match=r"gave a file with sha256 .* try again|could not"),
+    ):
         download(url, tmp_path / "new/file", SHA256)
     assert is_clean(tmp_path / "new")
 
@@ -214,7 +227,9 @@ def test_an_archive_is_read_in_place(tmp_path: Path) -> None:
     assert is_clean(tmp_path, "archive.zip")
 
 
-@pytest.mark.parametrize("damage", ["ends early", "checksum", "deflate", "no zip", "empty", "missing"])
+@pytest.mark.parametrize(
+    "damage", ["ends early", "checksum", "deflate", "no zip", "empty", "missing"]
+)
 def test_a_damaged_archive_is_an_error(tmp_path: Path, damage: str) -> None:
     content = np.random.default_rng(0).bytes(5000)
     archive = archive_of(tmp_path, {"one": content, "two": b"x" * 5000})
@@ -237,7 +252,9 @@ def test_a_damaged_archive_is_an_error(tmp_path: Path, damage: str) -> None:
 @pytest.mark.parametrize("name", ["../outside", "/tmp/fewshot-outside", "folder/../../outside"])
 def test_a_member_that_leaves_the_folder_is_an_error(tmp_path: Path, name: str) -> None:
     archive = archive_of(tmp_path, {"inside": b"1", name: b"2"})
-    with pytest.raises(FewshotError, match=r"leads outside the archive; do not use this archive") as caught:
+    with pytest.raises(
+        FewshotError, match=r"leads outside the archive; do not use this archive"
+    ) as caught:
         read_all(archive)
     assert repr(name) in str(caught.value)
 
@@ -290,7 +307,9 @@ def test_arrays_are_built_once(tmp_path: Path) -> None:
     assert is_clean(path.parent, "arrays.npz", "arrays.npz.sha256")
 
 
-@pytest.mark.parametrize("damage", ["truncated", "one bit", "no sidecar", "sidecar", "sidecar is no text"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "one bit", "no sidecar", "sidecar", "sidecar is no text"]
+)
 def test_a_damaged_cache_is_built_again(tmp_path: Path, damage: str) -> None:
     build, path = Builder(), tmp_path / "arrays.npz"
     sidecar = tmp_path / "arrays.npz.sha256"
@@ -310,7 +329,9 @@ def test_a_damaged_cache_is_built_again(tmp_path: Path, damage: str) -> None:
     assert build.calls == 2
 
 
-def test_a_cache_that_cannot_be_written_costs_the_cache_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_cache_that_cannot_be_written_costs_the_cache_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "file").write_text("no folder")
     build, path = Builder(), tmp_path / "file/arrays.npz"
     with caplog.at_level(logging.WARNING):

@@ -51,7 +51,10 @@ def test_sinusoids_are_fitted_by_amplitudes_and_phases_of_the_paper() -> None:
     # a sin(x - phi) = (a cos phi) sin x - (a sin phi) cos x
     coefficients, residual = fit(np.stack([np.sin(x), np.cos(x)], -1), y)
     assert residual.max() < 1e-5
-    amplitude, phase = np.hypot(*coefficients.T), np.arctan2(-coefficients[:, 1], coefficients[:, 0])
+    amplitude, phase = (
+        np.hypot(*coefficients.T),
+        np.arctan2(-coefficients[:, 1], coefficients[:, 0]),
+    )
     assert_uniform(amplitude, 0.1, 5)
     assert_uniform(phase, 0, math.pi)
     assert abs(np.corrcoef(amplitude, phase)[0, 1]) < 5 / math.sqrt(TASKS)
@@ -73,12 +76,15 @@ def test_sinusoid_and_line_is_half_of_each() -> None:
 
 def test_harmonics_are_fitted_by_the_frequency_that_was_drawn() -> None:
     x, y = points(Harmonic(shot=20, queries=30).draw_many(generators(TASKS)))
-    frequency = np.array([5 + 2 * rng.random() for rng in generators(TASKS)])  # the first number of a task
+    # the first number of a task
+    frequency = np.array([5 + 2 * rng.random() for rng in generators(TASKS)])
     angle = frequency[:, None] * x
     waves = [np.sin(angle), np.cos(angle), np.sin(2 * angle), np.cos(2 * angle)]
     coefficients, residual = fit(np.stack(waves, -1), y)
-    assert np.quantile(residual, 0.99) < 1e-5  # 50 points that lie too close make a few fits ill-conditioned
-    # a ~ N(0, 1) and b ~ U[0, 2 pi]: each coefficient a cos b, a sin b has mean 0 and variance 1/2 ...
+    # 50 points that lie too close make a few fits ill-conditioned
+    assert np.quantile(residual, 0.99) < 1e-5
+    # a ~ N(0, 1) and b ~ U[0, 2 pi]: each coefficient a cos b, a sin b has mean 0 and variance 1/2
+    # ...
     assert np.abs(coefficients.mean(0)).max() < 5 * math.sqrt(0.5 / TASKS)
     # ... and each amplitude the square's mean 1 and the fourth power's mean 3
     for pair in (coefficients[:, :2], coefficients[:, 2:]):
@@ -105,7 +111,9 @@ def assert_uniform_spread(means: Array, low: float, high: float) -> None:
     assert abs(means.var() / ((high - low) ** 2 / 12) - 1) < 0.2
 
 
-def expected_points(kind: type[FunctionTasks], count: int, rng: np.random.Generator) -> tuple[Array, Array]:
+def expected_points(
+    kind: type[FunctionTasks], count: int, rng: np.random.Generator
+) -> tuple[Array, Array]:
     """The x and y of one task in scalars, from the documented order of its random numbers."""
 
     def uniform(low: float, high: float) -> float:
@@ -119,12 +127,16 @@ def expected_points(kind: type[FunctionTasks], count: int, rng: np.random.Genera
         is_wave, first, second = rng.random() < 0.5, rng.random(), rng.random()
         x = [uniform(-5, 5) for _ in range(count)]
         if is_wave:
-            return np.array(x), np.array([(0.1 + 4.9 * first) * math.sin(v - math.pi * second) for v in x])
+            return np.array(x), np.array(
+                [(0.1 + 4.9 * first) * math.sin(v - math.pi * second) for v in x]
+            )
         return np.array(x), np.array([(6 * first - 3) * v + 6 * second - 3 for v in x])
     w, b1, b2, mu = uniform(5, 7), uniform(0, 2 * math.pi), uniform(0, 2 * math.pi), uniform(-4, 4)
     a1, a2 = rng.standard_normal(), rng.standard_normal()
     x = [mu + rng.standard_normal() for _ in range(count)]
-    return np.array(x), np.array([a1 * math.sin(w * v + b1) + a2 * math.sin(2 * w * v + b2) for v in x])
+    return np.array(x), np.array(
+        [a1 * math.sin(w * v + b1) + a2 * math.sin(2 * w * v + b2) for v in x]
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -139,7 +151,12 @@ def test_an_episode_is_the_formula_in_scalars(kind: type[FunctionTasks], seed: i
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(deadline=None, max_examples=50)
-@given(shot=st.integers(1, 20), queries=st.integers(1, 20), tasks=st.integers(1, 9), seed=st.integers(0, 2**32))
+@given(
+    shot=st.integers(1, 20),
+    queries=st.integers(1, 20),
+    tasks=st.integers(1, 9),
+    seed=st.integers(0, 2**32),
+)
 def test_a_meta_batch_is_its_episodes_stacked(
     kind: type[FunctionTasks], shot: int, queries: int, tasks: int, seed: int
 ) -> None:
@@ -159,7 +176,9 @@ def test_a_meta_batch_is_its_episodes_stacked(
 @pytest.mark.parametrize("kind", KINDS)
 def test_episodes_depend_on_the_generator_alone(kind: type[FunctionTasks]) -> None:
     distribution = kind(shot=5, queries=5)
-    first, again, other = (points(distribution.draw_many(generators(2, seed))) for seed in (1, 1, 2))
+    first, again, other = (
+        points(distribution.draw_many(generators(2, seed))) for seed in (1, 1, 2)
+    )
     np.testing.assert_array_equal(first, again)
     assert not np.isclose(first, other).any()
     # one generator twice draws two tasks, one after the other

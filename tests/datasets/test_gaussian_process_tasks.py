@@ -15,11 +15,14 @@ def generators(count: int, seed: int = 0) -> list[np.random.Generator]:
 
 
 @pytest.mark.parametrize(("length_scale", "variance", "noise"), [(0.4, 1.0, 0.1), (0.8, 2.0, 0.0)])
-def test_products_of_values_are_the_kernel_on_average(length_scale: float, variance: float, noise: float) -> None:
+def test_products_of_values_are_the_kernel_on_average(
+    length_scale: float, variance: float, noise: float
+) -> None:
     tasks = 20_000
     many = GaussianProcessTasks(1, 1, length_scale, variance, noise).draw_many(generators(tasks))
     (x, y), (x_new, y_new) = (
-        [torch.as_tensor(part.inputs)[:, 0, 0].double(), part.targets[:, 0, 0].double()] for part in many
+        [torch.as_tensor(part.inputs)[:, 0, 0].double(), part.targets[:, 0, 0].double()]
+        for part in many
     )
     assert -2 <= x.min() < -1.99
     assert 1.99 < x.max() < 2
@@ -36,19 +39,32 @@ def test_products_of_values_are_the_kernel_on_average(length_scale: float, varia
 
 
 def test_a_task_is_the_factor_of_its_covariance_times_its_numbers() -> None:
-    one = GaussianProcessTasks(3, 4, length_scale=0.5, variance=2.0, noise=0.3).draw(np.random.default_rng(5))
+    one = GaussianProcessTasks(3, 4, length_scale=0.5, variance=2.0, noise=0.3).draw(
+        np.random.default_rng(5)
+    )
     rng = np.random.default_rng(5)
     x = (-2 + 4 * rng.random(7)).astype(np.float32).astype(np.float64)
     normal = rng.standard_normal(14)
     covariance = 2 * np.exp(-((x[:, None] - x) ** 2) / (2 * 0.25)) + 2e-9 * np.eye(7)
     y = np.linalg.cholesky(covariance) @ normal[:7] + 0.3 * normal[7:]
-    np.testing.assert_array_equal(torch.cat([torch.as_tensor(part.inputs) for part in one])[:, 0].numpy(), x)
-    np.testing.assert_allclose(torch.cat([part.targets for part in one])[:, 0].numpy(), y, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(
+        torch.cat([torch.as_tensor(part.inputs) for part in one])[:, 0].numpy(), x
+    )
+    np.testing.assert_allclose(
+        torch.cat([part.targets for part in one])[:, 0].numpy(), y, rtol=1e-5, atol=1e-6
+    )
 
 
 @settings(deadline=None, max_examples=30)
-@given(shot=st.integers(1, 20), queries=st.integers(1, 60), tasks=st.integers(1, 9), seed=st.integers(0, 2**32))
-def test_a_meta_batch_is_its_episodes_stacked(shot: int, queries: int, tasks: int, seed: int) -> None:
+@given(
+    shot=st.integers(1, 20),
+    queries=st.integers(1, 60),
+    tasks=st.integers(1, 9),
+    seed=st.integers(0, 2**32),
+)
+def test_a_meta_batch_is_its_episodes_stacked(
+    shot: int, queries: int, tasks: int, seed: int
+) -> None:
     distribution = GaussianProcessTasks(shot, queries)
     many = distribution.draw_many(generators(tasks, seed))
     episodes = [distribution.draw(rng) for rng in generators(tasks, seed)]

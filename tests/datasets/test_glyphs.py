@@ -41,7 +41,11 @@ def test_another_process_chooses_the_same_classes_and_draws_the_same_bytes() -> 
         "print(ascii(splits))\n"
         "print(*(hashlib.sha256(arrays[name].tobytes()).hexdigest() for name in sorted(arrays)))"
     )
-    other = os.environ | {"PYTHONHASHSEED": "7", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    other = os.environ | {
+        "PYTHONHASHSEED": "7",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
     out = subprocess.run(
         [sys.executable, "-c", code],
         env=other,
@@ -59,7 +63,9 @@ def test_an_image_depends_on_its_character_alone() -> None:
     first, second = split_characters()["test"][:2]
     together = render_glyphs({"test": (first, second)})["test_images"]
     assert np.array_equal(render_glyphs({"test": (second,)})["test_images"], together[20:])
-    assert not np.array_equal(vary(np.stack([draw("A", FACES[0])]), 1), vary(np.stack([draw("A", FACES[0])]), 2))
+    assert not np.array_equal(
+        vary(np.stack([draw("A", FACES[0])]), 1), vary(np.stack([draw("A", FACES[0])]), 2)
+    )
 
 
 def test_splits_are_disjoint_in_characters_and_scripts() -> None:
@@ -82,7 +88,9 @@ def reference_outline(character: str) -> torch.Tensor:
     ImageDraw.Draw(image).text((120, 120), character, fill=255, font=font)
     ink = image.crop(image.getbbox())
     scale = 32 / max(ink.size)
-    ink = ink.resize((max(1, round(ink.width * scale)), max(1, round(ink.height * scale))), Image.Resampling.BOX)
+    ink = ink.resize(
+        (max(1, round(ink.width * scale)), max(1, round(ink.height * scale))), Image.Resampling.BOX
+    )
     image = Image.new("L", (40, 40))
     image.paste(ink, ((40 - ink.width) // 2, (40 - ink.height) // 2))
     return torch.from_numpy(np.array(image)).float()
@@ -108,13 +116,17 @@ def test_characters_of_one_shape_become_one_class(same: str) -> None:
 def test_images_have_omniglots_form() -> None:
     arrays = render_glyphs(few_characters())
     for split, characters in few_characters().items():
-        images, counts, names = (arrays[f"{split}_{part}"] for part in ("images", "counts", "names"))
+        images, counts, names = (
+            arrays[f"{split}_{part}"] for part in ("images", "counts", "names")
+        )
         assert images.dtype == np.uint8
         assert images.shape == (20 * len(characters), 1, SIDE, SIDE)
         assert counts.tolist() == [20] * len(characters)
         assert len(names) == len(characters)
         assert len(np.unique(images, axis=0)) == len(images)  # no example twice
-        edge = np.concatenate([images[:, 0, 0], images[:, 0, -1], images[:, 0, :, 0], images[:, 0, :, -1]])
+        edge = np.concatenate(
+            [images[:, 0, 0], images[:, 0, -1], images[:, 0, :, 0], images[:, 0, :, -1]]
+        )
         assert np.median(edge) < 30
         assert (images.reshape(len(images), -1).max(1) > 200).all()
         assert images.mean() < 100
@@ -134,7 +146,9 @@ def test_raw_pixels_are_neither_enough_nor_useless() -> None:
     assert 0.5 < np.mean(right) < 0.75
 
 
-def test_names_are_unique_and_say_script_and_code_point(tmp_path: Path, drawings: list[int]) -> None:
+def test_names_are_unique_and_say_script_and_code_point(
+    tmp_path: Path, drawings: list[int]
+) -> None:
     splits = load_glyphs(tmp_path)
     assert list(splits) == ["train", "val", "test"]
     names = [name for dataset in splits.values() for name in dataset.classes]
@@ -160,7 +174,9 @@ def drawings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return made
 
 
-def test_the_cache_is_used_and_a_truncated_one_is_rebuilt(tmp_path: Path, drawings: list[int]) -> None:
+def test_the_cache_is_used_and_a_truncated_one_is_rebuilt(
+    tmp_path: Path, drawings: list[int]
+) -> None:
     first = load_glyphs(tmp_path)
     (cache,) = (tmp_path / "glyphs").glob("*.npz")
     assert cache.name.startswith(f"v{glyphs.FORMAT}-freetype")
@@ -177,7 +193,9 @@ def test_the_cache_is_used_and_a_truncated_one_is_rebuilt(tmp_path: Path, drawin
             assert dataset.classes == other[split].classes
 
 
-def test_a_missing_font_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_font_is_named_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(matplotlib, "get_data_path", lambda: str(tmp_path))
     with pytest.raises(FewshotError, match=r"DejaVuSans\.ttf is missing; reinstall matplotlib"):
         glyph_rendering.fonts_version()

@@ -55,7 +55,8 @@ def test_classes_as_given_are_sorted_and_complete(animals: Path) -> None:
     assert isinstance(data["train"].inputs, torch.Tensor)
     assert data["train"].inputs.shape == (5, 3, 4, 4)
     assert data["train"].inputs.dtype == torch.uint8
-    assert load_image_folder(animals, 4, 1, classes=GIVEN)["val"].inputs.shape == (2, 1, 4, 4)  # type: ignore[union-attr]  # a tensor
+    # a tensor
+    assert load_image_folder(animals, 4, 1, classes=GIVEN)["val"].inputs.shape == (2, 1, 4, 4)  # type: ignore[union-attr]
 
 
 def test_classes_are_drawn_by_seed_and_the_table_draws_them_again(animals: Path) -> None:
@@ -68,7 +69,10 @@ def test_classes_are_drawn_by_seed_and_the_table_draws_them_again(animals: Path)
     assert sorted(name for names in split_table(data).values() for name in names) == list(NAMES)
     again = load_image_folder(animals, 4, classes=split_table(data))
     assert all(values(again[split]) == values(data[split]) for split in data)
-    assert len({str(split_table(load_image_folder(animals, 4, split_seed=seed))) for seed in range(9)}) > 4
+    assert (
+        len({str(split_table(load_image_folder(animals, 4, split_seed=seed))) for seed in range(9)})
+        > 4
+    )
 
 
 @pytest.mark.parametrize("val", ["val", "valid", "validation", "Val"])
@@ -85,7 +89,10 @@ def test_split_folders(animals: Path, tmp_path: Path, val: str) -> None:
 def test_a_class_may_be_called_train(animals: Path) -> None:
     (animals / "ant").rename(animals / "train")
     data = load_image_folder(animals, 4)
-    assert sorted(name for names in split_table(data).values() for name in names) == [*NAMES[1:], "train"]
+    assert sorted(name for names in split_table(data).values() for name in names) == [
+        *NAMES[1:],
+        "train",
+    ]
 
 
 def test_nested_folders_count_and_hidden_files_do_not(animals: Path) -> None:
@@ -101,7 +108,9 @@ def test_nested_folders_count_and_hidden_files_do_not(animals: Path) -> None:
     assert values(load_image_folder(animals, 4, classes=GIVEN)["train"])[:4] == [0, 1, 2, 30]
 
 
-@pytest.mark.parametrize(("classes", "sizes"), [(3, (1, 1, 1)), (5, (3, 1, 1)), (10, (6, 2, 2)), (100, (60, 20, 20))])
+@pytest.mark.parametrize(
+    ("classes", "sizes"), [(3, (1, 1, 1)), (5, (3, 1, 1)), (10, (6, 2, 2)), (100, (60, 20, 20))]
+)
 def test_draw_split_shares_out_every_class(classes: int, sizes: tuple[int, int, int]) -> None:
     names = [f"{number:03d}" for number in range(classes)]
     parts = draw_split(names[::-1], (0.6, 0.2, 0.2), 7)  # the order on the disk does not matter
@@ -115,7 +124,9 @@ def test_draw_split_shares_out_every_class(classes: int, sizes: tuple[int, int, 
 # --- images ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "jpeg", "bmp", "gif", "webp", "tif", "tiff", "ppm", "pgm"])
+@pytest.mark.parametrize(
+    "suffix", ["png", "jpg", "jpeg", "bmp", "gif", "webp", "tif", "tiff", "ppm", "pgm"]
+)
 def test_every_format_is_read(tmp_path: Path, suffix: str) -> None:
     image = read_image(save(tmp_path / f"0.{suffix}", 100), 5, 3)
     assert image.shape == (3, 5, 5)
@@ -132,15 +143,24 @@ def test_the_middle_of_the_longer_side_is_kept(tmp_path: Path, wide: bool) -> No
     middle = pixels[:, 30:60] if wide else pixels[30:60]
     assert (read_image(tmp_path / "0.png", 30, 1)[0] == middle).all()
     small = np.asarray(Image.fromarray(middle).resize((15, 15), Image.Resampling.BILINEAR))
-    assert np.abs(read_image(tmp_path / "0.png", 15, 1)[0][1:-1, 1:-1].astype(int) - small[1:-1, 1:-1]).max() <= 1
+    assert (
+        np.abs(
+            read_image(tmp_path / "0.png", 15, 1)[0][1:-1, 1:-1].astype(int) - small[1:-1, 1:-1]
+        ).max()
+        <= 1
+    )
 
 
 def test_a_large_jpeg_is_what_it_is_at_full_decoding(tmp_path: Path) -> None:
     blocks = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
-    Image.fromarray(blocks).resize((240, 180), Image.Resampling.BICUBIC).save(tmp_path / "0.jpg", quality=95)
+    Image.fromarray(blocks).resize((240, 180), Image.Resampling.BICUBIC).save(
+        tmp_path / "0.jpg", quality=95
+    )
     with Image.open(tmp_path / "0.jpg") as image:
         full = image.crop((30, 0, 210, 180)).resize((30, 30), Image.Resampling.BILINEAR)
-    difference = read_image(tmp_path / "0.jpg", 30, 3).astype(int) - np.asarray(full).transpose(2, 0, 1)
+    difference = read_image(tmp_path / "0.jpg", 30, 3).astype(int) - np.asarray(full).transpose(
+        2, 0, 1
+    )
     assert np.abs(difference).mean() < 1
 
 
@@ -155,7 +175,9 @@ def test_exif_orientation_is_honoured(tmp_path: Path) -> None:
 def test_colours_become_channels_or_grey(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4), (200, 100, 0)).save(tmp_path / "0.png")
     assert read_image(tmp_path / "0.png", 4, 3)[:, 0, 0].tolist() == [200, 100, 0]
-    assert read_image(tmp_path / "0.png", 4, 1)[:, 0, 0].tolist() == [round(0.299 * 200 + 0.587 * 100)]
+    assert read_image(tmp_path / "0.png", 4, 1)[:, 0, 0].tolist() == [
+        round(0.299 * 200 + 0.587 * 100)
+    ]
 
 
 @pytest.mark.parametrize("kind", ["RGBA", "LA", "palette", "transparent colour"])
@@ -193,7 +215,9 @@ def test_sixteen_bits_keep_their_full_range(tmp_path: Path, suffix: str) -> None
     assert read_image(tmp_path / f"0.{suffix}", 2, 1)[0].tolist() == [[0, 1], [128, 255]]
 
 
-@pytest.mark.parametrize(("dtype", "reason"), [("float32", "no known range"), ("int32", "exceed 16 bits")])
+@pytest.mark.parametrize(
+    ("dtype", "reason"), [("float32", "no known range"), ("int32", "exceed 16 bits")]
+)
 def test_pixels_of_unknown_range_are_an_error(tmp_path: Path, dtype: str, reason: str) -> None:
     Image.fromarray(np.full((4, 4), 70000, dtype)).save(tmp_path / "0.tif")
     with pytest.raises(FewshotError, match=f"0.tif cannot be decoded .*{reason}"):
@@ -225,7 +249,9 @@ def fails(expected: str, root: Path, **arguments: Any) -> None:
 def test_bad_roots_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fails("nowhere is no folder that can be read .*No such file", tmp_path / "nowhere")
     fails(f"{tmp_path} holds no folders; expected a folder of images for each class", tmp_path)
-    fails(r"image.png is no folder that can be read .*Not a directory", save(tmp_path / "image.png"))
+    fails(
+        r"image.png is no folder that can be read .*Not a directory", save(tmp_path / "image.png")
+    )
 
     def refuse(path: Path) -> None:
         raise PermissionError(13, "Permission denied", str(path))
@@ -234,7 +260,9 @@ def test_bad_roots_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     fails(rf"{tmp_path} is no folder that can be read \(Permission denied\)", tmp_path)
 
 
-def test_unreadable_class_folders_are_errors(animals: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_class_folders_are_errors(
+    animals: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scandir = os.scandir
 
     def refuse(path: Any) -> Any:
@@ -252,7 +280,9 @@ def test_damaged_images_are_named(animals: Path, suffix: str, damage: str) -> No
     path = animals / f"bee/damaged.{suffix}"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 50), np.uint8)).save(path)
     content = path.read_bytes()
-    path.write_bytes({"truncated": content[: len(content) // 2], "empty": b"", "no image": b"text"}[damage])
+    path.write_bytes(
+        {"truncated": content[: len(content) // 2], "empty": b"", "no image": b"text"}[damage]
+    )
     reason = "it has 0 bytes" if damage == "empty" else ""
     fails(rf"{path} cannot be decoded .*{reason}.*replace or delete it", animals, classes=GIVEN)
 
@@ -277,7 +307,9 @@ def test_split_folders_must_be_three_and_disjoint(tmp_path: Path) -> None:
     folders = ("train/ant", "val/bee", "test/cat")
     fails("has both val and valid", split_root(tmp_path / "4", *folders, "valid/dog"))
     fails("has the folder 'tset' beside", split_root(tmp_path / "5", *folders, "tset/dog"))
-    fails("class 'ant' stands in train and in test", split_root(tmp_path / "6", *folders, "test/ant"))
+    fails(
+        "class 'ant' stands in train and in test", split_root(tmp_path / "6", *folders, "test/ant")
+    )
     root = split_root(tmp_path / "7", *folders[:2])
     (root / "test").mkdir()
     fails(f"{root / 'test'} holds no folders", root)
@@ -295,11 +327,15 @@ def test_split_folders_must_be_three_and_disjoint(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_wrong_classes_are_errors(animals: Path, change: dict[str, list[str]], expected: str) -> None:
+def test_wrong_classes_are_errors(
+    animals: Path, change: dict[str, list[str]], expected: str
+) -> None:
     fails(expected.replace("?", r"\?"), animals, classes=GIVEN | change)
 
 
-@pytest.mark.parametrize("fractions", [(0.6, 0.4, 0.0), (0.6, 0.2, 0.1), (1.2, -0.4, 0.2), (0.5, 0.5)])
+@pytest.mark.parametrize(
+    "fractions", [(0.6, 0.4, 0.0), (0.6, 0.2, 0.1), (1.2, -0.4, 0.2), (0.5, 0.5)]
+)
 def test_wrong_fractions_are_errors(animals: Path, fractions: tuple[float, ...]) -> None:
     fails("give three positive shares that add up to 1", animals, fractions=fractions)
 

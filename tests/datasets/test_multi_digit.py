@@ -44,9 +44,12 @@ def test_the_rule_gives_the_published_lists(shared_data: Path, digits: int, fold
 def test_the_splits_share_out_all_numbers(digits: int) -> None:
     parts = split_numbers(digits)
     assert {part: len(numbers) for part, numbers in parts.items()} == {
-        part: share * 10 ** (digits - 2) for part, share in (("train", 64), ("val", 16), ("test", 20))
+        part: share * 10 ** (digits - 2)
+        for part, share in (("train", 64), ("val", 16), ("test", 20))
     }
-    assert sorted(number for numbers in parts.values() for number in numbers) == list(range(10**digits))
+    assert sorted(number for numbers in parts.values() for number in numbers) == list(
+        range(10**digits)
+    )
 
 
 @pytest.mark.parametrize("digits", [2, 3])
@@ -55,7 +58,8 @@ def test_an_image_shows_the_digits_of_its_class_in_their_columns(root: Path, dig
     data = load_multi_digit(root, digits, size, verify=False)["train"]
     known = load_mnist(root, verify=False)
     drawn = {
-        image.tobytes(): digit for digit, image in zip(np.repeat(range(10), known.counts), known.images, strict=True)
+        image.tobytes(): digit
+        for digit, image in zip(np.repeat(range(10), known.counts), known.images, strict=True)
     }
     places = []
     for row in range(0, len(data.classes) * 1000, 397 * 10 ** (digits - 2)):
@@ -100,7 +104,8 @@ def test_random_numbers_are_uniform_and_their_addresses_independent() -> None:
     drawn = random_below(np.arange(0, 400_000, 4), 37)
     assert (drawn.min(), drawn.max()) == (0, 36)
     expected = 100_000 / 37
-    assert ((np.bincount(drawn) - expected) ** 2 / expected).sum() < 67.99  # chi-squared, 36 degrees, p = 0.001
+    # chi-squared, 36 degrees, p = 0.001
+    assert ((np.bincount(drawn) - expected) ** 2 / expected).sum() < 67.99
     assert abs(np.corrcoef(drawn[:-1], drawn[1:])[0, 1]) < 0.02
     assert abs(np.corrcoef(drawn, random_below(np.arange(1, 400_000, 4), 37))[0, 1]) < 0.02
 
@@ -117,24 +122,36 @@ def test_digits_are_sorted_and_complete(root: Path) -> None:
 
 @pytest.mark.parametrize("place", ["MNIST/raw", "mnist/MNIST/raw", "mnist", "raw", ""])
 @pytest.mark.parametrize("pack", [True, False])
-def test_files_are_found_where_people_have_them(root: Path, tmp_path: Path, place: str, pack: bool) -> None:
+def test_files_are_found_where_people_have_them(
+    root: Path, tmp_path: Path, place: str, pack: bool
+) -> None:
     (tmp_path / place).mkdir(parents=True, exist_ok=True)
     for path in (root / "MNIST/raw").iterdir():
         content = gzip.decompress(path.read_bytes())
         name = path.stem + ".gz" * pack
         (tmp_path / place / name).write_bytes(gzip.compress(content) if pack else content)
-    assert (load_mnist(tmp_path, verify=False).images == load_mnist(root, verify=False).images).all()
+    assert (
+        load_mnist(tmp_path, verify=False).images == load_mnist(root, verify=False).images
+    ).all()
 
 
 def test_a_missing_file_names_its_source_place_and_licence(tmp_path: Path) -> None:
     with pytest.raises(FewshotError) as caught:
         load_mnist(tmp_path / "none")
-    for part in (str(tmp_path / "none"), "train-images-idx3-ubyte", "MNIST/raw", "download: true", "CC BY-SA"):
+    for part in (
+        str(tmp_path / "none"),
+        "train-images-idx3-ubyte",
+        "MNIST/raw",
+        "download: true",
+        "CC BY-SA",
+    ):
         assert part in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_download_is_torchvisions(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_is_torchvisions(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fetch(folder: Path, download: bool) -> None:
         assert download
         (folder / "MNIST").parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +176,11 @@ DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "another size": (IMAGES, lambda c: c[:12] + b"\0\0\0\x1b" + c[16:], f"{IMAGES} is no idx file"),
     "short": (IMAGES, lambda c: c[:-1], f"{IMAGES} is truncated or too long for its 100 items"),
     "long": (LABELS, lambda c: c + b"\0", f"{LABELS} is truncated or too long"),
-    "a label too few": (LABELS, lambda c: c[:4] + b"\0\0\0\x63" + c[8:-1], "hold 100 images and 99 labels"),
+    "a label too few": (
+        LABELS,
+        lambda c: c[:4] + b"\0\0\0\x63" + c[8:-1],
+        "hold 100 images and 99 labels",
+    ),
     "a label of 10": (LABELS, lambda c: c[:-1] + b"\x0a", "labels are .*10.*, not 0 to 9"),
 }
 
@@ -204,6 +225,8 @@ def test_the_real_digits(shared_data: Path) -> None:
         ({"size": 55}, "2 digits of 28 pixels do not fit size 55; set it >= 56"),
     ],
 )
-def test_arguments_out_of_range_are_refused(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
+def test_arguments_out_of_range_are_refused(
+    tmp_path: Path, arguments: dict[str, Any], message: str
+) -> None:
     with pytest.raises(FewshotError, match=message):
         load_multi_digit(tmp_path, **({"digits": 2, "size": 64} | arguments))

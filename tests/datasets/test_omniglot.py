@@ -36,7 +36,9 @@ def drawing(seed: int, size: int = 105) -> bytes:
 @pytest.fixture
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small Omniglot, unpacked, and the counts to match."""
-    monkeypatch.setattr(omniglot, "HALVES", {"images_background": (3, 6), "images_evaluation": (2, 4)})
+    monkeypatch.setattr(
+        omniglot, "HALVES", {"images_background": (3, 6), "images_evaluation": (2, 4)}
+    )
     root, seed = tmp_path / "data", 0
     for half, alphabets in FAKE.items():
         for alphabet, characters in alphabets.items():
@@ -66,7 +68,8 @@ def images(data: ClassDataset) -> torch.Tensor:
 
 def same(first: dict[str, ClassDataset], second: dict[str, ClassDataset]) -> bool:
     return all(
-        first[part].classes == second[part].classes and torch.equal(images(first[part]), images(second[part]))
+        first[part].classes == second[part].classes
+        and torch.equal(images(first[part]), images(second[part]))
         for part in ("train", "val", "test")
     )
 
@@ -76,7 +79,9 @@ def same(first: dict[str, ClassDataset], second: dict[str, ClassDataset]) -> boo
 
 def test_a_drawing_is_shrunk_inverted_and_rotated(folders: Path, tmp_path: Path) -> None:
     data = load_omniglot(folders, tmp_path / "cache")
-    assert data["val"].classes[:4] == tuple(f"Armenian/character01/rot{r}" for r in ("000", "090", "180", "270"))
+    assert data["val"].classes[:4] == tuple(
+        f"Armenian/character01/rot{r}" for r in ("000", "090", "180", "270")
+    )
     # sorted over both halves: Angelic is of the evaluation half
     assert list(dict.fromkeys(c.split("/")[0] for c in data["train"].classes)) == [
         "Angelic",
@@ -87,7 +92,9 @@ def test_a_drawing_is_shrunk_inverted_and_rotated(folders: Path, tmp_path: Path)
     assert drawings.shape == (2 * 4 * 20, 1, 28, 28)
     assert drawings.dtype == torch.uint8
     assert data["val"].counts.tolist() == [20] * 8
-    original = Image.open(folders / "images_background/Armenian/character01/0001_03.png").convert("L")
+    original = Image.open(folders / "images_background/Armenian/character01/0001_03.png").convert(
+        "L"
+    )
     for turn in range(4):
         turned = original.rotate(90 * turn).resize((28, 28), Image.Resampling.BILINEAR)
         expected = 255.0 - np.asarray(turned, float)
@@ -95,7 +102,9 @@ def test_a_drawing_is_shrunk_inverted_and_rotated(folders: Path, tmp_path: Path)
     assert drawings.max() == 255  # ink
 
 
-@pytest.mark.parametrize("layout", ["torchvision", "zips", "torchvision zips", "zips with a prefix", "below omniglot"])
+@pytest.mark.parametrize(
+    "layout", ["torchvision", "zips", "torchvision zips", "zips with a prefix", "below omniglot"]
+)
 def test_every_layout_gives_the_same(folders: Path, tmp_path: Path, layout: str) -> None:
     root = tmp_path / "other"
     if layout in ("torchvision", "below omniglot"):
@@ -124,7 +133,12 @@ def test_the_cache_alone_is_enough_and_serves_every_split(folders: Path, tmp_pat
     data = load_omniglot(tmp_path / "gone", tmp_path / "cache", "meta_dataset")
     assert data["train"].classes[0] == "Armenian/character01/rot000"
     assert data["val"].classes == ("Tagalog/character01/rot000",)
-    assert [c.split("/")[0] for c in data["test"].classes] == ["Angelic", "Angelic", "Kannada", "Kannada"]
+    assert [c.split("/")[0] for c in data["test"].classes] == [
+        "Angelic",
+        "Angelic",
+        "Kannada",
+        "Kannada",
+    ]
 
 
 # --- the splits -----------------------------------------------------------------------
@@ -141,7 +155,9 @@ def test_maml_shuffles_by_its_seed() -> None:
 
 
 def test_an_unknown_split_is_an_error() -> None:
-    with pytest.raises(FewshotError, match="unknown Omniglot split 'ravi'; use one of vinyals, maml"):
+    with pytest.raises(
+        FewshotError, match="unknown Omniglot split 'ravi'; use one of vinyals, maml"
+    ):
         split_characters([], "ravi")  # type: ignore[arg-type]  # the value under test
 
 
@@ -153,7 +169,12 @@ def test_missing_data_names_the_root_the_files_and_the_remedy(tmp_path: Path) ->
         load_omniglot(tmp_path / "none", tmp_path / "cache")
     message = str(caught.value)
     assert "\n" not in message
-    for part in (str(tmp_path / "none"), "images_background.zip", "omniglot-py", "`download: true`"):
+    for part in (
+        str(tmp_path / "none"),
+        "images_background.zip",
+        "omniglot-py",
+        "`download: true`",
+    ):
         assert part in message
 
 
@@ -219,14 +240,20 @@ def test_download_fetches_what_is_missing_or_cut_off(
     (root / "omniglot-py/images_background.zip").write_bytes(b"PK: an interrupted download")
     found = load_omniglot(root, tmp_path / "cache", download=True)
     assert same(found, load_omniglot(folders, tmp_path / "other"))
-    assert sorted(path.name for path in (root / "omniglot-py").iterdir()) == [f"{half}.zip" for half in HALVES]
+    assert sorted(path.name for path in (root / "omniglot-py").iterdir()) == [
+        f"{half}.zip" for half in HALVES
+    ]
     for archive in served.iterdir():
         archive.unlink()
-    assert same(found, load_omniglot(root, tmp_path / "third", download=True)), "what is there is not fetched again"
+    assert same(found, load_omniglot(root, tmp_path / "third", download=True)), (
+        "what is there is not fetched again"
+    )
 
 
 def test_a_failed_download_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torchvision.datasets.Omniglot, "download_url_prefix", (tmp_path / "nowhere").as_uri())
+    monkeypatch.setattr(
+        torchvision.datasets.Omniglot, "download_url_prefix", (tmp_path / "nowhere").as_uri()
+    )
     with pytest.raises(FewshotError, match=r"could not download .*images_background.zip .*by hand"):
         load_omniglot(tmp_path, tmp_path / "cache", download=True)
 
@@ -278,7 +305,8 @@ def test_the_other_splits_are_disjoint_and_complete(
 
 def test_meta_dataset_is_its_specification(real: Path, shared_data: Path, tmp_path: Path) -> None:
     path = shared_data / "splits/meta_dataset/dataset_specs/omniglot_dataset_spec.json"
-    names = list(json.loads(path.read_text())["superclass_names"].values())  # train, validation, test, in order
+    # train, validation, test, in order
+    names = list(json.loads(path.read_text())["superclass_names"].values())
     data = load_omniglot(tmp_path, real, "meta_dataset")
     for part, alphabets in (("train", names[:25]), ("val", names[25:30]), ("test", names[30:])):
         assert {name.split("/")[0] for name in data[part].classes} == set(alphabets)
@@ -286,5 +314,6 @@ def test_meta_dataset_is_its_specification(real: Path, shared_data: Path, tmp_pa
 
 def test_real_drawings_are_bright_ink_on_dark_paper(real: Path, tmp_path: Path) -> None:
     drawings = images(load_omniglot(tmp_path, real, "lake")["test"])
-    assert abs(drawings.double().mean().item() / 255 - 0.0843) < 1e-3  # the share of ink in the originals
+    # the share of ink in the originals
+    assert abs(drawings.double().mean().item() / 255 - 0.0843) < 1e-3
     assert (drawings.flatten(1).max(1).values > 127).all()  # no stroke is lost

@@ -48,11 +48,17 @@ def test_an_array_of_python_2_is_read(tmp_path: Path) -> None:
     assert load_pickle(tmp_path / "file", io.BytesIO(content))["data"].tolist() == [200, 7]
 
 
-@pytest.mark.parametrize("value", [Program(), [Program()], np.array([Program()], object), Path("x"), len, io.BytesIO()])
-def test_anything_else_is_refused_and_not_run(tmp_path: Path, value: object, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "value", [Program(), [Program()], np.array([Program()], object), Path("x"), len, io.BytesIO()]
+)
+def test_anything_else_is_refused_and_not_run(
+    tmp_path: Path, value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_bytes(pickle.dumps(value))
-    with pytest.raises(FewshotError, match=r"file cannot be read as a pickle of arrays \(it names .*, which"):
+    with pytest.raises(
+        FewshotError, match=r"file cannot be read as a pickle of arrays \(it names .*, which"
+    ):
         load_pickle(tmp_path / "file")
     assert not (tmp_path / "harm").exists()
 
@@ -62,10 +68,14 @@ def test_a_codec_by_name_is_refused(tmp_path: Path) -> None:
         load_pickle(tmp_path / "file", io.BytesIO(b"c_codecs\nencode\n(Vx\nVzip\ntR."))
 
 
-@pytest.mark.parametrize("content", [b"", b"\x80", b"no pickle", pickle.dumps(list(range(999)))[:500]])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x80", b"no pickle", pickle.dumps(list(range(999)))[:500]]
+)
 def test_a_damaged_pickle_is_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file").write_bytes(content)
-    with pytest.raises(FewshotError, match=f"{tmp_path / 'file'} cannot be read as a pickle") as caught:
+    with pytest.raises(
+        FewshotError, match=f"{tmp_path / 'file'} cannot be read as a pickle"
+    ) as caught:
         load_pickle(tmp_path / "file")
     assert "\n" not in str(caught.value)
     with pytest.raises(FewshotError, match="cannot be read as a pickle"):

@@ -70,7 +70,9 @@ def test_every_form_of_mini_imagenet(tmp_path: Path, form: str, place: str) -> N
 @pytest.mark.parametrize("form", ["png_pkl", "npz", "compressed npz", "folders"])
 def test_every_form_of_tiered_imagenet(tmp_path: Path, form: str) -> None:
     fake_tiered_imagenet(tmp_path / "root", form.rpartition(" ")[2], 2, "compressed" in form)
-    found, datasets = load_tiered_imagenet(tmp_path / "root", tmp_path / "cache", SIZE, verify=False)
+    found, datasets = load_tiered_imagenet(
+        tmp_path / "root", tmp_path / "cache", SIZE, verify=False
+    )
     assert found == form.rpartition(" ")[2]
     check(datasets, 2)
     assert tuple(len(datasets[part].classes) for part in PARTS) == (351, 97, 160)
@@ -104,7 +106,8 @@ def test_tiered_imagenets_classes_are_the_published_ones(shared_data: Path) -> N
             pairs = [(row[0], row[1]) for row in csv.reader(file) if row]
         assert names == sorted(name for name, _ in pairs)
         above[part] = {parent for _, parent in pairs}
-    assert sum(map(len, above.values())) == len(set.union(*above.values())) == 34  # no superclass is in two splits
+    # no superclass is in two splits
+    assert sum(map(len, above.values())) == len(set.union(*above.values())) == 34
 
 
 @pytest.mark.parametrize("split", ["closer_look", "meta_dataset", "feat"])
@@ -120,30 +123,45 @@ def test_cubs_kinds_are_the_published_ones(shared_data: Path, split: CubSplit) -
         else:
             lines = (lists / "cub/feat" / f"{part}.csv").read_text().splitlines()[1:]
             names[part] = {line.split(",")[1].strip() for line in lines}
-    assert split_kinds(split) == {part: sorted(int(name[:3]) - 1 for name in found) for part, found in names.items()}
+    assert split_kinds(split) == {
+        part: sorted(int(name[:3]) - 1 for name in found) for part, found in names.items()
+    }
 
 
-@pytest.mark.parametrize("table", [classes(MINI), classes(TIERED), *(split_kinds(s) for s in ("closer_look", "feat"))])
+@pytest.mark.parametrize(
+    "table", [classes(MINI), classes(TIERED), *(split_kinds(s) for s in ("closer_look", "feat"))]
+)
 def test_splits_are_disjoint(table: dict[str, list[object]]) -> None:
-    assert len({name for names in table.values() for name in names}) == sum(map(len, table.values()))
+    assert len({name for names in table.values() for name in names}) == sum(
+        map(len, table.values())
+    )
 
 
 # --- CUB ------------------------------------------------------------------------------
 
 
 def test_birds_with_and_without_their_box(cub: Path, tmp_path: Path) -> None:
-    for split, sizes in (("closer_look", (100, 50, 50)), ("meta_dataset", (140, 30, 30)), ("feat", (100, 50, 50))):
+    for split, sizes in (
+        ("closer_look", (100, 50, 50)),
+        ("meta_dataset", (140, 30, 30)),
+        ("feat", (100, 50, 50)),
+    ):
         whole = load_cub(cub, tmp_path / "cache", split, False, SIZE, verify=False)  # type: ignore[arg-type]
         crop = load_cub(cub, tmp_path / "cache", split, True, SIZE, verify=False)  # type: ignore[arg-type]
         assert tuple(len(crop[part].classes) for part in PARTS) == sizes
         for part in PARTS:
             kinds = np.repeat([int(name[:3]) for name in crop[part].classes], 2)
-            assert (images(crop[part]) == kinds[:, None, None, None]).all()  # the box and nothing else
+            # the box and nothing else
+            assert (images(crop[part]) == kinds[:, None, None, None]).all()
             seen = images(whole[part])
             assert (seen.min((1, 2, 3)) < kinds / 2 + 1).all()
             assert (seen.max((1, 2, 3)) > kinds / 2 - 1).all()
-    stores = sorted(path.parent.relative_to(tmp_path / "cache").as_posix() for path in tmp_path.rglob("index.json"))
-    assert stores == [f"{way}/photographs-{SIZE}px" for way in ("crop", "whole")]  # one for all splits
+    stores = sorted(
+        path.parent.relative_to(tmp_path / "cache").as_posix()
+        for path in tmp_path.rglob("index.json")
+    )
+    # one for all splits
+    assert stores == [f"{way}/photographs-{SIZE}px" for way in ("crop", "whole")]
 
 
 CubEdit = tuple[Callable[[Path], object], str]
@@ -153,14 +171,31 @@ CubEdit = tuple[Callable[[Path], object], str]
     "case",
     [
         (lambda f: shutil.rmtree(f / "images"), "has images.txt, but no images; add it"),
-        (lambda f: (f / "images/007.Bird_7/Bird_7_0001.png").unlink(), "names .*Bird_7_0001.png, which is not there"),
-        (lambda f: (f / "images/007.Bird_7/Bird_7_0001.png").write_bytes(b""), r"Bird_7_0001.png .*it has 0 bytes"),
-        (lambda f: (f / "images.txt").write_text("1 a b\n"), "images.txt is no table of 2 columns .line 1 is '1 a b'"),
-        (lambda f: (f / "images.txt").write_text("x a\n"), "images.txt is no table of 2 columns"),
-        (lambda f: (f / "bounding_boxes.txt").write_text("1 0 0 5 5\n"), "has no box for photograph 2"),
-        (lambda f: (f / "bounding_boxes.txt").write_text("1 a b c d\n"), "has no box for photograph 1"),
         (
-            lambda f: (f / "images.txt").write_text("".join((f / "images.txt").read_text().splitlines(True)[:-2])),
+            lambda f: (f / "images/007.Bird_7/Bird_7_0001.png").unlink(),
+            "names .*Bird_7_0001.png, which is not there",
+        ),
+        (
+            lambda f: (f / "images/007.Bird_7/Bird_7_0001.png").write_bytes(b""),
+            r"Bird_7_0001.png .*it has 0 bytes",
+        ),
+        (
+            lambda f: (f / "images.txt").write_text("1 a b\n"),
+            "images.txt is no table of 2 columns .line 1 is '1 a b'",
+        ),
+        (lambda f: (f / "images.txt").write_text("x a\n"), "images.txt is no table of 2 columns"),
+        (
+            lambda f: (f / "bounding_boxes.txt").write_text("1 0 0 5 5\n"),
+            "has no box for photograph 2",
+        ),
+        (
+            lambda f: (f / "bounding_boxes.txt").write_text("1 a b c d\n"),
+            "has no box for photograph 1",
+        ),
+        (
+            lambda f: (f / "images.txt").write_text(
+                "".join((f / "images.txt").read_text().splitlines(True)[:-2])
+            ),
             "has 199 kinds of birds, CUB has 200",
         ),
     ],
@@ -180,8 +215,20 @@ def test_a_damaged_cub_is_one_line(cub: Path, tmp_path: Path, case: CubEdit) -> 
 
 def test_missing_data_name_their_source_files_and_licence(tmp_path: Path) -> None:
     for load, parts in (
-        (load_mini_imagenet, ("images/", "train.csv", "mini-imagenet-cache-", "category_split", "meta-learning-lstm")),
-        (load_tiered_imagenet, ("train_images_png.pkl", "_images.npz", "train_labels.pkl", "few-shot-ssl-public")),
+        (
+            load_mini_imagenet,
+            (
+                "images/",
+                "train.csv",
+                "mini-imagenet-cache-",
+                "category_split",
+                "meta-learning-lstm",
+            ),
+        ),
+        (
+            load_tiered_imagenet,
+            ("train_images_png.pkl", "_images.npz", "train_labels.pkl", "few-shot-ssl-public"),
+        ),
         (load_cub, ("CUB_200_2011/", "images.txt", "bounding_boxes.txt", "vision.caltech.edu")),
     ):
         with pytest.raises(FewshotError) as caught:
@@ -194,7 +241,10 @@ def test_missing_data_name_their_source_files_and_licence(tmp_path: Path) -> Non
 @pytest.mark.parametrize("form", ["csv", "cache_pkl", "category_pickle", "folders"])
 def test_a_part_is_taken_only_where_the_user_says_so(tmp_path: Path, form: str) -> None:
     root = fake_mini_imagenet(tmp_path / "root", form, images=1)
-    with pytest.raises(FewshotError, match="has 1 images, mini-ImageNet's have 600; complete it, or set verify: false"):
+    with pytest.raises(
+        FewshotError,
+        match="has 1 images, mini-ImageNet's have 600; complete it, or set verify: false",
+    ):
         load_mini_imagenet(root, tmp_path / "cache", SIZE)
     load_mini_imagenet(root, tmp_path / "cache", SIZE, verify=False)
     with pytest.raises(FewshotError, match="has 1 images"):  # nor does the store hide it
@@ -203,7 +253,9 @@ def test_a_part_is_taken_only_where_the_user_says_so(tmp_path: Path, form: str) 
 
 def test_numbers_of_images_are_checked_everywhere(cub: Path, tmp_path: Path) -> None:
     fake_tiered_imagenet(tmp_path / "root", "npz", 1)
-    with pytest.raises(FewshotError, match="the train split has 351 images, tiered-ImageNet's has 448695"):
+    with pytest.raises(
+        FewshotError, match="the train split has 351 images, tiered-ImageNet's has 448695"
+    ):
         load_tiered_imagenet(tmp_path / "root", tmp_path / "cache", SIZE)
     with pytest.raises(FewshotError, match="has 400 photographs, CUB has 11788"):
         load_cub(cub, tmp_path / "cache", image_size=SIZE)
@@ -222,7 +274,9 @@ def test_a_missing_class_is_named(tmp_path: Path, form: str) -> None:
         content = pickle.loads((root / "mini-imagenet-cache-val.pkl").read_bytes())
         del content["class_dict"][name]
         (root / "mini-imagenet-cache-val.pkl").write_bytes(pickle.dumps(content))
-    with pytest.raises(FewshotError, match=f"has no image of the val class '{name}'; add its images"):
+    with pytest.raises(
+        FewshotError, match=f"has no image of the val class '{name}'; add its images"
+    ):
         load_mini_imagenet(root, tmp_path / "cache", SIZE, verify=False)
 
 
@@ -230,22 +284,40 @@ def test_a_class_of_another_split_is_named(tmp_path: Path) -> None:
     root = fake_mini_imagenet(tmp_path / "root", images=1)
     name = classes(MINI)["train"][0]
     shutil.copytree(root / "train" / name, root / "test" / name)
-    with pytest.raises(FewshotError, match=f"has the test class '{name}', which is not in the split"):
+    with pytest.raises(
+        FewshotError, match=f"has the test class '{name}', which is not in the split"
+    ):
         load_mini_imagenet(root, tmp_path / "cache", SIZE, verify=False)
 
 
 PICKLES: dict[str, tuple[str, Callable[[dict[str, object]], object], str]] = {
-    "no images": ("cache_pkl", lambda c: c.pop("image_data"), "does not hold image_data and class_dict .*KeyError"),
-    "no list": ("cache_pkl", lambda c: c.update(class_dict=[1]), "does not hold image_data and class_dict"),
+    "no images": (
+        "cache_pkl",
+        lambda c: c.pop("image_data"),
+        "does not hold image_data and class_dict .*KeyError",
+    ),
+    "no list": (
+        "cache_pkl",
+        lambda c: c.update(class_dict=[1]),
+        "does not hold image_data and class_dict",
+    ),
     "floats": (
         "cache_pkl",
         lambda c: c.update(image_data=np.zeros((2, 4, 4, 3))),
         "images are float64 .2, 4, 4, 3",
     ),
-    "a row too far": ("cache_pkl", lambda c: c.update(class_dict={"n01855672": [999]}), "IndexError"),
+    "a row too far": (
+        "cache_pkl",
+        lambda c: c.update(class_dict={"n01855672": [999]}),
+        "IndexError",
+    ),
     "no data": ("category_pickle", lambda c: c.pop("data"), "does not hold data and labels"),
     "few labels": ("category_pickle", lambda c: c.update(labels=[1, 2]), "16 images, 2 labels"),
-    "few classes": ("category_pickle", lambda c: c.update(labels=[1] * 16), "has 1 val classes, the split has 16"),
+    "few classes": (
+        "category_pickle",
+        lambda c: c.update(labels=[1] * 16),
+        "has 1 val classes, the split has 16",
+    ),
 }
 
 
@@ -263,22 +335,46 @@ def test_other_pickles_are_refused(tmp_path: Path, damage: str) -> None:
 
 
 TIERED_EDITS: dict[str, tuple[str, Callable[[Path], object], str]] = {
-    "no labels": ("npz", lambda r: (r / "val_labels.pkl").unlink(), "has train_images.npz, but no val_labels.pkl"),
-    "other labels": ("npz", lambda r: (r / "val_labels.pkl").write_bytes(pickle.dumps({})), "no label_specific"),
+    "no labels": (
+        "npz",
+        lambda r: (r / "val_labels.pkl").unlink(),
+        "has train_images.npz, but no val_labels.pkl",
+    ),
+    "other labels": (
+        "npz",
+        lambda r: (r / "val_labels.pkl").write_bytes(pickle.dumps({})),
+        "no label_specific",
+    ),
     "few labels": (
         "png_pkl",
         lambda r: (r / "val_labels.pkl").write_bytes(pickle.dumps({"label_specific": [1]})),
         r"\(1,\) labels of 97 images",
     ),
-    "no list": ("png_pkl", lambda r: (r / "val_images_png.pkl").write_bytes(pickle.dumps(7)), "no list of PNG images"),
+    "no list": (
+        "png_pkl",
+        lambda r: (r / "val_images_png.pkl").write_bytes(pickle.dumps(7)),
+        "no list of PNG images",
+    ),
     "no image": (
         "png_pkl",
         lambda r: (r / "val_images_png.pkl").write_bytes(pickle.dumps([b"?"] * 97)),
         r"val_images_png.pkl\[\d+\] cannot be decoded",
     ),
-    "no archive": ("npz", lambda r: (r / "val_images.npz").write_bytes(b"?"), "val_images.npz is truncated or corrupt"),
-    "other array": ("npz", lambda r: np.savez(r / "val_images.npz", x=np.zeros(1)), "has no array 'images'"),
-    "floats": ("npz", lambda r: np.savez(r / "val_images.npz", images=np.zeros(1)), "its images are float64"),
+    "no archive": (
+        "npz",
+        lambda r: (r / "val_images.npz").write_bytes(b"?"),
+        "val_images.npz is truncated or corrupt",
+    ),
+    "other array": (
+        "npz",
+        lambda r: np.savez(r / "val_images.npz", x=np.zeros(1)),
+        "has no array 'images'",
+    ),
+    "floats": (
+        "npz",
+        lambda r: np.savez(r / "val_images.npz", images=np.zeros(1)),
+        "its images are float64",
+    ),
     "objects": (
         "npz",
         lambda r: np.savez(r / "val_images.npz", images=np.array([None], object)),
@@ -300,7 +396,9 @@ def test_a_damaged_tiered_imagenet_is_one_line(tmp_path: Path, damage: str) -> N
 def test_files_that_are_incomplete_name_what_is_missing(tmp_path: Path) -> None:
     root = fake_mini_imagenet(tmp_path / "root", "cache_pkl", images=1)
     (root / "mini-imagenet-cache-test.pkl").unlink()
-    with pytest.raises(FewshotError, match=r"has mini\S+train.pkl, but no mini-imagenet-cache-test.pkl; add"):
+    with pytest.raises(
+        FewshotError, match=r"has mini\S+train.pkl, but no mini-imagenet-cache-test.pkl; add"
+    ):
         load_mini_imagenet(root, tmp_path / "cache", SIZE, verify=False)
 
 
@@ -315,7 +413,9 @@ def test_a_list_that_names_a_missing_image(tmp_path: Path) -> None:
         load_mini_imagenet(root, tmp_path / "cache", SIZE, verify=False)
 
 
-def test_the_store_is_enough_when_the_data_are_gone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_store_is_enough_when_the_data_are_gone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     root = fake_mini_imagenet(tmp_path / "root", "folders", images=1)
     load_mini_imagenet(root, tmp_path / "cache", SIZE, verify=False)
     shutil.rmtree(root)
@@ -325,6 +425,7 @@ def test_the_store_is_enough_when_the_data_are_gone(tmp_path: Path, caplog: pyte
     assert form == "folders"
     check(datasets, 1)
     with pytest.raises(FewshotError, match="does not hold mini-ImageNet"):
-        load_mini_imagenet(root, tmp_path / "cache", SIZE + 1, verify=False)  # packed in another size
+        # packed in another size
+        load_mini_imagenet(root, tmp_path / "cache", SIZE + 1, verify=False)
     with pytest.raises(FewshotError, match="image_size is 0"):
         load_mini_imagenet(root, tmp_path / "cache", 0)

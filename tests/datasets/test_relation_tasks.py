@@ -12,7 +12,9 @@ from fewshot.datasets.relation_tasks import RelationTasks, evaluation_episode
 from fewshot.errors import FewshotError
 
 
-def graph(pairs: list[list[int]], candidates: list[int], tails: dict[int, list[int]]) -> tuple[FewShotGraph, Relation]:
+def graph(
+    pairs: list[list[int]], candidates: list[int], tails: dict[int, list[int]]
+) -> tuple[FewShotGraph, Relation]:
     relation = Relation("r", np.array(pairs, np.int32), np.array(candidates, np.int32))
     known = {(head, "r"): np.array(found, np.int32) for head, found in tails.items()}
     none = np.empty((0, 3), np.int32)
@@ -27,7 +29,11 @@ def test_other_true_tails_are_removed() -> None:
     assert episode.support.inputs["pairs"].tolist() == [[0, 5]]
     assert episode.query.inputs["heads"].tolist() == [1, 1, 2]
     # the right tail is column 0 and counts once, be it among the candidates (6, 7) or not (8)
-    assert episode.query.inputs["candidates"].tolist() == [[6, 5, -1, -1], [7, 5, -1, -1], [8, 5, 6, 7]]
+    assert episode.query.inputs["candidates"].tolist() == [
+        [6, 5, -1, -1],
+        [7, 5, -1, -1],
+        [8, 5, 6, 7],
+    ]
 
 
 def test_training_never_ranks_against_a_true_tail_and_repeats_itself() -> None:
@@ -39,7 +45,9 @@ def test_training_never_ranks_against_a_true_tail_and_repeats_itself() -> None:
         assert isinstance(again.query.inputs, dict)
         assert torch.equal(episode.query.inputs["candidates"], again.query.inputs["candidates"])
         for head, (right, wrong) in zip(
-            episode.query.inputs["heads"].tolist(), episode.query.inputs["candidates"].tolist(), strict=True
+            episode.query.inputs["heads"].tolist(),
+            episode.query.inputs["candidates"].tolist(),
+            strict=True,
         ):
             assert right in made.tails[head, "r"]
             assert wrong not in made.tails[head, "r"]

@@ -46,7 +46,9 @@ def dataset(tmp_path: Path) -> SegmentationDataset:
     return SegmentationDataset(pairs, VALUES, members, 8, ignored=(200,))
 
 
-def test_masks_are_resized_by_the_nearest_pixel_and_keep_their_values(dataset: SegmentationDataset) -> None:
+def test_masks_are_resized_by_the_nearest_pixel_and_keep_their_values(
+    dataset: SegmentationDataset,
+) -> None:
     image, values = dataset.read(0)
     assert (image.shape, image.dtype) == ((3, 8, 8), torch.uint8)
     assert values.shape == (8, 8)
@@ -93,8 +95,12 @@ def test_no_image_is_in_an_episode_twice(dataset: SegmentationDataset) -> None:
         assert sorted(seen) == list(range(6))
 
 
-def test_an_episode_is_a_function_of_its_generator_and_flips_images_with_masks(dataset: SegmentationDataset) -> None:
-    plain, flipped = (SegmentationTasks(dataset, list(VALUES), 1, 2, 2, flip) for flip in (False, True))
+def test_an_episode_is_a_function_of_its_generator_and_flips_images_with_masks(
+    dataset: SegmentationDataset,
+) -> None:
+    plain, flipped = (
+        SegmentationTasks(dataset, list(VALUES), 1, 2, 2, flip) for flip in (False, True)
+    )
     one, again = (plain.draw(np.random.default_rng(3)) for _ in range(2))
     assert torch.equal(one.query.targets, again.query.targets)
     both = 0
@@ -107,7 +113,8 @@ def test_an_episode_is_a_function_of_its_generator_and_flips_images_with_masks(d
                 mirrored = not any(torch.equal(image, row) for row in rows)
                 assert not mirrored or any(torch.equal(image.flip(-1), row) for row in rows)
                 first, last = mask[0, 0], mask[0, -1]
-                assert (first == 0 if mirrored else last == 0).item()  # the value 5 is at the right end, background
+                # the value 5 is at the right end, background
+                assert (first == 0 if mirrored else last == 0).item()
                 both += mirrored
     assert 0 < both < 20
 
@@ -139,7 +146,9 @@ def test_bad_files_are_one_line(tmp_path: Path, reader: str) -> None:
             read_pair(*pair, 4) if reader == "read" else counted_pixels([pair])
         assert "\n" not in str(error.value)
 
-    refuse(r"a_mask.png is 8x7 px, its image .*a.png 8x6 px; save the mask", np.zeros((7, 8), np.uint8))
+    refuse(
+        r"a_mask.png is 8x7 px, its image .*a.png 8x6 px; save the mask", np.zeros((7, 8), np.uint8)
+    )
     refuse(r"a_mask.png cannot be decoded \(its mode is RGB", np.zeros((6, 8, 3), np.uint8))
     refuse(r"a.png cannot be decoded \(it has 0 bytes\); replace", image=b"")
     refuse(r"a.png cannot be decoded", image=b"no image")
@@ -151,7 +160,9 @@ def test_pairs_are_found_by_name(tmp_path: Path) -> None:
     (masks / "0.png").unlink()  # an image without a mask is passed over
     assert [mask.stem for _, mask in find_pairs(images, masks)] == ["1", "2", "3", "4", "5"]
     (images / "3.jpg").unlink()
-    with pytest.raises(FewshotError, match=r"the mask .*3.png has no image 3\.\* in .*train; add it or delete"):
+    with pytest.raises(
+        FewshotError, match=r"the mask .*3.png has no image 3\.\* in .*train; add it or delete"
+    ):
         find_pairs(images, masks)
     with pytest.raises(FewshotError, match="is no folder that can be read"):
         find_pairs(images, tmp_path / "none")
@@ -162,9 +173,13 @@ def test_pairs_are_found_by_name(tmp_path: Path) -> None:
 
 def test_splits_that_cannot_fill_an_episode_are_refused(dataset: SegmentationDataset) -> None:
     check_classes("test", dataset, 3, 1, 1)
-    with pytest.raises(FewshotError, match="test split has 3 classes, too few for way 4; set way <= 3"):
+    with pytest.raises(
+        FewshotError, match="test split has 3 classes, too few for way 4; set way <= 3"
+    ):
         check_classes("test", dataset, 4, 1, 1)
-    with pytest.raises(FewshotError, match=r"class 'cat' of the test split has 6 images.*= 8; lower"):
+    with pytest.raises(
+        FewshotError, match=r"class 'cat' of the test split has 6 images.*= 8; lower"
+    ):
         check_classes("test", dataset, 2, 3, 1)
     with pytest.raises(FewshotError, match="shot is 0; set shot >= 1"):
         check_classes("test", dataset, 1, 0, 1)

@@ -47,7 +47,9 @@ def everything(dataset: ClassDataset) -> torch.Tensor:
 
 
 def expected(source: Source, split: str) -> np.ndarray:
-    return np.stack([read_image(image, SIZE, 3) for images in source[split].values() for image in images])
+    return np.stack(
+        [read_image(image, SIZE, 3) for images in source[split].values() for image in images]
+    )
 
 
 def refuse() -> Source:
@@ -68,7 +70,11 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 def test_what_is_read_is_what_was_packed(source: Source, tmp_path: Path) -> None:
     first = packed(tmp_path / "store", "1", lambda: source, SIZE)
-    for datasets in (first, packed(tmp_path / "store", "1", refuse, SIZE), open_store(tmp_path / "store")):
+    for datasets in (
+        first,
+        packed(tmp_path / "store", "1", refuse, SIZE),
+        open_store(tmp_path / "store"),
+    ):
         assert list(datasets) == ["train", "test"]
         assert datasets["train"].classes == ("a", "b", "c")
         assert datasets["test"].counts.tolist() == [1, 2]
@@ -90,12 +96,16 @@ def test_every_kind_of_source(source: Source, tmp_path: Path) -> None:
         Cropped(path, (2, 1, 8, 7)),
         pixels[1:7, 2:8],
     ]
-    found = everything(packed(tmp_path / "store", "1", lambda: {"train": {"a": images}}, SIZE)["train"]).numpy()
+    found = everything(
+        packed(tmp_path / "store", "1", lambda: {"train": {"a": images}}, SIZE)["train"]
+    ).numpy()
     assert (found[0] == found[1]).all()
     assert (found[0] == found[2]).all()
     assert (found[3] == pixels[1:7, 2:8].transpose(2, 0, 1)).all()
     assert (found[3] == found[4]).all()
-    grey = everything(packed(tmp_path / "grey", "1", lambda: {"train": {"a": images}}, SIZE, 1)["train"])
+    grey = everything(
+        packed(tmp_path / "grey", "1", lambda: {"train": {"a": images}}, SIZE, 1)["train"]
+    )
     assert grey.shape == (5, 1, SIZE, SIZE)
 
 
@@ -111,7 +121,9 @@ def test_another_source_is_packed_anew(source: Source, tmp_path: Path, changed: 
     assert (everything(datasets["train"]).numpy() == want).all()
 
 
-def test_packing_goes_on_where_it_was_stopped(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packing_goes_on_where_it_was_stopped(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     damaged = source["test"]["e"][1]
     assert isinstance(damaged, Path)
     content = damaged.read_bytes()
@@ -142,7 +154,9 @@ store.packed(Path(sys.argv[1]), "1", lambda: {"train": {"a": list(images)}}, 6)
 """
 
 
-def test_a_killed_process_leaves_what_it_has_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_process_leaves_what_it_has_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "store"
     process = subprocess.Popen([sys.executable, "-c", PACK, str(folder)])
     try:
@@ -175,7 +189,9 @@ def test_a_corrupt_image_is_refused_when_it_is_read_and_mended(
     flip(folder / IMAGES, 2 * 3 * SIZE**2 + 5)
     train = packed(folder, "1", refuse, SIZE)["train"]
     gather(train.inputs, torch.tensor([0, 1, 3]))
-    with pytest.raises(FewshotError, match=rf"image 2 of the packed store {folder} is corrupt; .*fewshot prepare"):
+    with pytest.raises(
+        FewshotError, match=rf"image 2 of the packed store {folder} is corrupt; .*fewshot prepare"
+    ):
         gather(train.inputs, torch.tensor([0, 2]))
     decoded = counted(monkeypatch)
     mended = packed(folder, "1", lambda: source, SIZE, verify=True)["train"]
@@ -189,7 +205,11 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "no images": lambda folder: (folder / IMAGES).unlink(),
     "no checks": lambda folder: (folder / CHECKS).unlink(),
     "no index": lambda folder: (folder / INDEX).unlink(),
-    "a changed index": lambda folder: (folder / INDEX).write_text((folder / INDEX).read_text().replace('"a"', '"z"')),
+    "a changed index": (
+        lambda folder: (folder / INDEX).write_text(
+            (folder / INDEX).read_text().replace('"a"', '"z"')
+        )
+    ),
     "an index of another form": lambda folder: (folder / INDEX).write_text("[1]"),
     "an index that is no text": lambda folder: (folder / INDEX).write_bytes(b"\xff\xfe"),
 }
@@ -210,7 +230,9 @@ def _worker(dataset: ClassDataset, queue: "multiprocessing.Queue[bytes]") -> Non
     queue.put(everything(dataset).numpy().tobytes())
 
 
-def test_a_dataset_crosses_to_a_spawned_process_as_its_place(source: Source, tmp_path: Path) -> None:
+def test_a_dataset_crosses_to_a_spawned_process_as_its_place(
+    source: Source, tmp_path: Path
+) -> None:
     train = packed(tmp_path / "store", "1", lambda: source, SIZE)["train"]
     assert len(pickle.dumps(train)) < 1500
     context = multiprocessing.get_context("spawn")
@@ -226,7 +248,10 @@ def test_episodes_of_a_store_are_those_of_the_same_images_in_memory(tmp_path: Pa
     splits = {"train": {name: list(images[10 * i : 10 * i + 10]) for i, name in enumerate("abc")}}
     stored = packed(tmp_path / "store", "1", lambda: splits, SIZE)["train"]
     in_memory = ClassDataset(everything(stored), stored.counts, stored.classes)
-    lazy, eager = (EpisodeStream(ClassTasks(d, 2, 1, 3), 0, "train").__getitems__([4, 7]) for d in (stored, in_memory))
+    lazy, eager = (
+        EpisodeStream(ClassTasks(d, 2, 1, 3), 0, "train").__getitems__([4, 7])
+        for d in (stored, in_memory)
+    )
     assert not isinstance(lazy, list)
     assert not isinstance(eager, list)
     for one, other in zip(lazy, eager, strict=True):
@@ -250,7 +275,9 @@ def test_what_cannot_be_packed_is_said_in_one_line(source: Source, tmp_path: Pat
     with pytest.raises(FewshotError, match="there are no images to pack into"):
         packed(tmp_path / "store", "1", lambda: {"train": {}}, SIZE)
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(FewshotError, match=r"cannot write the packed store .*file/store .*FEWSHOT_DATA"):
+    with pytest.raises(
+        FewshotError, match=r"cannot write the packed store .*file/store .*FEWSHOT_DATA"
+    ):
         packed(tmp_path / "file" / "store", "1", lambda: source, SIZE)
 
 

@@ -63,7 +63,9 @@ def test_a_backbone_begins_with_them(tmp_path: Path) -> None:
     rest = bag.embedding.weight[[0, 1, 2, 4]]
     assert rest.abs().max() <= 0.25
     assert len(set(rest.flatten().tolist())) == rest.numel()  # random, not left at zero
-    with pytest.raises(FewshotError, match=r"embedding_dim is 50, the vectors of .* have 3; set it to 3"):
+    with pytest.raises(
+        FewshotError, match=r"embedding_dim is 50, the vectors of .* have 3; set it to 3"
+    ):
         BagOfWords(5, embedding_dim=50, vectors=str(file), vocabulary=vocabulary)
     with pytest.raises(FewshotError, match="give vocabulary"):
         BagOfWords(5, embedding_dim=3, vectors=str(file))
@@ -79,7 +81,11 @@ def test_words_of_test_texts_alone_get_ids_where_there_are_vectors(tmp_path: Pat
     assert data.vocabulary is not None
     assert data.vocabulary[-1] == "z"
     assert data.vocab_size == len(data.vocabulary)
-    bag = BagOfWords(data.vocab_size, embedding_dim=2, vectors=data.vectors, vocabulary=data.vocabulary)
+    bag = BagOfWords(
+        data.vocab_size, embedding_dim=2, vectors=data.vectors, vocabulary=data.vocabulary
+    )
     assert torch.equal(bag.embedding.weight[-1], torch.tensor([1.0, 2.0]))
-    with pytest.raises(FewshotError, match=r"the vectors of .* are those of words; leave out terms and tokenizer"):
+    with pytest.raises(
+        FewshotError, match=r"the vectors of .* are those of words; leave out terms and tokenizer"
+    ):
         CLINC150DataModule(root=str(root), vectors=str(file), terms="ngrams").setup("fit")

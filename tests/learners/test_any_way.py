@@ -39,11 +39,16 @@ def drawn(way: int, shots: tuple[int, ...], seed: int) -> Episode:
 
     def examples(labels: torch.Tensor) -> Examples:
         # scaled, so that the statistics of one episode are not those of another
-        images = seed * torch.rand(1, len(labels), 1, 16, 16, dtype=torch.float64, generator=generator)
+        images = seed * torch.rand(
+            1, len(labels), 1, 16, 16, dtype=torch.float64, generator=generator
+        )
         return Examples(images, labels[None])
 
     labels = torch.arange(way)
-    return Episode(examples(labels.repeat_interleave(torch.tensor(shots))), examples(labels.repeat_interleave(2)))
+    return Episode(
+        examples(labels.repeat_interleave(torch.tensor(shots))),
+        examples(labels.repeat_interleave(2)),
+    )
 
 
 EPISODES = [drawn(2, (1, 3), 1), drawn(4, (2, 2, 1, 1), 2), drawn(3, (4, 1, 2), 3)]
@@ -51,7 +56,9 @@ EPISODES = [drawn(2, (1, 3), 1), drawn(4, (2, 2, 1, 1), 2), drawn(3, (4, 1, 2), 
 
 def made(name: str, **arguments: Any) -> MetaLearner:
     torch.manual_seed(0)
-    learner = getattr(library, name)(Conv4(1, 16, width=4), task=TASK, **ANY_WAY[name], **arguments).double()
+    learner = getattr(library, name)(
+        Conv4(1, 16, width=4), task=TASK, **ANY_WAY[name], **arguments
+    ).double()
     assert isinstance(learner, MetaLearner)
     return learner
 
@@ -83,9 +90,11 @@ def test_training_does_not_depend_on_the_other_episodes(name: str) -> None:
 
 
 def test_padded_and_stacked_they_would_depend_on_each_other() -> None:
-    # why they are not: batch normalisation has one set of statistics for all images that are embedded at once
+    # why they are not: batch normalisation has one set of statistics for all images that are
+    # embedded at once
     learner = made("PrototypicalNetwork").train()
-    images = [torch.cat([*(part.inputs[0] for part in one)]) for one in EPISODES]  # type: ignore[index]  # tensors
+    # tensors
+    images = [torch.cat([*(part.inputs[0] for part in one)]) for one in EPISODES]  # type: ignore[index]
     alone = learner.backbone(images[0])
     stacked = learner.backbone(torch.cat(images))[: len(images[0])]
     assert (alone - stacked).abs().max() > 0.1
@@ -96,7 +105,9 @@ def test_the_gradient_is_that_of_the_mean_over_episodes() -> None:
     for one in EPISODES:
         for outcome in learner.training_outcomes([one]):
             torch.autograd.backward(outcome.loss.sum() / 3)
-    expected = [parameter.grad.clone() for parameter in learner.parameters() if parameter.grad is not None]
+    expected = [
+        parameter.grad.clone() for parameter in learner.parameters() if parameter.grad is not None
+    ]
     learner.zero_grad()
     loss = torch.cat([outcome.loss for outcome in learner.training_outcomes(EPISODES)]).mean()
     torch.autograd.backward(loss)
@@ -107,7 +118,9 @@ def test_the_gradient_is_that_of_the_mean_over_episodes() -> None:
 @pytest.mark.parametrize("name", ONE_WAY)
 def test_learners_of_one_way_refuse(name: str) -> None:
     more = {"shot": 1} if name == "SNAIL" else {}
-    with pytest.raises(FewshotError, match=rf"{name} has .* one way, but the benchmark's way differs .*; choose"):
+    with pytest.raises(
+        FewshotError, match=rf"{name} has .* one way, but the benchmark's way differs .*; choose"
+    ):
         getattr(library, name)(Conv4(1, 16, width=4), task=TASK, **more)
 
 
@@ -118,8 +131,18 @@ def test_a_compiled_inner_loop_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["PrototypicalNetwork", "ProtoMAML", "RFS"])
 def test_from_the_command_line(name: str, tmp_path: Path) -> None:
-    options = (f"--model={name}", "--model.backbone=Conv4", "--model.backbone.width=4", "--data=GlyphsDataModule")
-    sizes = ("--data.ways=[2,6]", "--data.shots=[1,5]", "--data.queries=2", "--data.meta_batch_size=4")
+    options = (
+        f"--model={name}",
+        "--model.backbone=Conv4",
+        "--model.backbone.width=4",
+        "--data=GlyphsDataModule",
+    )
+    sizes = (
+        "--data.ways=[2,6]",
+        "--data.shots=[1,5]",
+        "--data.queries=2",
+        "--data.meta_batch_size=4",
+    )
     run = fit(tmp_path, *options, *sizes)
     result = results(run)
     assert (result["way"], result["shot"], result["episodes"]) == ("2 to 6", "1 to 5", 3)
@@ -141,13 +164,33 @@ def test_from_the_command_line(name: str, tmp_path: Path) -> None:
         ("--data.ways=[1,5]", "ways is .* at least 2"),
         ("--data.ways=[2,5000]", "classes, too few for .*way 5000"),
         ("--data.shots=[1,30]", "too few for .*shot 30"),
-        ("--data.ways=[2,5] --data.train_way=4", "train_way does not go with ways; leave one of them out"),
-        ("--data.shots=[2,5] --data.unequal_shots=true --data.shot=2", "unequal_shots does not go with shots"),
+        (
+            "--data.ways=[2,5] --data.train_way=4",
+            "train_way does not go with ways; leave one of them out",
+        ),
+        (
+            "--data.shots=[2,5] --data.unequal_shots=true --data.shot=2",
+            "unequal_shots does not go with shots",
+        ),
     ],
 )
-def test_bad_ranges(option: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_ranges(
+    option: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = ("--model=PrototypicalNetwork", "--model.backbone=Conv4", "--data=GlyphsDataModule")
-    assert main(["test", *model, *option.split(), *FEW, *QUIET, f"--trainer.default_root_dir={tmp_path}"]) == 2
+    assert (
+        main(
+            [
+                "test",
+                *model,
+                *option.split(),
+                *FEW,
+                *QUIET,
+                f"--trainer.default_root_dir={tmp_path}",
+            ]
+        )
+        == 2
+    )
     errors = capsys.readouterr().err
     assert len(errors.splitlines()) == 1
     assert re.search(message, errors)

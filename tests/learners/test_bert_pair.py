@@ -40,7 +40,11 @@ def encoded(lists: Sequence[Sequence[int]]) -> dict[str, Tensor]:
 
 
 def texts(folder: Path, chosen: Sequence[str]) -> dict[str, Tensor]:
-    return encoded(require("transformers", "text").AutoTokenizer.from_pretrained(folder)(list(chosen))["input_ids"])
+    return encoded(
+        require("transformers", "text").AutoTokenizer.from_pretrained(folder)(list(chosen))[
+            "input_ids"
+        ]
+    )
 
 
 def learner(folder: Path, task: dict[str, Any] = NOTA, **kwargs: Any) -> BERTPair:
@@ -67,7 +71,9 @@ def test_pairs_are_those_of_the_tokenizer(folder: Path) -> None:
     expected = tokenizer(one, two, padding=True, return_tensors="pt")
     known = PretrainedTokenizer(str(folder))
     assert (known.pair_ends, [len(end) for end in known.ends]) == (ENDS, [1, 1])
-    tokens, lengths, second = joined(texts(folder, one), texts(folder, two), [1, 1], known.pair_ends)
+    tokens, lengths, second = joined(
+        texts(folder, one), texts(folder, two), [1, 1], known.pair_ends
+    )
     mask = expected["attention_mask"]
     assert torch.equal(tokens * mask, expected["input_ids"])
     assert torch.equal(lengths, mask.sum(1))
@@ -98,10 +104,15 @@ def written_out(own: BERTPair, one: Episode) -> Tensor:
         different: dict[int, list[Tensor]] = {}
         inputs, labels = one.support
         assert isinstance(inputs, dict)
-        for text, length, label in zip(inputs["tokens"], inputs["lengths"], labels.tolist(), strict=True):
-            ids = [*text[:length].tolist(), *query[1:size].tolist()]  # [CLS] support [SEP] query [SEP]
+        for text, length, label in zip(
+            inputs["tokens"], inputs["lengths"], labels.tolist(), strict=True
+        ):
+            # [CLS] support [SEP] query [SEP]
+            ids = [*text[:length].tolist(), *query[1:size].tolist()]
             types = [0] * int(length) + [1] * int(size - 1)
-            output: Any = network(input_ids=torch.tensor([ids]), token_type_ids=torch.tensor([types]))
+            output: Any = network(
+                input_ids=torch.tensor([ids]), token_type_ids=torch.tensor([types])
+            )
             scores = output.pooler_output[0] @ own.score.weight.T + own.score.bias
             same.setdefault(label, []).append(scores[0])
             different.setdefault(label, []).append(scores[1])
@@ -112,7 +123,9 @@ def written_out(own: BERTPair, one: Episode) -> Tensor:
 
 @pytest.mark.parametrize("pairs_per_chunk", [1, 4, 64])
 @pytest.mark.parametrize("nota", [True, False])
-def test_logits_and_gradients_are_those_written_out(folder: Path, nota: bool, pairs_per_chunk: int) -> None:
+def test_logits_and_gradients_are_those_written_out(
+    folder: Path, nota: bool, pairs_per_chunk: int
+) -> None:
     task = NOTA | {"nota": nota}
     own = learner(folder, task, pairs_per_chunk=pairs_per_chunk).double().eval()  # no dropout
     one = an_episode(folder)
@@ -122,8 +135,11 @@ def test_logits_and_gradients_are_those_written_out(folder: Path, nota: bool, pa
     logits = written_out(own, one)
     expected = logits if nota else logits[:, :2]
     torch.testing.assert_close(outcome.outputs[0], expected, rtol=0, atol=1e-12)
-    torch.testing.assert_close(own.predict(own.adapt(one.support), one.query.inputs), expected, rtol=0, atol=1e-12)
-    loss = -logits.log_softmax(-1).gather(1, one.query.targets[:, None]).mean()  # none of the above counts in both
+    torch.testing.assert_close(
+        own.predict(own.adapt(one.support), one.query.inputs), expected, rtol=0, atol=1e-12
+    )
+    # none of the above counts in both
+    loss = -logits.log_softmax(-1).gather(1, one.query.targets[:, None]).mean()
     torch.testing.assert_close(outcome.loss, loss[None], rtol=0, atol=1e-12)
     right = (expected.argmax(-1) == one.query.targets).double().mean()
     assert float(outcome.metrics["accuracy"]) == pytest.approx(float(right))
@@ -139,7 +155,9 @@ def test_the_order_of_support_classes_and_queries_does_not_matter(folder: Path) 
     with torch.no_grad():
         logits = own.logits(*own.adapt(one.support), one.query.inputs)
         support, query = torch.tensor([2, 0, 1]), torch.tensor([1, 2, 0])
-        shuffled = Examples(map_tensors(lambda t: t[support], one.support.inputs), 1 - one.support.targets[support])
+        shuffled = Examples(
+            map_tensors(lambda t: t[support], one.support.inputs), 1 - one.support.targets[support]
+        )
         turned = own.logits(*own.adapt(shuffled), map_tensors(lambda t: t[query], one.query.inputs))
     torch.testing.assert_close(turned, logits[query][:, [1, 0, 2]], rtol=0, atol=1e-12)
 
@@ -155,7 +173,9 @@ def test_forgotten_activations_are_computed_again_with_the_same_dropout(folder: 
         (outcome,) = own.run(batch(folder), training=True)
         return outcome.loss.sum()
 
-    slope = sum((g * d).sum() for g, d in zip(torch.autograd.grad(loss(), weights), direction, strict=True))
+    slope = sum(
+        (g * d).sum() for g, d in zip(torch.autograd.grad(loss(), weights), direction, strict=True)
+    )
     ends = []
     for sign in (1, -2):
         with torch.no_grad():
@@ -169,7 +189,9 @@ def test_no_pass_has_more_pairs_than_a_chunk(folder: Path) -> None:
     own = learner(folder, pairs_per_chunk=4).eval()
     network: Any = own.backbone.network
     sizes: list[int] = []
-    network.register_forward_hook(lambda _, __, kwargs, ___: sizes.append(len(kwargs["input_ids"])), with_kwargs=True)
+    network.register_forward_hook(
+        lambda _, __, kwargs, ___: sizes.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
     own.evaluate(batch(folder))
     assert sizes == [4, 4, 1]
 
@@ -209,16 +231,33 @@ def test_a_checkpoint_is_loaded_and_used_without_the_model(
     tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = shutil.copytree(folder, tmp_path / "model")
-    options = ["--data=CLINC150DataModule", f"--data.root={fake_clinc150(tmp_path / 'data')}", "--data.queries=1"]
-    options += [f"--data.tokenizer={model}", "--data.max_length=8", "--data.way=2", "--data.meta_batch_size=2"]
-    run = fit(tmp_path, "--model=BERTPair", "--model.backbone=PairEncoder", *options, "--trainer.max_steps=1")
+    options = [
+        "--data=CLINC150DataModule",
+        f"--data.root={fake_clinc150(tmp_path / 'data')}",
+        "--data.queries=1",
+    ]
+    options += [
+        f"--data.tokenizer={model}",
+        "--data.max_length=8",
+        "--data.way=2",
+        "--data.meta_batch_size=2",
+    ]
+    run = fit(
+        tmp_path,
+        "--model=BERTPair",
+        "--model.backbone=PairEncoder",
+        *options,
+        "--trainer.max_steps=1",
+    )
     shutil.rmtree(model)
     path = run / "checkpoints/last.ckpt"
     trained = fewshot.load(path, "cpu")
     support = {"x": ["please a", "b"], "y": ["c d"], "z": ["intent_3"]}
     found = trained.adapt(support)(["please b", "c", "d e"])
     assert found.probabilities.shape == (3, 3)
-    assert (found.probabilities[1:2] - trained.adapt(support)(["c"]).probabilities).abs().max() < 1e-6
+    assert (
+        found.probabilities[1:2] - trained.adapt(support)(["c"]).probabilities
+    ).abs().max() < 1e-6
     (tmp_path / "support").mkdir()
     for name, lines in support.items():
         (tmp_path / f"support/{name}.txt").write_text("\n".join(lines))
@@ -227,7 +266,10 @@ def test_a_checkpoint_is_loaded_and_used_without_the_model(
     output = f"--output={tmp_path}/named.csv"
     assert main(["predict", *given, f"--query={tmp_path}/query.txt", output]) == 0
     assert len((tmp_path / "named.csv").read_text().splitlines()) == 3
-    for chosen, message in ((given, "BERTPair cannot be exported"), (given[:1], "PairEncoder reads pairs of texts")):
+    for chosen, message in (
+        (given, "BERTPair cannot be exported"),
+        (given[:1], "PairEncoder reads pairs of texts"),
+    ):
         capsys.readouterr()
         assert main(["export", *chosen, "--format=pt2", f"--output={tmp_path}/named"]) == 2
         error = capsys.readouterr().err
@@ -240,7 +282,8 @@ def test_a_checkpoint_is_loaded_and_used_without_the_model(
 
 def test_refusals(folder: Path, tmp_path: Path) -> None:
     needs = (
-        r"^BERTPair has a language model read two texts as one: it needs .* data.tokenizer .* the backbone PairEncoder"
+        r"^BERTPair has a language model read two texts as one: it needs .* data.tokenizer .* the"
+        r" backbone PairEncoder"
     )
     with pytest.raises(FewshotError, match=needs + ", not classification and Conv4$"):
         BERTPair(Conv4(1, 16, width=4), task=NOTA)
@@ -250,21 +293,34 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
         learner(folder, {"kind": "regression"})
     with pytest.raises(FewshotError, match=r"^pairs_per_chunk is 0"):
         learner(folder, pairs_per_chunk=0)
-    with pytest.raises(FewshotError, match=r"^PairEncoder reads pairs of texts, .*; choose HuggingFaceEncoder$"):
+    with pytest.raises(
+        FewshotError, match=r"^PairEncoder reads pairs of texts, .*; choose HuggingFaceEncoder$"
+    ):
         PairEncoder(IDS, str(folder))(texts(folder, TEXTS))
     long = {"tokens": torch.full((2, 14), 7), "lengths": torch.tensor([14, 13])}
     with pytest.raises(
-        FewshotError, match=r"^two texts have 27 pieces, the model takes 24; set data.max_length to 12$"
+        FewshotError,
+        match=r"^two texts have 27 pieces, the model takes 24; set data.max_length to 12$",
     ):
         learner(folder).logits(Examples(long, torch.tensor([0, 1])), 2, long)
-    with pytest.raises(FewshotError, match=r"^a text backbone reads a dict of 'tokens' and 'lengths', got a tensor"):
-        learner(folder).logits(Examples(torch.rand(2, 3), torch.tensor([0, 1])), 2, torch.rand(1, 3))
+    with pytest.raises(
+        FewshotError, match=r"^a text backbone reads a dict of 'tokens' and 'lengths', got a tensor"
+    ):
+        learner(folder).logits(
+            Examples(torch.rand(2, 3), torch.tensor([0, 1])), 2, torch.rand(1, 3)
+        )
     distil = require("transformers", "text").DistilBertConfig(
         vocab_size=IDS, dim=8, n_heads=2, n_layers=1, hidden_dim=8
     )
-    config = {"config": distil.to_dict(), "single_ends": [1, 1], "pair_ends": [list(end) for end in ENDS]}
+    config = {
+        "config": distil.to_dict(),
+        "single_ends": [1, 1],
+        "pair_ends": [list(end) for end in ENDS],
+    }
     with pytest.raises(FewshotError, match=r"^the model any has no pooler; set pooling to cls$"):
         PairEncoder(IDS, "any", **config)
     network = PairEncoder(IDS, "any", pooling="cls", **config)  # which is told of no types
     pairs = texts(folder, TEXTS)
-    assert network({**pairs, **{f"other_{name}": value for name, value in pairs.items()}}).shape == (6, 8)
+    assert network(
+        {**pairs, **{f"other_{name}": value for name, value in pairs.items()}}
+    ).shape == (6, 8)

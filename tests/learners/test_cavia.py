@@ -23,7 +23,7 @@ CLASSIFICATION = {"kind": "classification", "way": WAY}
 Weights = dict[str, Tensor]
 
 
-# ---------------------------------------------------------------- the reference: no nn.Module, no torch.func
+# ---------------------------------------------------------------- the reference: no nn.Module, no t
 
 
 def concatenated(w: Weights, phi: Tensor, x: Tensor) -> Tensor:
@@ -39,8 +39,13 @@ def film(w: Weights, phi: Tensor, x: Tensor) -> Tensor:
     """Conv4 with scale and shift between the third block's pooling and its ReLU, and the head."""
     for i in range(4):
         x = F.conv2d(x, w[f"backbone.blocks.{i}.0.weight"], padding=1)
-        mean, variance = x.mean([0, 2, 3], keepdim=True), x.var([0, 2, 3], correction=0, keepdim=True)
-        scale, shift = (w[f"backbone.blocks.{i}.1.{name}"].view(1, -1, 1, 1) for name in ("weight", "bias"))
+        mean, variance = (
+            x.mean([0, 2, 3], keepdim=True),
+            x.var([0, 2, 3], correction=0, keepdim=True),
+        )
+        scale, shift = (
+            w[f"backbone.blocks.{i}.1.{name}"].view(1, -1, 1, 1) for name in ("weight", "bias")
+        )
         x = F.max_pool2d((x - mean) / (variance + 1e-5).sqrt() * scale + shift, 2)
         if i == 2:
             both = w["context.linear.weight"] @ phi + w["context.linear.bias"]
@@ -50,15 +55,27 @@ def film(w: Weights, phi: Tensor, x: Tensor) -> Tensor:
     return x.flatten(1) @ w["head.weight"].T + w["head.bias"]
 
 
-Case = tuple[Callable[[], nn.Module], dict[str, Any], Callable[[Weights, Tensor, Tensor], Tensor], dict[str, Any]]
+Case = tuple[
+    Callable[[], nn.Module],
+    dict[str, Any],
+    Callable[[Weights, Tensor, Tensor], Tensor],
+    dict[str, Any],
+]
 CASES: dict[str, Case] = {
     "concat": (lambda: MLP(2 * 16 * 16, (6, 5)), {}, concatenated, CLASSIFICATION),
-    "regression": (lambda: MLP(2 * 16 * 16, (6, 5)), {}, concatenated, {"kind": "regression", "targets": 2}),
+    "regression": (
+        lambda: MLP(2 * 16 * 16, (6, 5)),
+        {},
+        concatenated,
+        {"kind": "regression", "targets": 2},
+    ),
     "film": (lambda: Conv4(2, 16, width=4), {"film_after": "blocks.2.2"}, film, CLASSIFICATION),
 }
 
 
-def reference(learner: CAVIA, case: str, batch: Episode, first_order: bool) -> tuple[Tensor, Tensor]:
+def reference(
+    learner: CAVIA, case: str, batch: Episode, first_order: bool
+) -> tuple[Tensor, Tensor]:
     """The meta-loss and the meta-gradient in the order of `learner.parameters()`, through unrolled steps."""
     forward = CASES[case][2]
     measure: Any = F.mse_loss if case == "regression" else F.cross_entropy
@@ -72,14 +89,22 @@ def reference(learner: CAVIA, case: str, batch: Episode, first_order: bool) -> t
             (gradient,) = torch.autograd.grad(loss, phi, create_graph=True)
             phi = phi - LR * (gradient.detach() if first_order else gradient)
         total = total + measure(forward(w, phi, query.inputs), query.targets) / EPISODES  # type: ignore[arg-type]
-    return total.detach(), torch.cat([g.flatten() for g in torch.autograd.grad(total, list(w.values()))])
+    return total.detach(), torch.cat(
+        [g.flatten() for g in torch.autograd.grad(total, list(w.values()))]
+    )
 
 
 def make(case: str, **kwargs: Any) -> CAVIA:
     torch.manual_seed(0)
     backbone, arguments, _, task = CASES[case]
     learner = CAVIA(
-        backbone(), task=task, num_context=CONTEXT, inner_lr=LR, inner_steps=STEPS, **arguments, **kwargs
+        backbone(),
+        task=task,
+        num_context=CONTEXT,
+        inner_lr=LR,
+        inner_steps=STEPS,
+        **arguments,
+        **kwargs,
     ).double()
     for name, parameter in learner.named_parameters():
         if ".1." in name or "context" in name:  # scales, shifts and a context that matter
@@ -120,8 +145,12 @@ def distance(one: Tensor, two: Tensor) -> float:
 @pytest.mark.parametrize("how", ["loop", "vmap", "checkpoint"])
 @pytest.mark.parametrize("first_order", [False, True], ids=["second", "first"])
 @pytest.mark.parametrize("case", CASES)
-def test_the_meta_gradient_is_that_of_plain_autograd(case: str, first_order: bool, how: str) -> None:
-    run: dict[str, Any] = {"checkpoint_inner_steps": True} if how == "checkpoint" else {"episode_parallel": how}
+def test_the_meta_gradient_is_that_of_plain_autograd(
+    case: str, first_order: bool, how: str
+) -> None:
+    run: dict[str, Any] = (
+        {"checkpoint_inner_steps": True} if how == "checkpoint" else {"episode_parallel": how}
+    )
     learner, batch = make(case, first_order=first_order, **run), make_batch(case)
     loss, gradient = loss_and_gradient(learner, batch)
     expected_loss, expected = reference(learner, case, batch, first_order)
@@ -142,7 +171,9 @@ def test_the_meta_gradient_is_that_of_finite_differences(case: str) -> None:
 
     def loss(step: float) -> Tensor:
         with torch.no_grad():
-            for parameter, value, change in zip(learner.parameters(), start, direction, strict=True):
+            for parameter, value, change in zip(
+                learner.parameters(), start, direction, strict=True
+            ):
                 parameter.copy_(value + step * change / length)
             return torch.cat([outcome.loss for outcome in learner.run(batch, training=True)]).mean()
 
@@ -164,7 +195,9 @@ def test_a_map_added_to_the_first_layer_is_the_context_beside_the_input() -> Non
     literal.load_state_dict(weights)
     x, phi = torch.randn(7, size, dtype=torch.float64), torch.randn(CONTEXT, dtype=torch.float64)
     expected = learner.head(literal(torch.cat([x, phi.expand(7, -1)], 1)))
-    torch.testing.assert_close(learner.forward_with({"context.phi": phi}, x), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        learner.forward_with({"context.phi": phi}, x), expected, rtol=1e-12, atol=1e-12
+    )
 
 
 def test_the_map_begins_as_torch_initialises_a_layer_of_that_many_inputs() -> None:
@@ -235,7 +268,9 @@ def test_a_frozen_backbone_stays_and_the_context_learns() -> None:
 @pytest.mark.parametrize("policy", ["transductive", "inductive"])
 @pytest.mark.parametrize("parallel", ["loop", "vmap"])
 @pytest.mark.parametrize("case", CASES)
-def test_evaluation_is_adapt_and_predict_of_each_episode(case: str, parallel: Parallel, policy: str) -> None:
+def test_evaluation_is_adapt_and_predict_of_each_episode(
+    case: str, parallel: Parallel, policy: str
+) -> None:
     learner = make(case, batchnorm=policy, eval_inner_steps=3, episode_parallel=parallel)
     batch = make_batch(case)
     outcome = learner.evaluate(batch)
@@ -249,12 +284,18 @@ def test_evaluation_is_adapt_and_predict_of_each_episode(case: str, parallel: Pa
 @pytest.mark.parametrize("case", CASES)
 def test_a_checkpoint_rebuilds_its_learner(case: str, tmp_path: Path) -> None:
     learner = make(case).float()
-    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
+    trainer = L.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path
+    )
     trainer.strategy.connect(learner)
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     loaded = CAVIA.load_from_checkpoint(tmp_path / "a.ckpt")
-    batch = map_tensors(lambda tensor: tensor.float() if tensor.is_floating_point() else tensor, make_batch(case))
-    assert torch.equal(loaded.eval().evaluate(batch).outputs, learner.eval().evaluate(batch).outputs)
+    batch = map_tensors(
+        lambda tensor: tensor.float() if tensor.is_floating_point() else tensor, make_batch(case)
+    )
+    assert torch.equal(
+        loaded.eval().evaluate(batch).outputs, learner.eval().evaluate(batch).outputs
+    )
     assert "context.phi" not in loaded.state_dict()
 
 
@@ -279,17 +320,24 @@ class Odd(nn.Module):
         ({"num_context": 0}, r"num_context is 0; set num_context >= 1"),
         (
             {"backbone": Conv4(1)},
-            r"input of a linear layer, but Conv4 begins with blocks.0.0 \(Conv2d\); set film_after to one of its",
+            (
+                r"input of a linear layer, but Conv4 begins with blocks.0.0 \(Conv2d\); set"
+                r" film_after to one of its"
+            ),
         ),
         ({"backbone": Pixels(4)}, r"but Pixels begins with no layer \(Pixels\); set film_after"),
         (
             {"film_after": "layer"},
-            r"film_after is 'layer', but the modules of the backbone are layers.0, layers.1, .*; name one of them",
+            (
+                r"film_after is 'layer', but the modules of the backbone are layers.0, layers.1,"
+                r" .*; name one of them"
+            ),
         ),
         ({"film_after": ""}, r"film_after is '', but the modules of the backbone are layers.0"),
         (
             {"backbone": Conv4(1), "film_after": "blocks.2.0"},
-            r"film_after is blocks.2.0, but blocks.2.1 \(BatchNorm2d\) behind it undoes any scale and shift of"
+            r"film_after is blocks.2.0, but blocks.2.1 \(BatchNorm2d\) behind it undoes any scale"
+            r" and shift of"
             r" channels; set film_after to blocks.2.1 or later",
         ),
         (
@@ -309,9 +357,12 @@ def test_bad_arguments_are_errors(arguments: dict[str, Any], message: str) -> No
 def test_an_output_of_other_channels_is_an_error() -> None:
     learner = CAVIA(Odd(), task=CLASSIFICATION, film_after="transposed")
     support = Examples(torch.randn(3, 6), torch.arange(3))
-    with pytest.raises(FewshotError, match=r"film_after names a Flatten whose output is not \(n, 4, ...\); name"):
+    with pytest.raises(
+        FewshotError, match=r"film_after names a Flatten whose output is not \(n, 4, ...\); name"
+    ):
         learner.adapt(support)
-    CAVIA(Odd(), task=CLASSIFICATION).adapt(support)  # a layer over positions takes the context at each of them
+    # a layer over positions takes the context at each of them
+    CAVIA(Odd(), task=CLASSIFICATION).adapt(support)
 
 
 class Leftover(MLP):
@@ -328,5 +379,7 @@ class Leftover(MLP):
 
 def test_the_context_of_a_layer_that_does_not_run_is_an_error() -> None:
     learner = CAVIA(Leftover(), task=CLASSIFICATION).double()
-    with pytest.raises(FewshotError, match=r"^context.phi get no gradient: the network does not use them"):
+    with pytest.raises(
+        FewshotError, match=r"^context.phi get no gradient: the network does not use them"
+    ):
         list(learner.run(make_batch("concat"), training=True))

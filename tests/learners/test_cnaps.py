@@ -25,14 +25,18 @@ SHOTS = (1, 4, 2)
 def examples(shots: tuple[int, ...], seed: int) -> Examples:
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(len(shots)).repeat_interleave(torch.tensor(shots))
-    return Examples(torch.rand(len(labels), 1, 16, 16, dtype=torch.float64, generator=generator), labels)
+    return Examples(
+        torch.rand(len(labels), 1, 16, 16, dtype=torch.float64, generator=generator), labels
+    )
 
 
 SUPPORT, QUERY = examples(SHOTS, 0), examples((2, 2, 2), 1)
 EPISODE = Episode(*(Examples(part.inputs[None], part.targets[None]) for part in (SUPPORT, QUERY)))  # type: ignore[index]
 
 
-def made(learner: type[ConditionalLearner], backbone: nn.Module | None = None, **arguments: Any) -> ConditionalLearner:
+def made(
+    learner: type[ConditionalLearner], backbone: nn.Module | None = None, **arguments: Any
+) -> ConditionalLearner:
     torch.manual_seed(0)
     network = (backbone or Conv4(1, 16, width=4)).double()
     for module in network.modules():
@@ -51,7 +55,12 @@ def modulated_by_hand(learner: ConditionalLearner, images: Tensor) -> Tensor:
     encoded = learner.encoder(SUPPORT.inputs).mean(0)
     hooks = []
     modules = dict(learner.backbone.named_modules())
-    parts = zip(learner.generator.norms, learner.generator.perceptrons, learner.generator.regularisers, strict=True)
+    parts = zip(
+        learner.generator.norms,
+        learner.generator.perceptrons,
+        learner.generator.regularisers,
+        strict=True,
+    )
     for norm, perceptron, size in parts:
         hidden = encoded
         assert isinstance(perceptron, nn.Sequential)
@@ -60,7 +69,9 @@ def modulated_by_hand(learner: ConditionalLearner, images: Tensor) -> Tensor:
         gamma, beta = (hidden * size)[: norm.channels], (hidden * size)[norm.channels :]
         shape = (1, -1, 1, 1)
 
-        def hook(module: Any, inputs: Any, out: Tensor, g: Tensor = gamma, b: Tensor = beta) -> Tensor:
+        def hook(
+            module: Any, inputs: Any, out: Tensor, g: Tensor = gamma, b: Tensor = beta
+        ) -> Tensor:
             return (1 + g.view(shape)) * out + b.view(shape)  # noqa: B023  # the same always
 
         hooks.append(modules[norm.name].register_forward_hook(hook))
@@ -94,7 +105,10 @@ def test_the_network_is_modulated_channel_by_channel(learner: type[ConditionalLe
 def test_mahalanobis_distances_written_out() -> None:
     network = made(SimpleCNAPs)
     rng = np.random.default_rng(0)
-    features, queries = rng.normal(size=(7, network.features)), rng.normal(size=(5, network.features))
+    features, queries = (
+        rng.normal(size=(7, network.features)),
+        rng.normal(size=(5, network.features)),
+    )
     labels = SUPPORT.targets.numpy()
     of_task = np.cov(features.T)
     expected = np.zeros((5, 3))
@@ -136,7 +150,8 @@ def test_the_generated_classifier_written_out() -> None:
         for layers, of in ((network.weight, "w"), (network.bias, "b")):
             hidden = mean
             for layer in (layers[0], layers[2]):
-                hidden = layer.weight @ hidden + layer.bias  # type: ignore[operator]  # linear layers
+                # linear layers
+                hidden = layer.weight @ hidden + layer.bias  # type: ignore[operator]
                 hidden = torch.where(hidden > 0, hidden, hidden.exp() - 1)
             out = layers[4].weight @ hidden + layers[4].bias  # type: ignore[operator]
             if of == "w":
@@ -144,7 +159,9 @@ def test_the_generated_classifier_written_out() -> None:
         torch.testing.assert_close(bias[k], out[0], rtol=1e-12, atol=1e-12)
     queries = network.embed(QUERY.inputs)
     expected = torch.stack([queries @ weight[k] + bias[k] for k in range(3)], 1)
-    torch.testing.assert_close(network.compare((weight, bias), queries), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        network.compare((weight, bias), queries), expected, rtol=1e-12, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("learner", [CNAPs, SimpleCNAPs])
@@ -153,7 +170,9 @@ def test_permutations(learner: type[ConditionalLearner]) -> None:
     logits = network.predict(network.adapt(SUPPORT), QUERY.inputs)
     order = torch.randperm(7)
     shuffled = Examples(SUPPORT.inputs[order], SUPPORT.targets[order])  # type: ignore[index]
-    torch.testing.assert_close(network.predict(network.adapt(shuffled), QUERY.inputs), logits, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        network.predict(network.adapt(shuffled), QUERY.inputs), logits, rtol=1e-9, atol=1e-9
+    )
     names = torch.tensor([2, 0, 1])
     renamed = Examples(SUPPORT.inputs, names[SUPPORT.targets])
     permuted = network.predict(network.adapt(renamed), QUERY.inputs)
@@ -181,19 +200,25 @@ def test_the_gradient_and_what_it_leaves_alone(learner: type[ConditionalLearner]
     assert_slope(
         loss, [p for p in network.parameters() if p.requires_grad], 1e-8
     )  # smaller than the way to the next kink
-    assert all(torch.equal(value, before[name]) for name, value in network.backbone.state_dict().items())
+    assert all(
+        torch.equal(value, before[name]) for name, value in network.backbone.state_dict().items()
+    )
     # the penalty is for training alone
     (outcome,) = network.eval().run(EPISODE, training=False)
     (penalised,) = network.run(EPISODE, training=True)
     squares = sum(size.square().sum() for size in network.generator.regularisers)
-    torch.testing.assert_close(penalised.loss - outcome.loss, 0.1 * squares[None], rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(
+        penalised.loss - outcome.loss, 0.1 * squares[None], rtol=1e-8, atol=1e-8
+    )
 
 
 def test_it_starts_as_the_network_was_trained() -> None:
     torch.manual_seed(0)
     network = SimpleCNAPs(Conv4(1, 16, width=4), task=TASK).double().eval()
     plain = unmodulated(network)
-    torch.testing.assert_close(network.predict(network.adapt(SUPPORT), QUERY.inputs), plain, rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(
+        network.predict(network.adapt(SUPPORT), QUERY.inputs), plain, rtol=1e-2, atol=1e-2
+    )
 
 
 @pytest.mark.parametrize(
@@ -217,10 +242,16 @@ def test_any_backbone_with_batch_normalisation(backbone: Any, norms: int | None)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"backbone": Conv4(1, 16, width=8, norm="group")}, "Conv4 has no batch normalisation to scale and shift"),
+        (
+            {"backbone": Conv4(1, 16, width=8, norm="group")},
+            "Conv4 has no batch normalisation to scale and shift",
+        ),
         ({"batchnorm": "transductive"}, "set batchnorm: inductive"),
         ({"penalty": -1.0}, r"penalty is -1.0; set it to 0 or more"),
-        ({"task": {"kind": "regression"}}, "SimpleCNAPs classifies, but the benchmark's task is regression"),
+        (
+            {"task": {"kind": "regression"}},
+            "SimpleCNAPs classifies, but the benchmark's task is regression",
+        ),
         ({"backbone": MLP(256, norm="batch")}, "MLP is no network on images; give an encoder"),
     ],
 )
@@ -231,7 +262,12 @@ def test_refusals(arguments: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize("learner", ["CNAPs", "SimpleCNAPs"])
 def test_it_takes_the_network_of_another_run(learner: str, tmp_path: Path) -> None:
-    data = ("--data=GlyphsDataModule", "--data.queries=2", "--data.ways=[2,4]", "--data.shots=[1,3]")
+    data = (
+        "--data=GlyphsDataModule",
+        "--data.queries=2",
+        "--data.ways=[2,4]",
+        "--data.shots=[1,3]",
+    )
     network = ("--model.backbone=Conv4", "--model.backbone.width=4")
     first = fit(tmp_path, "--model=PrototypicalNetwork", *network, *data)
     weights = first / "checkpoints/best.ckpt"
@@ -242,5 +278,7 @@ def test_it_takes_the_network_of_another_run(learner: str, tmp_path: Path) -> No
     names = [name for name in held if name.startswith("backbone.")]
     assert names
     assert all(torch.equal(held[name], kept[name]) for name in names)
-    loaded = getattr(__import__("fewshot"), learner).load_from_checkpoint(run / "checkpoints/last.ckpt")
+    loaded = getattr(__import__("fewshot"), learner).load_from_checkpoint(
+        run / "checkpoints/last.ckpt"
+    )
     assert isinstance(loaded, ConditionalLearner)

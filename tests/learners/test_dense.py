@@ -26,7 +26,9 @@ def meta_batch(episodes: int = 2, seed: int = 0) -> Episode:
     def part(number: int) -> Examples:
         masks = torch.randint(0, 3, (number, SIZE, SIZE), generator=generator)
         masks[torch.rand(masks.shape, generator=generator) < 0.1] = IGNORED
-        return Examples(torch.rand(number, 3, SIZE, SIZE, generator=generator, dtype=torch.float64), masks)
+        return Examples(
+            torch.rand(number, 3, SIZE, SIZE, generator=generator, dtype=torch.float64), masks
+        )
 
     return stack([Episode(part(4), part(3)) for _ in range(episodes)])
 
@@ -39,15 +41,20 @@ def build(cls: type[OptimizationLearner] = MAML, **kwargs: Any) -> OptimizationL
 
 def by_hand(learner: OptimizationLearner, one: Episode, rate: float) -> Tensor:
     """The query loss of two steps of gradient descent on the pixels' mean loss, in plain autograd."""
-    network = nn.Sequential(learner.backbone.blocks, learner.head)  # type: ignore[arg-type]  # modules
+    # modules
+    network = nn.Sequential(learner.backbone.blocks, learner.head)  # type: ignore[arg-type]
     weights: dict[str, Tensor] = dict(network.named_parameters())
 
     def loss(weights: dict[str, Tensor], part: Examples) -> Tensor:
-        logits = F.interpolate(functional_call(network, weights, (part.inputs,)), SIZE, mode="bilinear")
+        logits = F.interpolate(
+            functional_call(network, weights, (part.inputs,)), SIZE, mode="bilinear"
+        )
         return F.cross_entropy(logits, part.targets, ignore_index=IGNORED)
 
     for _ in range(2):
-        gradients = torch.autograd.grad(loss(weights, one.support), list(weights.values()), create_graph=True)
+        gradients = torch.autograd.grad(
+            loss(weights, one.support), list(weights.values()), create_graph=True
+        )
         weights = {n: w - rate * g for (n, w), g in zip(weights.items(), gradients, strict=True)}
     return loss(weights, one.query)
 
@@ -80,7 +87,11 @@ def test_the_whole_family_segments(cls: type[OptimizationLearner]) -> None:
     assert all(p.grad is not None for p in learner.head.parameters())
     found = learner.evaluate(batch)
     assert found.outputs.shape == (2, 3, 3, 4, 4)
-    assert {"union_1", "intersection_foreground_step0", "union_background_step2"} <= found.metrics.keys()
+    assert {
+        "union_1",
+        "intersection_foreground_step0",
+        "union_background_step2",
+    } <= found.metrics.keys()
     one = episode(batch, 0)
     logits = learner.predict(learner.adapt(one.support), one.query.inputs)
     assert logits.shape == (3, 3, SIZE, SIZE)
@@ -97,14 +108,20 @@ def test_the_results_have_a_curve_of_miou() -> None:
     learner, batch = build(), meta_batch()
     outcome = learner.evaluate(batch)
     found = learner.task.estimates(
-        {"loss": outcome.loss, **outcome.metrics, **learner.task.marks(batch.query, outcome.outputs)}
+        {
+            "loss": outcome.loss,
+            **outcome.metrics,
+            **learner.task.marks(batch.query, outcome.outputs),
+        }
     )
     assert {"miou", "miou_step0", "miou_step2", "fb_iou_step1", "iou_0", "iou_1"} <= found.keys()
     assert found["miou"] == found["miou_step2"]
 
 
 def test_networks_without_maps_and_heads_of_another_size_are_refused() -> None:
-    with pytest.raises(FewshotError, match="MAML labels pixels and needs feature maps, but MLP has features alone"):
+    with pytest.raises(
+        FewshotError, match="MAML labels pixels and needs feature maps, but MLP has features alone"
+    ):
         MAML(MLP(4), task=TASK)
     learner = build(head=nn.Conv2d(4, 2, 1))
     with pytest.raises(FewshotError, match="the head Conv2d gives 2 outputs, but the task needs 3"):
@@ -112,5 +129,7 @@ def test_networks_without_maps_and_heads_of_another_size_are_refused() -> None:
 
 
 def test_a_head_of_ones_own_reads_the_maps() -> None:
-    learner = build(head=nn.Sequential(nn.Conv2d(4, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 3, 1)))
+    learner = build(
+        head=nn.Sequential(nn.Conv2d(4, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 3, 1))
+    )
     assert learner.evaluate(meta_batch()).outputs.shape == (2, 3, 3, 4, 4)

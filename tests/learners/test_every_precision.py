@@ -25,7 +25,13 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.utils._pytree import tree_leaves
 
-from fewshot import Conv4, GaussianProcessDataModule, GlyphsDataModule, SegmentationFolderDataModule, WikiOneDataModule
+from fewshot import (
+    Conv4,
+    GaussianProcessDataModule,
+    GlyphsDataModule,
+    SegmentationFolderDataModule,
+    WikiOneDataModule,
+)
 from fewshot.datamodules import EpisodicDataModule
 from fewshot.datamodules.images import FloatImages
 from fewshot.episodes import map_tensors, stacked
@@ -66,14 +72,25 @@ def test_it_trains_in_every_precision(name: str, precision: Any, tmp_path: Any) 
 
 def enough_to_learn(name: str) -> list[EpisodicDataModule]:
     """One benchmark a kind of task, on which 300 steps show; 200 test episodes."""
-    sizes: dict[str, Any] = {"meta_batch_size": 2, "train_episodes": 600, "val_episodes": 2, "test_episodes": 200}
+    sizes: dict[str, Any] = {
+        "meta_batch_size": 2,
+        "train_episodes": 600,
+        "val_episodes": 2,
+        "test_episodes": 200,
+    }
     if name in OF_LANGUAGE_MODELS:
         return benchmarks(name, **sizes)
     return [
         GlyphsDataModule(way=5, shot=5, queries=5, batch_size=32, eval_batch_size=4, **sizes),
-        GaussianProcessDataModule(shot=10, **sizes | {"meta_batch_size": 16, "train_episodes": 4800}),
-        SegmentationFolderDataModule(str(masks()), MASKS, image_size=16, min_pixels=16, shot=2, queries=1, **sizes),
-        WikiOneDataModule(str(graph()), dimensions=8, embedding_epochs=2, **sizes | {"test_episodes": 10}),
+        GaussianProcessDataModule(
+            shot=10, **sizes | {"meta_batch_size": 16, "train_episodes": 4800}
+        ),
+        SegmentationFolderDataModule(
+            str(masks()), MASKS, image_size=16, min_pixels=16, shot=2, queries=1, **sizes
+        ),
+        WikiOneDataModule(
+            str(graph()), dimensions=8, embedding_epochs=2, **sizes | {"test_episodes": 10}
+        ),
     ]
 
 
@@ -117,10 +134,18 @@ def trained(name: str, precision: Any, seed: int, folder: Any) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINED)
 def test_300_steps_in_bfloat16_are_no_worse_than_in_float32(name: str, tmp_path: Any) -> None:
-    """Rounding sends a training another way, as another seed does; so each is trained from three seeds."""
-    exact, mixed = ([trained(name, p, seed, tmp_path) for seed in range(3)] for p in ("32-true", "bf16-mixed"))
-    means, variances = zip(*((mean(scores), variance(scores)) for scores in (exact, mixed)), strict=True)
-    difference, interval = means[1] - means[0], 2.776 * math.sqrt(sum(variances) / 3)  # Student's t, 4 degrees
+    """Rounding sends a training another way, as another seed does.
+
+    So each is trained from three seeds.
+    """
+    exact, mixed = (
+        [trained(name, p, seed, tmp_path) for seed in range(3)] for p in ("32-true", "bf16-mixed")
+    )
+    means, variances = zip(
+        *((mean(scores), variance(scores)) for scores in (exact, mixed)), strict=True
+    )
+    # Student's t, 4 degrees
+    difference, interval = means[1] - means[0], 2.776 * math.sqrt(sum(variances) / 3)
     print(f"{name}: float32 {means[0]:.4f}, bfloat16 {difference:+.4f} ± {interval:.4f}")
     assert difference >= -interval
 
@@ -144,11 +169,18 @@ def test_it_makes_no_tensor_without_saying_on_which_device(name: str) -> None:
         if training and (name in UNTRAINED or learner.trains_on == "examples"):
             continue
         meta_batch = stacked(next(iter(getattr(benchmark, f"{stage}_dataloader")())))[0]
-        meta_batch = map_tensors(lambda tensor: tensor / 255 if tensor.dtype == torch.uint8 else tensor, meta_batch)
+        meta_batch = map_tensors(
+            lambda tensor: tensor / 255 if tensor.dtype == torch.uint8 else tensor, meta_batch
+        )
         learner.train(training)
-        # What says no device lands on the meta device, which has no values and does not mix with the CPU's.
+        # What says no device lands on the meta device, which has no values and does not mix with
+        # the CPU's.
         with torch.device("meta"):
-            outcomes = list(learner.run(meta_batch, training=True)) if training else [learner.evaluate(meta_batch)]
+            outcomes = (
+                list(learner.run(meta_batch, training=True))
+                if training
+                else [learner.evaluate(meta_batch)]
+            )
             if training:
                 torch.autograd.backward([outcome.loss.sum() for outcome in outcomes])
         for outcome in outcomes:
@@ -165,7 +197,9 @@ def test_its_batches_can_be_pinned(name: str) -> None:
     stages = ["val", "test"] if name in UNTRAINED else ["train", "val", "test"]
     for stage in stages:
         for tensor in tree_leaves(next(iter(getattr(benchmark, f"{stage}_dataloader")()))):
-            assert not isinstance(tensor, Tensor) or torch._debug_has_internal_overlap(tensor) != 1, stage
+            assert (
+                not isinstance(tensor, Tensor) or torch._debug_has_internal_overlap(tensor) != 1
+            ), stage
 
 
 def test_the_test_of_devices_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +207,9 @@ def test_the_test_of_devices_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
 
     original = prototypical_network.PrototypicalNetwork.compare
     monkeypatch.setattr(
-        prototypical_network.PrototypicalNetwork, "compare", lambda *args: original(*args) + torch.zeros(3)
+        prototypical_network.PrototypicalNetwork,
+        "compare",
+        lambda *args: original(*args) + torch.zeros(3),
     )
     with pytest.raises((RuntimeError, AssertionError, NotImplementedError)):
         test_it_makes_no_tensor_without_saying_on_which_device("PrototypicalNetwork")

@@ -1,7 +1,8 @@
 """Every learner that differentiates through its adaptation, on every kind of network, in float64.
 
-The meta-gradient is compared with `torch.autograd.grad` through unrolled steps of a plain copy of the network, and with
-finite differences. To add a learner: write its query loss out below and give it a line in ALGORITHMS.
+The meta-gradient is compared with `torch.autograd.grad` through unrolled steps of a plain copy of
+the network, and with finite differences. To add a learner: write its query loss out below and give
+it a line in ALGORITHMS.
 """
 
 import copy
@@ -21,7 +22,17 @@ from fewshot.backbones import MLP, Conv4, ResNet12
 from fewshot.compilation import Compiler
 from fewshot.engine import Parallel
 from fewshot.episodes import Episode, Examples, episode
-from fewshot.learners import ADML, ANIL, BOIL, CAVIA, MAML, MAMLPlusPlus, MetaSGD, OptimizationLearner, ProtoMAML
+from fewshot.learners import (
+    ADML,
+    ANIL,
+    BOIL,
+    CAVIA,
+    MAML,
+    MAMLPlusPlus,
+    MetaSGD,
+    OptimizationLearner,
+    ProtoMAML,
+)
 from fewshot.normalization import EpisodeNorm
 
 WAY, QUERIES, EPISODES, STEPS, SIZE = 3, 2, 2, 2, 16
@@ -50,7 +61,9 @@ class Transformer(Rows):
 
     def __init__(self) -> None:
         super().__init__()
-        layer = nn.TransformerEncoderLayer(8, nhead=2, dim_feedforward=12, dropout=0.0, batch_first=True)
+        layer = nn.TransformerEncoderLayer(
+            8, nhead=2, dim_feedforward=12, dropout=0.0, batch_first=True
+        )
         self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -81,7 +94,10 @@ RECURRENT: dict[str, Callable[[], nn.Module]] = {
     "LSTM": lambda: Recurrent(nn.LSTM),
 }
 FILM = {"Conv4": "blocks.2.2", "ResNet12": "blocks.2"}
-"""The module behind which CAVIA scales and shifts; in the other networks its context enters the first layer."""
+"""The module behind which CAVIA scales and shifts.
+
+In the other networks its context enters the first layer.
+"""
 
 
 # ---------------------------------------------------------------- the algorithms, written out
@@ -113,7 +129,9 @@ def descend(
     """`STEPS` steps of gradient descent of the weights whose name begins with `adapts`."""
     for _ in range(STEPS):
         names = [name for name in w if name.startswith(adapts)]
-        gradients = torch.autograd.grad(net.loss(w, support), [w[name] for name in names], create_graph=True)
+        gradients = torch.autograd.grad(
+            net.loss(w, support), [w[name] for name in names], create_graph=True
+        )
         w = w | {name: w[name] - rates(name) * g for name, g in zip(names, gradients, strict=True)}
     return w
 
@@ -132,7 +150,9 @@ def boil(net: Plain, p: Weights, support: Examples, query: Examples) -> Tensor:
 
 def meta_sgd(net: Plain, p: Weights, support: Examples, query: Examples) -> Tensor:
     start = {name: value for name, value in p.items() if not name.startswith("rates.")}
-    return net.loss(descend(net, start, support, rates=lambda name: p["rates." + name.replace(".", "/")]), query)
+    return net.loss(
+        descend(net, start, support, rates=lambda name: p["rates." + name.replace(".", "/")]), query
+    )
 
 
 def proto_maml(net: Plain, p: Weights, support: Examples, query: Examples) -> Tensor:
@@ -140,19 +160,28 @@ def proto_maml(net: Plain, p: Weights, support: Examples, query: Examples) -> Te
     features = net.features(p, support.inputs)
     means = torch.stack([features[support.targets == label].mean(0) for label in range(WAY)])
     start = p | {"head.weight": 2 * means, "head.bias": -means.square().sum(1)}
-    # the steps take body and head as independent: copies cut the way from head to body in their gradients
-    return net.loss(descend(net, {name: value.clone() for name, value in start.items()}, support), query)
+    # the steps take body and head as independent: copies cut the way from head to body in their
+    # gradients
+    return net.loss(
+        descend(net, {name: value.clone() for name, value in start.items()}, support), query
+    )
 
 
 def maml_plus_plus(net: Plain, p: Weights, support: Examples, query: Examples) -> Tensor:
     def at(step: int, prefix: str) -> Weights:
-        return {n.removeprefix(prefix).replace("/", "."): v[step] for n, v in p.items() if n.startswith(prefix)}
+        return {
+            n.removeprefix(prefix).replace("/", "."): v[step]
+            for n, v in p.items()
+            if n.startswith(prefix)
+        }
 
     w = {name: v for name, v in p.items() if not name.startswith(("rates.", "norms."))}
     for step in range(STEPS):
         rates, norms = at(step, "rates."), at(step, "norms.")
         names = [name for name in w if name in rates]
-        gradients = torch.autograd.grad(net.loss(w | norms, support), [w[n] for n in names], create_graph=True)
+        gradients = torch.autograd.grad(
+            net.loss(w | norms, support), [w[n] for n in names], create_graph=True
+        )
         w = w | {n: w[n] - rates[n] * g for n, g in zip(names, gradients, strict=True)}
     return net.loss(w | norms, query)
 
@@ -180,7 +209,9 @@ def cavia(net: Plain, p: Weights, support: Examples, query: Examples) -> Tensor:
             return outputs + p["context.weight"] @ phi
 
         place = FILM.get(type(net.backbone).__name__)
-        first = next(module for module in net.backbone.modules() if isinstance(module, nn.Linear | nn.Conv2d))
+        first = next(
+            module for module in net.backbone.modules() if isinstance(module, nn.Linear | nn.Conv2d)
+        )
         layer = first if place is None else net.backbone.get_submodule(place)
         with layer.register_forward_hook(added if place is None else scaled):
             return net.loss(w, examples)
@@ -222,9 +253,13 @@ def make(algorithm: str, network: str, parallel: Parallel) -> OptimizationLearne
         arguments = arguments | {"film_after": FILM.get(network)}
     task = {"kind": "classification", "way": WAY}
     backbone = (NETWORKS | RECURRENT)[network]()
-    learner = cls(backbone, task=task, inner_steps=STEPS, episode_parallel=parallel, **arguments).double()
+    learner = cls(
+        backbone, task=task, inner_steps=STEPS, episode_parallel=parallel, **arguments
+    ).double()
     layers = (nn.BatchNorm2d, nn.LayerNorm)
-    for parameter in (p for m in learner.backbone.modules() if isinstance(m, layers) for p in m.parameters()):
+    for parameter in (
+        p for m in learner.backbone.modules() if isinstance(m, layers) for p in m.parameters()
+    ):
         parameter.data += 0.3 * torch.randn_like(parameter)  # scales and shifts that matter
     return learner
 
@@ -243,10 +278,14 @@ def batch() -> Episode:
 def reference(algorithm: str, learner: OptimizationLearner, batch: Episode) -> Tensor:
     """The meta-gradient by plain autograd, in the order of `learner.parameters()`."""
     net = Plain(copy.deepcopy(learner.backbone).train())
-    assert not any(getattr(module, "track_running_stats", False) for module in net.backbone.modules())
+    assert not any(
+        getattr(module, "track_running_stats", False) for module in net.backbone.modules()
+    )
     start = {name: p.detach().clone().requires_grad_() for name, p in learner.named_parameters()}
     with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no second derivative
-        losses = [ALGORITHMS[algorithm].loss(net, start, *episode(batch, i)) for i in range(EPISODES)]
+        losses = [
+            ALGORITHMS[algorithm].loss(net, start, *episode(batch, i)) for i in range(EPISODES)
+        ]
     learned = [start[name] for name, p in learner.named_parameters() if p.requires_grad]
     return flat(torch.autograd.grad(torch.stack(losses).mean(), learned))
 
@@ -266,7 +305,11 @@ def slope(learner: OptimizationLearner, batch: Episode, direction: Tensor) -> fl
     def loss(step: float) -> float:
         with torch.no_grad():
             nn.utils.vector_to_parameters(start + step * direction, learned)
-            return torch.cat([outcome.loss for outcome in learner.run(batch, training=True)]).mean().item()
+            return (
+                torch.cat([outcome.loss for outcome in learner.run(batch, training=True)])
+                .mean()
+                .item()
+            )
 
     return (loss(1e-6) - loss(-1e-6)) / 2e-6
 
@@ -281,7 +324,9 @@ def distance(one: Tensor, two: Tensor) -> float:
 
 
 def random_direction(size: int) -> Tensor:
-    return F.normalize(torch.randn(size, generator=torch.Generator().manual_seed(2), dtype=torch.float64), dim=0)
+    return F.normalize(
+        torch.randn(size, generator=torch.Generator().manual_seed(2), dtype=torch.float64), dim=0
+    )
 
 
 # ---------------------------------------------------------------- the proofs
@@ -308,7 +353,9 @@ def test_the_meta_gradient_is_exact(algorithm: str, network: str, batch: Episode
 @pytest.mark.slow
 @pytest.mark.parametrize("parallel", ["loop", "vmap"])
 @pytest.mark.parametrize("network", NETWORKS)
-def test_the_meta_gradient_of_compiled_code_is_exact(network: str, parallel: Parallel, batch: Episode) -> None:
+def test_the_meta_gradient_of_compiled_code_is_exact(
+    network: str, parallel: Parallel, batch: Episode
+) -> None:
     learner = make("MAML", network, parallel)
     expected = reference("MAML", learner, batch)
     learner.compiler = Compiler()
@@ -317,7 +364,9 @@ def test_the_meta_gradient_of_compiled_code_is_exact(network: str, parallel: Par
 
 @pytest.mark.parametrize("network", RECURRENT)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_the_meta_gradient_through_recurrent_networks_is_exact(algorithm: str, network: str, batch: Episode) -> None:
+def test_the_meta_gradient_through_recurrent_networks_is_exact(
+    algorithm: str, network: str, batch: Episode
+) -> None:
     learner = make(algorithm, network, "auto")
     expected = reference(algorithm, learner, batch)
     found = gradient(learner, batch)
@@ -326,7 +375,9 @@ def test_the_meta_gradient_through_recurrent_networks_is_exact(algorithm: str, n
     assert slope(learner, batch, direction) == pytest.approx((found @ direction).item(), rel=1e-5)
 
 
-def as_it_is(mode: Any, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+def as_it_is(
+    mode: Any, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+) -> Any:
     return function(*args, **(kwargs or {}))
 
 
@@ -334,7 +385,8 @@ def as_it_is(mode: Any, function: Callable[..., Any], types: Any, args: Any = ()
 def test_plain_vmap_is_wrong_through_affine_normalisation(
     network: str, batch: Episode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # pytorch/functorch#534, the reason for `EpisodeNorm(exact_vmap=True)`; shows too that these tests can fail
+    # pytorch/functorch#534, the reason for `EpisodeNorm(exact_vmap=True)`; shows too that these
+    # tests can fail
     learner = make("MAML", network, "vmap")
     expected = reference("MAML", learner, batch)
     monkeypatch.setattr(EpisodeNorm, "__torch_function__", as_it_is)
@@ -357,7 +409,7 @@ def test_evaluation_is_adapt_and_predict(network: str, parallel: Parallel, batch
         torch.testing.assert_close(outputs[i], predicted, rtol=1e-9, atol=1e-9)
 
 
-# ---------------------------------------------------------------- recurrent networks say that they take the loop
+# ---------------------------------------------------------------- recurrent networks say that they
 
 
 @pytest.mark.parametrize("network", RECURRENT)
@@ -373,9 +425,13 @@ def test_recurrent_networks_take_the_loop_and_say_so_once(
     assert [record.getMessage() for record in caplog.records] == [message]
 
 
-def test_vmap_over_recurrent_weights_is_warned_of(batch: Episode, caplog: pytest.LogCaptureFixture) -> None:
+def test_vmap_over_recurrent_weights_is_warned_of(
+    batch: Episode, caplog: pytest.LogCaptureFixture
+) -> None:
     learner = make("MAML", "GRU", "vmap")
-    with pytest.warns(UserWarning, match="GRU weights cannot be vmapped over: episodes run one by one"):
+    with pytest.warns(
+        UserWarning, match="GRU weights cannot be vmapped over: episodes run one by one"
+    ):
         one = gradient(learner, batch)
     assert torch.equal(gradient(learner, batch), one)  # a second warning would be an error
     learner = make("MAML", "GRU", "loop")

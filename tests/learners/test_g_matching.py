@@ -32,7 +32,9 @@ def encoder(folder: Path) -> NeighbourEncoder:
     arrays = neighbours(np.array(TRIPLES, np.int32), np.array(INVERSES, np.int32), 7, MOST)
     np.savez(folder / "neighbours.npz", starts=arrays["starts"], edges=arrays["edges"])
     torch.manual_seed(0)
-    return NeighbourEncoder(7, 4, len(arrays["edges"]), SIZE, str(folder / "neighbours.npz"), frozen=False)
+    return NeighbourEncoder(
+        7, 4, len(arrays["edges"]), SIZE, str(folder / "neighbours.npz"), frozen=False
+    )
 
 
 def learner(folder: Path) -> GMatching:
@@ -46,7 +48,11 @@ def learner(folder: Path) -> GMatching:
 @pytest.fixture
 def batch() -> Episode:
     torch.manual_seed(1)
-    ids = torch.randint(7, (2, SHOT, 2)), torch.randint(7, (2, QUERIES)), torch.randint(7, (2, QUERIES, CANDIDATES))
+    ids = (
+        torch.randint(7, (2, SHOT, 2)),
+        torch.randint(7, (2, QUERIES)),
+        torch.randint(7, (2, QUERIES, CANDIDATES)),
+    )
     ids[2][0, 0, 1] = -1
     zeros = torch.zeros(2, QUERIES, dtype=torch.int64)
     support = Examples({"pairs": ids[0], "wrong": torch.randint(7, (2, SHOT))}, zeros[:, :SHOT])
@@ -69,7 +75,9 @@ def of_entity(made: GMatching, entity: int) -> Tensor:
     summed = torch.zeros(SIZE, dtype=torch.float64)
     near = by_hand()[entity]
     for relation, other in near:
-        pair = torch.cat([backbone.relations.vectors.weight[relation], backbone.entities.vectors.weight[other]])
+        pair = torch.cat(
+            [backbone.relations.vectors.weight[relation], backbone.entities.vectors.weight[other]]
+        )
         summed = summed + backbone.project.weight @ pair
     return torch.tanh(summed / max(len(near), 1) + backbone.project.bias)
 
@@ -90,7 +98,11 @@ def matched(made: GMatching, query: Tensor, support: Tensor) -> Tensor:
     cell = torch.nn.LSTMCell(size, 2 * size).double()
     read = torch.arange(8 * size).view(4, 2, size)[:, 0].flatten()  # of each gate the first half
     with torch.no_grad():
-        cell.weight_ih[read], cell.bias_ih[read], cell.bias_hh[read] = made.of_query.weight, made.of_query.bias, 0
+        cell.weight_ih[read], cell.bias_ih[read], cell.bias_hh[read] = (
+            made.of_query.weight,
+            made.of_query.bias,
+            0,
+        )
         cell.weight_hh[read] = torch.cat([gates.weight for gates in made.of_state], 1)  # type: ignore[misc]
     h, state = query, (query.new_zeros(2 * size),) * 2
     for _ in range(made.steps):
@@ -110,7 +122,11 @@ def test_scores_are_the_written_out_ones(tmp_path: Path, batch: Episode) -> None
         support = torch.stack([of_pair(made, *pair) for pair in pairs["pairs"][e].tolist()]).mean(0)
         for q, head in enumerate(query["heads"][e].tolist()):
             for c, tail in enumerate(query["candidates"][e, q].tolist()):
-                expected = -torch.inf if tail < 0 else matched(made, of_pair(made, head, tail), support).item()
+                expected = (
+                    -torch.inf
+                    if tail < 0
+                    else matched(made, of_pair(made, head, tail), support).item()
+                )
                 assert outcome.outputs[e, q, c].item() == pytest.approx(expected, abs=1e-12)
     gaps = [(5 - row[0] + row[1:])[row[1:].isfinite()].clamp(min=0) for row in outcome.outputs[0]]
     assert outcome.loss[0].item() == pytest.approx(torch.cat(gaps).mean().item(), abs=1e-12)
@@ -118,7 +134,9 @@ def test_scores_are_the_written_out_ones(tmp_path: Path, batch: Episode) -> None
 
 def test_its_gradient_is_the_slope(tmp_path: Path, batch: Episode) -> None:
     made = learner(tmp_path)
-    assert_slope(lambda: next(made.run(batch, training=True)).loss.sum(), list(made.parameters()), 1e-6)
+    assert_slope(
+        lambda: next(made.run(batch, training=True)).loss.sum(), list(made.parameters()), 1e-6
+    )
 
 
 def test_the_order_of_the_support_does_not_matter(tmp_path: Path, batch: Episode) -> None:
@@ -127,28 +145,39 @@ def test_the_order_of_the_support_does_not_matter(tmp_path: Path, batch: Episode
     assert isinstance(inputs, dict)
     turned = Examples({name: ids.flip(1) for name, ids in inputs.items()}, batch.support.targets)
     torch.testing.assert_close(
-        made.evaluate(batch).outputs, made.evaluate(Episode(turned, batch.query)).outputs, rtol=0, atol=1e-12
+        made.evaluate(batch).outputs,
+        made.evaluate(Episode(turned, batch.query)).outputs,
+        rtol=0,
+        atol=1e-12,
     )
 
 
 def test_neighbours_of_another_graph_are_refused(tmp_path: Path) -> None:
     encoder(tmp_path)
-    with pytest.raises(FewshotError, match=r"has starts \(8,\), not \(7,\); leave entities, edges and neighbours"):
+    with pytest.raises(
+        FewshotError, match=r"has starts \(8,\), not \(7,\); leave entities, edges and neighbours"
+    ):
         NeighbourEncoder(6, 4, 9, SIZE, str(tmp_path / "neighbours.npz"))
     with pytest.raises(FewshotError, match="needs neighbours; choose a benchmark that has them"):
         NeighbourEncoder(6, 4, 9, SIZE)
 
 
-def test_a_relation_without_an_inverse_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relation_without_an_inverse_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FEWSHOT_DATA", str(tmp_path / "cache"))
     root = fake_wiki_one(tmp_path / "root")
     file = root / "relation2ids"
     file.write_text(file.read_text().replace("next2_inv", "back2"))
-    with pytest.raises(FewshotError, match="the relation of id 1 has no inverse, of its name and _inv"):
+    with pytest.raises(
+        FewshotError, match="the relation of id 1 has no inverse, of its name and _inv"
+    ):
         _ = WikiOneDataModule(str(root)).edges
 
 
-def test_no_triple_of_a_task_is_among_the_real_neighbours(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_triple_of_a_task_is_among_the_real_neighbours(
+    shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = shared_data / "codex_m_one"
     graph = WikiOneDataModule(str(root)).graph
     assert not {relation.name for relations in graph.tasks.values() for relation in relations} & {

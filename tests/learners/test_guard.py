@@ -37,7 +37,9 @@ class Weights(L.Callback):
     def __init__(self) -> None:
         self.before: list[Tensor] = []
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any
+    ) -> None:
         self.before.append(flat(pl_module))
 
 
@@ -47,10 +49,25 @@ def flat(learner: nn.Module) -> Tensor:
 
 def make(policy: Any, fused: bool, **arguments: Any) -> tuple[MAML, SinusoidDataModule]:
     data = SinusoidDataModule(
-        shot=5, queries=5, meta_batch_size=3, train_episodes=12, val_episodes=2, test_episodes=2, seed=0
+        shot=5,
+        queries=5,
+        meta_batch_size=3,
+        train_episodes=12,
+        val_episodes=2,
+        test_episodes=2,
+        seed=0,
     )
     torch.manual_seed(0)
-    return MAML(MLP(1, (5,)), task=data.task, nonfinite=policy, optimizer=partial(Adam, fused=fused), **arguments), data
+    return (
+        MAML(
+            MLP(1, (5,)),
+            task=data.task,
+            nonfinite=policy,
+            optimizer=partial(Adam, fused=fused),
+            **arguments,
+        ),
+        data,
+    )
 
 
 def trainer(*callbacks: L.Callback, **arguments: Any) -> L.Trainer:
@@ -66,7 +83,8 @@ def test_the_run_stops_and_the_weights_are_as_before_the_step(step: int, fused: 
     """The last of an epoch's 4 steps included, after which no other step asks."""
     learner, data = make("stop", fused)
     with pytest.raises(
-        FewshotError, match=rf"meta-step {step} is not finite: the loss of episode 1 .* inner step 0; lower"
+        FewshotError,
+        match=rf"meta-step {step} is not finite: the loss of episode 1 .* inner step 0; lower",
     ):
         trainer(Diverging(step), weights := Weights()).fit(learner, data)
     assert torch.equal(flat(learner), weights.before[step])
@@ -74,7 +92,9 @@ def test_the_run_stops_and_the_weights_are_as_before_the_step(step: int, fused: 
 
 @pytest.mark.parametrize("clip", [None, 0.1])
 @pytest.mark.parametrize("steps", [(0,), (2,), (3,), (1, 2), (0, 3)])
-def test_steps_are_left_out_alike_by_either_kind(steps: tuple[int, ...], clip: float | None) -> None:
+def test_steps_are_left_out_alike_by_either_kind(
+    steps: tuple[int, ...], clip: float | None
+) -> None:
     """Weights, moments and the counts that correct their bias: all as if these steps had not been."""
     learners = []
     for fused in (False, True):
@@ -83,7 +103,8 @@ def test_steps_are_left_out_alike_by_either_kind(steps: tuple[int, ...], clip: f
         run.fit(learner, data)
         assert learner.guard.skipped == 2 * len(steps)  # in each of the two epochs
         assert run.global_step == (8 if fused else 8 - 2 * len(steps))
-        # Of a fused optimizer's last step nobody has heard when the figures of that step are logged.
+        # Of a fused optimizer's last step nobody has heard when the figures of that step are
+        # logged.
         logged = run.callback_metrics.get("train/skipped", torch.tensor(0.0))
         assert logged == 2 * len(steps) - (fused and 3 in steps)
         after = [*weights.before[1:], flat(learner)]
@@ -97,9 +118,13 @@ def test_steps_are_left_out_alike_by_either_kind(steps: tuple[int, ...], clip: f
 
 @pytest.mark.parametrize("scale", [1.0, 2.0**10])
 def test_a_scaled_loss_and_a_fused_optimizer_go_together(scale: float) -> None:
-    """As under 16-mixed, where the scaler itself asks the optimizer to leave a step out; a scale of 1 hides nothing."""
+    """As under 16-mixed, where the scaler itself asks the optimizer to leave a step out.
+
+    A scale of 1 hides nothing.
+    """
     learner, data = make("skip", fused=True)
-    precision = MixedPrecision("bf16-mixed", "cpu")  # Lightning's float16 needs a GPU, a scale does not
+    # Lightning's float16 needs a GPU, a scale does not
+    precision = MixedPrecision("bf16-mixed", "cpu")
     precision.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
     trainer(Diverging(2), weights := Weights(), plugins=[precision]).fit(learner, data)
     assert torch.equal(weights.before[3], weights.before[2])
@@ -111,7 +136,8 @@ def test_a_scaled_loss_and_a_fused_optimizer_go_together(scale: float) -> None:
 def test_what_lightning_does_not_clip_is_refused_before_the_first_step() -> None:
     learner, data = make("stop", fused=True, gradient_clip=0.5)
     with pytest.raises(
-        FewshotError, match=r"\(gradient_clip is 0.5\) of a fused optimizer under bf16-mixed; set fused: false"
+        FewshotError,
+        match=r"\(gradient_clip is 0.5\) of a fused optimizer under bf16-mixed; set fused: false",
     ):
         trainer(weights := Weights(), precision="bf16-mixed").fit(learner, data)
     assert not weights.before
@@ -134,7 +160,10 @@ def test_a_checkpoint_counts_the_step_before_it(tmp_path: Path) -> None:
 def test_a_run_that_skips_everything_ends(fused: bool) -> None:
     """By steps it would go on for ever: where the optimizer is not asked, a skipped step is none."""
     learner, data = make("skip", fused)
-    with pytest.raises(FewshotError, match=r"the last 100 meta-steps were all skipped: the meta-gradient of meta-step"):
+    with pytest.raises(
+        FewshotError,
+        match=r"the last 100 meta-steps were all skipped: the meta-gradient of meta-step",
+    ):
         trainer(Diverging(0, 1, 2, 3), max_epochs=-1, max_steps=1000).fit(learner, data)
     assert learner.guard.skipped == 99
 
@@ -146,7 +175,12 @@ def test_only_torchs_own_fused_optimizers_are_asked() -> None:
     p = [nn.Parameter(torch.zeros(2))]
     fused: list[Optimizer] = [kind(p, fused=True) for kind in (Adagrad, Adam, AdamW, SGD)]
     assert all(leaves_steps_out(optimizer) for optimizer in fused)
-    others: list[Optimizer] = [Adam(p), SGD(p, lr=0.1, fused=False), torch.optim.RMSprop(p), Other(p, fused=True)]
+    others: list[Optimizer] = [
+        Adam(p),
+        SGD(p, lr=0.1, fused=False),
+        torch.optim.RMSprop(p),
+        Other(p, fused=True),
+    ]
     assert not any(leaves_steps_out(optimizer) for optimizer in others)
 
 

@@ -92,7 +92,7 @@ def distance(one: Tensor, two: Tensor) -> float:
     return ((one - two).abs().max() / two.abs().max()).item()
 
 
-# ---------------------------------------------------------------- the reference: nothing of the library
+# ---------------------------------------------------------------- the reference: nothing of the lib
 
 
 class Plain:
@@ -105,14 +105,18 @@ class Plain:
 
     def outputs(self, vector: Tensor, inputs: Any) -> Tensor:
         parts = torch.split(vector, [shape.numel() for shape in self.shapes.values()])
-        weights = {n: part.view(shape) for (n, shape), part in zip(self.shapes.items(), parts, strict=True)}
+        weights = {
+            n: part.view(shape) for (n, shape), part in zip(self.shapes.items(), parts, strict=True)
+        }
         outputs: Tensor = functional_call(self.network, weights, (inputs,))
         return outputs
 
     def loss(self, vector: Tensor, examples: Examples) -> Tensor:
         return F.cross_entropy(self.outputs(vector, examples.inputs), examples.targets)
 
-    def descend(self, support: Examples, steps: int, rate: float, proximal: float) -> Iterator[Tensor]:
+    def descend(
+        self, support: Examples, steps: int, rate: float, proximal: float
+    ) -> Iterator[Tensor]:
         w = self.theta
         yield w
         for _ in range(steps):
@@ -121,7 +125,9 @@ class Plain:
             w = w - rate * (slope + proximal * (w - self.theta))
             yield w
 
-    def implicit(self, w: Tensor, support: Examples, query: Examples, proximal: float, damping: float) -> Tensor:
+    def implicit(
+        self, w: Tensor, support: Examples, query: Examples, proximal: float, damping: float
+    ) -> Tensor:
         """The right side solved with the dense Hessian."""
         leaf = w.clone().requires_grad_()
         (g,) = torch.autograd.grad(self.loss(leaf, query), leaf)
@@ -136,9 +142,13 @@ class Plain:
 
 @pytest.mark.parametrize("damping", [0.0, 1.0])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_meta_gradient_is_that_of_the_dense_system(name: str, damping: float, batch: Episode) -> None:
+def test_the_meta_gradient_is_that_of_the_dense_system(
+    name: str, damping: float, batch: Episode
+) -> None:
     rate, proximal, steps = 0.1, 2.0, 3
-    learner = imaml(NETWORKS[name](), inner_lr=rate, proximal=proximal, inner_steps=steps, cg_damping=damping)
+    learner = imaml(
+        NETWORKS[name](), inner_lr=rate, proximal=proximal, inner_steps=steps, cg_damping=damping
+    )
     plain = Plain(learner)
     learner.cg_steps = len(plain.theta)
     losses, gradients = [], []
@@ -158,7 +168,10 @@ def test_the_meta_gradient_is_that_of_the_dense_system(name: str, damping: float
 
 @pytest.mark.parametrize("parallel", WAYS)
 def test_on_a_linear_model_it_is_the_derivative_of_the_closed_form(parallel: Parallel) -> None:
-    x, y = torch.randn(2, EPISODES, 6, 3, dtype=torch.float64), torch.randn(2, EPISODES, 6, 1, dtype=torch.float64)
+    x, y = (
+        torch.randn(2, EPISODES, 6, 3, dtype=torch.float64),
+        torch.randn(2, EPISODES, 6, 1, dtype=torch.float64),
+    )
     batch = Episode(Examples(x[0], y[0]), Examples(x[1], y[1]))
     proximal = 0.7
     learner = imaml(Features(), task={"kind": "regression"}, inner_lr=0.25, inner_steps=120, proximal=proximal,
@@ -171,7 +184,8 @@ def test_on_a_linear_model_it_is_the_derivative_of_the_closed_form(parallel: Par
         a = rows[0, i]
         hessian = 2 / len(a) * a.T @ a
         solution = torch.linalg.solve(
-            hessian + proximal * torch.eye(4, dtype=x.dtype), 2 / len(a) * a.T @ y[0, i, :, 0] + proximal * theta
+            hessian + proximal * torch.eye(4, dtype=x.dtype),
+            2 / len(a) * a.T @ y[0, i, :, 0] + proximal * theta,
         )
         total = total + F.mse_loss(rows[1, i] @ solution, y[1, i, :, 0]) / EPISODES
     (expected,) = torch.autograd.grad(total, theta)
@@ -180,7 +194,9 @@ def test_on_a_linear_model_it_is_the_derivative_of_the_closed_form(parallel: Par
 
 
 @pytest.mark.parametrize("parallel", WAYS)
-@pytest.mark.parametrize("adapt", ["all", "head", "body", ["backbone.body.2", "head.weight"]], ids=str)
+@pytest.mark.parametrize(
+    "adapt", ["all", "head", "body", ["backbone.body.2", "head.weight"]], ids=str
+)
 def test_at_convergence_it_is_the_finite_difference_of_the_solved_problem(
     adapt: Any, parallel: Parallel, batch: Episode
 ) -> None:
@@ -193,13 +209,19 @@ def test_at_convergence_it_is_the_finite_difference_of_the_solved_problem(
 
     def loss(direction: list[Tensor], step: float) -> Tensor:
         with torch.no_grad():
-            for parameter, value, change in zip(learner.parameters(), start, direction, strict=True):
+            for parameter, value, change in zip(
+                learner.parameters(), start, direction, strict=True
+            ):
                 parameter.copy_(value + step * change)
-        return torch.cat([outcome.loss.detach() for outcome in learner.run(batch, training=True)]).mean()
+        return torch.cat(
+            [outcome.loss.detach() for outcome in learner.run(batch, training=True)]
+        ).mean()
 
     # each tensor's own direction, so that what adapts and what does not are both seen
     for name in ("backbone.body.1.weight", "head.weight", ""):
-        direction = [torch.randn_like(p) * (n.startswith(name)) for n, p in learner.named_parameters()]
+        direction = [
+            torch.randn_like(p) * (n.startswith(name)) for n, p in learner.named_parameters()
+        ]
         length = torch.cat([d.flatten() for d in direction]).norm()
         direction = [d / length for d in direction]
         slope = (loss(direction, 1e-5) - loss(direction, -1e-5)) / 2e-5
@@ -225,7 +247,9 @@ def symmetric(n: int) -> Tensor:
 def test_after_k_iterations_it_is_the_best_of_the_first_k_directions() -> None:
     a, b = symmetric(8), torch.randn(8, dtype=torch.float64)
     for k in range(1, 9):
-        krylov, _ = torch.linalg.qr(torch.stack([torch.linalg.matrix_power(a, i) @ b for i in range(k)], dim=1))
+        krylov, _ = torch.linalg.qr(
+            torch.stack([torch.linalg.matrix_power(a, i) @ b for i in range(k)], dim=1)
+        )
         best = krylov @ torch.linalg.solve(krylov.T @ a @ krylov, krylov.T @ b)
         assert distance(conjugate_gradients(lambda x: a @ x, b, k), best) < 1e-9
 
@@ -233,10 +257,13 @@ def test_after_k_iterations_it_is_the_best_of_the_first_k_directions() -> None:
 def test_nothing_left_to_solve_changes_nothing() -> None:
     a = symmetric(4)
     zero, b = torch.zeros(4, dtype=torch.float64), torch.randn(4, dtype=torch.float64)
-    together = torch.func.vmap(lambda right: conjugate_gradients(lambda x: a @ x, right, 60))(torch.stack([zero, b]))
+    together = torch.func.vmap(lambda right: conjugate_gradients(lambda x: a @ x, right, 60))(
+        torch.stack([zero, b])
+    )
     assert torch.equal(together[0], zero)
     assert distance(together[1], torch.linalg.solve(a, b)) < 1e-9
-    assert torch.equal(conjugate_gradients(lambda x: x, b, 3), b)  # the residual is zero, exactly, after one
+    # the residual is zero, exactly, after one
+    assert torch.equal(conjugate_gradients(lambda x: x, b, 3), b)
 
 
 # ---------------------------------------------------------------- memory
@@ -244,7 +271,9 @@ def test_nothing_left_to_solve_changes_nothing() -> None:
 
 @pytest.mark.parametrize("parallel", WAYS)
 @pytest.mark.parametrize("adapt", ["all", "body", "head"])
-def test_the_graph_does_not_grow_with_the_inner_steps(adapt: Any, parallel: Parallel, batch: Episode) -> None:
+def test_the_graph_does_not_grow_with_the_inner_steps(
+    adapt: Any, parallel: Parallel, batch: Episode
+) -> None:
     counts = []
     for steps in (1, 12):
         learner = imaml(Smooth(), adapt=adapt, inner_steps=steps, episode_parallel=parallel)
@@ -252,7 +281,9 @@ def test_the_graph_does_not_grow_with_the_inner_steps(adapt: Any, parallel: Para
     assert counts[0] == counts[1]
 
 
-def test_the_weights_of_past_steps_are_given_up(batch: Episode, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_weights_of_past_steps_are_given_up(
+    batch: Episode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     learner = imaml(Smooth(), inner_steps=12, episode_parallel="loop")
     original, alive = learner.inner_loop, []
 
@@ -276,7 +307,14 @@ def test_the_weights_of_past_steps_are_given_up(batch: Episode, monkeypatch: pyt
 
 @pytest.mark.parametrize("parallel", WAYS)
 def test_evaluation_takes_the_same_proximal_steps(parallel: Parallel, batch: Episode) -> None:
-    learner = imaml(Smooth(), inner_lr=0.4, proximal=1.5, inner_steps=2, eval_inner_steps=4, episode_parallel=parallel)
+    learner = imaml(
+        Smooth(),
+        inner_lr=0.4,
+        proximal=1.5,
+        inner_steps=2,
+        eval_inner_steps=4,
+        episode_parallel=parallel,
+    )
     plain = Plain(learner)
     outcome = learner.evaluate(batch)
     for i in range(EPISODES):
@@ -284,7 +322,9 @@ def test_evaluation_takes_the_same_proximal_steps(parallel: Parallel, batch: Epi
         for step, w in enumerate(plain.descend(support, 4, 0.4, 1.5)):
             assert distance(outcome.metrics[f"loss_step{step}"][i], plain.loss(w, query)) < 1e-10
         assert distance(outcome.outputs[i], plain.outputs(w, query.inputs)) < 1e-10
-        torch.testing.assert_close(learner.predict(learner.adapt(support), query.inputs), outcome.outputs[i])
+        torch.testing.assert_close(
+            learner.predict(learner.adapt(support), query.inputs), outcome.outputs[i]
+        )
 
 
 @pytest.mark.parametrize(
@@ -304,8 +344,11 @@ def test_bad_arguments_are_errors(arguments: dict[str, Any], message: str) -> No
 
 
 @pytest.mark.parametrize(("settings", "rests"), [({}, True), ({"inner_lr": 0.1}, False)])
-def test_the_inner_loop_comes_to_rest_at_the_default_rate(settings: dict[str, Any], rests: bool) -> None:
-    # The meta-gradient is that of a solution: where the inner loop has not come near one, it points anywhere.
+def test_the_inner_loop_comes_to_rest_at_the_default_rate(
+    settings: dict[str, Any], rests: bool
+) -> None:
+    # The meta-gradient is that of a solution: where the inner loop has not come near one, it points
+    # anywhere.
     benchmark = GlyphsDataModule(way=5, shot=1)
     benchmark.setup("fit")
     images, labels = episode(next(iter(benchmark.train_dataloader())), 0).support
@@ -315,8 +358,15 @@ def test_the_inner_loop_comes_to_rest_at_the_default_rate(settings: dict[str, An
 
     def slope(weights: Weights) -> float:
         def objective(weights: Weights) -> Tensor:
-            away = torch.stack([(weights[name] - start[name]).square().sum() for name in start]).sum()
-            return F.cross_entropy(functional_call(learner.network, weights, (images.double() / 255,)), labels) + away
+            away = torch.stack(
+                [(weights[name] - start[name]).square().sum() for name in start]
+            ).sum()
+            return (
+                F.cross_entropy(
+                    functional_call(learner.network, weights, (images.double() / 255,)), labels
+                )
+                + away
+            )
 
         slopes = torch.func.grad(objective)(weights)
         return torch.stack([slope.square().sum() for slope in slopes.values()]).sum().sqrt().item()

@@ -1,4 +1,7 @@
-"""MAML against plain autograd and finite differences, in float64; evaluation, checkpoints, use without a Trainer."""
+"""MAML against plain autograd and finite differences, in float64.
+
+Evaluation, checkpoints, use without a Trainer.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +26,7 @@ LR, STEPS = 0.3, 2
 Forward = Callable[[dict[str, Tensor], Tensor], Tensor]
 
 
-# ---------------------------------------------------------------- the reference: no nn.Module, no torch.func
+# ---------------------------------------------------------------- the reference: no nn.Module, no t
 
 
 def normalised(x: Tensor, axes: list[int], weight: Tensor, bias: Tensor) -> Tensor:
@@ -35,7 +38,9 @@ def normalised(x: Tensor, axes: list[int], weight: Tensor, bias: Tensor) -> Tens
 def conv4(w: dict[str, Tensor], x: Tensor) -> Tensor:
     for i in range(4):
         x = F.conv2d(x, w[f"backbone.blocks.{i}.0.weight"], padding=1)
-        scale, shift = (w[f"backbone.blocks.{i}.1.{name}"].view(1, -1, 1, 1) for name in ("weight", "bias"))
+        scale, shift = (
+            w[f"backbone.blocks.{i}.1.{name}"].view(1, -1, 1, 1) for name in ("weight", "bias")
+        )
         x = F.max_pool2d(normalised(x, [0, 2, 3], scale, shift).clamp(min=0), 2)
     return x.flatten(1) @ w["head.weight"].T + w["head.bias"]
 
@@ -56,7 +61,9 @@ def mlp_norm(w: dict[str, Tensor], x: Tensor) -> Tensor:
     return x @ w["head.weight"].T + w["head.bias"]
 
 
-def reference(learner: MAML, forward: Forward, batch: Episode, first_order: bool) -> tuple[Tensor, Tensor]:
+def reference(
+    learner: MAML, forward: Forward, batch: Episode, first_order: bool
+) -> tuple[Tensor, Tensor]:
     """The meta-loss and the meta-gradient by `torch.autograd.grad` through unrolled steps."""
     start = {name: p.detach().clone().requires_grad_() for name, p in learner.named_parameters()}
     total = torch.zeros((), dtype=torch.float64)
@@ -67,7 +74,9 @@ def reference(learner: MAML, forward: Forward, batch: Episode, first_order: bool
             gradients = torch.autograd.grad(loss, list(w.values()), create_graph=True)
             if first_order:
                 gradients = tuple(g.detach() for g in gradients)
-            w = {name: value - LR * g for (name, value), g in zip(w.items(), gradients, strict=True)}
+            w = {
+                name: value - LR * g for (name, value), g in zip(w.items(), gradients, strict=True)
+            }
         total = total + F.cross_entropy(forward(w, batch.query.inputs[i]), batch.query.targets[i])  # type: ignore[index]
     gradients = torch.autograd.grad(total / EPISODES, list(start.values()))
     return total.detach() / EPISODES, torch.cat([g.flatten() for g in gradients])
@@ -98,7 +107,11 @@ def batch() -> Episode:
 
 def maml(network: nn.Module, **kwargs: Any) -> MAML:
     learner = MAML(
-        network, task={"kind": "classification", "way": WAY}, inner_lr=LR, inner_steps=STEPS, **kwargs
+        network,
+        task={"kind": "classification", "way": WAY},
+        inner_lr=LR,
+        inner_steps=STEPS,
+        **kwargs,
     ).double()
     for name, parameter in learner.named_parameters():
         if ".1." in name or ".4." in name:  # scales and shifts that matter
@@ -127,7 +140,9 @@ def distance(one: Tensor, two: Tensor) -> float:
 
 @pytest.mark.parametrize("first_order", [False, True], ids=["second", "first"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_meta_gradient_is_that_of_plain_autograd(name: str, first_order: bool, batch: Episode) -> None:
+def test_the_meta_gradient_is_that_of_plain_autograd(
+    name: str, first_order: bool, batch: Episode
+) -> None:
     make, forward = NETWORKS[name]
     learner = maml(make(), first_order=first_order, episode_parallel="loop")
     loss, gradient = loss_and_gradient(learner, batch)
@@ -142,7 +157,13 @@ def test_the_meta_gradient_is_that_of_plain_autograd(name: str, first_order: boo
 def test_loop_vmap_and_chunks_agree(name: str, batch: Episode) -> None:
     learner = maml(NETWORKS[name][0](), episode_parallel="loop")
     loss, gradient = loss_and_gradient(learner, batch)
-    ways: list[tuple[Parallel, int | None]] = [("loop", 2), ("vmap", None), ("vmap", 2), ("vmap", 1), ("auto", None)]
+    ways: list[tuple[Parallel, int | None]] = [
+        ("loop", 2),
+        ("vmap", None),
+        ("vmap", 2),
+        ("vmap", 1),
+        ("auto", None),
+    ]
     for parallel, chunk in ways:
         learner.episode_parallel, learner.episodes_per_chunk = parallel, chunk
         other_loss, other = loss_and_gradient(learner, batch)
@@ -158,7 +179,9 @@ def test_the_meta_gradient_is_that_of_finite_differences(name: str, batch: Episo
 
     def loss(direction: list[Tensor], step: float) -> Tensor:
         with torch.no_grad():
-            for parameter, value, change in zip(learner.parameters(), start, direction, strict=True):
+            for parameter, value, change in zip(
+                learner.parameters(), start, direction, strict=True
+            ):
                 parameter.copy_(value + step * change)
             return torch.cat([outcome.loss for outcome in learner.run(batch, training=True)]).mean()
 
@@ -176,14 +199,17 @@ def test_the_meta_gradient_is_that_of_finite_differences(name: str, batch: Episo
 
 
 def test_no_running_averages_are_kept() -> None:
-    # averages over weights that change within an episode mean nothing; `EpisodeNorm` would leave them at 0 and 1
+    # averages over weights that change within an episode mean nothing; `EpisodeNorm` would leave
+    # them at 0 and 1
     learner = maml(Conv4(2, 16, width=4))
     assert not list(learner.backbone.buffers())
     assert sum(isinstance(module, nn.BatchNorm2d) for module in learner.backbone.modules()) == 4
 
 
 @pytest.mark.parametrize("parallel", ["loop", "vmap"])
-def test_training_and_evaluation_leave_the_weights_alone(parallel: Parallel, batch: Episode) -> None:
+def test_training_and_evaluation_leave_the_weights_alone(
+    parallel: Parallel, batch: Episode
+) -> None:
     learner = maml(Conv4(2, 16, width=4), episode_parallel=parallel)
     before = {name: value.clone() for name, value in learner.state_dict().items()}
     policies: tuple[BatchNormPolicy, ...] = ("inductive", "transductive")
@@ -197,7 +223,9 @@ def test_training_and_evaluation_leave_the_weights_alone(parallel: Parallel, bat
 
 
 @pytest.mark.parametrize("parallel", ["loop", "vmap"])
-def test_a_query_sees_the_others_in_transductive_evaluation_alone(parallel: Parallel, batch: Episode) -> None:
+def test_a_query_sees_the_others_in_transductive_evaluation_alone(
+    parallel: Parallel, batch: Episode
+) -> None:
     learner = maml(Conv4(2, 16, width=4), batchnorm="inductive", episode_parallel=parallel)
     inputs = batch.query.inputs
     assert isinstance(inputs, Tensor)
@@ -218,14 +246,20 @@ def test_inductive_predictions_do_not_depend_on_the_number_of_queries(batch: Epi
     assert isinstance(query.inputs, Tensor)
     adapted = learner.adapt(support)
     together = learner.predict(adapted, query.inputs)
-    alone = torch.cat([learner.predict(adapted, query.inputs[i : i + 1]) for i in range(len(query.inputs))])
+    alone = torch.cat(
+        [learner.predict(adapted, query.inputs[i : i + 1]) for i in range(len(query.inputs))]
+    )
     torch.testing.assert_close(alone, together, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("policy", ["inductive", "transductive"])
 @pytest.mark.parametrize("parallel", ["loop", "vmap"])
-def test_evaluation_is_adapt_and_predict_of_each_episode(policy: Any, parallel: Parallel, batch: Episode) -> None:
-    learner = maml(Conv4(2, 16, width=4), batchnorm=policy, episode_parallel=parallel, eval_inner_steps=3)
+def test_evaluation_is_adapt_and_predict_of_each_episode(
+    policy: Any, parallel: Parallel, batch: Episode
+) -> None:
+    learner = maml(
+        Conv4(2, 16, width=4), batchnorm=policy, episode_parallel=parallel, eval_inner_steps=3
+    )
     with torch.inference_mode():
         outcome = learner.evaluate(batch)
     assert not outcome.outputs.requires_grad
@@ -233,34 +267,47 @@ def test_evaluation_is_adapt_and_predict_of_each_episode(policy: Any, parallel: 
         support, query = episode(batch, i)
         outputs = learner.predict(learner.adapt(support), query.inputs)
         torch.testing.assert_close(outcome.outputs[i], outputs, rtol=1e-10, atol=1e-10)
-        torch.testing.assert_close(outcome.loss[i], F.cross_entropy(outputs, query.targets), rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(
+            outcome.loss[i], F.cross_entropy(outputs, query.targets), rtol=1e-10, atol=1e-10
+        )
 
 
-def test_the_adaptation_curve_begins_before_the_first_step_and_ends_at_the_result(batch: Episode) -> None:
+def test_the_adaptation_curve_begins_before_the_first_step_and_ends_at_the_result(
+    batch: Episode,
+) -> None:
     learner = maml(MLP(2 * 16 * 16, (6, 5)), eval_inner_steps=3)
     outcome = learner.evaluate(batch)
-    assert set(outcome.metrics) == {"accuracy"} | {f"{m}_step{i}" for m in ("loss", "accuracy") for i in range(4)}
+    assert set(outcome.metrics) == {"accuracy"} | {
+        f"{m}_step{i}" for m in ("loss", "accuracy") for i in range(4)
+    }
     for i in range(EPISODES):
         support, query = episode(batch, i)
         w = {name: p.detach().clone().requires_grad_() for name, p in learner.named_parameters()}
         for step in range(4):
             loss = F.cross_entropy(mlp(w, query.inputs), query.targets)  # type: ignore[arg-type]
-            assert outcome.metrics[f"loss_step{step}"][i].item() == pytest.approx(loss.item(), rel=1e-10)
+            assert outcome.metrics[f"loss_step{step}"][i].item() == pytest.approx(
+                loss.item(), rel=1e-10
+            )
             support_loss = F.cross_entropy(mlp(w, support.inputs), support.targets)  # type: ignore[arg-type]
             gradients = torch.autograd.grad(support_loss, list(w.values()))
-            w = {n: (v - LR * g).detach().requires_grad_() for (n, v), g in zip(w.items(), gradients, strict=True)}
+            w = {
+                n: (v - LR * g).detach().requires_grad_()
+                for (n, v), g in zip(w.items(), gradients, strict=True)
+            }
     assert torch.equal(outcome.metrics["loss_step3"], outcome.loss)
     assert torch.equal(outcome.metrics["accuracy_step3"], outcome.metrics["accuracy"])
 
 
-# ---------------------------------------------------------------- use without a Trainer, checkpoints
+# ---------------------------------------------------------------- use without a Trainer, checkpoint
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[MAML, Path]:
     """A learner after two steps on sinusoids, and its checkpoint."""
     folder = tmp_path_factory.mktemp("maml")
-    data = SinusoidDataModule(shot=5, queries=4, meta_batch_size=2, train_episodes=4, val_episodes=2, test_episodes=2)
+    data = SinusoidDataModule(
+        shot=5, queries=4, meta_batch_size=2, train_episodes=4, val_episodes=2, test_episodes=2
+    )
     learner = MAML(
         MLP(1, (7, 5), norm="batch"),
         task=data.task,
@@ -278,7 +325,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[MAML, Path]:
     return learner, folder / "last.ckpt"
 
 
-def test_a_checkpoint_needs_no_arguments_and_holds_plain_values(checkpoint: tuple[MAML, Path]) -> None:
+def test_a_checkpoint_needs_no_arguments_and_holds_plain_values(
+    checkpoint: tuple[MAML, Path],
+) -> None:
     learner, path = checkpoint
     held = torch.load(path, weights_only=True)
     assert held["fewshot"]["learner"] == "MAML"
@@ -294,7 +343,9 @@ def test_a_checkpoint_needs_no_arguments_and_holds_plain_values(checkpoint: tupl
 
 
 @pytest.mark.parametrize("inference_mode", [False, True])
-def test_it_adapts_and_predicts_without_a_trainer(checkpoint: tuple[MAML, Path], inference_mode: bool) -> None:
+def test_it_adapts_and_predicts_without_a_trainer(
+    checkpoint: tuple[MAML, Path], inference_mode: bool
+) -> None:
     learner, path = checkpoint
     loaded = MAML.load_from_checkpoint(path)
     with torch.inference_mode(inference_mode):
@@ -308,10 +359,14 @@ def test_it_adapts_and_predicts_without_a_trainer(checkpoint: tuple[MAML, Path],
 
 def test_other_checkpoints_are_refused(checkpoint: tuple[MAML, Path], tmp_path: Path) -> None:
     _, path = checkpoint
-    with pytest.raises(FewshotError, match=r"the checkpoint holds a MAML, not a PrototypicalNetwork; load it with"):
+    with pytest.raises(
+        FewshotError, match=r"the checkpoint holds a MAML, not a PrototypicalNetwork; load it with"
+    ):
         PrototypicalNetwork.load_from_checkpoint(path)
     torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
-    with pytest.raises(FewshotError, match=r"not written by fewshot; train a MAML with `fewshot fit` first"):
+    with pytest.raises(
+        FewshotError, match=r"not written by fewshot; train a MAML with `fewshot fit` first"
+    ):
         MAML.load_from_checkpoint(tmp_path / "foreign.ckpt")
 
 
@@ -328,8 +383,14 @@ class NoFeatures(nn.Module):
         ({"inner_steps": 0}, "inner_steps is 0; set inner_steps >= 1"),
         ({"eval_inner_steps": 0}, "eval_inner_steps is 0; set eval_inner_steps >= 1"),
         ({"episodes_per_chunk": 0}, "episodes_per_chunk is 0; set episodes_per_chunk >= 1"),
-        ({"task": {"kind": "classification", "way": 5, "train_way": 20}}, "train_way is 20 and way is 5; set"),
-        ({"backbone": NoFeatures()}, "backbone NoFeatures has no integer attribute out_features; set it"),
+        (
+            {"task": {"kind": "classification", "way": 5, "train_way": 20}},
+            "train_way is 20 and way is 5; set",
+        ),
+        (
+            {"backbone": NoFeatures()},
+            "backbone NoFeatures has no integer attribute out_features; set it",
+        ),
     ],
 )
 def test_bad_arguments_are_errors(arguments: dict[str, Any], message: str) -> None:

@@ -25,8 +25,13 @@ def network(w: Weights, x: Any) -> Tensor:
     """Conv4 and the linear head, written out."""
     for i in range(4):
         x = F.conv2d(x, w[f"backbone.blocks.{i}.0.weight"], padding=1)
-        mean, variance = x.mean([0, 2, 3], keepdim=True), x.var([0, 2, 3], correction=0, keepdim=True)
-        scale, shift = (w[f"backbone.blocks.{i}.1.{name}"].view(1, -1, 1, 1) for name in ("weight", "bias"))
+        mean, variance = (
+            x.mean([0, 2, 3], keepdim=True),
+            x.var([0, 2, 3], correction=0, keepdim=True),
+        )
+        scale, shift = (
+            w[f"backbone.blocks.{i}.1.{name}"].view(1, -1, 1, 1) for name in ("weight", "bias")
+        )
         x = F.max_pool2d(((x - mean) / (variance + 1e-5).sqrt() * scale + shift).clamp(min=0), 2)
     outputs: Tensor = x.flatten(1) @ w["head.weight"].T + w["head.bias"]
     return outputs
@@ -35,7 +40,9 @@ def network(w: Weights, x: Any) -> Tensor:
 def make(**arguments: Any) -> MAMLPlusPlus:
     torch.manual_seed(0)
     task = {"kind": "classification", "way": WAY}
-    learner = MAMLPlusPlus(Conv4(2, 16, width=4), task=task, inner_lr=LR, inner_steps=STEPS, **arguments).double()
+    learner = MAMLPlusPlus(
+        Conv4(2, 16, width=4), task=task, inner_lr=LR, inner_steps=STEPS, **arguments
+    ).double()
     for parameter in [*learner.rates.values(), *learner.norms.values()]:
         parameter.data += 0.1 * torch.randn_like(parameter)  # every step its own
     return learner
@@ -55,26 +62,40 @@ def batch() -> Episode:
 def reference(
     learner: MAMLPlusPlus, batch: Episode, importance: list[float], first_order: bool
 ) -> tuple[Tensor, Tensor]:
-    """The meta-loss and its gradient, with every step written out; `importance` weighs the query losses."""
-    p = {n: v.detach().clone().requires_grad_(v.requires_grad) for n, v in learner.named_parameters()}
+    """The meta-loss and its gradient, with every step written out.
+
+    `importance` weighs the query losses.
+    """
+    p = {
+        n: v.detach().clone().requires_grad_(v.requires_grad) for n, v in learner.named_parameters()
+    }
     total = torch.zeros((), dtype=torch.float64)
     for i in range(EPISODES):
         support, query = episode(batch, i)
         w = {n: v for n, v in p.items() if not n.startswith(("rates.", "norms."))}
         for step in range(STEPS):
-            norms = {n[6:].replace("/", "."): v[step] for n, v in p.items() if n.startswith("norms.")}
+            norms = {
+                n[6:].replace("/", "."): v[step] for n, v in p.items() if n.startswith("norms.")
+            }
             names = [n for n in w if n not in norms]
             loss = F.cross_entropy(network(w | norms, support.inputs), support.targets)
-            gradients = torch.autograd.grad(loss, [w[n] for n in names], create_graph=not first_order)
+            gradients = torch.autograd.grad(
+                loss, [w[n] for n in names], create_graph=not first_order
+            )
             for name, gradient in zip(names, gradients, strict=True):
                 rates = p.get("rates." + name.replace(".", "/"))
                 w[name] = w[name] - (LR if rates is None else rates[step]) * gradient
             if importance[step]:
-                total = total + importance[step] * F.cross_entropy(network(w | norms, query.inputs), query.targets)
+                total = total + importance[step] * F.cross_entropy(
+                    network(w | norms, query.inputs), query.targets
+                )
     learned = [v for v in p.values() if v.requires_grad]
     found = torch.autograd.grad(total / EPISODES, learned, allow_unused=True)
     return total / EPISODES, torch.cat(
-        [(torch.zeros_like(v) if g is None else g).flatten() for v, g in zip(learned, found, strict=True)]
+        [
+            (torch.zeros_like(v) if g is None else g).flatten()
+            for v, g in zip(learned, found, strict=True)
+        ]
     )
 
 
@@ -102,12 +123,15 @@ PARTS: dict[str, tuple[float, list[float], bool]] = {
 @pytest.mark.usefixtures("as_traced")
 @pytest.mark.parametrize("parallel", ["loop", "vmap"])
 @pytest.mark.parametrize("part", PARTS)
-def test_every_part_of_training_is_that_of_plain_autograd(part: str, parallel: Parallel, batch: Episode) -> None:
+def test_every_part_of_training_is_that_of_plain_autograd(
+    part: str, parallel: Parallel, batch: Episode
+) -> None:
     progress, importance, first_order = PARTS[part]
     learner = make(episode_parallel=parallel)
     loss, gradient = reference(learner, batch, importance, first_order)
     for learner.compiler in (None, Compiler()):
-        learner.set_progress(0.02 if progress < 0.1 else 0.95)  # one compiled function follows the changing weights
+        # one compiled function follows the changing weights
+        learner.set_progress(0.02 if progress < 0.1 else 0.95)
         loss_and_gradient(learner, batch)
         learner.set_progress(progress)
         found_loss, found = loss_and_gradient(learner, batch)
@@ -142,9 +166,16 @@ def test_each_switch_turns_its_remedy_off(switch: str, batch: Episode) -> None:
 
 
 def test_all_switches_off_is_maml(batch: Episode) -> None:
-    off = dict.fromkeys(("multi_step_loss", "learned_rates", "per_step_norm", "derivative_annealing"), False)
+    off = dict.fromkeys(
+        ("multi_step_loss", "learned_rates", "per_step_norm", "derivative_annealing"), False
+    )
     learner = make(**off)
-    maml = MAML(Conv4(2, 16, width=4), task={"kind": "classification", "way": WAY}, inner_lr=LR, inner_steps=STEPS)
+    maml = MAML(
+        Conv4(2, 16, width=4),
+        task={"kind": "classification", "way": WAY},
+        inner_lr=LR,
+        inner_steps=STEPS,
+    )
     maml.double().load_state_dict(learner.state_dict())
     expected = maml.evaluate(batch).outputs
     torch.testing.assert_close(learner.evaluate(batch).outputs, expected, rtol=0.0, atol=0.0)
@@ -154,7 +185,9 @@ def test_more_steps_at_evaluation_share_the_rates_and_norms_of_the_last(batch: E
     learner = make(eval_inner_steps=STEPS + 2)
     assert {f"accuracy_step{k}" for k in range(STEPS + 3)} < set(learner.evaluate(batch).metrics)
     assert learner.rate(STEPS + 1, "head.bias") is not None
-    torch.testing.assert_close(learner.rate(STEPS + 1, "head.bias"), learner.rate(STEPS - 1, "head.bias"))
+    torch.testing.assert_close(
+        learner.rate(STEPS + 1, "head.bias"), learner.rate(STEPS - 1, "head.bias")
+    )
 
 
 def trained(**arguments: Any) -> tuple[MAMLPlusPlus, list[tuple[float, bool, bool]], list[float]]:
@@ -163,12 +196,16 @@ def trained(**arguments: Any) -> tuple[MAMLPlusPlus, list[tuple[float, bool, boo
     rates: list[float] = []
 
     class Watch(L.Callback):
-        def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        def on_train_batch_end(
+            self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any
+        ) -> None:
             assert isinstance(pl_module, MAMLPlusPlus)
             parts.append((pl_module.progress, pl_module.multi_step, pl_module.first_order))
             rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
-    data = SinusoidDataModule(shot=5, queries=5, meta_batch_size=2, train_episodes=20, val_episodes=2, test_episodes=2)
+    data = SinusoidDataModule(
+        shot=5, queries=5, meta_batch_size=2, train_episodes=20, val_episodes=2, test_episodes=2
+    )
     learner = MAMLPlusPlus(MLP(1, (5,)), task=data.task, inner_lr=0.01, inner_steps=2, **arguments)
     trainer = L.Trainer(
         max_epochs=2, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
@@ -192,7 +229,10 @@ def test_training_goes_through_its_parts_and_down_the_cosine() -> None:
     [
         ({"multi_step_share": 0.0}, "multi_step_share is 0.0; give a share"),
         ({"first_order_share": 1.5}, "first_order_share is 1.5; give a share"),
-        ({"lr_scheduler": torch.optim.lr_scheduler.ConstantLR}, "cosine_schedule and lr_scheduler are both set"),
+        (
+            {"lr_scheduler": torch.optim.lr_scheduler.ConstantLR},
+            "cosine_schedule and lr_scheduler are both set",
+        ),
     ],
 )
 def test_wrong_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
@@ -204,12 +244,19 @@ def test_an_endless_training_has_no_cosine() -> None:
     data = SinusoidDataModule(shot=5, queries=5, train_episodes=20)
     learner = MAMLPlusPlus(MLP(1, (5,)), task=data.task)
     trainer = L.Trainer(max_epochs=-1, accelerator="cpu", logger=False, enable_checkpointing=False)
-    with pytest.raises(FewshotError, match="cosine_schedule needs an end of training; set max_epochs"):
+    with pytest.raises(
+        FewshotError, match="cosine_schedule needs an end of training; set max_epochs"
+    ):
         trainer.fit(learner, data)
 
 
 def test_where_the_head_alone_adapts_the_body_keeps_its_norm(batch: Episode) -> None:
     learner = make(adapt="head")
     assert not learner.norms
-    assert all(p.requires_grad for m in learner.backbone.modules() if isinstance(m, nn.BatchNorm2d) for p in [m.weight])
+    assert all(
+        p.requires_grad
+        for m in learner.backbone.modules()
+        if isinstance(m, nn.BatchNorm2d)
+        for p in [m.weight]
+    )
     learner.evaluate(batch)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot.backbones import MLP
-from fewshot.episodes import Episode, Examples, episode
+from fewshot.episodes import Episode, Examples, episode, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.learners import MANN
 from fewshot.learners.model_based.mann import instance_accuracies
@@ -61,7 +61,10 @@ def written_out_access(
     heads, slots = len(keys), len(content)
     least = sorted(range(slots), key=lambda i: usage[i].item())[:heads]
     write = [
-        [gates[j] * last[j][i] + (1 - gates[j]) * (1.0 if least[j] == i else 0.0) for i in range(slots)]
+        [
+            gates[j] * last[j][i] + (1 - gates[j]) * (1.0 if least[j] == i else 0.0)
+            for i in range(slots)
+        ]
         for j in range(heads)
     ]
     new = []
@@ -71,13 +74,18 @@ def written_out_access(
     weights, reads = [], []
     for j in range(heads):
         norm = ((keys[j] ** 2).sum() + EPSILON).sqrt()
-        cosines = [(keys[j] * slot).sum() / norm / ((slot**2).sum() + EPSILON).sqrt() for slot in new]
+        cosines = [
+            (keys[j] * slot).sum() / norm / ((slot**2).sum() + EPSILON).sqrt() for slot in new
+        ]
         scores = [(sharpness * cosine).exp() for cosine in cosines]
         total = torch.stack(scores).sum()
         weights.append([score / total for score in scores])
-        reads.append(torch.stack([w * slot for w, slot in zip(weights[j], new, strict=True)]).sum(0))
+        reads.append(
+            torch.stack([w * slot for w, slot in zip(weights[j], new, strict=True)]).sum(0)
+        )
     used = [
-        decay * usage[i] + torch.stack([weights[j][i] + write[j][i] for j in range(heads)]).sum() for i in range(slots)
+        decay * usage[i] + torch.stack([weights[j][i] + write[j][i] for j in range(heads)]).sum()
+        for i in range(slots)
     ]
     return new, used, weights, reads
 
@@ -92,7 +100,13 @@ def test_the_access_is_that_of_the_equations(sharpness: float) -> None:
     memory, reads = access(Memory(content, usage, last), keys, gates, 0.9, sharpness)
     for b in range(EPISODES):
         found = written_out_access(
-            list(content[b]), list(usage[b]), [list(row) for row in last[b]], keys[b], gates[b], 0.9, sharpness
+            list(content[b]),
+            list(usage[b]),
+            [list(row) for row in last[b]],
+            keys[b],
+            gates[b],
+            0.9,
+            sharpness,
         )
         expected = (
             torch.stack(found[0]),
@@ -100,12 +114,17 @@ def test_the_access_is_that_of_the_equations(sharpness: float) -> None:
             torch.stack([torch.stack(row) for row in found[2]]),
             torch.stack(found[3]),
         )
-        for one, two in zip((memory.content[b], memory.usage[b], memory.weights[b], reads[b]), expected, strict=True):
+        for one, two in zip(
+            (memory.content[b], memory.usage[b], memory.weights[b], reads[b]), expected, strict=True
+        ):
             torch.testing.assert_close(one, two, rtol=1e-11, atol=1e-12)
 
 
 def written_out(learner: MANN, items: Tensor, labels: list[int | None]) -> list[Tensor]:
-    """Logits of each of the embedded items (T, D) of one sequence; the label of an item comes with the next."""
+    """Logits of each of the embedded items (T, D) of one sequence.
+
+    The label of an item comes with the next.
+    """
     zero = torch.zeros((), dtype=torch.float64)
     content, usage = [torch.zeros(SIZE, dtype=torch.float64)] * SLOTS, [zero] * SLOTS
     last = [[zero] * SLOTS for _ in range(HEADS)]
@@ -150,7 +169,9 @@ def test_the_episode_protocol_reads_the_support_and_each_query_by_itself(batch: 
 
 
 @pytest.mark.parametrize("normalise", [False, True])
-def test_the_sequence_protocol_predicts_every_item_before_its_label(batch: Episode, normalise: bool) -> None:
+def test_the_sequence_protocol_predicts_every_item_before_its_label(
+    batch: Episode, normalise: bool
+) -> None:
     learner = mann("sequence", normalise=normalise)
     (outcome,) = learner.run(batch, training=True)
     losses = []
@@ -161,7 +182,9 @@ def test_the_sequence_protocol_predicts_every_item_before_its_label(batch: Episo
         labels = targets[order].tolist()
         features = learner.backbone(inputs)[order]
         if normalise:
-            features = torch.stack([(x - x.mean()) / (x.var(correction=0) + 1e-5).sqrt() for x in features])
+            features = torch.stack(
+                [(x - x.mean()) / (x.var(correction=0) + 1e-5).sqrt() for x in features]
+            )
         logits = written_out(learner, features, labels)
         losses.append(F.cross_entropy(torch.stack(logits), targets[order]))
         torch.testing.assert_close(outcome.loss[i], losses[-1], rtol=1e-10, atol=1e-11)
@@ -170,15 +193,21 @@ def test_the_sequence_protocol_predicts_every_item_before_its_label(batch: Episo
                 torch.testing.assert_close(outcome.outputs[i, number - WAY * SHOT], logits[place])
         right = [int(one.argmax()) == label for one, label in zip(logits, labels, strict=True)]
         for instance in range(SHOT + QUERIES):
-            places = [[t for t, label in enumerate(labels) if label == c][instance] for c in range(WAY)]
+            places = [
+                [t for t, label in enumerate(labels) if label == c][instance] for c in range(WAY)
+            ]
             share = sum(right[t] for t in places) / WAY
-            assert outcome.metrics[f"accuracy_instance{instance + 1}"][i].item() == pytest.approx(share)
+            assert outcome.metrics[f"accuracy_instance{instance + 1}"][i].item() == pytest.approx(
+                share
+            )
     assert len(outcome.metrics) == 1 + SHOT + QUERIES
     assert torch.equal(outcome.metrics["accuracy"], outcome.metrics["accuracy_instance2"])  # 1-shot
     assert_same_gradients(learner, outcome.loss.mean(), torch.stack(losses).mean())
 
 
-def test_the_warm_up_is_by_episodes_in_training_alone(batch: Episode, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_warm_up_is_by_episodes_in_training_alone(
+    batch: Episode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     learner = mann("sequence")
     learner.warmup_steps = 5
     by_episode = mann()
@@ -186,7 +215,9 @@ def test_the_warm_up_is_by_episodes_in_training_alone(batch: Episode, monkeypatc
     for step, is_episode in ((0, True), (4, True), (5, False)):
         monkeypatch.setattr(MANN, "global_step", step)
         (outcome,) = learner.run(batch, training=True)
-        assert torch.equal(outcome.loss, next(by_episode.run(batch, training=True)).loss) == is_episode
+        assert (
+            torch.equal(outcome.loss, next(by_episode.run(batch, training=True)).loss) == is_episode
+        )
         assert ("accuracy_instance1" in outcome.metrics) != is_episode
         assert "accuracy_instance1" in next(learner.run(batch, training=False)).metrics
 
@@ -202,7 +233,8 @@ def test_a_meta_batch_is_its_episodes(protocol: str, batch: Episode) -> None:
     learner = mann(protocol)
     (outcome,) = learner.run(batch, training=False)
     for i in range(EPISODES):
-        (one,) = learner.run(Episode(*(Examples(*(t[i : i + 1] for t in part)) for part in batch)), training=False)  # type: ignore[index]
+        alone = map_tensors(lambda tensor: tensor[i : i + 1], batch)  # noqa: B023  # used at once
+        (one,) = learner.run(alone, training=False)
         torch.testing.assert_close(one.outputs[0], outcome.outputs[i])
         torch.testing.assert_close(one.loss[0], outcome.loss[i])
 

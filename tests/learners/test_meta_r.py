@@ -12,7 +12,14 @@ from fakes import fake_wiki_one
 from slopes import assert_slope
 from torch import Tensor, nn
 
-from fewshot import EntityVectors, MappedEntityVectors, MetaR, TailFrequency, TransE, WikiOneDataModule
+from fewshot import (
+    EntityVectors,
+    MappedEntityVectors,
+    MetaR,
+    TailFrequency,
+    TransE,
+    WikiOneDataModule,
+)
 from fewshot.episodes import Episode, Examples
 from fewshot.errors import FewshotError
 
@@ -59,7 +66,9 @@ def written_out(made: MetaR, batch: Episode, e: int) -> Tensor:
         relations.append(layers[-1].weight @ x + layers[-1].bias)
     meta = sum(relations[1:], relations[0]) / SHOT
     gradient = torch.zeros_like(meta)
-    for (h, t), wrong in zip(support["pairs"][e].tolist(), support["wrong"][e].tolist(), strict=True):
+    for (h, t), wrong in zip(
+        support["pairs"][e].tolist(), support["wrong"][e].tolist(), strict=True
+    ):
         right, against = vectors[h] + meta - vectors[t], vectors[h] + meta - vectors[wrong]
         if 1 + right.norm() - against.norm() > 0:
             gradient = gradient + (right / right.norm() - against / against.norm()) / SHOT
@@ -78,7 +87,9 @@ def test_scores_and_loss_are_the_written_out_ones(batch: Episode) -> None:
     for e in range(EPISODES):
         scores = written_out(made, batch, e)
         torch.testing.assert_close(outcome.outputs[e], scores, rtol=0, atol=1e-12)
-        pairs = [max(0.0, 1 - row[0].item() + other.item()) for row in scores for other in row[1:-1]]
+        pairs = [
+            max(0.0, 1 - row[0].item() + other.item()) for row in scores for other in row[1:-1]
+        ]
         assert outcome.loss[e].item() == pytest.approx(sum(pairs) / len(pairs), abs=1e-12)
 
 
@@ -116,16 +127,21 @@ def test_transe_takes_the_mean_translation() -> None:
     with torch.no_grad():
         vectors.vectors.weight.copy_(torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 3.0], [1.0, 3.0]]))
     made = TransE(vectors, task=TASK)
-    support = Examples({"pairs": torch.tensor([[0, 1]]), "wrong": torch.tensor([2])}, torch.zeros(1))
+    support = Examples(
+        {"pairs": torch.tensor([[0, 1]]), "wrong": torch.tensor([2])}, torch.zeros(1)
+    )
     scores = made.predict(
-        made.adapt(support), {"heads": torch.tensor([2]), "candidates": torch.tensor([[3, 2, 0, -1]])}
+        made.adapt(support),
+        {"heads": torch.tensor([2]), "candidates": torch.tensor([[3, 2, 0, -1]])},
     )
     assert scores.tolist() == [pytest.approx([0, -1, -math.sqrt(10), -math.inf])]
 
 
 def test_the_support_s_tails_come_before_the_background_s() -> None:
     made = TailFrequency([0, 9, 3, 3], task=TASK)
-    support = Examples({"pairs": torch.tensor([[1, 0]]), "wrong": torch.tensor([2])}, torch.zeros(1))
+    support = Examples(
+        {"pairs": torch.tensor([[1, 0]]), "wrong": torch.tensor([2])}, torch.zeros(1)
+    )
     query = {"heads": torch.tensor([2]), "candidates": torch.tensor([[0, 1, 2, 3, -1]])}
     scores = made.predict(made.adapt(support), query)
     assert scores.tolist() == [pytest.approx([1, 0.9, 0.3, 0.3, -math.inf])]
@@ -140,25 +156,36 @@ def test_other_vectors_than_the_benchmark_s_are_refused(tmp_path: Path) -> None:
 
     path = str(tmp_path / "vectors.npz")
     np.savez(path, entities=np.zeros((3, 2), np.float32))
-    with pytest.raises(FewshotError, match=r"has vectors \(3, 2\), but entities is 4 and dimensions 2"):
+    with pytest.raises(
+        FewshotError, match=r"has vectors \(3, 2\), but entities is 4 and dimensions 2"
+    ):
         EntityVectors(4, 2, path)
 
 
 def test_vectors_on_the_disk_are_those_in_memory(batch: Episode, tmp_path: Path) -> None:
     path = str(tmp_path / "vectors.npz")
     np.savez(path, entities=np.random.default_rng(0).normal(size=(ENTITIES, 4)).astype(np.float32))
-    made, mapped = (MetaR(cls(ENTITIES, 4, path), task=TASK).double() for cls in (EntityVectors, MappedEntityVectors))
-    mapped.load_state_dict({name: w for name, w in made.state_dict().items() if not name.startswith("backbone")})
+    made, mapped = (
+        MetaR(cls(ENTITIES, 4, path), task=TASK).double()
+        for cls in (EntityVectors, MappedEntityVectors)
+    )
+    mapped.load_state_dict(
+        {name: w for name, w in made.state_dict().items() if not name.startswith("backbone")}
+    )
     torch.testing.assert_close(mapped.evaluate(batch).outputs, made.evaluate(batch).outputs)
     assert mapped.evaluate(batch).outputs.dtype == torch.float64
     assert not any(name.startswith("backbone") for name in mapped.state_dict())
 
 
-def test_sparse_gradients_train_as_dense_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sparse_gradients_train_as_dense_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FEWSHOT_DATA", str(tmp_path / "cache"))
     root, found = fake_wiki_one(tmp_path / "root"), []
     for sparse in (False, True):
-        data = WikiOneDataModule(str(root), dimensions=4, embedding_epochs=1, train_episodes=640, meta_batch_size=64)
+        data = WikiOneDataModule(
+            str(root), dimensions=4, embedding_epochs=1, train_episodes=640, meta_batch_size=64
+        )
         torch.manual_seed(0)
         backbone = EntityVectors(data.entities, data.dimensions, data.entity_vectors, sparse=sparse)
         made = MetaR(backbone, hidden=(5,), task=data.task, optimizer=torch.optim.Adagrad)

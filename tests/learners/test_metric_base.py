@@ -100,7 +100,9 @@ def test_inputs_may_be_dicts() -> None:
     def examples(a_class: int) -> Examples:
         tokens = torch.randint(10, (2, 3 * a_class, 4))
         labels = torch.arange(3).repeat_interleave(a_class).expand(2, -1)
-        return Examples({"tokens": tokens, "lengths": torch.randint(1, 5, (2, 3 * a_class))}, labels)
+        return Examples(
+            {"tokens": tokens, "lengths": torch.randint(1, 5, (2, 3 * a_class))}, labels
+        )
 
     batch = Episode(examples(1), examples(2))
     policies: tuple[BatchNormPolicy, ...] = ("inductive", "transductive")
@@ -109,7 +111,9 @@ def test_inputs_may_be_dicts() -> None:
         outcome = network.evaluate(batch)
         for i in range(2):
             support, query = episode(batch, i)
-            torch.testing.assert_close(outcome.outputs[i], network.predict(network.adapt(support), query.inputs))
+            torch.testing.assert_close(
+                outcome.outputs[i], network.predict(network.adapt(support), query.inputs)
+            )
 
 
 def test_evaluation_mode_ends_with_its_block() -> None:
@@ -130,10 +134,15 @@ def test_evaluation_mode_ends_with_its_block() -> None:
 
 def test_mixed_precision_is_for_the_network_alone(batch: Episode) -> None:
     network = learner("inductive").float()
-    batch = map_tensors(lambda tensor: tensor.float() if tensor.is_floating_point() else tensor, batch)
+    batch = map_tensors(
+        lambda tensor: tensor.float() if tensor.is_floating_point() else tensor, batch
+    )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = network.evaluate(batch)
-        features = network.embed(batch.support.inputs[0]).float(), network.embed(batch.query.inputs[0]).float()  # type: ignore[index]
+        features = (
+            network.embed(batch.support.inputs[0]).float(),  # type: ignore[index]
+            network.embed(batch.query.inputs[0]).float(),  # type: ignore[index]
+        )
         support, query = episode(batch, 0)
         alone = network.predict(network.adapt(support), query.inputs)
     # logits of the rounded features without another rounding: in bfloat16 they would be off by 1 %

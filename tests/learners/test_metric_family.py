@@ -27,7 +27,10 @@ Make = Callable[..., MetricLearner]
 
 LEARNERS: dict[str, tuple[type[MetricLearner], dict[str, Any]]] = {
     "prototypes": (PrototypicalNetwork, {}),
-    "prototypes, unequal shots": (PrototypicalNetwork, {"unequal_shots": True, "learn_scale": True}),
+    "prototypes, unequal shots": (
+        PrototypicalNetwork,
+        {"unequal_shots": True, "learn_scale": True},
+    ),
     "matching": (MatchingNetwork, {}),
     "matching, euclidean": (MatchingNetwork, {"distance": "euclidean"}),
     "full context": (MatchingNetwork, {"full_context": True, "read_steps": 2}),
@@ -37,7 +40,10 @@ LEARNERS: dict[str, tuple[type[MetricLearner], dict[str, Any]]] = {
     "siamese": (SiameseNetwork, {}),
     "siamese, mean": (SiameseNetwork, {"objective": "contrastive", "decide": "mean"}),
     "siamese, triplet": (SiameseNetwork, {"objective": "triplet", "mining": "semi_hard"}),
-    "siamese, normalised": (SiameseNetwork, {"objective": "triplet", "normalise": True, "margin": 0.2}),
+    "siamese, normalised": (
+        SiameseNetwork,
+        {"objective": "triplet", "normalise": True, "margin": 0.2},
+    ),
 }
 ORDERED = ("full context",)  # reads the support with an LSTM: the paper promises no invariance
 
@@ -65,7 +71,9 @@ def learner(name: str) -> MetricLearner:
 @pytest.fixture
 def batch() -> Episode:
     """Episodes with 3, 1 and 2 support examples of the classes, in another order each."""
-    labels = torch.stack([torch.tensor([0, 0, 0, 1, 2, 2])[torch.randperm(6)] for _ in range(EPISODES)])
+    labels = torch.stack(
+        [torch.tensor([0, 0, 0, 1, 2, 2])[torch.randperm(6)] for _ in range(EPISODES)]
+    )
     query = torch.stack([torch.arange(WAY).repeat(2)[torch.randperm(6)] for _ in range(EPISODES)])
     x, y = (torch.randn(EPISODES, 6, 4, dtype=torch.float64) for _ in range(2))
     return Episode(Examples(x, labels), Examples(y, query))
@@ -80,7 +88,9 @@ def test_a_meta_batch_is_its_episodes_one_by_one(learner: MetricLearner, batch: 
     assert (outcome.outputs[0] - outcome.outputs[1]).abs().max() > 1e-4
 
 
-def test_the_order_of_the_support_does_not_matter(name: str, learner: MetricLearner, batch: Episode) -> None:
+def test_the_order_of_the_support_does_not_matter(
+    name: str, learner: MetricLearner, batch: Episode
+) -> None:
     support, query = episode(batch, 0)
     order = torch.tensor([4, 1, 5, 0, 3, 2])
     assert isinstance(support.inputs, torch.Tensor)
@@ -101,7 +111,9 @@ def test_renaming_the_classes_renames_the_logits(learner: MetricLearner, batch: 
     assert (two - one).abs().max() > 1e-4
 
 
-def test_queries_do_not_see_each_other_where_inductive(learner: MetricLearner, batch: Episode) -> None:
+def test_queries_do_not_see_each_other_where_inductive(
+    learner: MetricLearner, batch: Episode
+) -> None:
     assert isinstance(batch.query.inputs, torch.Tensor)
     other = torch.randn_like(batch.query.inputs)
     other[:, 0] = batch.query.inputs[:, 0]
@@ -113,7 +125,9 @@ def test_queries_do_not_see_each_other_where_inductive(learner: MetricLearner, b
     assert (one[:, 1] - two[:, 1]).abs().max() > 1e-4
 
 
-def test_every_weight_has_a_gradient_that_finite_differences_confirm(learner: MetricLearner, batch: Episode) -> None:
+def test_every_weight_has_a_gradient_that_finite_differences_confirm(
+    learner: MetricLearner, batch: Episode
+) -> None:
     def loss() -> torch.Tensor:
         (outcome,) = learner.run(batch, training=True)
         return outcome.loss.mean()
@@ -131,12 +145,20 @@ def test_every_weight_has_a_gradient_that_finite_differences_confirm(learner: Me
         flat[place] = kept - step
         below = loss().item()
         flat[place] = kept
-        assert (above - below) / (2 * step) == pytest.approx(gradient.view(-1)[place].item(), rel=1e-4, abs=1e-7)
+        assert (above - below) / (2 * step) == pytest.approx(
+            gradient.view(-1)[place].item(), rel=1e-4, abs=1e-7
+        )
 
 
-def test_transductive_evaluation_uses_the_episodes_own_statistics(name: str, batch: Episode) -> None:
+def test_transductive_evaluation_uses_the_episodes_own_statistics(
+    name: str, batch: Episode
+) -> None:
     cls, arguments = LEARNERS[name]
-    network = cls(MLP(4, (7, 5), norm="batch"), task=TASK, batchnorm="transductive", **arguments).double().eval()
+    network = (
+        cls(MLP(4, (7, 5), norm="batch"), task=TASK, batchnorm="transductive", **arguments)
+        .double()
+        .eval()
+    )
     before = {key: buffer.clone() for key, buffer in network.named_buffers()}
     outputs = network.evaluate(batch).outputs
     assert all(torch.equal(buffer, before[key]) for key, buffer in network.named_buffers())
@@ -168,19 +190,29 @@ def test_a_checkpoint_rebuilds_the_learner(name: str, tmp_path: Path, own_data_r
     network.eval()
     images = torch.rand(6, 1, 28, 28)
     support = Examples(images, torch.arange(3).repeat(2))
-    assert torch.equal(loaded.predict(loaded.adapt(support), images), network.predict(network.adapt(support), images))
+    assert torch.equal(
+        loaded.predict(loaded.adapt(support), images),
+        network.predict(network.adapt(support), images),
+    )
 
 
 def test_regression_is_refused_in_one_line(name: str) -> None:
     cls, arguments = LEARNERS[name]
-    with pytest.raises(FewshotError, match=f"{cls.__name__} compares with classes, the benchmark's task is regression"):
+    with pytest.raises(
+        FewshotError,
+        match=f"{cls.__name__} compares with classes, the benchmark's task is regression",
+    ):
         cls(MLP(1), task=SinusoidDataModule().task, **arguments)
 
 
 @pytest.mark.parametrize(
     ("cls", "arguments", "message"),
     [
-        (PrototypicalNetwork, {"unequal_shots": True, "distance": "cosine"}, "distance is cosine; use euclidean"),
+        (
+            PrototypicalNetwork,
+            {"unequal_shots": True, "distance": "cosine"},
+            "distance is cosine; use euclidean",
+        ),
         (PrototypicalNetwork, {"scale": 0.0}, "scale is 0.0; a similarity needs a positive one"),
         (MatchingNetwork, {"full_context": True, "read_steps": 0}, "read_steps is 0"),
         (R2D2, {"penalty": -1.0}, "penalty is -1.0; ridge regression needs a positive one"),

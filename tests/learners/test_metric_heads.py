@@ -9,7 +9,13 @@ from torch import Tensor, nn
 
 from fewshot.backbones import MLP, Conv4, ResNet12
 from fewshot.episodes import Episode, Examples, episode
-from fewshot.learners import R2D2, MatchingNetwork, MetricLearner, PrototypicalNetwork, RelationNetwork
+from fewshot.learners import (
+    R2D2,
+    MatchingNetwork,
+    MetricLearner,
+    PrototypicalNetwork,
+    RelationNetwork,
+)
 from fewshot.learners.metric.matching_network import TINY
 from fewshot.learners.metric.prototypical_network import spread_of_means
 from fewshot.learners.metric.r2d2 import ridge_regression
@@ -25,7 +31,9 @@ def same_numbers() -> None:
 
 @pytest.fixture
 def batch() -> Episode:
-    labels = torch.stack([torch.tensor([0, 0, 0, 1, 2, 2])[torch.randperm(6)] for _ in range(EPISODES)])
+    labels = torch.stack(
+        [torch.tensor([0, 0, 0, 1, 2, 2])[torch.randperm(6)] for _ in range(EPISODES)]
+    )
     query = torch.stack([torch.arange(WAY).repeat(2)[torch.randperm(6)] for _ in range(EPISODES)])
     x, y = (torch.randn(EPISODES, 6, 4, dtype=torch.float64) for _ in range(2))
     return Episode(Examples(x, labels), Examples(y, query))
@@ -36,15 +44,25 @@ def agree(learner: MetricLearner, batch: Episode, losses: list[Tensor]) -> None:
     (outcome,) = learner.run(batch, training=True)
     torch.testing.assert_close(outcome.loss, torch.stack(losses), rtol=1e-10, atol=1e-10)
     weights = list(learner.parameters())
-    gradients = [torch.autograd.grad(loss, weights) for loss in (outcome.loss.mean(), torch.stack(losses).mean())]
+    gradients = [
+        torch.autograd.grad(loss, weights)
+        for loss in (outcome.loss.mean(), torch.stack(losses).mean())
+    ]
     for one, two in zip(*gradients, strict=True):
         assert two.abs().max() > 1e-9
         torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-11)
 
 
-def features(learner: MetricLearner, batch: Episode, i: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def features(
+    learner: MetricLearner, batch: Episode, i: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     support, query = episode(batch, i)
-    return learner.embed(support.inputs), support.targets, learner.embed(query.inputs), query.targets
+    return (
+        learner.embed(support.inputs),
+        support.targets,
+        learner.embed(query.inputs),
+        query.targets,
+    )
 
 
 # ---------------------------------------------------------------- Matching Networks
@@ -86,13 +104,20 @@ def lstm_cell(x: Tensor, h: Tensor, c: Tensor, weights: list[Tensor]) -> tuple[T
 
 
 def test_full_context_embeddings_follow_the_paper(batch: Episode) -> None:
-    learner = MatchingNetwork(MLP(4, (7, FEATURES)), task=TASK, full_context=True, read_steps=3).double()
+    learner = MatchingNetwork(
+        MLP(4, (7, FEATURES)), task=TASK, full_context=True, read_steps=3
+    ).double()
     context = learner.full_context
     assert context is not None
     names = [f"{kind}_{part}_l0" for kind in ("weight", "bias") for part in ("ih", "hh")]
     forward = [getattr(context.encoder, name) for name in names]
     backward = [getattr(context.encoder, f"{name}_reverse") for name in names]
-    cell = [context.cell.weight_ih, context.cell.weight_hh, context.cell.bias_ih, context.cell.bias_hh]
+    cell = [
+        context.cell.weight_ih,
+        context.cell.weight_hh,
+        context.cell.bias_ih,
+        context.cell.bias_hh,
+    ]
     zero = torch.zeros(FEATURES, dtype=torch.float64)
     losses = []
     for i in range(EPISODES):
@@ -125,11 +150,14 @@ def test_full_context_embeddings_follow_the_paper(batch: Episode) -> None:
 def test_relation_scores_are_those_of_the_joined_vectors(
     objective: Literal["mse", "cross_entropy"], batch: Episode
 ) -> None:
-    learner = RelationNetwork(MLP(4, (7, FEATURES)), task=TASK, objective=objective, hidden=6).double()
+    learner = RelationNetwork(
+        MLP(4, (7, FEATURES)), task=TASK, objective=objective, hidden=6
+    ).double()
     module = learner.relation
     assert isinstance(module.of_class, nn.Linear)
     assert isinstance(module.of_query, nn.Linear)
-    joined = torch.cat([module.of_class.weight, module.of_query.weight], 1)  # acts on [class; query]
+    # acts on [class; query]
+    joined = torch.cat([module.of_class.weight, module.of_query.weight], 1)
     pairs, rights = [], []
     for i in range(EPISODES):
         support, labels, query, targets = features(learner, batch, i)
@@ -137,30 +165,39 @@ def test_relation_scores_are_those_of_the_joined_vectors(
         pairs += [joined @ torch.cat([c, q]) + module.of_class.bias for q in query for c in classes]
         rights += [float(label == target) for target in targets for label in range(WAY)]
     hidden = torch.stack(pairs)
-    normal = (hidden - hidden.mean(0)) / (hidden.var(0, correction=0) + 1e-5).sqrt()  # over all pairs of the batch
+    # over all pairs of the batch
+    normal = (hidden - hidden.mean(0)) / (hidden.var(0, correction=0) + 1e-5).sqrt()
     norm, _, _, first, _, second = module.score
     assert isinstance(norm, nn.BatchNorm1d)
     assert isinstance(first, nn.Linear)
     assert isinstance(second, nn.Linear)
     activated = (normal * norm.weight + norm.bias).clamp(min=0)
     scores = (activated @ first.weight.T + first.bias).clamp(min=0) @ second.weight.T + second.bias
-    scores, right = scores.view(EPISODES, 6, WAY), torch.tensor(rights, dtype=torch.float64).view(EPISODES, 6, WAY)
+    scores, right = (
+        scores.view(EPISODES, 6, WAY),
+        torch.tensor(rights, dtype=torch.float64).view(EPISODES, 6, WAY),
+    )
     if objective == "mse":
         losses = ((1 / (1 + (-scores).exp()) - right) ** 2).mean((1, 2))
     else:
         losses = -((scores.exp() / scores.exp().sum(2, keepdim=True)).log() * right).sum(2).mean(1)
-    for p in (module.of_class.bias, first.bias):  # so that no gradient is a difference of equal numbers
+    # so that no gradient is a difference of equal numbers
+    for p in (module.of_class.bias, first.bias):
         p.requires_grad_(p is first.bias)
     weights = [p for p in learner.parameters() if p.requires_grad]
     (outcome,) = learner.run(batch, training=True)
     torch.testing.assert_close(outcome.loss, losses, rtol=1e-10, atol=1e-10)
-    gradients = [torch.autograd.grad(loss, weights) for loss in (outcome.loss.mean(), losses.mean())]
+    gradients = [
+        torch.autograd.grad(loss, weights) for loss in (outcome.loss.mean(), losses.mean())
+    ]
     for one, two in zip(*gradients, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-8, atol=1e-11)
 
 
 def test_relation_reads_joined_maps() -> None:
-    learner = RelationNetwork(Conv4(1, 16, width=4, pooled_blocks=2), task=TASK, hidden=6).double().eval()
+    learner = (
+        RelationNetwork(Conv4(1, 16, width=4, pooled_blocks=2), task=TASK, hidden=6).double().eval()
+    )
     assert learner.on_maps
     support = Examples(torch.rand(6, 1, 16, 16, dtype=torch.float64), torch.arange(WAY).repeat(2))
     query = torch.rand(4, 1, 16, 16, dtype=torch.float64)
@@ -169,7 +206,8 @@ def test_relation_reads_joined_maps() -> None:
     assert isinstance(backbone, Conv4)
     assert isinstance(module.of_class, nn.Conv2d)
     assert isinstance(module.of_query, nn.Conv2d)
-    whole = nn.Conv2d(8, 6, 3, padding=1).double()  # the paper's: one convolution on the maps one after the other
+    # the paper's: one convolution on the maps one after the other
+    whole = nn.Conv2d(8, 6, 3, padding=1).double()
     with torch.no_grad():
         whole.weight.copy_(torch.cat([module.of_class.weight, module.of_query.weight], 1))
         assert module.of_class.bias is not None
@@ -197,7 +235,9 @@ def test_the_maps_of_a_backbone_become_its_features() -> None:
         assert tuple(maps.shape) == (3, *network.map_shape)
     conv4 = Conv4(1, 28, width=4, pooled_blocks=1).eval()
     assert conv4.map_shape == (4, 14, 14)
-    assert torch.equal(conv4(torch.ones(1, 1, 28, 28)), conv4.maps(torch.ones(1, 1, 28, 28)).flatten(1))
+    assert torch.equal(
+        conv4(torch.ones(1, 1, 28, 28)), conv4.maps(torch.ones(1, 1, 28, 28)).flatten(1)
+    )
 
 
 # ---------------------------------------------------------------- R2D2
@@ -234,7 +274,10 @@ def test_r2d2_is_a_scaled_ridge_regression_of_the_labels(width: int, batch: Epis
     torch.testing.assert_close(outcome.loss, torch.stack(losses), rtol=1e-9, atol=1e-9)
     weights = list(learner.parameters())
     assert math.isclose(learner.log_penalty.exp().item(), 0.5, rel_tol=1e-6)
-    gradients = [torch.autograd.grad(loss, weights) for loss in (outcome.loss.mean(), torch.stack(losses).mean())]
+    gradients = [
+        torch.autograd.grad(loss, weights)
+        for loss in (outcome.loss.mean(), torch.stack(losses).mean())
+    ]
     for one, two in zip(*gradients, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-8, atol=1e-11)
 
@@ -250,11 +293,15 @@ def test_the_spread_is_what_a_mean_of_few_examples_adds() -> None:
     examples = centres[labels] + 0.5 * torch.randn(draws, 10, 4, dtype=torch.float64)
     added, estimated = torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
     for label in range(3):
-        added[label] = (examples[:, labels == label].mean(1) - centres[label]).square().sum(1).mean()
+        added[label] = (
+            (examples[:, labels == label].mean(1) - centres[label]).square().sum(1).mean()
+        )
     for one in examples[:2000]:
         estimated += spread_of_means(one, labels, 3) / 2000
     torch.testing.assert_close(estimated, added, rtol=0.04, atol=0)
-    torch.testing.assert_close(added, 4 * 0.25 / torch.tensor(sizes, dtype=torch.float64), rtol=0.04, atol=0)
+    torch.testing.assert_close(
+        added, 4 * 0.25 / torch.tensor(sizes, dtype=torch.float64), rtol=0.04, atol=0
+    )
 
 
 def test_unequal_shots_change_nothing_where_shots_are_equal_or_one() -> None:
@@ -267,11 +314,16 @@ def test_unequal_shots_change_nothing_where_shots_are_equal_or_one() -> None:
         (torch.tensor([0, 0, 1, 2]), False),
     ):
         support = Examples(torch.randn(len(labels), 4, dtype=torch.float64), labels)
-        one, two = (learner.predict(learner.adapt(support), query).softmax(1) for learner in (plain, corrected))
+        one, two = (
+            learner.predict(learner.adapt(support), query).softmax(1)
+            for learner in (plain, corrected)
+        )
         assert torch.allclose(one, two, rtol=1e-10) == same
 
 
 def test_a_learned_scale_is_a_weight() -> None:
     learner = PrototypicalNetwork(MLP(4, (FEATURES,)), task=TASK, scale=2.5, learn_scale=True)
     assert dict(learner.named_parameters())["scale"].item() == 2.5
-    assert "scale" not in dict(PrototypicalNetwork(MLP(4, (FEATURES,)), task=TASK).named_parameters())
+    assert "scale" not in dict(
+        PrototypicalNetwork(MLP(4, (FEATURES,)), task=TASK).named_parameters()
+    )

@@ -57,17 +57,25 @@ def test_a_frozen_backbone_stays_as_it_is(make: Callable[..., MetaLearner]) -> N
     (outcome,) = learner.run(batch, training=True)
     outcome.loss.sum().backward()  # type: ignore[no-untyped-call]
     assert all(weight.grad is None for weight in learner.backbone.parameters())
-    others = [weight for name, weight in learner.named_parameters() if not name.startswith("backbone.")]
+    others = [
+        weight for name, weight in learner.named_parameters() if not name.startswith("backbone.")
+    ]
     assert all(weight.grad is not None for weight in others)
-    assert all(torch.equal(value, held[name]) for name, value in learner.backbone.state_dict().items())
-    torch.testing.assert_close(learner.eval().evaluate(batch).outputs, outcome.outputs)  # by the same averages
+    assert all(
+        torch.equal(value, held[name]) for name, value in learner.backbone.state_dict().items()
+    )
+    # by the same averages
+    torch.testing.assert_close(learner.eval().evaluate(batch).outputs, outcome.outputs)
 
 
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("policy", ["inductive", "transductive"])
-def test_batch_normalisation_follows_the_policy(make: Callable[..., MetaLearner], policy: BatchNormPolicy) -> None:
+def test_batch_normalisation_follows_the_policy(
+    make: Callable[..., MetaLearner], policy: BatchNormPolicy
+) -> None:
     learner = make(Conv4(1, 16, width=4), batchnorm=policy).double()
-    learner.backbone(torch.rand(9, 1, 16, 16, dtype=torch.float64))  # running averages that are not the trivial ones
+    # running averages that are not the trivial ones
+    learner.backbone(torch.rand(9, 1, 16, 16, dtype=torch.float64))
     learner.eval()
     before = {name: value.clone() for name, value in learner.state_dict().items()}
     batch = images()
@@ -103,7 +111,9 @@ def test_texts_are_read(make: Callable[..., MetaLearner]) -> None:
     batch = Episode(examples(1), examples(2))
     (outcome,) = learner.run(batch, training=False)
     support, query = episode(batch, 1)
-    torch.testing.assert_close(learner.predict(learner.adapt(support), query.inputs), outcome.outputs[1])
+    torch.testing.assert_close(
+        learner.predict(learner.adapt(support), query.inputs), outcome.outputs[1]
+    )
     assert (outcome.outputs[0] - outcome.outputs[1]).abs().max() > 1e-5
 
 
@@ -112,7 +122,10 @@ def test_texts_are_read(make: Callable[..., MetaLearner]) -> None:
     [
         (
             lambda: CNP(Pixels(1), task=TASK),
-            "CNP is made for regression, but the benchmark's task is classification; choose another learner",
+            (
+                "CNP is made for regression, but the benchmark's task is classification; choose"
+                " another learner"
+            ),
         ),
         (lambda: ANP(Pixels(1), task=TASK), "ANP is made for regression"),
         (lambda: GaussianProcess(task=TASK), "GaussianProcess is made for regression"),
@@ -120,10 +133,16 @@ def test_texts_are_read(make: Callable[..., MetaLearner]) -> None:
             lambda: MANN(Pixels(1), task={"kind": "regression"}),
             "MANN is made for classification, but the benchmark's task is regression",
         ),
-        (lambda: SNAIL(Pixels(1), task={"kind": "regression"}, shot=1), "SNAIL is made for classification"),
+        (
+            lambda: SNAIL(Pixels(1), task={"kind": "regression"}, shot=1),
+            "SNAIL is made for classification",
+        ),
         (
             lambda: MANN(Pixels(1), task={**TASK, "train_way": 60}),
-            "MANN has one head for all episodes, but train_way is 60 and way is 3; set train_way to 3 or choose",
+            (
+                "MANN has one head for all episodes, but train_way is 60 and way is 3; set"
+                " train_way to 3 or choose"
+            ),
         ),
     ],
 )
@@ -193,26 +212,53 @@ def test_the_prototypical_networks_config_says_what_another_learner_needs(
     options = (f"--config={config}", "--model.backbone.width=4", "--data.queries=2")
     for learner in ("SNAIL", "MANN"):
         assert (
-            main(["fit", *options, f"--model={learner}", *FEW, *QUIET, f"--trainer.default_root_dir={tmp_path}"]) == 2
+            main(
+                [
+                    "fit",
+                    *options,
+                    f"--model={learner}",
+                    *FEW,
+                    *QUIET,
+                    f"--trainer.default_root_dir={tmp_path}",
+                ]
+            )
+            == 2
         )
         assert (
-            f"{learner} has one head for all episodes, but train_way is 60 and way is 5; set train_way to 5"
-            in (capsys.readouterr().err.splitlines()[-1])
+            f"{learner} has one head for all episodes, but train_way is 60 and way is 5; set"
+            " train_way to 5" in (capsys.readouterr().err.splitlines()[-1])
         )
         limits = ("--trainer.max_epochs=1", "--trainer.max_steps=2", "--data.train_episodes=2")
-        run = fewshot("fit", tmp_path, *options, *limits, f"--model={learner}", "--data.train_way=5")
+        run = fewshot(
+            "fit", tmp_path, *options, *limits, f"--model={learner}", "--data.train_way=5"
+        )
         assert results(run)["learner"] == learner
 
 
-def test_snail_takes_its_shot_from_the_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    args: tuple[str, ...] = ("--model=SNAIL", "--model.filters=4", "--model.backbone=Conv4", "--model.backbone.width=4")
-    args += ("--data=GlyphsDataModule", "--data.queries=2", "--data.shot=2", "--data.meta_batch_size=4")
+def test_snail_takes_its_shot_from_the_benchmark(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args: tuple[str, ...] = (
+        "--model=SNAIL",
+        "--model.filters=4",
+        "--model.backbone=Conv4",
+        "--model.backbone.width=4",
+    )
+    args += (
+        "--data=GlyphsDataModule",
+        "--data.queries=2",
+        "--data.shot=2",
+        "--data.meta_batch_size=4",
+    )
     run = fit(tmp_path, *args)
     assert results(run)["shot"] == 2
     refused = ["fit", *args, *FEW, *QUIET, f"--trainer.default_root_dir={tmp_path}"]
     refused.append("--trainer.max_epochs=1")
     assert main([*refused, "--model.shot=3"]) == 2
-    assert "model.shot is 3 but GlyphsDataModule has shot 2; leave model.shot out" in capsys.readouterr().err
+    assert (
+        "model.shot is 3 but GlyphsDataModule has shot 2; leave model.shot out"
+        in capsys.readouterr().err
+    )
     assert main([*refused, "--data.train_shot=1"]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert "SNAIL was built for supports of 5-way 2-shot, but one has 5 examples" in error
@@ -234,7 +280,12 @@ def test_intents_are_learned_from_texts(learner: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("learner", ["CNP", "ANP"])
 def test_processes_learn_sine_waves(learner: str, tmp_path: Path) -> None:
-    args = (f"--model={learner}", "--model.backbone=Pixels", "--model.width=8", "--data=SinusoidDataModule")
+    args = (
+        f"--model={learner}",
+        "--model.backbone=Pixels",
+        "--model.width=8",
+        "--data=SinusoidDataModule",
+    )
     run = fit(tmp_path, *args, "--data.meta_batch_size=4", "--data.train_shots=[2,5]")
     assert set(results(run)["metrics"]) == {"loss", "log_likelihood", "mse", "coverage95"}
     held = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
@@ -261,14 +312,25 @@ def test_the_exact_process_takes_its_kernel_from_the_benchmark(
     assert result["metrics"]["log_likelihood"]["mean"] == pytest.approx(expected.item())
     refused = ["test", *args, *FEW, *QUIET, f"--trainer.default_root_dir={tmp_path}"]
     assert main([*refused, "--model.noise=0.2"]) == 2
-    assert "model.noise is 0.2 but GaussianProcessDataModule has noise 0.3" in capsys.readouterr().err
+    assert (
+        "model.noise is 0.2 but GaussianProcessDataModule has noise 0.3" in capsys.readouterr().err
+    )
     refused[0] = "fit"
     assert main([*refused, "--trainer.max_epochs=1"]) == 2
-    assert "GaussianProcess on Pixels has nothing to train; use `fewshot test`" in capsys.readouterr().err
+    assert (
+        "GaussianProcess on Pixels has nothing to train; use `fewshot test`"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_kernel_by_hand_suits_any_function(tmp_path: Path) -> None:
-    run = fewshot("test", tmp_path, "--model=GaussianProcess", "--model.length_scale=1", "--data=SinusoidDataModule")
+    run = fewshot(
+        "test",
+        tmp_path,
+        "--model=GaussianProcess",
+        "--model.length_scale=1",
+        "--data=SinusoidDataModule",
+    )
     assert results(run)["benchmark"] == "Sinusoid"
 
 

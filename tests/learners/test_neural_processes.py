@@ -33,7 +33,8 @@ def batch() -> Episode:
 
     def points(n: int) -> Examples:
         return Examples(
-            torch.randn(EPISODES, n, 3, dtype=torch.float64), torch.randn(EPISODES, n, 2, dtype=torch.float64)
+            torch.randn(EPISODES, n, 3, dtype=torch.float64),
+            torch.randn(EPISODES, n, 2, dtype=torch.float64),
         )
 
     return Episode(points(S), points(Q))
@@ -57,11 +58,15 @@ def softplus(raw: Tensor) -> Tensor:
     return torch.log(1 + torch.exp(raw))
 
 
-def assert_same(learner: ProcessLearner, found: Tensor, expected: Tensor, unused: str = "nothing") -> None:
+def assert_same(
+    learner: ProcessLearner, found: Tensor, expected: Tensor, unused: str = "nothing"
+) -> None:
     """Losses (B,) and the gradients of their mean."""
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-11)
     weights = dict(learner.named_parameters())
-    gradients = [torch.autograd.grad(loss.mean(), list(weights.values())) for loss in (found, expected)]
+    gradients = [
+        torch.autograd.grad(loss.mean(), list(weights.values())) for loss in (found, expected)
+    ]
     for name, one, two in zip(weights, *gradients, strict=True):
         assert two.abs().max() > 1e-9 or name == unused, name
         torch.testing.assert_close(one, two, rtol=1e-8, atol=1e-11)
@@ -70,7 +75,10 @@ def assert_same(learner: ProcessLearner, found: Tensor, expected: Tensor, unused
 def cnp_outputs(learner: CNP, support: Examples, x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and deviation (2,) at one point `x` (3,)."""
     assert isinstance(support.inputs, Tensor)
-    encoded = [learner.encoder(torch.cat(pair)) for pair in zip(support.inputs, support.targets, strict=True)]
+    encoded = [
+        learner.encoder(torch.cat(pair))
+        for pair in zip(support.inputs, support.targets, strict=True)
+    ]
     raw = learner.decoder(torch.cat([torch.stack(encoded).sum(0) / len(encoded), x]))
     return raw[:2], FLOOR + (1 - FLOOR) * softplus(raw[2:])
 
@@ -85,14 +93,18 @@ def test_the_cnp_is_trained_on_the_log_likelihood_of_its_equations(batch: Episod
         densities, errors, inside = [], [], []
         for j in range(Q):
             mean, deviation = cnp_outputs(learner, support, query.inputs[j])
-            torch.testing.assert_close(outcome.outputs[i, j], torch.cat([mean, deviation]), rtol=1e-11, atol=1e-12)
+            torch.testing.assert_close(
+                outcome.outputs[i, j], torch.cat([mean, deviation]), rtol=1e-11, atol=1e-12
+            )
             densities.append(log_density(query.targets[j], mean, deviation).sum())
             errors.append((query.targets[j] - mean) ** 2)
             inside.append((query.targets[j] - mean).abs() <= 1.96 * deviation)
         losses.append(-torch.stack(densities).mean())
         assert outcome.metrics["log_likelihood"][i].item() == pytest.approx(-losses[-1].item())
         assert outcome.metrics["mse"][i].item() == pytest.approx(torch.stack(errors).mean().item())
-        assert outcome.metrics["coverage95"][i].item() == pytest.approx(torch.stack(inside).double().mean().item())
+        assert outcome.metrics["coverage95"][i].item() == pytest.approx(
+            torch.stack(inside).double().mean().item()
+        )
     assert_same(learner, outcome.loss, torch.stack(losses))
 
 
@@ -106,11 +118,15 @@ def anp_latent(learner: ANP, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 def anp_outputs(learner: ANP, support: Examples, z: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and deviation (2,) at one point `x` (3,), head by head."""
     assert isinstance(support.inputs, Tensor)
-    values = torch.stack([learner.encoder(torch.cat(p)) for p in zip(support.inputs, support.targets, strict=True)])
+    values = torch.stack(
+        [learner.encoder(torch.cat(p)) for p in zip(support.inputs, support.targets, strict=True)]
+    )
     for layer in learner.among:
         assert isinstance(layer, torch.nn.TransformerEncoderLayer)
         normal = layer.norm1(values)
-        q, k, v = (normal @ layer.self_attn.in_proj_weight.T + layer.self_attn.in_proj_bias).chunk(3, -1)
+        q, k, v = (normal @ layer.self_attn.in_proj_weight.T + layer.self_attn.in_proj_bias).chunk(
+            3, -1
+        )
         parts = [slice(0, WIDTH // 2), slice(WIDTH // 2, WIDTH)]
         told = [(q[:, p] @ k[:, p].T / math.sqrt(WIDTH // 2)).softmax(1) @ v[:, p] for p in parts]
         values = values + layer.self_attn.out_proj(torch.cat(told, 1))
@@ -119,7 +135,9 @@ def anp_outputs(learner: ANP, support: Examples, z: Tensor, x: Tensor) -> tuple[
     read = []
     for head in range(2):
         part = slice(head * WIDTH // 2, (head + 1) * WIDTH // 2)
-        scores = torch.stack([torch.exp((query[part] * key[part]).sum() / math.sqrt(WIDTH // 2)) for key in keys])
+        scores = torch.stack(
+            [torch.exp((query[part] * key[part]).sum() / math.sqrt(WIDTH // 2)) for key in keys]
+        )
         read.append((scores[:, None] * values[:, part]).sum(0) / scores.sum())
     raw = learner.decoder(torch.cat([learner.attended(torch.cat(read)), z, x]))
     return raw[:2], FLOOR + (1 - FLOOR) * softplus(raw[2:])
@@ -135,7 +153,10 @@ def test_the_anp_is_trained_on_the_bound_of_its_equations(batch: Episode) -> Non
         assert isinstance(support.inputs, Tensor)
         assert isinstance(query.inputs, Tensor)
         m0, s0 = anp_latent(learner, support.inputs, support.targets)
-        both = torch.cat([support.inputs, query.inputs]), torch.cat([support.targets, query.targets])
+        both = (
+            torch.cat([support.inputs, query.inputs]),
+            torch.cat([support.targets, query.targets]),
+        )
         m1, s1 = anp_latent(learner, *both)
         z = m1 + s1 * noise[i]
         densities = [
@@ -143,14 +164,18 @@ def test_the_anp_is_trained_on_the_bound_of_its_equations(batch: Episode) -> Non
             for x, y in zip(query.inputs, query.targets, strict=True)
         ]
         divergence = (torch.log(s0 / s1) + (s1**2 + (m1 - m0) ** 2) / (2 * s0**2) - 0.5).sum()
-        torch.testing.assert_close(divergence, torch.as_tensor(kl_divergence(Normal(m1, s1), Normal(m0, s0))).sum())
+        torch.testing.assert_close(
+            divergence, torch.as_tensor(kl_divergence(Normal(m1, s1), Normal(m0, s0))).sum()
+        )
         assert divergence > 0
         losses.append(-torch.stack(densities).mean() + divergence / Q)
     assert_same(learner, outcome.loss, torch.stack(losses))
 
 
 @pytest.mark.parametrize(("latent", "self_attention"), [(0, 2), (3, 0)])
-def test_the_anp_is_judged_at_the_mean_of_the_latent(latent: int, self_attention: int, batch: Episode) -> None:
+def test_the_anp_is_judged_at_the_mean_of_the_latent(
+    latent: int, self_attention: int, batch: Episode
+) -> None:
     learner = anp(latent, self_attention)
     one, two = (next(learner.run(batch, training=False)) for _ in range(2))
     assert torch.equal(one.loss, two.loss)  # nothing is drawn
@@ -158,11 +183,17 @@ def test_the_anp_is_judged_at_the_mean_of_the_latent(latent: int, self_attention
         support, query = episode(batch, i)
         assert isinstance(support.inputs, Tensor)
         assert isinstance(query.inputs, Tensor)
-        z = anp_latent(learner, support.inputs, support.targets)[0] if latent else torch.zeros(0, dtype=torch.float64)
+        z = (
+            anp_latent(learner, support.inputs, support.targets)[0]
+            if latent
+            else torch.zeros(0, dtype=torch.float64)
+        )
         for j in range(Q):
             expected = torch.cat(anp_outputs(learner, support, z, query.inputs[j]))
             torch.testing.assert_close(one.outputs[i, j], expected, rtol=1e-11, atol=1e-12)
-    torch.testing.assert_close(one.loss, -one.metrics["log_likelihood"].double(), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        one.loss, -one.metrics["log_likelihood"].double(), rtol=1e-6, atol=1e-6
+    )
 
 
 def test_attention_is_pytorchs_multi_head_attention() -> None:
@@ -176,14 +207,18 @@ def test_attention_is_pytorchs_multi_head_attention() -> None:
 
 
 @pytest.mark.parametrize("make", [cnp, anp])
-def test_the_order_of_the_support_does_not_matter_but_the_support_does(make: Any, batch: Episode) -> None:
+def test_the_order_of_the_support_does_not_matter_but_the_support_does(
+    make: Any, batch: Episode
+) -> None:
     learner = make()
     support, query = episode(batch, 0)
     order = torch.tensor([2, 0, 3, 1])
     assert isinstance(support.inputs, Tensor)
     shuffled = Examples(support.inputs[order], support.targets[order])
     other = Examples(support.inputs, support.targets[order])
-    one, two, three = (learner.predict(learner.adapt(part), query.inputs) for part in (support, shuffled, other))
+    one, two, three = (
+        learner.predict(learner.adapt(part), query.inputs) for part in (support, shuffled, other)
+    )
     torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)
     assert (one - three).abs().max() > 1e-5
 
@@ -199,12 +234,16 @@ def test_supports_of_any_size_are_read(make: Any, size: int) -> None:
 
 
 @pytest.mark.parametrize("make", [cnp, anp])
-def test_queries_and_their_targets_do_not_reach_other_predictions(make: Any, batch: Episode) -> None:
+def test_queries_and_their_targets_do_not_reach_other_predictions(
+    make: Any, batch: Episode
+) -> None:
     learner = make()
     (one,) = learner.run(batch, training=False)
     inputs = batch.query.inputs.clone()  # type: ignore[union-attr]
     inputs[:, 1:] += 1
-    (two,) = learner.run(batch._replace(query=Examples(inputs, batch.query.targets + 1)), training=False)
+    (two,) = learner.run(
+        batch._replace(query=Examples(inputs, batch.query.targets + 1)), training=False
+    )
     torch.testing.assert_close(one.outputs[:, 0], two.outputs[:, 0], rtol=1e-12, atol=1e-12)
     assert (one.outputs[:, 1:] - two.outputs[:, 1:]).abs().max() > 1e-5
 
@@ -238,12 +277,27 @@ def test_the_exact_process_answers_by_its_posterior() -> None:
     ("make", "message"),
     [
         (lambda: CNP(Pixels(3), task=TASK, width=0), "width is 0; set width >= 1"),
-        (lambda: CNP(Pixels(3), task=TASK, decoder_layers=0), "decoder_layers is 0; set decoder_layers >= 1"),
-        (lambda: CNP(Pixels(3), task=TASK, min_deviation=0.0), r"min_deviation is 0\.0; set it between 0 and 1"),
-        (lambda: ANP(Pixels(3), task=TASK, min_deviation=1.0), r"min_deviation is 1\.0; set it between 0 and 1"),
-        (lambda: ANP(Pixels(3), task=TASK, heads=3), "heads is 3, width is 128, .*; heads must divide width"),
+        (
+            lambda: CNP(Pixels(3), task=TASK, decoder_layers=0),
+            "decoder_layers is 0; set decoder_layers >= 1",
+        ),
+        (
+            lambda: CNP(Pixels(3), task=TASK, min_deviation=0.0),
+            r"min_deviation is 0\.0; set it between 0 and 1",
+        ),
+        (
+            lambda: ANP(Pixels(3), task=TASK, min_deviation=1.0),
+            r"min_deviation is 1\.0; set it between 0 and 1",
+        ),
+        (
+            lambda: ANP(Pixels(3), task=TASK, heads=3),
+            "heads is 3, width is 128, .*; heads must divide width",
+        ),
         (lambda: ANP(Pixels(3), task=TASK, latent=-1), "latent is -1 and .* the last two be >= 0"),
-        (lambda: ANP(Pixels(3), task=TASK, self_attention=-1), "self_attention is -1; .* the last two be >= 0"),
+        (
+            lambda: ANP(Pixels(3), task=TASK, self_attention=-1),
+            "self_attention is -1; .* the last two be >= 0",
+        ),
         (lambda: GaussianProcess(0.0, task=TASK), r"length_scale is 0\.0; set it > 0"),
         (lambda: GaussianProcess(noise=-1.0, task=TASK), r"noise is -1\.0; set it >= 0"),
     ],

@@ -68,7 +68,8 @@ class WithOutsiders(TinyImages):
         return NotaTasks(self.datasets[stage], *self.sizes(stage), self.OTHERS)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in OF_LANGUAGE_MODELS])  # see test_bert_pair.py
+# see test_bert_pair.py
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in OF_LANGUAGE_MODELS])
 def test_every_learner_judges_or_refuses_in_a_line(name: str) -> None:
     cls = find(name)
     assert cls is not None
@@ -87,7 +88,9 @@ def test_every_learner_judges_or_refuses_in_a_line(name: str) -> None:
     facts |= {"shot": 2, "backbone": backbone}
     arguments = {fact: facts[fact] for fact in parameter_names(cls) if fact in facts}
     if not cls.judges_nota:
-        with pytest.raises(FewshotError, match=f"^{name} cannot say that a query is of none of the classes") as caught:
+        with pytest.raises(
+            FewshotError, match=f"^{name} cannot say that a query is of none of the classes"
+        ) as caught:
             cls(**arguments, **SMALL.get(name, {}))
         assert "\n" not in str(caught.value)
         return
@@ -102,7 +105,9 @@ def test_every_learner_judges_or_refuses_in_a_line(name: str) -> None:
     assert outcome.outputs.isfinite().all()
     right, none = outcome.outputs.argmax(-1) == batch.query.targets, batch.query.targets == 3
     torch.testing.assert_close(outcome.metrics["recall_none"], (right & none).sum(1) / none.sum(1))
-    torch.testing.assert_close(outcome.metrics["accuracy_in_scope"], (right & ~none).sum(1) / (~none).sum(1))
+    torch.testing.assert_close(
+        outcome.metrics["accuracy_in_scope"], (right & ~none).sum(1) / (~none).sum(1)
+    )
     one = episode(batch, 0)
     assert learner.predict(learner.adapt(one.support), one.query.inputs).shape == (13, 4)
 

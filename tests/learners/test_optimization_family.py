@@ -30,8 +30,13 @@ def network(w: Weights, x: Tensor) -> Tensor:
     """Conv4 and the linear head, written out."""
     for i in range(4):
         x = F.conv2d(x, w[f"backbone.blocks.{i}.0.weight"], padding=1)
-        mean, variance = x.mean([0, 2, 3], keepdim=True), x.var([0, 2, 3], correction=0, keepdim=True)
-        scale, shift = (w[f"backbone.blocks.{i}.1.{name}"].view(1, -1, 1, 1) for name in ("weight", "bias"))
+        mean, variance = (
+            x.mean([0, 2, 3], keepdim=True),
+            x.var([0, 2, 3], correction=0, keepdim=True),
+        )
+        scale, shift = (
+            w[f"backbone.blocks.{i}.1.{name}"].view(1, -1, 1, 1) for name in ("weight", "bias")
+        )
         x = F.max_pool2d(((x - mean) / (variance + 1e-5).sqrt() * scale + shift).clamp(min=0), 2)
     return x.flatten(1) @ w["head.weight"].T + w["head.bias"]
 
@@ -67,7 +72,8 @@ def reference(
         w = {name: value for name, value in start.items() if not name.startswith("rates.")}
         if prototypes:
             w |= prototype_head(w, support)
-            # the inner loop takes body and head as independent: copies cut the way from head to body in its gradient
+            # the inner loop takes body and head as independent: copies cut the way from head to
+            # body in its gradient
             w = {name: value.clone() for name, value in w.items()}
         for _ in range(STEPS):
             names = [name for name in w if adapts(name)]
@@ -77,11 +83,14 @@ def reference(
                 norm = torch.cat([g.flatten() for g in gradients]).norm()
                 gradients = tuple(g * (clip / norm) if norm > clip else g for g in gradients)
             rates = [
-                start.get("rates." + name.replace(".", "/"), torch.tensor(LR, dtype=torch.float64)) for name in names
+                start.get("rates." + name.replace(".", "/"), torch.tensor(LR, dtype=torch.float64))
+                for name in names
             ]
             w |= {n: w[n] - r * g for n, r, g in zip(names, rates, gradients, strict=True)}
         total = total + F.cross_entropy(network(w, query.inputs), query.targets)
-    return torch.cat([g.flatten() for g in torch.autograd.grad(total / EPISODES, list(start.values()))])
+    return torch.cat(
+        [g.flatten() for g in torch.autograd.grad(total / EPISODES, list(start.values()))]
+    )
 
 
 def gradient(learner: OptimizationLearner, batch: Episode) -> Tensor:
@@ -133,17 +142,22 @@ CASES: dict[str, tuple[type[OptimizationLearner], dict[str, Any], dict[str, Any]
 
 @pytest.mark.parametrize("parallel", ["loop", "vmap"])
 @pytest.mark.parametrize("case", CASES)
-def test_the_meta_gradient_is_that_of_plain_autograd(case: str, parallel: Parallel, batch: Episode) -> None:
+def test_the_meta_gradient_is_that_of_plain_autograd(
+    case: str, parallel: Parallel, batch: Episode
+) -> None:
     cls, arguments, how = CASES[case]
     learner = make(cls, episode_parallel=parallel, **arguments)
     expected = reference(learner, batch, **how)
     assert distance(gradient(learner, batch), expected) < 1e-9
     if how and case != "ProtoMAML":
-        assert distance(reference(learner, batch), expected) > 1e-3  # plain MAML differs, so that the test can tell
+        # plain MAML differs, so that the test can tell
+        assert distance(reference(learner, batch), expected) > 1e-3
 
 
 @pytest.mark.parametrize("cls", [ANIL, BOIL, MetaSGD, ProtoMAML])
-def test_the_meta_gradient_is_that_of_finite_differences(cls: type[OptimizationLearner], batch: Episode) -> None:
+def test_the_meta_gradient_is_that_of_finite_differences(
+    cls: type[OptimizationLearner], batch: Episode
+) -> None:
     learner = make(cls)
     whole = gradient(learner, batch)
     start = [p.detach().clone() for p in learner.parameters()]
@@ -153,7 +167,9 @@ def test_the_meta_gradient_is_that_of_finite_differences(cls: type[OptimizationL
 
     def loss(step: float) -> Tensor:
         with torch.no_grad():
-            for parameter, value, change in zip(learner.parameters(), start, direction, strict=True):
+            for parameter, value, change in zip(
+                learner.parameters(), start, direction, strict=True
+            ):
                 parameter.copy_(value + step * change / length)
             return torch.cat([outcome.loss for outcome in learner.run(batch, training=True)]).mean()
 
@@ -194,7 +210,8 @@ def test_anil_computes_the_body_once_for_the_support_and_once_for_the_query(batc
     calls.clear()
     learner.batchnorm = "inductive"
     learner.evaluate(batch)
-    assert len(calls) == 3 * EPISODES  # once more for the support's statistics, whatever the number of steps
+    # once more for the support's statistics, whatever the number of steps
+    assert len(calls) == 3 * EPISODES
 
 
 def test_proto_maml_begins_as_a_prototypical_network_of_any_way(batch: Episode) -> None:
@@ -237,14 +254,24 @@ def test_clipping_scales_the_common_norm_and_has_a_derivative_at_zero() -> None:
 
 @pytest.mark.parametrize("clip", [None, 0.1])
 def test_a_loss_that_is_scaled_trains_as_one_that_is_not(clip: float | None) -> None:
-    """As under 16-mixed; where the scaled gradient overflows, the step is left out and the scale halved."""
+    """As under 16-mixed.
+
+    Where the scaled gradient overflows, the step is left out and the scale halved.
+    """
 
     def trained(scale: float | None) -> tuple[Tensor, float | None]:
-        data = SinusoidDataModule(shot=5, queries=5, meta_batch_size=3, train_episodes=12, val_episodes=2)
+        data = SinusoidDataModule(
+            shot=5, queries=5, meta_batch_size=3, train_episodes=12, val_episodes=2
+        )
         torch.manual_seed(0)
-        learner = MAML(MLP(1, (5,)), task=data.task, gradient_clip=clip, optimizer=partial(SGD, lr=0.1))
-        precision = MixedPrecision("bf16-mixed", "cpu")  # Lightning's float16 needs a GPU, a scale does not
-        scaler = precision.scaler = None if scale is None else torch.amp.GradScaler("cpu", init_scale=scale)
+        learner = MAML(
+            MLP(1, (5,)), task=data.task, gradient_clip=clip, optimizer=partial(SGD, lr=0.1)
+        )
+        # Lightning's float16 needs a GPU, a scale does not
+        precision = MixedPrecision("bf16-mixed", "cpu")
+        scaler = precision.scaler = (
+            None if scale is None else torch.amp.GradScaler("cpu", init_scale=scale)
+        )
         trainer = L.Trainer(
             max_epochs=1, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
             enable_checkpointing=False, plugins=[precision],
@@ -264,30 +291,46 @@ def test_a_loss_that_is_scaled_trains_as_one_that_is_not(clip: float | None) -> 
 
 
 @pytest.mark.parametrize("cls", [ANIL, BOIL, FOMAML, MAML, MetaSGD, ProtoMAML])
-def test_a_checkpoint_rebuilds_its_learner(cls: type[OptimizationLearner], tmp_path: Path, batch: Episode) -> None:
+def test_a_checkpoint_rebuilds_its_learner(
+    cls: type[OptimizationLearner], tmp_path: Path, batch: Episode
+) -> None:
     learner = make(cls, eval_inner_steps=2, batchnorm="inductive").float()
-    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
+    trainer = L.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path
+    )
     trainer.strategy.connect(learner)
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     loaded = cls.load_from_checkpoint(tmp_path / "a.ckpt")
     assert loaded.adapted_names == learner.adapted_names
-    small = map_tensors(lambda tensor: tensor.float() if tensor.is_floating_point() else tensor, batch)
-    assert torch.equal(loaded.eval().evaluate(small).outputs, learner.eval().evaluate(small).outputs)
+    small = map_tensors(
+        lambda tensor: tensor.float() if tensor.is_floating_point() else tensor, batch
+    )
+    assert torch.equal(
+        loaded.eval().evaluate(small).outputs, learner.eval().evaluate(small).outputs
+    )
 
 
 def test_what_cannot_adapt_is_refused() -> None:
-    with pytest.raises(FewshotError, match=r"adapt names 'backbone.block', but the parameters are backbone.blocks.0"):
+    with pytest.raises(
+        FewshotError,
+        match=r"adapt names 'backbone.block', but the parameters are backbone.blocks.0",
+    ):
         make(MAML, adapt=["backbone.block"])
     frozen = Conv4(2, 16, width=4)
     frozen.requires_grad_(False)
     with pytest.raises(
-        FewshotError, match=r"parameter backbone.blocks.0.0.weight is frozen but should adapt; unfreeze"
+        FewshotError,
+        match=r"parameter backbone.blocks.0.0.weight is frozen but should adapt; unfreeze",
     ):
         MAML(frozen, task={"kind": "classification", "way": 2})
     ANIL(frozen, task={"kind": "classification", "way": 2})
-    with pytest.raises(FewshotError, match=r"ProtoMAML has prototypes of classes, but the task is regression"):
+    with pytest.raises(
+        FewshotError, match=r"ProtoMAML has prototypes of classes, but the task is regression"
+    ):
         ProtoMAML(MLP(1), task={"kind": "regression"})
-    with pytest.raises(FewshotError, match=r"initial_rates are 0.2 and 0.1; give the smaller first"):
+    with pytest.raises(
+        FewshotError, match=r"initial_rates are 0.2 and 0.1; give the smaller first"
+    ):
         make(MetaSGD, initial_rates=(0.2, 0.1))
     with pytest.raises(FewshotError, match=r"inner_gradient_clip is -1; set it > 0"):
         make(MAML, inner_gradient_clip=-1)
@@ -310,26 +353,46 @@ class Body(nn.Module):
 
 @pytest.mark.parametrize("parallel", ["loop", "vmap"])
 @pytest.mark.parametrize("adapt", ["all", "head"])
-def test_a_head_of_several_layers_is_part_of_the_network(adapt: Any, parallel: Parallel, batch: Episode) -> None:
+def test_a_head_of_several_layers_is_part_of_the_network(
+    adapt: Any, parallel: Parallel, batch: Episode
+) -> None:
     torch.manual_seed(0)
-    body, layers = Conv4(2, 16, width=4), nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Tanh())
+    body, layers = (
+        Conv4(2, 16, width=4),
+        nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Tanh()),
+    )
     last = nn.Linear(5, WAY)
     arguments: dict[str, Any] = {"inner_lr": LR, "inner_steps": STEPS, "episode_parallel": parallel}
     arguments["task"] = {"kind": "classification", "way": WAY}
-    one = MAML(copy.deepcopy(body), head=copy.deepcopy(nn.Sequential(layers, last)), adapt=adapt, **arguments).double()
+    one = MAML(
+        copy.deepcopy(body),
+        head=copy.deepcopy(nn.Sequential(layers, last)),
+        adapt=adapt,
+        **arguments,
+    ).double()
     names = ["all"] if adapt == "all" else ["backbone.layers", "head"]
     other = MAML(Body(body, layers), adapt="all" if adapt == "all" else names, **arguments)
     other.head.load_state_dict(last.state_dict())
     other.double()
     assert distance(gradient(one, batch), gradient(other, batch)) < 1e-12
     assert torch.equal(one.evaluate(batch).outputs, other.evaluate(batch).outputs)
-    assert all(module.running_mean is None for module in one.head.modules() if isinstance(module, nn.BatchNorm1d))
+    assert all(
+        module.running_mean is None
+        for module in one.head.modules()
+        if isinstance(module, nn.BatchNorm1d)
+    )
 
 
 def test_a_head_of_other_outputs_is_refused(batch: Episode) -> None:
-    learner = MAML(Conv4(2, 16, width=4), head=nn.Linear(4, 7), task={"kind": "classification", "way": WAY}).double()
+    learner = MAML(
+        Conv4(2, 16, width=4), head=nn.Linear(4, 7), task={"kind": "classification", "way": WAY}
+    ).double()
     with pytest.raises(
-        FewshotError, match=r"^the head Linear gives 7 outputs, but the task needs 3; give its last layer that many$"
+        FewshotError,
+        match=(
+            r"^the head Linear gives 7 outputs, but the task needs 3; give its last layer that"
+            r" many$"
+        ),
     ):
         gradient(learner, batch)
 
@@ -337,6 +400,10 @@ def test_a_head_of_other_outputs_is_refused(batch: Episode) -> None:
 def test_an_unused_layer_of_a_head_is_refused(batch: Episode) -> None:
     head = nn.Linear(4, WAY)
     head.add_module("leftover", nn.Linear(2, 2))
-    learner = ANIL(Conv4(2, 16, width=4), head=head, task={"kind": "classification", "way": WAY}).double()
-    with pytest.raises(FewshotError, match=r"^head.leftover.weight, head.leftover.bias get no gradient"):
+    learner = ANIL(
+        Conv4(2, 16, width=4), head=head, task={"kind": "classification", "way": WAY}
+    ).double()
+    with pytest.raises(
+        FewshotError, match=r"^head.leftover.weight, head.leftover.bias get no gradient"
+    ):
         gradient(learner, batch)

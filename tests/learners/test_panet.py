@@ -30,7 +30,8 @@ def example(way: int, shot: int, queries: int, seed: int = 0) -> Episode:
     chance = torch.rand(way * shot, SIZE, SIZE, generator=generator)
     support = torch.where(chance < 0.4, own, torch.where(chance < 0.9, 0, IGNORED))
     images = [
-        torch.rand(n, 3, SIZE, SIZE, generator=generator, dtype=torch.float64) for n in (way * shot, way * queries)
+        torch.rand(n, 3, SIZE, SIZE, generator=generator, dtype=torch.float64)
+        for n in (way * shot, way * queries)
     ]
     return Episode(Examples(images[0], support), Examples(images[1], masks(way)))
 
@@ -47,7 +48,9 @@ def reference_prototypes(features: Tensor, masks: Tensor, way: int) -> Tensor:
     found = []
     for label in range(way + 1):
         means = [
-            torch.stack([one[:, i, j] for i, j in product(range(SIZE), repeat=2) if mask[i, j] == label]).mean(0)
+            torch.stack(
+                [one[:, i, j] for i, j in product(range(SIZE), repeat=2) if mask[i, j] == label]
+            ).mean(0)
             for one, mask in zip(large, masks, strict=True)
             if (mask == label).any()
         ]
@@ -56,11 +59,15 @@ def reference_prototypes(features: Tensor, masks: Tensor, way: int) -> Tensor:
 
 
 def reference_logits(means: Tensor, features: Tensor) -> Tensor:
-    columns = [20 * F.cosine_similarity(features, mean[None, :, None, None], dim=1) for mean in means]
+    columns = [
+        20 * F.cosine_similarity(features, mean[None, :, None, None], dim=1) for mean in means
+    ]
     return torch.stack(columns, 1)
 
 
-def reference_alignment(query: Tensor, logits: Tensor, support: Tensor, masks: Tensor, way: int, shot: int) -> Tensor:
+def reference_alignment(
+    query: Tensor, logits: Tensor, support: Tensor, masks: Tensor, way: int, shot: int
+) -> Tensor:
     predicted = logits.argmax(1)
 
     def mean(label: int) -> Tensor:
@@ -98,7 +105,10 @@ def test_predictions_and_loss_are_the_papers(way: int, shot: int) -> None:
 
 
 def test_cell_weights_are_the_adjoint_of_bilinear_upsampling() -> None:
-    features, masks = torch.randn(2, 3, 4, 5, dtype=torch.float64), torch.rand(2, 9, 13, dtype=torch.float64)
+    features, masks = (
+        torch.randn(2, 3, 4, 5, dtype=torch.float64),
+        torch.rand(2, 9, 13, dtype=torch.float64),
+    )
     large = F.interpolate(features, (9, 13), mode="bilinear", align_corners=False)
     weights = cell_weights(masks, (4, 5))
     expected = torch.einsum("schw,shw->sc", large, masks)
@@ -124,7 +134,9 @@ def test_a_meta_batch_is_its_episodes() -> None:
     for i, one in enumerate(episodes):
         (alone,) = model.run(stack([one]), training=True)
         torch.testing.assert_close(together.loss[i], alone.loss[0])
-        assert {n: v[i] for n, v in together.metrics.items()} == {n: v[0] for n, v in alone.metrics.items()}
+        assert {n: v[i] for n, v in together.metrics.items()} == {
+            n: v[0] for n, v in alone.metrics.items()
+        }
 
 
 def test_permuting_the_support_changes_nothing_and_permuting_classes_permutes_logits() -> None:
@@ -138,7 +150,9 @@ def test_permuting_the_support_changes_nothing_and_permuting_classes_permutes_lo
     table = torch.full((256,), IGNORED)
     table[:4] = swap
     renamed = Examples(one.support.inputs, table[one.support.targets])
-    torch.testing.assert_close(model.predict(model.adapt(renamed), one.query.inputs)[:, swap], logits)
+    torch.testing.assert_close(
+        model.predict(model.adapt(renamed), one.query.inputs)[:, swap], logits
+    )
 
 
 def test_a_class_that_is_nowhere_makes_no_number_infinite() -> None:
@@ -163,7 +177,9 @@ def test_each_pixel_goes_to_the_nearest_colour() -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     task = {"kind": "segmentation", "way": 1}
-    with pytest.raises(FewshotError, match="PANet labels pixels, the benchmark's task is classification"):
+    with pytest.raises(
+        FewshotError, match="PANet labels pixels, the benchmark's task is classification"
+    ):
         PANet(Conv4(3), task={"kind": "classification", "way": 5})
     with pytest.raises(FewshotError, match="needs feature maps, but MLP has features alone"):
         PANet(MLP(4), task=task)
@@ -175,6 +191,7 @@ def test_what_does_not_fit_is_refused() -> None:
 
 def test_it_trains_what_it_is_built_on() -> None:
     model: nn.Module = learner(1)
-    (outcome,) = model.run(stack([example(1, 1, 1)]), training=True)  # type: ignore[operator]  # a learner
+    # a learner
+    (outcome,) = model.run(stack([example(1, 1, 1)]), training=True)  # type: ignore[operator]
     torch.autograd.backward(outcome.loss.sum())
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())

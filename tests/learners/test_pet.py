@@ -47,7 +47,9 @@ def naive_logs(model: MaskedLanguageModel, tokens: Tensor) -> Tensor:
     return logits[0].log_softmax(-1)
 
 
-def naive_candidate(model: MaskedLanguageModel, tokens: Tensor, place: int, answer: list[int]) -> float:
+def naive_candidate(
+    model: MaskedLanguageModel, tokens: Tensor, place: int, answer: list[int]
+) -> float:
     """One candidate in its own masks: again and again the surest of its open pieces is filled in."""
     tokens, left, total = tokens.clone(), set(range(len(answer))), 0.0
     while left:
@@ -69,7 +71,9 @@ def test_scores_are_those_written_out(root: Path, subset: str) -> None:
         quick, exact = one_pass_scores(model, inputs, view), candidate_scores(model, inputs, view)
         for row in range(len(exact)):
             answers = [[int(i) for i in a if i >= 0] for a in inputs["answers"][row, view]]
-            longest = max(range(len(answers)), key=lambda c: len(answers[c])) if own_sequences else 0
+            longest = (
+                max(range(len(answers)), key=lambda c: len(answers[c])) if own_sequences else 0
+            )
             for c, answer in enumerate(answers):
                 if not answer:  # ReCoRD's questions have three candidates or four
                     assert float(exact[row, c]) == float(quick[row, c]) == NO_CANDIDATE
@@ -79,11 +83,15 @@ def test_scores_are_those_written_out(root: Path, subset: str) -> None:
                     (longest, quick, naive_one_pass),
                 ):
                     tokens = inputs["tokens"][row, view, own, : inputs["lengths"][row, view, own]]
-                    expected = reference(model, tokens, int(inputs["places"][row, view, own]), answer)
+                    expected = reference(
+                        model, tokens, int(inputs["places"][row, view, own]), answer
+                    )
                     assert float(scores[row, c]) == pytest.approx(expected, rel=1e-9)
 
 
-def naive_one_pass(model: MaskedLanguageModel, tokens: Tensor, place: int, answer: list[int]) -> float:
+def naive_one_pass(
+    model: MaskedLanguageModel, tokens: Tensor, place: int, answer: list[int]
+) -> float:
     """The candidate's pieces in one pass, however many masks there are."""
     logs = naive_logs(model, tokens)
     return sum(float(logs[place + i, piece]) for i, piece in enumerate(answer))
@@ -104,20 +112,33 @@ def test_batches_take_every_example_once_a_pass() -> None:
     assert [len(row) for row in batches(3, 8, 2)] == [3, 3]
 
 
-def learner(kind: type[PET | FineTuneText], root: Path, module: FewGLUEDataModule, **kwargs: Any) -> PET | FineTuneText:
+def learner(
+    kind: type[PET | FineTuneText], root: Path, module: FewGLUEDataModule, **kwargs: Any
+) -> PET | FineTuneText:
     torch.manual_seed(1)
     return kind(network(root), task=module.task, **kwargs)
 
 
-CASES = [(FineTuneText, {}), (PET, {"distil": False}), (PET, {"distil_steps": 2, "weighting": "accuracy"})]
+CASES = [
+    (FineTuneText, {}),
+    (PET, {"distil": False}),
+    (PET, {"distil_steps": 2, "weighting": "accuracy"}),
+]
 
 
 @pytest.mark.parametrize(("kind", "arguments"), CASES)
 @pytest.mark.parametrize("subset", ["CB", "COPA", "ReCoRD"])
-def test_adaptation_is_a_function_of_the_support(root: Path, subset: str, kind: Any, arguments: dict[str, Any]) -> None:
+def test_adaptation_is_a_function_of_the_support(
+    root: Path, subset: str, kind: Any, arguments: dict[str, Any]
+) -> None:
     module = data(root, subset)
     own = learner(
-        kind, root, module, steps=3, lr=0.01, **{"distil_steps": 2, **arguments} if kind is PET else arguments
+        kind,
+        root,
+        module,
+        steps=3,
+        lr=0.01,
+        **{"distil_steps": 2, **arguments} if kind is PET else arguments,
     )
     before = {name: value.clone() for name, value in own.state_dict().items()}
     one, other = episode(module), episode(module, 1)
@@ -141,10 +162,14 @@ def test_an_ensemble_is_the_weighted_mean_of_its_patterns(root: Path) -> None:
     assert isinstance(ensemble, Ensemble)
     start = own.backbone.eval()
     with torch.no_grad():
-        untrained = torch.stack([candidate_scores(start, support.inputs, view) for view in range(1, 5)])  # type: ignore[arg-type]
+        untrained = torch.stack(
+            [candidate_scores(start, support.inputs, view) for view in range(1, 5)]  # type: ignore[arg-type]
+        )
         right = (untrained.argmax(-1) == own.task.labels(support.targets)).float().mean(-1)
         torch.testing.assert_close(ensemble.weights, right / right.sum())
-        each = [candidate_scores(m.eval(), support.inputs, v) for v, m in enumerate(ensemble.models, 1)]
+        each = [
+            candidate_scores(m.eval(), support.inputs, v) for v, m in enumerate(ensemble.models, 1)
+        ]
     assert isinstance(own, PET)
     expected = sum(w * s for w, s in zip(ensemble.weights, each, strict=True))
     torch.testing.assert_close(own.predict(ensemble, support.inputs), expected)
@@ -159,7 +184,8 @@ def test_a_classifier_learns_the_ensembles_soft_labels(root: Path) -> None:
     assert isinstance(support.inputs, dict)
     own.distil = False
     unlabelled = {name: value[support.targets < 0] for name, value in support.inputs.items()}
-    soft = (own.predict(own.adapt(support), unlabelled) / 2).softmax(-1)  # the same ensemble: it is trained first
+    # the same ensemble: it is trained first
+    soft = (own.predict(own.adapt(support), unlabelled) / 2).softmax(-1)
     learned = own.predict(taught, unlabelled).softmax(-1)
     assert float(F.kl_div(learned.log(), soft, reduction="batchmean")) < 0.02
     assert float((soft - 1 / 3).abs().max()) > 0.1  # there was something to learn
@@ -167,7 +193,9 @@ def test_a_classifier_learns_the_ensembles_soft_labels(root: Path) -> None:
 
 @pytest.mark.parametrize(("kind", "arguments"), [(FineTuneText, {}), (PET, {"distil": False})])
 @pytest.mark.parametrize("subset", ["RTE", "MultiRC", "ReCoRD"])
-def test_the_support_is_learned(root: Path, subset: str, kind: Any, arguments: dict[str, Any]) -> None:
+def test_the_support_is_learned(
+    root: Path, subset: str, kind: Any, arguments: dict[str, Any]
+) -> None:
     module = data(root, subset, unlabeled=0, shot=4)
     own = learner(kind, root, module, steps=80, lr=0.03, batch=12, **arguments)
     support = episode(module).support
@@ -178,7 +206,9 @@ def test_the_support_is_learned(root: Path, subset: str, kind: Any, arguments: d
 def test_support_and_query_of_an_episode(root: Path) -> None:
     module = data(root, "MultiRC", shot=4, unlabeled=5)
     one, again, other = episode(module), episode(module), episode(module, 1)
-    assert all(torch.equal(a, b) for a, b in zip(one.support.targets, again.support.targets, strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(one.support.targets, again.support.targets, strict=True)
+    )
     labelled = one.support.targets[one.support.targets >= 0]
     assert len(labelled) == 12
     assert len((labelled // 2).unique()) == 4  # type: ignore[no-untyped-call]
@@ -189,7 +219,11 @@ def test_support_and_query_of_an_episode(root: Path) -> None:
 
 
 def test_three_seeds_from_the_command_line(root: Path, tmp_path: Path) -> None:
-    options = ["--data=FewGLUEDataModule", f"--data.root={root}", f"--data.tokenizer={root / 'bert'}"]
+    options = [
+        "--data=FewGLUEDataModule",
+        f"--data.root={root}",
+        f"--data.tokenizer={root / 'bert'}",
+    ]
     options += [
         "--model.steps=2",
         "--model.backbone=MaskedLanguageModel",
@@ -198,7 +232,11 @@ def test_three_seeds_from_the_command_line(root: Path, tmp_path: Path) -> None:
     ]
     run = fewshot("test", tmp_path, "--model=FineTuneText", *options)
     content = results(run)
-    assert (content["benchmark"], content["split"], content["queries"]) == ("FewGLUE", "MultiRC", 21)
+    assert (content["benchmark"], content["split"], content["queries"]) == (
+        "FewGLUE",
+        "MultiRC",
+        21,
+    )
     assert {"accuracy", "f1a", "em", "loss"} == set(content["metrics"])
     with (run / "episodes.csv").open() as file:
         values = torch.tensor([float(row["loss"]) for row in csv.DictReader(file)])
@@ -210,29 +248,56 @@ def test_three_seeds_from_the_command_line(root: Path, tmp_path: Path) -> None:
 def test_refusals(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     module = data(root, unlabeled=0)
     support = episode(module).support
-    with pytest.raises(FewshotError, match=r"^PET distils on unlabelled examples, of which there are none; set model"):
+    with pytest.raises(
+        FewshotError,
+        match=r"^PET distils on unlabelled examples, of which there are none; set model",
+    ):
         learner(PET, root, module).adapt(support)
     with pytest.raises(FewshotError, match=r"^the support holds no labelled example"):
-        learner(FineTuneText, root, module).adapt(support._replace(targets=torch.full_like(support.targets, -1)))
-    with pytest.raises(FewshotError, match=r"^the inputs are no texts by patterns; choose FewGLUEDataModule"):
+        learner(FineTuneText, root, module).adapt(
+            support._replace(targets=torch.full_like(support.targets, -1))
+        )
+    with pytest.raises(
+        FewshotError, match=r"^the inputs are no texts by patterns; choose FewGLUEDataModule"
+    ):
         learner(FineTuneText, root, module).adapt(Examples(torch.zeros(2, 3), torch.zeros(2)))
-    with pytest.raises(FewshotError, match=r"^HuggingFaceEncoder fills in no masks; choose MaskedLanguageModel$"):
+    with pytest.raises(
+        FewshotError, match=r"^HuggingFaceEncoder fills in no masks; choose MaskedLanguageModel$"
+    ):
         PET(HuggingFaceEncoder(module.vocab_size, module.tokenizer), task=module.task)
-    with pytest.raises(FewshotError, match=r"^FineTuneText classifies by a language model; give it"):
+    with pytest.raises(
+        FewshotError, match=r"^FineTuneText classifies by a language model; give it"
+    ):
         FineTuneText(MLP(1), task=module.task)
-    for name, value in (("steps", 0), ("batch", 0), ("lr", -1.0), ("distil_steps", 0), ("temperature", 0.0)):
+    for name, value in (
+        ("steps", 0),
+        ("batch", 0),
+        ("lr", -1.0),
+        ("distil_steps", 0),
+        ("temperature", 0.0),
+    ):
         with pytest.raises(FewshotError, match=rf"\b{name} is {value}|{name} {value}"):
             learner(PET, root, module, **{name: value})
-    with pytest.raises(FewshotError, match=r"^shot is 33, but CB has 32 training examples; lower shot$"):
+    with pytest.raises(
+        FewshotError, match=r"^shot is 33, but CB has 32 training examples; lower shot$"
+    ):
         data(root, shot=33).tasks("test")
     with pytest.raises(FewshotError, match=r"^unlabeled is 7, but CB has 6; leave it out for all$"):
         data(root, unlabeled=7).tasks("test")
-    options = ["--data=FewGLUEDataModule", f"--data.root={root}", f"--data.tokenizer={root / 'bert'}"]
+    options = [
+        "--data=FewGLUEDataModule",
+        f"--data.root={root}",
+        f"--data.tokenizer={root / 'bert'}",
+    ]
     options += [f"--trainer.default_root_dir={tmp_path}", "--trainer.logger=false"]
     pet = ["--model=PET", "--model.backbone=MaskedLanguageModel"]
     for command, model, message in (
         ("fit", [*pet, "--trainer.max_epochs=1"], "PET learns each task when it is tested"),
-        ("test", ["--model=MAML", "--model.backbone=HuggingFaceEncoder"], "MAML does not read FewGLUE's patterns"),
+        (
+            "test",
+            ["--model=MAML", "--model.backbone=HuggingFaceEncoder"],
+            "MAML does not read FewGLUE's patterns",
+        ),
     ):
         capsys.readouterr()
         assert main([command, *options, *model]) == 2

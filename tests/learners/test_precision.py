@@ -55,7 +55,9 @@ def batch() -> Episode:
 
     def examples(a_class: int) -> Examples:
         images = patterns + 0.3 * torch.randn(EPISODES, WAY, a_class, 2, 16, 16)
-        return Examples(images.flatten(1, 2), torch.arange(WAY).repeat_interleave(a_class).expand(EPISODES, -1))
+        return Examples(
+            images.flatten(1, 2), torch.arange(WAY).repeat_interleave(a_class).expand(EPISODES, -1)
+        )
 
     return Episode(examples(SHOT), examples(QUERIES))
 
@@ -68,13 +70,18 @@ def make(name: str, parallel: Parallel) -> OptimizationLearner:
 
 
 def gradients(learner: OptimizationLearner, batch: Episode, half: bool) -> dict[str, Tensor]:
-    """The meta-gradient by name; forward pass under autocast, as a Trainer of precision bf16-mixed runs it."""
+    """The meta-gradient by name.
+
+    Forward pass under autocast, as a Trainer of precision bf16-mixed runs it.
+    """
     learner.zero_grad()
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
         for outcome in learner.run(batch, training=True):
             torch.autograd.backward(outcome.loss.sum() / EPISODES)
     found = {name: p.grad.clone() for name, p in learner.named_parameters() if p.grad is not None}
-    assert list(found) == [name for name, _ in learner.named_parameters()], "every parameter has a gradient"
+    assert list(found) == [name for name, _ in learner.named_parameters()], (
+        "every parameter has a gradient"
+    )
     return found
 
 
@@ -84,16 +91,22 @@ def flat(tensors: dict[str, Tensor]) -> Tensor:
 
 @pytest.mark.parametrize("parallel", ["loop", "vmap"])
 @pytest.mark.parametrize("name", LEARNERS)
-def test_the_meta_gradient_is_close_to_that_of_float32(name: str, parallel: Parallel, batch: Episode) -> None:
+def test_the_meta_gradient_is_close_to_that_of_float32(
+    name: str, parallel: Parallel, batch: Episode
+) -> None:
     learner = make(name, parallel)
     exact, mixed = (gradients(learner, batch, half) for half in (False, True))
     assert all(gradient.dtype == torch.float32 for gradient in mixed.values())
     assert not torch.equal(flat(exact), flat(mixed)), "bfloat16 was in force"
     for prefix in ("", "backbone", "head"):
-        one, two = ({n: g for n, g in found.items() if n.startswith(prefix)} for found in (exact, mixed))
+        one, two = (
+            {n: g for n, g in found.items() if n.startswith(prefix)} for found in (exact, mixed)
+        )
         if one:
             assert F.cosine_similarity(flat(one), flat(two), dim=0) > 0.999, prefix
-            assert flat(two).norm().item() == pytest.approx(flat(one).norm().item(), rel=0.02), prefix
+            assert flat(two).norm().item() == pytest.approx(flat(one).norm().item(), rel=0.02), (
+                prefix
+            )
 
 
 @pytest.mark.parametrize("parallel", ["loop", "vmap"])
@@ -123,7 +136,8 @@ def test_the_fast_weights_are_float32(
 def test_finding_out_what_auto_means_leaves_no_casts_behind(
     name: str, batch: Episode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # autocast keeps the casts of parameters; those of a pass without gradients would cut the first step's graph
+    # autocast keeps the casts of parameters; those of a pass without gradients would cut the first
+    # step's graph
     monkeypatch.setattr(engine, "SMALL_FLOP", 0)
     auto, loop = make(name, "auto"), make(name, "loop")
     assert torch.equal(flat(gradients(auto, batch, True)), flat(gradients(loop, batch, True)))

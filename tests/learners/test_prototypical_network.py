@@ -27,7 +27,9 @@ def same_numbers() -> None:
     torch.manual_seed(0)
 
 
-def written_out(support: Tensor, labels: Tensor, query: Tensor, distance: str, scale: float) -> Tensor:
+def written_out(
+    support: Tensor, labels: Tensor, query: Tensor, distance: str, scale: float
+) -> Tensor:
     """Logits of one episode's features, number by number."""
     rows = []
     for q in query:
@@ -38,7 +40,10 @@ def written_out(support: Tensor, labels: Tensor, query: Tensor, distance: str, s
             if distance == "euclidean":
                 row.append(-((q - prototype) ** 2).sum())
             else:
-                row.append((q * prototype).sum() / ((q * q).sum().sqrt() * (prototype * prototype).sum().sqrt()))
+                row.append(
+                    (q * prototype).sum()
+                    / ((q * q).sum().sqrt() * (prototype * prototype).sum().sqrt())
+                )
         rows.append(torch.stack(row))
     return scale * torch.stack(rows)
 
@@ -46,15 +51,21 @@ def written_out(support: Tensor, labels: Tensor, query: Tensor, distance: str, s
 @pytest.fixture
 def batch() -> Episode:
     """Episodes with 3, 1 and 2 support examples of the classes, in another order each."""
-    labels = torch.stack([torch.tensor([0, 0, 0, 1, 2, 2])[torch.randperm(6)] for _ in range(EPISODES)])
+    labels = torch.stack(
+        [torch.tensor([0, 0, 0, 1, 2, 2])[torch.randperm(6)] for _ in range(EPISODES)]
+    )
     query = torch.stack([torch.arange(WAY).repeat(2)[torch.randperm(6)] for _ in range(EPISODES)])
     x, y = (torch.randn(EPISODES, 6, 4, dtype=torch.float64) for _ in range(2))
     return Episode(Examples(x, labels), Examples(y, query))
 
 
 @pytest.mark.parametrize(("distance", "scale"), [("euclidean", 1.0), ("cosine", 10.0)])
-def test_loss_and_gradient_are_those_of_the_equations(distance: Distance, scale: float, batch: Episode) -> None:
-    learner = PrototypicalNetwork(MLP(4, (7, FEATURES)), task=TASK, distance=distance, scale=scale).double()
+def test_loss_and_gradient_are_those_of_the_equations(
+    distance: Distance, scale: float, batch: Episode
+) -> None:
+    learner = PrototypicalNetwork(
+        MLP(4, (7, FEATURES)), task=TASK, distance=distance, scale=scale
+    ).double()
     (outcome,) = learner.run(batch, training=True)
     losses = []
     for i in range(EPISODES):
@@ -62,12 +73,17 @@ def test_loss_and_gradient_are_those_of_the_equations(distance: Distance, scale:
         features = [learner.backbone(part.inputs) for part in (support, query)]
         logits = written_out(features[0], support.targets, features[1], distance, scale)
         torch.testing.assert_close(outcome.outputs[i], logits, rtol=1e-11, atol=1e-11)
-        losses.append(-(logits - logits.exp().sum(1, keepdim=True).log())[range(6), query.targets].mean())
+        losses.append(
+            -(logits - logits.exp().sum(1, keepdim=True).log())[range(6), query.targets].mean()
+        )
         accuracy = (logits.argmax(1) == query.targets).double().mean()
         assert outcome.metrics["accuracy"][i].item() == pytest.approx(accuracy.item())
     torch.testing.assert_close(outcome.loss, torch.stack(losses), rtol=1e-11, atol=1e-11)
     weights = list(learner.parameters())
-    gradients = [torch.autograd.grad(loss, weights) for loss in (outcome.loss.mean(), torch.stack(losses).mean())]
+    gradients = [
+        torch.autograd.grad(loss, weights)
+        for loss in (outcome.loss.mean(), torch.stack(losses).mean())
+    ]
     for one, two in zip(*gradients, strict=True):
         assert two.abs().max() > 1e-4
         torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-11)
@@ -105,7 +121,7 @@ def test_the_way_is_the_episodes() -> None:
     assert learner.predict(learner.adapt(support), torch.randn(3, 4)).shape == (3, 7)
 
 
-# ---------------------------------------------------------------- use without a Trainer, checkpoints
+# ---------------------------------------------------------------- use without a Trainer, checkpoint
 
 
 class Images(ImageDataModule):
@@ -125,9 +141,13 @@ def checkpoint(
     tmp_path_factory: pytest.TempPathFactory, class_dataset: Callable[..., ClassDataset]
 ) -> tuple[PrototypicalNetwork, Path]:
     folder = tmp_path_factory.mktemp("protonet")
-    data = Images(way=3, queries=2, meta_batch_size=2, train_episodes=4, val_episodes=2, test_episodes=2)
+    data = Images(
+        way=3, queries=2, meta_batch_size=2, train_episodes=4, val_episodes=2, test_episodes=2
+    )
     data.dataset = class_dataset(size=16)
-    learner = PrototypicalNetwork(Conv4(1, 16, width=4), task=data.task, distance="cosine", scale=7.0)
+    learner = PrototypicalNetwork(
+        Conv4(1, 16, width=4), task=data.task, distance="cosine", scale=7.0
+    )
     trainer = L.Trainer(
         max_epochs=1, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
         default_root_dir=folder, enable_checkpointing=False, use_distributed_sampler=False,
@@ -137,12 +157,18 @@ def checkpoint(
     return learner, folder / "last.ckpt"
 
 
-def test_a_checkpoint_needs_no_arguments_and_holds_plain_values(checkpoint: tuple[PrototypicalNetwork, Path]) -> None:
+def test_a_checkpoint_needs_no_arguments_and_holds_plain_values(
+    checkpoint: tuple[PrototypicalNetwork, Path],
+) -> None:
     learner, path = checkpoint
     held = torch.load(path, weights_only=True)
     assert held["fewshot"]["learner"] == "PrototypicalNetwork"
     loaded = PrototypicalNetwork.load_from_checkpoint(path)
-    assert (loaded.scale, loaded.init_args["distance"], loaded.task) == (7.0, "cosine", learner.task)
+    assert (loaded.scale, loaded.init_args["distance"], loaded.task) == (
+        7.0,
+        "cosine",
+        learner.task,
+    )
     assert loaded.similarity is learner.similarity
     assert list(loaded.state_dict()) == list(learner.state_dict())
     pairs = zip(loaded.state_dict().values(), learner.state_dict().values(), strict=True)
@@ -170,9 +196,13 @@ def test_it_adapts_and_predicts_without_a_trainer(
     assert [module.training for module in loaded.modules()] == modes
 
 
-def test_other_checkpoints_are_refused(checkpoint: tuple[PrototypicalNetwork, Path], tmp_path: Path) -> None:
+def test_other_checkpoints_are_refused(
+    checkpoint: tuple[PrototypicalNetwork, Path], tmp_path: Path
+) -> None:
     _, path = checkpoint
-    with pytest.raises(FewshotError, match=r"holds a PrototypicalNetwork, not a MAML; load it with --model Proto"):
+    with pytest.raises(
+        FewshotError, match=r"holds a PrototypicalNetwork, not a MAML; load it with --model Proto"
+    ):
         MAML.load_from_checkpoint(path)
     torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
     with pytest.raises(FewshotError, match="not written by fewshot; train a PrototypicalNetwork"):
@@ -185,10 +215,16 @@ def test_a_users_backbone_is_passed_in(tmp_path: Path) -> None:
 
     learner: Any = PrototypicalNetwork(Own(4, FEATURES), task=TASK)
     assert learner.hparams["backbone"]["init_args"] is None
-    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer = L.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
+    )
     trainer.strategy.connect(learner)
     trainer.save_checkpoint(tmp_path / "own.ckpt", weights_only=True)
-    with pytest.raises(FewshotError, match=r"does not hold the arguments of backbone .*Own; pass backbone="):
+    with pytest.raises(
+        FewshotError, match=r"does not hold the arguments of backbone .*Own; pass backbone="
+    ):
         PrototypicalNetwork.load_from_checkpoint(tmp_path / "own.ckpt")
-    loaded = PrototypicalNetwork.load_from_checkpoint(tmp_path / "own.ckpt", backbone=Own(4, FEATURES))
+    loaded = PrototypicalNetwork.load_from_checkpoint(
+        tmp_path / "own.ckpt", backbone=Own(4, FEATURES)
+    )
     assert torch.equal(loaded.backbone.weight, learner.backbone.weight)  # type: ignore[arg-type]

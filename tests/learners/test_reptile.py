@@ -29,12 +29,13 @@ CLASSIFICATION = {"kind": "classification", "way": WAY}
 Optimizer = Literal["sgd", "adam"]
 
 
-# ---------------------------------------------------------------- the reference: torch.optim on a copy
+# ---------------------------------------------------------------- the reference: torch.optim on a c
 
 
 def places(support: Examples, passes: int) -> list[int]:
     """The random order of each pass, one after the other."""
-    order: list[int] = orders(support.inputs[None], passes)[0].tolist()  # type: ignore[index]  # a tensor
+    # a tensor
+    order: list[int] = orders(support.inputs[None], passes)[0].tolist()  # type: ignore[index]
     return order
 
 
@@ -77,8 +78,14 @@ def flat(values: Any) -> Tensor:
 
 def make(inner_optimizer: Optimizer, **kwargs: Any) -> Reptile:
     torch.manual_seed(0)
-    arguments: dict[str, Any] = {"inner_lr": LR, "inner_steps": STEPS, "inner_batch": BATCH} | kwargs
-    learner = Reptile(Conv4(2, 16, width=4), task=CLASSIFICATION, inner_optimizer=inner_optimizer, **arguments).double()
+    arguments: dict[str, Any] = {
+        "inner_lr": LR,
+        "inner_steps": STEPS,
+        "inner_batch": BATCH,
+    } | kwargs
+    learner = Reptile(
+        Conv4(2, 16, width=4), task=CLASSIFICATION, inner_optimizer=inner_optimizer, **arguments
+    ).double()
     for name, parameter in learner.named_parameters():
         if ".1." in name:  # scales and shifts that matter
             nn.init.normal_(parameter, mean=1.0 if name.endswith("weight") else 0.0, std=0.3)
@@ -114,7 +121,9 @@ def distance(one: Tensor, two: Tensor) -> float:
 # ---------------------------------------------------------------- the update
 
 
-@pytest.mark.parametrize("inner_batch", [BATCH, None, 2 * WAY * SHOT + 1], ids=["batch", "whole", "larger"])
+@pytest.mark.parametrize(
+    "inner_batch", [BATCH, None, 2 * WAY * SHOT + 1], ids=["batch", "whole", "larger"]
+)
 @pytest.mark.parametrize("parallel", ["loop", "vmap"])
 @pytest.mark.parametrize("inner_optimizer", ["sgd", "adam"])
 def test_the_pseudo_gradient_is_the_mean_way_back_to_the_start(
@@ -148,7 +157,9 @@ def test_sgd_makes_the_papers_update(epsilon: float | None, episodes: int, batch
 
 
 def test_it_is_the_sum_of_the_gradients_along_the_way(batch: Episode) -> None:
-    learner = make("sgd", inner_batch=None, inner_steps=1, optimizer=lambda p: torch.optim.SGD(p, lr=1.0))
+    learner = make(
+        "sgd", inner_batch=None, inner_steps=1, optimizer=lambda p: torch.optim.SGD(p, lr=1.0)
+    )
     support = episode(batch, 0).support
     loss = F.cross_entropy(learner.network(support.inputs), support.targets)
     expected = flat(torch.autograd.grad(loss, list(learner.parameters())))
@@ -159,10 +170,15 @@ def test_it_is_the_sum_of_the_gradients_along_the_way(batch: Episode) -> None:
 
 
 def test_a_step_is_clipped(batch: Episode) -> None:
-    whole, cut = (make("sgd", inner_steps=1, inner_batch=None, inner_gradient_clip=clip) for clip in (None, 1e-3))
+    whole, cut = (
+        make("sgd", inner_steps=1, inner_batch=None, inner_gradient_clip=clip)
+        for clip in (None, 1e-3)
+    )
     one = map_tensors(lambda tensor: tensor[:1], batch)
     starts = [flat(learner.parameters()) for learner in (whole, cut)]
-    moves = [step(learner, one)[0] - start for learner, start in zip((whole, cut), starts, strict=True)]
+    moves = [
+        step(learner, one)[0] - start for learner, start in zip((whole, cut), starts, strict=True)
+    ]
     assert distance(moves[1] * moves[0].norm() / moves[1].norm(), moves[0]) < 1e-9
     assert moves[1].norm().item() == pytest.approx(LR * 1e-3, rel=1e-9)
 
@@ -170,7 +186,13 @@ def test_a_step_is_clipped(batch: Episode) -> None:
 def test_serial_training_with_epsilon_to_zero(tmp_path: Path) -> None:
     def make_data() -> SinusoidDataModule:
         return SinusoidDataModule(
-            shot=5, train_shot=8, queries=4, meta_batch_size=1, train_episodes=3, val_episodes=1, test_episodes=1
+            shot=5,
+            train_shot=8,
+            queries=4,
+            meta_batch_size=1,
+            train_episodes=3,
+            val_episodes=1,
+            test_episodes=1,
         )
 
     torch.manual_seed(0)
@@ -198,7 +220,9 @@ def test_serial_training_with_epsilon_to_zero(tmp_path: Path) -> None:
     assert learner.second_moment is not None
     assert learner.second_moment.steps == 3 * STEPS
     assert distance(flat(learner.second_moment.squares.values()), squares_of(adam)) < 1e-9
-    support = Examples(torch.randn(4, 1, dtype=torch.float64), torch.randn(4, 1, dtype=torch.float64))
+    support = Examples(
+        torch.randn(4, 1, dtype=torch.float64), torch.randn(4, 1, dtype=torch.float64)
+    )
     x = torch.randn(3, 1, dtype=torch.float64)
     for _ in range(2):  # a test task leaves nothing to the next
         end = trained(learner, support, [], size=None, adam=dict(adam))
@@ -211,11 +235,16 @@ def test_it_compiles(parallel: Parallel) -> None:
     steps = []
     for compiler in (Compiler("aot_eager"), None):
         torch.manual_seed(0)
-        arguments: dict[str, Any] = {"inner_steps": 2, "inner_batch": 3, "episode_parallel": parallel}
+        arguments: dict[str, Any] = {
+            "inner_steps": 2,
+            "inner_batch": 3,
+            "episode_parallel": parallel,
+        }
         learner = Reptile(MLP(1, (5,)), task={"kind": "regression"}, **arguments).double()
         learner.compiler = compiler
         double = map_tensors(lambda tensor: tensor.double(), Episode(half, half))
-        for _ in range(2):  # the second reads what the second moment has become, not what it was when it was compiled
+        # the second reads what the second moment has become, not what it was when it was compiled
+        for _ in range(2):
             start = flat(learner.parameters())
             steps.append(step(learner, double)[0] - start)
             with_moment(learner)
@@ -224,7 +253,7 @@ def test_it_compiles(parallel: Parallel) -> None:
     assert distance(*steps[:2]) > 1e-3
 
 
-# ---------------------------------------------------------------- Adam's second moment, from task to task
+# ---------------------------------------------------------------- Adam's second moment, from task t
 
 
 def squares_of(adam: dict[str, Any]) -> Tensor:
@@ -246,10 +275,16 @@ def with_moment(learner: Reptile) -> SecondMoment:
 def adam_of(learner: Reptile, moment: SecondMoment) -> dict[str, Any]:
     """The state of torch's optimizer that has that second moment."""
     states = {
-        number: {"step": moment.steps.float(), "exp_avg": torch.zeros_like(square), "exp_avg_sq": square.clone()}
+        number: {
+            "step": moment.steps.float(),
+            "exp_avg": torch.zeros_like(square),
+            "exp_avg_sq": square.clone(),
+        }
         for number, square in enumerate(moment.squares.values())
     }
-    return torch.optim.Adam(learner.network.parameters(), LR, betas=(0.0, 0.999)).state_dict() | {"state": states}
+    return torch.optim.Adam(learner.network.parameters(), LR, betas=(0.0, 0.999)).state_dict() | {
+        "state": states
+    }
 
 
 def train_once(learner: Reptile, batch: Episode, folder: Path) -> None:
@@ -269,15 +304,21 @@ def test_a_meta_step_goes_on_with_the_second_moment(
 ) -> None:
     learner = make("adam", episode_parallel=parallel, episodes_per_chunk=chunk)
     moment = with_moment(learner)
-    start, before, adam = flat(learner.parameters()), flat(moment.squares.values()), adam_of(learner, moment)
+    start, before, adam = (
+        flat(learner.parameters()),
+        flat(moment.squares.values()),
+        adam_of(learner, moment),
+    )
     ends, added = [], []
     for i in range(EPISODES):
         support, after = episode(batch, i).support, dict(adam)
         ends.append(flat(trained(learner, support, places(support, 9), adam=after).parameters()))
-        added.append((squares_of(after) - 0.999**STEPS * before) / (1 - 0.999**STEPS))  # of the task's own gradients
+        # of the task's own gradients
+        added.append((squares_of(after) - 0.999**STEPS * before) / (1 - 0.999**STEPS))
     train_once(learner, batch, tmp_path)
     assert distance(flat(learner.parameters()) - start, torch.stack(ends).mean(0) - start) < 1e-9
-    old = 0.999 ** (STEPS * EPISODES)  # what is left of what was before, after so many steps one by one
+    # what is left of what was before, after so many steps one by one
+    old = 0.999 ** (STEPS * EPISODES)
     expected = old * before + (1 - old) * torch.stack(added).mean(0)
     assert distance(flat(moment.squares.values()), expected) < 1e-9
     assert moment.steps == 7 + STEPS * EPISODES
@@ -324,7 +365,9 @@ def test_training_passes_through_the_support_again_and_again_in_random_order(
     for number, images in enumerate(seen):
         whole = batch.support.inputs[number // passes]  # type: ignore[index]
         equal = (images[:, None] == whole).flatten(2).all(-1)
-        assert torch.equal(equal.sum(0), torch.ones(size, dtype=torch.long)), "each example once a pass"
+        assert torch.equal(equal.sum(0), torch.ones(size, dtype=torch.long)), (
+            "each example once a pass"
+        )
         orders.add(tuple(equal.long().argmax(1).tolist()))
     assert len(orders) == EPISODES * passes
 
@@ -349,7 +392,11 @@ def test_evaluation_is_adapt_and_predict_of_each_episode(
     inner_optimizer: Optimizer, parallel: Parallel, policy: str, batch: Episode
 ) -> None:
     learner = make(
-        inner_optimizer, batchnorm=policy, eval_inner_steps=5, eval_inner_batch=WAY, episode_parallel=parallel
+        inner_optimizer,
+        batchnorm=policy,
+        eval_inner_steps=5,
+        eval_inner_batch=WAY,
+        episode_parallel=parallel,
     )
     if inner_optimizer == "adam":
         with_moment(learner)
@@ -370,8 +417,12 @@ def test_evaluation_is_adapt_and_predict_of_each_episode(
 
 def test_regression_is_evaluated_on_the_points_as_they_come() -> None:
     torch.manual_seed(0)
-    learner = Reptile(MLP(1, (5,)), task={"kind": "regression"}, inner_lr=LR, inner_batch=2).double()
-    support = Examples(torch.randn(4, 1, dtype=torch.float64), torch.randn(4, 1, dtype=torch.float64))
+    learner = Reptile(
+        MLP(1, (5,)), task={"kind": "regression"}, inner_lr=LR, inner_batch=2
+    ).double()
+    support = Examples(
+        torch.randn(4, 1, dtype=torch.float64), torch.randn(4, 1, dtype=torch.float64)
+    )
     network = trained(learner, support, list(range(4)) * 3, steps=5, size=2)
     x = torch.randn(3, 1, dtype=torch.float64)
     assert distance(learner.predict(learner.adapt(support), x), network(x).detach()) < 1e-9
@@ -380,12 +431,18 @@ def test_regression_is_evaluated_on_the_points_as_they_come() -> None:
 def test_a_checkpoint_rebuilds_its_learner(tmp_path: Path, batch: Episode) -> None:
     learner = make("adam", eval_inner_batch=5, eval_inner_steps=3).float()
     moment = with_moment(learner)
-    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
+    trainer = L.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path
+    )
     trainer.strategy.connect(learner)
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     loaded = Reptile.load_from_checkpoint(tmp_path / "a.ckpt")
-    small = map_tensors(lambda tensor: tensor.float() if tensor.is_floating_point() else tensor, batch)
-    assert torch.equal(loaded.eval().evaluate(small).outputs, learner.eval().evaluate(small).outputs)
+    small = map_tensors(
+        lambda tensor: tensor.float() if tensor.is_floating_point() else tensor, batch
+    )
+    assert torch.equal(
+        loaded.eval().evaluate(small).outputs, learner.eval().evaluate(small).outputs
+    )
     assert loaded.eval_inner_batch == 5
     assert loaded.second_moment is not None
     assert loaded.second_moment.steps == 7

@@ -46,19 +46,32 @@ def written_out(learner: SiameseNetwork, features: Tensor, labels: Tensor) -> Te
             difference = features[i] - features[j]
             if learner.objective == "cross_entropy":
                 assert learner.weights is not None
-                logit = (learner.weights.weight[0] * difference.abs()).sum() + learner.weights.bias[0]
+                logit = (learner.weights.weight[0] * difference.abs()).sum() + learner.weights.bias[
+                    0
+                ]
                 share = 1 / (1 + (-logit).exp())
                 positive, negative = -share.log(), -(1 - share).log()
             else:
                 distance = ((difference**2).sum() + 1e-12).sqrt()
-                positive, negative = (difference**2).sum(), (learner.margin - distance).clamp(min=0) ** 2
-            (same if labels[i] == labels[j] else different).append(positive if labels[i] == labels[j] else negative)
+                positive, negative = (
+                    (difference**2).sum(),
+                    (learner.margin - distance).clamp(min=0) ** 2,
+                )
+            (same if labels[i] == labels[j] else different).append(
+                positive if labels[i] == labels[j] else negative
+            )
     if learner.objective != "triplet":
         return mean(same) / 2 + mean(different) / 2
     hinges = []
     for a in places:
-        positives = [((features[a] - features[p]) ** 2).sum() for p in places if p != a and labels[p] == labels[a]]
-        negatives = [((features[a] - features[n]) ** 2).sum() for n in places if labels[n] != labels[a]]
+        positives = [
+            ((features[a] - features[p]) ** 2).sum()
+            for p in places
+            if p != a and labels[p] == labels[a]
+        ]
+        negatives = [
+            ((features[a] - features[n]) ** 2).sum() for n in places if labels[n] != labels[a]
+        ]
         if learner.mining == "all":
             hinges += [(p - n + learner.margin).clamp(min=0) for p in positives for n in negatives]
         elif learner.mining == "hardest":
@@ -66,7 +79,11 @@ def written_out(learner: SiameseNetwork, features: Tensor, labels: Tensor) -> Te
         else:
             for p in positives:
                 farther = [n for n in negatives if n > p]
-                hinges.append((p - (min(farther) if farther else max(negatives)) + learner.margin).clamp(min=0))
+                hinges.append(
+                    (p - (min(farther) if farther else max(negatives)) + learner.margin).clamp(
+                        min=0
+                    )
+                )
     return mean(hinges)
 
 
@@ -80,17 +97,29 @@ def written_out(learner: SiameseNetwork, features: Tensor, labels: Tensor) -> Te
         ("triplet", "semi_hard"),
     ],
 )
-def test_losses_and_gradients_are_those_of_the_pairs(objective: str, mining: Mining, batch: Episode) -> None:
-    learner = SiameseNetwork(MLP(4, (7, FEATURES)), task=TASK, objective=objective, mining=mining, margin=0.8).double()  # type: ignore[arg-type]
+def test_losses_and_gradients_are_those_of_the_pairs(
+    objective: str, mining: Mining, batch: Episode
+) -> None:
+    learner = SiameseNetwork(
+        MLP(4, (7, FEATURES)),
+        task=TASK,
+        objective=objective,  # type: ignore[arg-type]
+        mining=mining,
+        margin=0.8,
+    ).double()
     losses = []
     for i in range(EPISODES):
         support, query = episode(batch, i)
         inputs = torch.cat([support.inputs, query.inputs])  # type: ignore[list-item]
-        losses.append(written_out(learner, learner.embed(inputs), torch.cat([support.targets, query.targets])))
+        losses.append(
+            written_out(learner, learner.embed(inputs), torch.cat([support.targets, query.targets]))
+        )
     (outcome,) = learner.run(batch, training=True)
     torch.testing.assert_close(outcome.loss, torch.stack(losses), rtol=1e-10, atol=1e-10)
     weights = list(learner.parameters())
-    gradients = [torch.autograd.grad(loss.sum(), weights) for loss in (outcome.loss, torch.stack(losses))]
+    gradients = [
+        torch.autograd.grad(loss.sum(), weights) for loss in (outcome.loss, torch.stack(losses))
+    ]
     for one, two in zip(*gradients, strict=True):
         assert two.abs().max() > 1e-6
         torch.testing.assert_close(one, two, rtol=1e-8, atol=1e-10)
@@ -100,9 +129,12 @@ def test_semi_hard_mining_takes_the_farthest_where_no_negative_is_farther() -> N
     features = torch.tensor([[0.0], [10.0], [1.0], [2.0]])
     labels = torch.tensor([0, 0, 1, 1])
     squared = squared_distances(features, features)
-    # 0 to 10: no negative is beyond 100, the farthest is at 4; 10 to 0: none beyond 100, 81; 1 to 2: 81; 2 to 1: 4
+    # 0 to 10: no negative is beyond 100, the farthest is at 4; 10 to 0: none beyond 100, 81; 1 to
+    # 2: 81; 2 to 1: 4
     expected = [100 - 4 + 1, 100 - 81 + 1, max(0, 1 - 81 + 1), max(0, 1 - 4 + 1)]
-    assert triplet_loss(squared, labels, 1.0, "semi_hard").item() == pytest.approx(sum(expected) / 4)
+    assert triplet_loss(squared, labels, 1.0, "semi_hard").item() == pytest.approx(
+        sum(expected) / 4
+    )
 
 
 def test_equal_features_have_finite_gradients() -> None:
@@ -110,12 +142,21 @@ def test_equal_features_have_finite_gradients() -> None:
     support = Examples(torch.ones(1, 3, 4), torch.arange(3)[None])
     (outcome,) = learner.run(Episode(support, support), training=True)
     outcome.loss.sum().backward()  # type: ignore[no-untyped-call]
-    assert all(torch.isfinite(weight.grad).all() for weight in learner.parameters() if weight.grad is not None)
+    assert all(
+        torch.isfinite(weight.grad).all()
+        for weight in learner.parameters()
+        if weight.grad is not None
+    )
 
 
 @pytest.mark.parametrize("decide", ["nearest", "mean"])
 def test_the_class_is_that_of_the_nearest_example_or_mean(decide: str, batch: Episode) -> None:
-    learner = SiameseNetwork(MLP(4, (FEATURES,)), task=TASK, objective="contrastive", decide=decide).double()  # type: ignore[arg-type]
+    learner = SiameseNetwork(
+        MLP(4, (FEATURES,)),
+        task=TASK,
+        objective="contrastive",
+        decide=decide,  # type: ignore[arg-type]
+    ).double()
     support, query = episode(batch, 0)
     one, two = learner.embed(support.inputs), learner.embed(query.inputs)
     outputs = learner.predict(learner.adapt(support), query.inputs)
@@ -132,7 +173,9 @@ def test_normalised_features_have_unit_length(batch: Episode) -> None:
     unit = SiameseNetwork(plain.backbone, task=TASK, normalise=True).double()
     support, _ = episode(batch, 0)
     features = plain.embed(support.inputs)
-    torch.testing.assert_close(unit.embed(support.inputs), features / (features**2).sum(1, keepdim=True).sqrt())
+    torch.testing.assert_close(
+        unit.embed(support.inputs), features / (features**2).sum(1, keepdim=True).sqrt()
+    )
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -155,7 +198,11 @@ def test_verification_agrees_with_scikit_learn(ties: bool) -> None:
 @pytest.mark.parametrize(("right", "auc", "eer"), [(True, 1.0, 0.0), (False, 0.0, 1.0)])
 def test_verification_of_the_perfect_and_the_worst(right: bool, auc: float, eer: float) -> None:
     scores = torch.tensor([3.0, 2.0, -1.0, -2.0])
-    same = torch.tensor([True, True, False, False]) if right else torch.tensor([False, False, True, True])
+    same = (
+        torch.tensor([True, True, False, False])
+        if right
+        else torch.tensor([False, False, True, True])
+    )
     found = verification(scores, same)
     assert found[0].item() == auc
     assert found[1].item() == eer
@@ -165,4 +212,6 @@ def test_evaluation_reports_verification(batch: Episode) -> None:
     outcome = SiameseNetwork(MLP(4, (FEATURES,)), task=TASK).double().eval().evaluate(batch)
     assert set(outcome.metrics) == {"accuracy", "auc", "eer"}
     assert outcome.metrics["auc"].shape == (EPISODES,)
-    assert all(0 <= value <= 1 and math.isfinite(value) for value in outcome.metrics["eer"].tolist())
+    assert all(
+        0 <= value <= 1 and math.isfinite(value) for value in outcome.metrics["eer"].tolist()
+    )

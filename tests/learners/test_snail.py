@@ -23,7 +23,9 @@ def same_numbers() -> None:
 
 
 def snail(shot: int = SHOT) -> SNAIL:
-    return SNAIL(MLP(4, (D,)), task=TASK, shot=shot, filters=6, keys=(3, 4, 5), values=(2, 3, 4)).double()
+    return SNAIL(
+        MLP(4, (D,)), task=TASK, shot=shot, filters=6, keys=(3, 4, 5), values=(2, 3, 4)
+    ).double()
 
 
 @pytest.fixture
@@ -36,7 +38,10 @@ def batch() -> Episode:
 
 
 def naive(learner: SNAIL, features: Tensor, labels: Tensor, query: Tensor) -> Tensor:
-    """Logits (N,) of one query: the whole sequence through every layer; features (S, D), query (D,)."""
+    """Logits (N,) of one query: the whole sequence through every layer.
+
+    Features (S, D), query (D,).
+    """
     one_hot = torch.zeros(len(labels) + 1, WAY, dtype=torch.float64)
     one_hot[range(len(labels)), labels] = 1
     sequence = torch.cat([torch.cat([features, query[None]]), one_hot], 1)[None]
@@ -63,7 +68,9 @@ def test_the_shared_support_gives_the_naive_losses_and_gradients(batch: Episode)
     loss = torch.stack(losses).view(EPISODES, -1).mean(1)
     torch.testing.assert_close(outcome.loss, loss, rtol=1e-11, atol=1e-12)
     weights = dict(learner.named_parameters())
-    gradients = [torch.autograd.grad(value.mean(), list(weights.values())) for value in (outcome.loss, loss)]
+    gradients = [
+        torch.autograd.grad(value.mean(), list(weights.values())) for value in (outcome.loss, loss)
+    ]
     for name, one, two in zip(weights, *gradients, strict=True):
         # what shifts all scores of an attention alike has no gradient
         assert two.abs().max() > 1e-9 or name.endswith("key.bias"), name
@@ -93,10 +100,14 @@ def test_a_dense_block_is_a_gated_causal_convolution(dilation: int) -> None:
         convolution.bias.copy_(layer.convolution.bias)  # type: ignore[union-attr]
     padded = torch.nn.functional.pad(sequence.mT, (dilation, 0))
     values, gates = convolution(padded).mT.chunk(2, -1)
-    torch.testing.assert_close(layer(sequence), values.tanh() * gates.sigmoid(), rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(
+        layer(sequence), values.tanh() * gates.sigmoid(), rtol=1e-11, atol=1e-12
+    )
 
 
-@pytest.mark.parametrize("layer", [CausalAttention(4, 3, 2), DenseBlock(4, 3, 1), DenseBlock(4, 3, 4)])
+@pytest.mark.parametrize(
+    "layer", [CausalAttention(4, 3, 2), DenseBlock(4, 3, 1), DenseBlock(4, 3, 4)]
+)
 def test_no_item_sees_a_later_one(layer: CausalLayer) -> None:
     layer.double()
     sequence = torch.randn(1, 6, 4, dtype=torch.float64)
@@ -110,12 +121,16 @@ def test_no_item_sees_a_later_one(layer: CausalLayer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("way", "shot", "dilations"), [(5, 1, [1, 2, 4]), (2, 2, [1, 2, 4]), (3, 1, [1, 2]), (5, 5, [1, 2, 4, 8, 16])]
+    ("way", "shot", "dilations"),
+    [(5, 1, [1, 2, 4]), (2, 2, [1, 2, 4]), (3, 1, [1, 2]), (5, 5, [1, 2, 4, 8, 16])],
 )
 def test_the_blocks_are_those_of_the_paper(way: int, shot: int, dilations: list[int]) -> None:
     learner = SNAIL(Pixels(7), task={**TASK, "way": way}, shot=shot)
     assert len(dilations) == math.ceil(math.log2(way * shot + 1))
-    kinds = [layer.dilation if isinstance(layer, DenseBlock) else "attention" for layer in learner.causal_layers()]
+    kinds = [
+        layer.dilation if isinstance(layer, DenseBlock) else "attention"
+        for layer in learner.causal_layers()
+    ]
     assert kinds == ["attention", *dilations, "attention", *dilations, "attention"]
     sizes = [
         (layer.key.out_features, layer.value.out_features)
@@ -126,7 +141,9 @@ def test_the_blocks_are_those_of_the_paper(way: int, shot: int, dilations: list[
     assert learner.head.in_features == 7 + way + 2 * len(dilations) * 128 + 32 + 128 + 256
 
 
-def test_every_support_item_reaches_the_prediction_and_no_query_reaches_another(batch: Episode) -> None:
+def test_every_support_item_reaches_the_prediction_and_no_query_reaches_another(
+    batch: Episode,
+) -> None:
     learner = snail()
     support, query = episode(batch, 0)
     x, q = (part.inputs.requires_grad_() for part in (support, query))  # type: ignore[union-attr]
@@ -149,17 +166,28 @@ def test_the_label_of_a_query_does_not_reach_its_prediction(batch: Episode) -> N
 def test_the_labels_of_the_support_do(batch: Episode) -> None:
     learner = snail()
     (one,) = learner.run(batch, training=False)
-    other = batch._replace(support=batch.support._replace(targets=(batch.support.targets + 1) % WAY))
+    other = batch._replace(
+        support=batch.support._replace(targets=(batch.support.targets + 1) % WAY)
+    )
     (two,) = learner.run(other, training=False)
     assert (one.outputs - two.outputs).abs().max() > 1e-4
 
 
 def test_other_supports_are_refused(batch: Episode) -> None:
-    with pytest.raises(FewshotError, match=r"built for supports of 3-way 1-shot, but one has 6 .*leave train_shot out"):
+    with pytest.raises(
+        FewshotError,
+        match=r"built for supports of 3-way 1-shot, but one has 6 .*leave train_shot out",
+    ):
         list(snail(shot=1).run(batch, training=True))
     labels = batch.support.targets + 1
-    with pytest.raises(FewshotError, match="an episode has the label 3, but this SNAIL was built for way 3"):
-        list(snail().run(batch._replace(support=batch.support._replace(targets=labels)), training=True))
+    with pytest.raises(
+        FewshotError, match="an episode has the label 3, but this SNAIL was built for way 3"
+    ):
+        list(
+            snail().run(
+                batch._replace(support=batch.support._replace(targets=labels)), training=True
+            )
+        )
     with pytest.raises(FewshotError, match=r"keys is \[1, 2\], .* give three sizes"):
         SNAIL(MLP(4, (D,)), task=TASK, shot=1, keys=(1, 2))
     with pytest.raises(FewshotError, match=r"shot 0; .* at least 1"):

@@ -28,10 +28,18 @@ class Counting(MAML):
         super().log(name, *arguments, **kwargs)
 
 
-def fit(tmp_path: Path, bar: ProgressBar | None = None, logger: bool = False, **arguments: Any) -> Counting:
+def fit(
+    tmp_path: Path, bar: ProgressBar | None = None, logger: bool = False, **arguments: Any
+) -> Counting:
     """A run of 8 steps an epoch, one epoch unless told otherwise."""
     data = SinusoidDataModule(
-        shot=5, queries=5, meta_batch_size=2, train_episodes=16, val_episodes=2, test_episodes=2, seed=0
+        shot=5,
+        queries=5,
+        meta_batch_size=2,
+        train_episodes=16,
+        val_episodes=2,
+        test_episodes=2,
+        seed=0,
     )
     torch.manual_seed(0)
     learner = Counting(MLP(1, (5,)), task=data.task)
@@ -47,7 +55,11 @@ def fit(tmp_path: Path, bar: ProgressBar | None = None, logger: bool = False, **
 def losses(tmp_path: Path) -> dict[int, float]:
     """The training losses in the logger's file, by step."""
     with (tmp_path / "metrics.csv").open() as file:
-        return {int(row["step"]): float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]}
+        return {
+            int(row["step"]): float(row["train/loss"])
+            for row in csv.DictReader(file)
+            if row["train/loss"]
+        }
 
 
 class Blind(ProgressBar):
@@ -82,7 +94,9 @@ def test_figures_are_logged_where_somebody_looks(
 ) -> None:
     learner = fit(tmp_path, bar and bar(), **arguments)
     assert learner.logged == steps
-    assert {"train/loss", "train/mse"} <= set(learner.trainer.callback_metrics), "whoever asks after the training"
+    assert {"train/loss", "train/mse"} <= set(learner.trainer.callback_metrics), (
+        "whoever asks after the training"
+    )
 
 
 def test_what_is_logged_is_that_steps(tmp_path: Path) -> None:

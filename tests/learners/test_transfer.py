@@ -20,10 +20,27 @@ from fewshot.datamodules import ImageDataModule
 from fewshot.datasets.base import ClassDataset
 from fewshot.episodes import Episode, Examples, episode
 from fewshot.errors import FewshotError
-from fewshot.learners import RFS, Baseline, BaselinePlusPlus, FineTune, PrototypicalNetwork, TransferLearner
+from fewshot.learners import (
+    RFS,
+    Baseline,
+    BaselinePlusPlus,
+    FineTune,
+    PrototypicalNetwork,
+    TransferLearner,
+)
 from fewshot.learners.base import BatchNormPolicy
-from fewshot.learners.transfer.baseline_plus_plus import CosineClassifier, default_scale, initial_cosine_head
-from fewshot.learners.transfer.heads import cosine_gradient, cosine_logits, linear_gradient, linear_logits, orders
+from fewshot.learners.transfer.baseline_plus_plus import (
+    CosineClassifier,
+    default_scale,
+    initial_cosine_head,
+)
+from fewshot.learners.transfer.heads import (
+    cosine_gradient,
+    cosine_logits,
+    linear_gradient,
+    linear_logits,
+    orders,
+)
 from fewshot.learners.transfer.rfs import logistic_regression
 
 WAY, EPISODES, FEATURES, CLASSES = 3, 4, 5, 7
@@ -43,9 +60,13 @@ def double(*shape: int) -> Tensor:
 @pytest.fixture
 def batch() -> Episode:
     """Episodes with 3, 1 and 2 support examples of the classes, in another order each."""
-    labels = torch.stack([torch.tensor([0, 0, 0, 1, 2, 2])[torch.randperm(6)] for _ in range(EPISODES)])
+    labels = torch.stack(
+        [torch.tensor([0, 0, 0, 1, 2, 2])[torch.randperm(6)] for _ in range(EPISODES)]
+    )
     query = torch.stack([torch.arange(WAY).repeat(2)[torch.randperm(6)] for _ in range(EPISODES)])
-    return Episode(Examples(double(EPISODES, 6, 4), labels), Examples(double(EPISODES, 6, 4), query))
+    return Episode(
+        Examples(double(EPISODES, 6, 4), labels), Examples(double(EPISODES, 6, 4), query)
+    )
 
 
 def make(cls: type[TransferLearner], **kwargs: Any) -> Any:
@@ -83,7 +104,9 @@ def test_baselines_head_is_that_of_torchs_sgd(batch: Episode) -> None:
         by_optimizer(head, x, support.targets, **SETTINGS)
         assert head.weight.abs().max() > 0.1
         torch.testing.assert_close(outcome.outputs[i], head(q), rtol=1e-10, atol=1e-12)
-        torch.testing.assert_close(outcome.loss[i], F.cross_entropy(head(q), query.targets), rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(
+            outcome.loss[i], F.cross_entropy(head(q), query.targets), rtol=1e-10, atol=1e-12
+        )
         assert outcome.metrics["accuracy"][i] == (head(q).argmax(1) == query.targets).float().mean()
 
 
@@ -118,15 +141,24 @@ def test_the_heads_gradients_are_those_of_autograd() -> None:
     cosine = {"direction": double(2, 3, 5), "length": double(2, 3, 1)}
     cases: tuple[tuple[Any, Any, dict[str, Tensor]], ...] = (
         (linear_gradient, linear_logits, {"weight": double(2, 3, 5)}),
-        (cosine_gradient(2.5), lambda weights, features: cosine_logits(weights, features, 2.5), cosine),
+        (
+            cosine_gradient(2.5),
+            lambda weights, features: cosine_logits(weights, features, 2.5),
+            cosine,
+        ),
     )
     for gradient, logits, weights in cases:
         leaves = {name: weight.clone().requires_grad_() for name, weight in weights.items()}
-        loss = sum(F.cross_entropy(out, label) for out, label in zip(logits(leaves, x), y, strict=True))
-        expected = torch.autograd.grad(loss, list(leaves.values()))  # type: ignore[arg-type]  # a tensor
+        loss = sum(
+            F.cross_entropy(out, label) for out, label in zip(logits(leaves, x), y, strict=True)
+        )
+        # a tensor
+        expected = torch.autograd.grad(loss, list(leaves.values()))  # type: ignore[arg-type]
         for name, one in zip(leaves, expected, strict=True):
             assert one.abs().max() > 1e-2
-            torch.testing.assert_close(gradient(weights, x, targets)[name], one, rtol=1e-10, atol=1e-12)
+            torch.testing.assert_close(
+                gradient(weights, x, targets)[name], one, rtol=1e-10, atol=1e-12
+            )
 
 
 def test_cosine_logits_are_those_of_the_equation() -> None:
@@ -137,7 +169,9 @@ def test_cosine_logits_are_those_of_the_equation() -> None:
         for c in range(4):
             v = head.direction[c]
             cosine = (x[i] @ v) / (v.norm() * (x[i].norm() + 1e-5))
-            assert head(x)[i, c].item() == pytest.approx((2 * head.length[c, 0] * cosine).item(), rel=1e-12)
+            assert head(x)[i, c].item() == pytest.approx(
+                (2 * head.length[c, 0] * cosine).item(), rel=1e-12
+            )
     assert [default_scale(n) for n in (5, 200, 201, 4112)] == [2, 2, 10, 10]
     assert CosineClassifier(5, 300).scale == 10
     assert make(BaselinePlusPlus, train_classes=300).classifier.scale == 10
@@ -150,20 +184,30 @@ def test_rfs_is_scikit_learns_logistic_regression(strength: float, batch: Episod
     outcome = learner.evaluate(batch)
     for i in range(EPISODES):
         support, query = episode(batch, i)
-        x, q = (F.normalize(learner.backbone(part.inputs).detach(), dim=1) for part in (support, query))
-        model = LogisticRegression(C=strength, tol=1e-10, max_iter=10_000).fit(x.numpy(), support.targets.numpy())
+        x, q = (
+            F.normalize(learner.backbone(part.inputs).detach(), dim=1) for part in (support, query)
+        )
+        model = LogisticRegression(C=strength, tol=1e-10, max_iter=10_000).fit(
+            x.numpy(), support.targets.numpy()
+        )
         expected = torch.from_numpy(model.predict_proba(q.numpy()))
         torch.testing.assert_close(outcome.outputs[i].softmax(-1), expected, rtol=1e-5, atol=1e-6)
 
 
 def objective(weights: Tensor, features: Tensor, labels: Tensor, strength: float) -> Tensor:
     logits = features @ weights[:, :-1].T + weights[:, -1]
-    return strength * F.cross_entropy(logits, labels, reduction="sum") + weights[:, :-1].square().sum() / 2
+    return (
+        strength * F.cross_entropy(logits, labels, reduction="sum")
+        + weights[:, :-1].square().sum() / 2
+    )
 
 
 @pytest.mark.parametrize("normalise", [True, False])
 def test_rfs_gradient_vanishes_at_its_solution(normalise: bool) -> None:
-    x, labels = 3 * double(2, 12, 6), torch.stack([torch.arange(4).repeat(3)[torch.randperm(12)] for _ in range(2)])
+    x, labels = (
+        3 * double(2, 12, 6),
+        torch.stack([torch.arange(4).repeat(3)[torch.randperm(12)] for _ in range(2)]),
+    )
     x = F.normalize(x, dim=-1) if normalise else x
     found = logistic_regression(x, labels, 4, 2.0, 1e-8, 10_000)
     for i in range(2):
@@ -177,7 +221,9 @@ def test_rfs_solves_each_episode_by_itself() -> None:
     easy, hard = double(1, 6, 5), 20 * double(1, 6, 5)
     labels = torch.tensor([[0, 0, 1, 1, 2, 2]])
     alone = logistic_regression(easy, labels, 3, 1.0, 1e-4, 3000)
-    together = logistic_regression(torch.cat([easy, hard]), labels.expand(2, -1), 3, 1.0, 1e-4, 3000)
+    together = logistic_regression(
+        torch.cat([easy, hard]), labels.expand(2, -1), 3, 1.0, 1e-4, 3000
+    )
     # Going on after its end would move the first solution by about the tolerance.
     torch.testing.assert_close(together[0], alone[0], rtol=1e-12, atol=1e-12)
 
@@ -231,8 +277,11 @@ def images(episodes: int, a_class: int) -> Examples:
 @pytest.mark.parametrize("cls", FAMILY)
 @pytest.mark.parametrize("policy", ["inductive", "transductive"])
 def test_the_batchnorm_policy(cls: type[TransferLearner], policy: BatchNormPolicy) -> None:
-    learner = cls(Conv4(2, 16, width=4), task=TASK, train_classes=CLASSES, batchnorm=policy).double()
-    learner.backbone(torch.rand(9, 2, 16, 16, dtype=torch.float64))  # running averages that are not the trivial ones
+    learner = cls(
+        Conv4(2, 16, width=4), task=TASK, train_classes=CLASSES, batchnorm=policy
+    ).double()
+    # running averages that are not the trivial ones
+    learner.backbone(torch.rand(9, 2, 16, 16, dtype=torch.float64))
     learner.eval()
     before = {name: value.clone() for name, value in learner.state_dict().items()}
     batch = Episode(images(2, 2), images(2, 3))
@@ -243,7 +292,9 @@ def test_the_batchnorm_policy(cls: type[TransferLearner], policy: BatchNormPolic
     others[:, 0] = batch.query.inputs[:, 0]
     other = learner.evaluate(batch._replace(query=batch.query._replace(inputs=others)))
     difference = (outcome.outputs[:, 0] - other.outputs[:, 0]).abs().max()
-    assert difference == 0 if policy == "inductive" else difference > 1e-7, "whether a query sees another"
+    assert difference == 0 if policy == "inductive" else difference > 1e-7, (
+        "whether a query sees another"
+    )
     if policy == "inductive":
         for i in range(2):
             support, query = episode(batch, i)
@@ -255,7 +306,9 @@ def test_the_batchnorm_policy(cls: type[TransferLearner], policy: BatchNormPolic
 
 
 @pytest.mark.parametrize("cls", [Baseline, RFS, FineTune])
-def test_renaming_the_classes_renames_the_logits(cls: type[TransferLearner], batch: Episode) -> None:
+def test_renaming_the_classes_renames_the_logits(
+    cls: type[TransferLearner], batch: Episode
+) -> None:
     learner = make(cls, **({"tolerance": 1e-9} if cls is RFS else {}))
     support, query = episode(batch, 0)
     new_name = torch.tensor([2, 0, 1])
@@ -266,7 +319,9 @@ def test_renaming_the_classes_renames_the_logits(cls: type[TransferLearner], bat
 
 
 @pytest.mark.parametrize("cls", [RFS, FineTune])
-def test_the_order_of_the_support_does_not_matter(cls: type[TransferLearner], batch: Episode) -> None:
+def test_the_order_of_the_support_does_not_matter(
+    cls: type[TransferLearner], batch: Episode
+) -> None:
     learner = make(cls, **({"tolerance": 1e-9} if cls is RFS else {}))
     support, query = episode(batch, 0)
     order = torch.tensor([4, 1, 5, 0, 3, 2])
@@ -292,7 +347,9 @@ def test_an_episode_gives_the_same_whatever_was_before_and_beside_it(
 
 @pytest.mark.parametrize("inference_mode", [False, True])
 @pytest.mark.parametrize("cls", FAMILY)
-def test_it_adapts_by_hand_in_any_mode_and_to_any_way(cls: type[TransferLearner], inference_mode: bool) -> None:
+def test_it_adapts_by_hand_in_any_mode_and_to_any_way(
+    cls: type[TransferLearner], inference_mode: bool
+) -> None:
     learner = make(cls)
     with torch.inference_mode(inference_mode):
         support = Examples(double(8, 4), torch.arange(4).repeat(2))
@@ -311,7 +368,9 @@ def test_the_orders_are_permutations_that_depend_on_the_size_alone() -> None:
 
 def test_half_precision_features_are_classified_in_float32() -> None:
     learner = RFS(MLP(4, (8, FEATURES)), task=TASK, train_classes=CLASSES).eval()
-    batch = Episode(*(Examples(torch.randn(2, 6, 4), torch.arange(3).repeat(2).expand(2, -1)) for _ in range(2)))
+    batch = Episode(
+        *(Examples(torch.randn(2, 6, 4), torch.arange(3).repeat(2).expand(2, -1)) for _ in range(2))
+    )
     exact = learner.evaluate(batch).outputs
     with torch.autocast("cpu", dtype=torch.bfloat16):
         outputs = learner.evaluate(batch).outputs
@@ -329,11 +388,19 @@ def test_training_is_cross_entropy_among_all_classes() -> None:
         (outcome,) = learner.training_outcomes(examples)
         weight, bias = learner.classifier.weight, learner.classifier.bias
         logits = torch.stack([weight @ f + bias for f in learner.backbone(examples.inputs)])
-        losses = torch.stack([x.exp().sum().log() - x[y] for x, y in zip(logits, examples.targets, strict=True)])
+        losses = torch.stack(
+            [x.exp().sum().log() - x[y] for x, y in zip(logits, examples.targets, strict=True)]
+        )
         torch.testing.assert_close(outcome.loss, losses, rtol=1e-11, atol=1e-12)
-        assert outcome.metrics["accuracy"].tolist() == (logits.argmax(1) == examples.targets).float().tolist()
+        assert (
+            outcome.metrics["accuracy"].tolist()
+            == (logits.argmax(1) == examples.targets).float().tolist()
+        )
         weights = [p for p in learner.parameters() if p.requires_grad]
-        pairs = [torch.autograd.grad(loss.mean(), weights, retain_graph=True) for loss in (outcome.loss, losses)]
+        pairs = [
+            torch.autograd.grad(loss.mean(), weights, retain_graph=True)
+            for loss in (outcome.loss, losses)
+        ]
         for one, two in zip(*pairs, strict=True):
             assert two.abs().max() > 1e-5
             torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-12)
@@ -356,7 +423,9 @@ def corners(classes: int, seed: int) -> ClassDataset:
     means = rng.integers(0, 200, (classes, 1, 1, 2, 2)).repeat(8, 3).repeat(8, 4)
     pixels = (means + rng.integers(0, 56, (classes, 10, 1, 16, 16))).astype(np.uint8)
     names = tuple(f"class{i}" for i in range(classes))
-    return ClassDataset(torch.from_numpy(pixels.reshape(-1, 1, 16, 16)), np.full(classes, 10), names)
+    return ClassDataset(
+        torch.from_numpy(pixels.reshape(-1, 1, 16, 16)), np.full(classes, 10), names
+    )
 
 
 def trainer(**kwargs: Any) -> L.Trainer:
@@ -367,7 +436,16 @@ def trainer(**kwargs: Any) -> L.Trainer:
 
 
 def data(**kwargs: Any) -> Images:
-    return Images(**{"way": 3, "queries": 2, "batch_size": 12, "val_episodes": 2, "test_episodes": 4, **kwargs})
+    return Images(
+        **{
+            "way": 3,
+            "queries": 2,
+            "batch_size": 12,
+            "val_episodes": 2,
+            "test_episodes": 4,
+            **kwargs,
+        }
+    )
 
 
 Trained = tuple[TransferLearner, dict[str, float], Path]
@@ -387,7 +465,9 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[[type[TransferLe
 
 
 @pytest.fixture(scope="module", params=FAMILY)
-def trained(request: pytest.FixtureRequest, train: Callable[[type[TransferLearner]], Trained]) -> Trained:
+def trained(
+    request: pytest.FixtureRequest, train: Callable[[type[TransferLearner]], Trained]
+) -> Trained:
     """A learner, what it logged last in training, its checkpoint."""
     return train(request.param)
 
@@ -418,7 +498,9 @@ def test_training_learns_the_training_classes(trained: Trained) -> None:
 def test_a_test_repeats_itself_bit_by_bit(trained: Trained) -> None:
     learner, _, path = trained
     (first,) = trainer().test(learner, data(), verbose=False)
-    (second,) = trainer().test(type(learner).load_from_checkpoint(path), data(eval_batch_size=8), verbose=False)
+    (second,) = trainer().test(
+        type(learner).load_from_checkpoint(path), data(eval_batch_size=8), verbose=False
+    )
     assert first == second
 
 
@@ -442,7 +524,9 @@ for name, path in {paths!r}.items():
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
     for name, learner in learners.items():
-        assert torch.equal(torch.load(tmp_path / f"{name}.pt"), learner.eval().evaluate(batch).outputs), name
+        assert torch.equal(
+            torch.load(tmp_path / f"{name}.pt"), learner.eval().evaluate(batch).outputs
+        ), name
 
 
 def test_other_training_classes_do_not_matter_to_a_test(trained: Trained) -> None:
@@ -459,7 +543,9 @@ def test_training_goes_on_with_the_same_classes_only(trained: Trained) -> None:
     images = data()
     images.train = 7
     other = type(learner)(Conv4(1, 16, width=4), task=images.task, train_classes=7)
-    with pytest.raises(FewshotError, match=r"the parameter classifier.* is \(6, 4\) in the checkpoint, \(7, 4\)"):
+    with pytest.raises(
+        FewshotError, match=r"the parameter classifier.* is \(6, 4\) in the checkpoint, \(7, 4\)"
+    ):
         trainer(max_epochs=13).fit(other, images, ckpt_path=path, weights_only=True)
 
 
@@ -468,7 +554,10 @@ def test_a_gradient_that_is_not_finite_stops_training() -> None:
     learner = Baseline(Conv4(1, 16, width=4), task=images.task, train_classes=6)
     with torch.no_grad():
         learner.classifier.weight[0, 0] = torch.nan  # type: ignore[operator]  # of a linear layer
-    with pytest.raises(FewshotError, match="the gradient of step 0 is not finite; lower the optimizer's lr, set grad"):
+    with pytest.raises(
+        FewshotError,
+        match="the gradient of step 0 is not finite; lower the optimizer's lr, set grad",
+    ):
         trainer(max_epochs=1, num_sanity_val_steps=0).fit(learner, images)
 
 
@@ -476,22 +565,39 @@ def test_a_gradient_that_is_not_finite_stops_training() -> None:
 
 
 @pytest.mark.parametrize("cls", FAMILY)
-def test_the_backbone_may_come_from_any_learners_checkpoint(cls: type[TransferLearner], tmp_path: Path) -> None:
+def test_the_backbone_may_come_from_any_learners_checkpoint(
+    cls: type[TransferLearner], tmp_path: Path
+) -> None:
     source = PrototypicalNetwork(Conv4(1, 16, width=4), task=TASK)
     source.backbone(torch.rand(4, 1, 16, 16))
     run = trainer()
     run.strategy.connect(source)
     run.save_checkpoint(tmp_path / "proto.ckpt")
-    learner = cls(Conv4(1, 16, width=4), task=TASK, train_classes=5, weights=str(tmp_path / "proto.ckpt"))
-    pairs = zip(learner.backbone.state_dict().values(), source.backbone.state_dict().values(), strict=True)
+    learner = cls(
+        Conv4(1, 16, width=4), task=TASK, train_classes=5, weights=str(tmp_path / "proto.ckpt")
+    )
+    pairs = zip(
+        learner.backbone.state_dict().values(), source.backbone.state_dict().values(), strict=True
+    )
     assert all(torch.equal(a, b) for a, b in pairs)
     assert learner.weights_file == str(tmp_path / "proto.ckpt")
     assert "weights" not in learner.hparams, "the checkpoint holds what the file held"
-    with pytest.raises(FewshotError, match=r"proto.ckpt do not fit the backbone: blocks.0.0.weight is \(4, 1, 3, 3\)"):
+    with pytest.raises(
+        FewshotError,
+        match=r"proto.ckpt do not fit the backbone: blocks.0.0.weight is \(4, 1, 3, 3\)",
+    ):
         cls(Conv4(1, 16, width=8), task=TASK, train_classes=5, weights=str(tmp_path / "proto.ckpt"))
     torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
-    with pytest.raises(FewshotError, match=r"foreign.ckpt was not written by fewshot; give a .ckpt file of `fewshot"):
-        cls(Conv4(1, 16, width=4), task=TASK, train_classes=5, weights=str(tmp_path / "foreign.ckpt"))
+    with pytest.raises(
+        FewshotError,
+        match=r"foreign.ckpt was not written by fewshot; give a .ckpt file of `fewshot",
+    ):
+        cls(
+            Conv4(1, 16, width=4),
+            task=TASK,
+            train_classes=5,
+            weights=str(tmp_path / "foreign.ckpt"),
+        )
 
 
 # ---------------------------------------------------------------- refusals
@@ -500,8 +606,16 @@ def test_the_backbone_may_come_from_any_learners_checkpoint(cls: type[TransferLe
 @pytest.mark.parametrize(
     ("cls", "arguments", "message"),
     [
-        (Baseline, {"task": {"kind": "regression"}}, "Baseline classifies, but the task is regression; choose another"),
-        (Baseline, {"train_classes": 1}, "train_classes is 1; set train_classes >= 2, as the benchmark says"),
+        (
+            Baseline,
+            {"task": {"kind": "regression"}},
+            "Baseline classifies, but the task is regression; choose another",
+        ),
+        (
+            Baseline,
+            {"train_classes": 1},
+            "train_classes is 1; set train_classes >= 2, as the benchmark says",
+        ),
         (Baseline, {"head_lr": -1.0}, "head_lr is -1.0; set it >= 0"),
         (Baseline, {"head_epochs": 0}, "head_epochs is 0; set it >= 1"),
         (BaselinePlusPlus, {"head_batch": 0}, "head_batch is 0; set it >= 1"),
@@ -516,9 +630,15 @@ def test_the_backbone_may_come_from_any_learners_checkpoint(cls: type[TransferLe
         (FineTune, {"lr": -0.1}, "lr is -0.1; set lr >= 0"),
         (FineTune, {"head_lr": -0.1}, "head_lr is -0.1; set head_lr >= 0"),
         (FineTune, {"adapt": "body"}, "adapt is 'body'; set it to all or head"),
-        (Baseline, {"weights": "none.ckpt"}, "there is no checkpoint none.ckpt; give the path of a .ckpt file"),
+        (
+            Baseline,
+            {"weights": "none.ckpt"},
+            "there is no checkpoint none.ckpt; give the path of a .ckpt file",
+        ),
     ],
 )
-def test_bad_arguments_are_errors(cls: type[TransferLearner], arguments: dict[str, Any], message: str) -> None:
+def test_bad_arguments_are_errors(
+    cls: type[TransferLearner], arguments: dict[str, Any], message: str
+) -> None:
     with pytest.raises(FewshotError, match=message):
         make(cls, **arguments)

@@ -15,10 +15,14 @@ from ranks import STEPS, Precision, train
 SCRIPT = Path(__file__).resolve().parents[1] / "ranks.py"
 TOLERANCE = {"64-true": 1e-10, "32-true": 1e-5}
 ONE_OF_EACH_FAMILY = {"Baseline", "CNP", "MAML", "PrototypicalNetwork"}
-"""Trained in float32 too; all the others only by `make slow`: no other code runs, and it takes a minute."""
+"""Trained in float32 too.
+
+All the others only by `make slow`: no other code runs, and it takes a minute.
+"""
 CASES: list[Any] = [(name, "64-true") for name in TRAINED]
 CASES += [
-    pytest.param(name, "32-true", marks=() if name in ONE_OF_EACH_FAMILY else pytest.mark.slow) for name in TRAINED
+    pytest.param(name, "32-true", marks=() if name in ONE_OF_EACH_FAMILY else pytest.mark.slow)
+    for name in TRAINED
 ]
 
 
@@ -89,14 +93,26 @@ def test_two_processes_test_as_one(name: str, folder: Path, tmp_path: Path) -> N
         same_evaluation(one, of_rank(folder, name, "64-true", rank), "test", 7, 1e-6)
 
 
-def same_evaluation(one: dict[str, Any], other: dict[str, Any], stage: str, episodes: int, tolerance: float) -> None:
-    """Each episode counted once, a number that two do not divide; the same rows, means and intervals."""
-    assert other[stage]["episode"].tolist() == one[stage]["episode"].tolist() == list(range(episodes))
+def same_evaluation(
+    one: dict[str, Any], other: dict[str, Any], stage: str, episodes: int, tolerance: float
+) -> None:
+    """Each episode counted once, a number that two do not divide.
+
+    The same rows, means and intervals.
+    """
+    assert (
+        other[stage]["episode"].tolist() == one[stage]["episode"].tolist() == list(range(episodes))
+    )
     assert len(set(one[stage]["loss"].tolist())) > 1, "other episodes, other losses"
     assert list(other[stage]) == list(one[stage])
     for key, column in one[stage].items():  # the tables hold float32
-        torch.testing.assert_close(other[stage][key], column, rtol=tolerance, atol=tolerance, msg=key)
-    logs, others = ({k: v for k, v in held[f"{stage}_logs"].items() if k.startswith(stage)} for held in (one, other))
+        torch.testing.assert_close(
+            other[stage][key], column, rtol=tolerance, atol=tolerance, msg=key
+        )
+    logs, others = (
+        {k: v for k, v in held[f"{stage}_logs"].items() if k.startswith(stage)}
+        for held in (one, other)
+    )
     assert {f"{stage}/loss", f"{stage}/loss_ci95"} <= logs.keys()
     assert len(logs) % 2 == 0, "a mean and an interval each"
     assert logs.keys() == others.keys()

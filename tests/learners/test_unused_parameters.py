@@ -33,7 +33,9 @@ def fit(learner: OptimizationLearner) -> None:
         max_epochs=1, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
         enable_checkpointing=False,
     )  # fmt: skip
-    data = SinusoidDataModule(shot=5, queries=5, meta_batch_size=3, train_episodes=6, val_episodes=2, test_episodes=2)
+    data = SinusoidDataModule(
+        shot=5, queries=5, meta_batch_size=3, train_episodes=6, val_episodes=2, test_episodes=2
+    )
     trainer.fit(learner, data)
 
 
@@ -46,8 +48,11 @@ def test_a_layer_that_should_adapt_but_is_not_used_is_an_error(
     before = {name: value.clone() for name, value in learner.state_dict().items()}
     with pytest.raises(
         FewshotError,
-        match=r"^backbone.classifier.weight, backbone.classifier.bias get no gradient: the network does not use them;"
-        r" remove the layer, or freeze it and leave it out of `adapt`$",
+        match=(
+            r"^backbone.classifier.weight, backbone.classifier.bias get no gradient: the network"
+            r" does not use them;"
+            r" remove the layer, or freeze it and leave it out of `adapt`$"
+        ),
     ):
         fit(learner)
     assert all(torch.equal(value, before[name]) for name, value in learner.state_dict().items())
@@ -56,7 +61,9 @@ def test_a_layer_that_should_adapt_but_is_not_used_is_an_error(
 def test_it_is_an_error_with_prototypes_for_a_head_too() -> None:
     learner = ProtoMAML(Leftover(2), task={"kind": "classification", "way": 2})
     half = Examples(torch.randn(3, 4, 2), torch.tensor([0, 0, 1, 1]).expand(3, -1))
-    with pytest.raises(FewshotError, match=r"^backbone.classifier.weight, backbone.classifier.bias get no gradient"):
+    with pytest.raises(
+        FewshotError, match=r"^backbone.classifier.weight, backbone.classifier.bias get no gradient"
+    ):
         learner.run(Episode(half, half), training=True)
 
 
@@ -75,16 +82,22 @@ class OwnGradient(OptimizationLearner):
 
 
 def test_it_is_an_error_for_learners_that_make_their_gradient_themselves() -> None:
-    with pytest.raises(FewshotError, match=r"^backbone.classifier.weight, backbone.classifier.bias get no gradient"):
+    with pytest.raises(
+        FewshotError, match=r"^backbone.classifier.weight, backbone.classifier.bias get no gradient"
+    ):
         fit(OwnGradient(Leftover(), task=REGRESSION, episode_parallel="loop"))
     fit(OwnGradient(MLP(1, (5,)), task=REGRESSION, episode_parallel="loop"))
 
 
 @pytest.mark.parametrize(("cls", "adapt"), [(ANIL, None), (MAML, ["backbone.layers", "head"])])
-def test_a_layer_that_neither_loop_uses_is_an_error(cls: type[OptimizationLearner], adapt: Any) -> None:
+def test_a_layer_that_neither_loop_uses_is_an_error(
+    cls: type[OptimizationLearner], adapt: Any
+) -> None:
     # one process would train on; several would wait for its gradient
     learner = cls(Leftover(), task=REGRESSION, **({} if adapt is None else {"adapt": adapt}))
-    with pytest.raises(FewshotError, match=r"^backbone.classifier.weight, backbone.classifier.bias get no gradient"):
+    with pytest.raises(
+        FewshotError, match=r"^backbone.classifier.weight, backbone.classifier.bias get no gradient"
+    ):
         fit(learner)
 
 

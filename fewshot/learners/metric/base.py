@@ -22,13 +22,14 @@ from fewshot.tasks import Classification
 class MetricLearner(RejectingLearner):
     """Metric-based few-shot learning: embed, then compare.
 
-    The network is the same for all episodes, so that a meta-batch is embedded in one forward pass. A subclass says
-    how the support features become a predictor (`fit`) and how that judges query features (`compare`), for one
-    episode. Where a layer cannot be vmapped (an LSTM) or has to see the whole meta-batch (batch normalisation), it
-    writes `fit_all` or `compare_all` too.
+    The network is the same for all episodes, so that a meta-batch is embedded in one forward pass.
+    A subclass says how the support features become a predictor (`fit`) and how that judges query
+    features (`compare`), for one episode. Where a layer cannot be vmapped (an LSTM) or has to see
+    the whole meta-batch (batch normalisation), it writes `fit_all` or `compare_all` too.
 
-    Batch normalisation trains on the statistics of the whole meta-batch; at evaluation `inductive` uses the running
-    averages of training, `transductive` those of each episode's support and query together.
+    Batch normalisation trains on the statistics of the whole meta-batch; at evaluation `inductive`
+    uses the running averages of training, `transductive` those of each episode's support and query
+    together.
 
     Raises:
         FewshotError: the task is no classification.
@@ -38,8 +39,8 @@ class MetricLearner(RejectingLearner):
         super().__init__(backbone, **kwargs)
         if not isinstance(self.task, Classification):
             raise FewshotError(
-                f"{type(self).__name__} compares with classes, the benchmark's task is {self.task.kind};"
-                " choose a benchmark of classification or a learner such as MAML"
+                f"{type(self).__name__} compares with classes, the benchmark's task is"
+                f" {self.task.kind}; choose a benchmark of classification or a learner such as MAML"
             )
 
     @abstractmethod
@@ -68,7 +69,10 @@ class MetricLearner(RejectingLearner):
         return self.task.metrics(outputs, embedded.query.targets)
 
     def adapt(self, support: Examples) -> Any:
-        """The predictor of one support set, of any way; batch normalisation by the running averages."""
+        """The predictor of one support set, of any way.
+
+        Batch normalisation by the running averages.
+        """
         with evaluation_mode(self):
             features = at_least_float32(self.embed(support.inputs))
             with full_precision(features):
@@ -89,16 +93,25 @@ class MetricLearner(RejectingLearner):
             outcome = self._compare_meta_batch(meta_batch, support, query, training)
         yield outcome
 
-    def _compare_meta_batch(self, meta_batch: Episode, support: Tensor, query: Tensor, training: bool) -> Outcome:
+    def _compare_meta_batch(
+        self, meta_batch: Episode, support: Tensor, query: Tensor, training: bool
+    ) -> Outcome:
         """The outcome of episodes with support features (B, S, ...) and query features (B, N*Q, ...)."""
         way = int(meta_batch.support.targets.max()) + 1
-        embedded = Episode(Examples(support, meta_batch.support.targets), Examples(query, meta_batch.query.targets))
+        embedded = Episode(
+            Examples(support, meta_batch.support.targets), Examples(query, meta_batch.query.targets)
+        )
         if not training and self.batchnorm == "transductive":
-            (outputs,) = map_episodes(partial(self._outputs, way=way), embedded, "loop", count(embedded))
+            (outputs,) = map_episodes(
+                partial(self._outputs, way=way), embedded, "loop", count(embedded)
+            )
         else:
-            outputs = self.none(self.compare_all(self.fit_all(support, embedded.support.targets, way), query))
+            outputs = self.none(
+                self.compare_all(self.fit_all(support, embedded.support.targets, way), query)
+            )
         losses, metrics = zip(
-            *(self._judge(outputs[i], episode(embedded, i)) for i in range(count(embedded))), strict=True
+            *(self._judge(outputs[i], episode(embedded, i)) for i in range(count(embedded))),
+            strict=True,
         )
         return Outcome(torch.stack(losses), stack(metrics), outputs)
 
@@ -107,7 +120,10 @@ class MetricLearner(RejectingLearner):
         assert isinstance(embedded.support.inputs, Tensor)
         assert isinstance(embedded.query.inputs, Tensor)
         logits: Tensor = self.none(
-            self.compare(self.fit(embedded.support.inputs, embedded.support.targets, way), embedded.query.inputs)
+            self.compare(
+                self.fit(embedded.support.inputs, embedded.support.targets, way),
+                embedded.query.inputs,
+            )
         )
         return logits
 

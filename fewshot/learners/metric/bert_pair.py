@@ -22,18 +22,22 @@ from fewshot.tasks import Classification
 
 
 class BERTPair(MetaLearner):
-    """BERT-PAIR: a language model reads query and support sentence as one, and says how alike. Paper: arXiv:1910.07124.
+    """BERT-PAIR: a language model reads query and support sentence as one, and says how alike.
 
-    Of each pair it gives two scores: that both are of one class, and that they are not. They are averaged over a
-    class's support; the first are the classes' logits, the smallest of the second is the logit of none of the above.
-    The loss always counts it, as the authors' code does. Takes episodes of any way. There are n*S pairs in an episode,
-    each a pass through the model: an episode's time grows with both.
+    Paper: arXiv:1910.07124.
+
+    Of each pair it gives two scores: that both are of one class, and that they are not. They are
+    averaged over a class's support; the first are the classes' logits, the smallest of the second
+    is the logit of none of the above. The loss always counts it, as the authors' code does. Takes
+    episodes of any way. There are n*S pairs in an episode, each a pass through the model: an
+    episode's time grows with both.
 
     Args:
         backbone: a `PairEncoder`.
         dropout: rate at the features in training.
-        pairs_per_chunk: pairs of a forward pass. Of an episode with more, training forgets the activations and computes
-            them again in the backward pass, so that its memory is that of one chunk.
+        pairs_per_chunk: pairs of a forward pass. Of an episode with more, training forgets the
+            activations and computes them again in the backward pass, so that its memory is that of
+            one chunk.
         **kwargs: arguments of `MetaLearner`.
 
     Raises:
@@ -53,9 +57,9 @@ class BERTPair(MetaLearner):
         super().__init__(backbone, **kwargs)
         if not isinstance(self.backbone, PairEncoder) or not isinstance(self.task, Classification):
             raise FewshotError(
-                "BERTPair has a language model read two texts as one: it needs a benchmark of texts with data.tokenizer"
-                f" set to the model, and the backbone PairEncoder, not {self.task.kind} and"
-                f" {type(self.backbone).__name__}"
+                "BERTPair has a language model read two texts as one: it needs a benchmark of"
+                " texts with data.tokenizer set to the model, and the backbone PairEncoder, not"
+                f" {self.task.kind} and {type(self.backbone).__name__}"
             )
         check_at_least(1, pairs_per_chunk=pairs_per_chunk)
         self.pairs_per_chunk = pairs_per_chunk
@@ -77,7 +81,9 @@ class BERTPair(MetaLearner):
             logits = self.logits(*self.adapt(one.support), one.query.inputs)
             loss, outputs = self.task.loss(logits, one.query.targets), self._asked_for(logits)
             metrics = self.task.metrics(outputs, one.query.targets)
-            yield Outcome(loss[None], {name: value[None] for name, value in metrics.items()}, outputs[None])
+            yield Outcome(
+                loss[None], {name: value[None] for name, value in metrics.items()}, outputs[None]
+            )
 
     def logits(self, support: Examples, way: int, inputs: Inputs) -> Tensor:
         """Logits (n, N + 1) of inputs (n, ...), the last for none of the above."""
@@ -89,18 +95,25 @@ class BERTPair(MetaLearner):
     def scores(self, support: Inputs, query: Inputs) -> Tensor:
         """How much each of n queries and each of S support texts are of one class, and how much not: (n, S, 2)."""
         if torch.compiler.is_exporting():
-            raise FewshotError("BERTPair cannot be exported: its pairs differ in length; use `fewshot predict`")
+            raise FewshotError(
+                "BERTPair cannot be exported: its pairs differ in length; use `fewshot predict`"
+            )
         (_, lengths), (_, query_lengths) = read_inputs(support), read_inputs(query)
         size, number = len(lengths), len(query_lengths)
         first = torch.arange(size, device=lengths.device).repeat(number)
         second = torch.arange(number, device=lengths.device).repeat_interleave(size)
-        order = (lengths[first] + query_lengths[second]).argsort()  # pairs of a chunk are of about one length
+        # pairs of a chunk are of about one length
+        order = (lengths[first] + query_lengths[second]).argsort()
         chunks = torch.split(order, self.pairs_per_chunk)
         forget = torch.is_grad_enabled() and len(chunks) > 1
         parts = []
         for rows in chunks:
             pairs = support, query, first[rows], second[rows]
-            parts.append(checkpoint(self._score, *pairs, use_reentrant=False) if forget else self._score(*pairs))
+            parts.append(
+                checkpoint(self._score, *pairs, use_reentrant=False)
+                if forget
+                else self._score(*pairs)
+            )
         return torch.cat(parts)[order.argsort()].view(number, size, 2)
 
     def _score(self, support: Inputs, query: Inputs, first: Tensor, second: Tensor) -> Tensor:

@@ -12,12 +12,15 @@ from fewshot.learners.ranking import RankingLearner
 
 
 class GMatching(RankingLearner):
-    """GMatching: rank tails by how a pair matches the support pairs, in steps of an LSTM. Paper: arXiv:1808.09040.
+    """GMatching: rank tails by how a pair matches the support pairs, in steps of an LSTM.
 
-    A pair is g([f(h); f(t)]), with f the backbone, such as `NeighbourEncoder`, and g a residual network of two layers
-    with LayerNorm; the support s is the mean of its pairs. A query pair q is read by an LSTM, h_k = q + LSTM(q, [h_k-1;
-    s]), from zeros; its score is h_K . s, as in the authors' code: the margin of 5 is beyond the paper's cosine. Theirs
-    has an LSTM twice as wide, of which only this half is ever read. What it says of q and s is the same at each step.
+    Paper: arXiv:1808.09040.
+
+    A pair is g([f(h); f(t)]), with f the backbone, such as `NeighbourEncoder`, and g a residual
+    network of two layers with LayerNorm; the support s is the mean of its pairs. A query pair q is
+    read by an LSTM, h_k = q + LSTM(q, [h_k-1; s]), from zeros; its score is h_K . s, as in the
+    authors' code: the margin of 5 is beyond the paper's cosine. Theirs has an LSTM twice as wide,
+    of which only this half is ever read. What it says of q and s is the same at each step.
 
     Args:
         backbone: ids of entities to features, `NeighbourEncoder` in the paper.
@@ -52,9 +55,12 @@ class GMatching(RankingLearner):
         self.norm = nn.LayerNorm(size)
         # the LSTM's gates; the first step has no h and s before it
         self.of_query = nn.Linear(size, 4 * size)
-        self.of_state = nn.ModuleList(nn.Linear(size, 4 * size, bias=False) for _ in ("h", "s") if steps > 1)
+        self.of_state = nn.ModuleList(
+            nn.Linear(size, 4 * size, bias=False) for _ in ("h", "s") if steps > 1
+        )
         for weight in (*self.of_query.parameters(), *self.of_state.parameters()):
-            nn.init.uniform_(weight, -((2 * size) ** -0.5), (2 * size) ** -0.5)  # torch's, of the authors' width
+            # torch's, of the authors' width
+            nn.init.uniform_(weight, -((2 * size) ** -0.5), (2 * size) ** -0.5)
 
     @property
     def values(self) -> int:

@@ -22,18 +22,23 @@ class Memory(NamedTuple):
 
 
 class MatchingNetwork(MetricLearner):
-    """Matching Network: a query takes the labels of the support by attention to it. Paper: arXiv:1606.04080.
+    """Matching Network: a query takes the labels of the support by attention to it.
 
-    The probability of a class is the attention that its support examples get. Takes episodes of any way.
+    Paper: arXiv:1606.04080.
+
+    The probability of a class is the attention that its support examples get. Takes episodes of any
+    way.
 
     Args:
         backbone: the embedding network.
-        distance: the attention is a softmax of `cosine` similarity (the paper's) or of negative squared `euclidean`
-            distance.
-        scale: the similarity is multiplied by it before the softmax. The paper has none (1), which keeps the largest
-            attention among 20 examples below 28 % and so trains slowly; None means 10 for cosine, 1 for Euclidean.
-        full_context: full context embeddings: a bidirectional LSTM reads the support, which makes each example's
-            embedding depend on the others and on their order; an attention LSTM reads it for each query.
+        distance: the attention is a softmax of `cosine` similarity (the paper's) or of negative
+            squared `euclidean` distance.
+        scale: the similarity is multiplied by it before the softmax. The paper has none (1), which
+            keeps the largest attention among 20 examples below 28 % and so trains slowly; None
+            means 10 for cosine, 1 for Euclidean.
+        full_context: full context embeddings: a bidirectional LSTM reads the support, which makes
+            each example's embedding depend on the others and on their order; an attention LSTM
+            reads it for each query.
         read_steps: K, the steps of the attention LSTM.
         **kwargs: arguments of `MetaLearner`.
 
@@ -59,13 +64,20 @@ class MatchingNetwork(MetricLearner):
 
     def fit(self, features: Tensor, targets: Tensor, way: int) -> Memory:
         """The memory of support features (S, D)."""
-        keys = features if self.full_context is None else self.full_context.support(features[None])[0]
+        keys = (
+            features if self.full_context is None else self.full_context.support(features[None])[0]
+        )
         return Memory(keys, membership(targets, way, features.dtype))
 
     def fit_all(self, features: Tensor, targets: Tensor, way: int) -> Memory:
-        """The memories of support features (B, S, D); an LSTM takes them as a batch, not under vmap."""
+        """The memories of support features (B, S, D).
+
+        An LSTM takes them as a batch, not under vmap.
+        """
         keys = features if self.full_context is None else self.full_context.support(features)
-        return Memory(keys, membership(targets.flatten(), way, features.dtype).view(*targets.shape, way))
+        return Memory(
+            keys, membership(targets.flatten(), way, features.dtype).view(*targets.shape, way)
+        )
 
     def compare(self, predictor: Memory, features: Tensor) -> Tensor:
         """Log-probabilities (n, N) of query features (n, D)."""
@@ -96,7 +108,8 @@ class FullContext(nn.Module):
         super().__init__()
         self.read_steps = read_steps
         self.encoder = nn.LSTM(features, features, batch_first=True, bidirectional=True)
-        # the paper's cell sees f'(x) as its input and [h, r] as its state; r as an input is the same function
+        # the paper's cell sees f'(x) as its input and [h, r] as its state; r as an input is the
+        # same function
         self.cell = nn.LSTMCell(2 * features, features)
 
     def support(self, features: Tensor) -> Tensor:

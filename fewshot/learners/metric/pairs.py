@@ -1,6 +1,7 @@
 """Losses and metrics of pairs and triplets of examples: pure functions of distances and labels.
 
-Shapes: M examples, labels (M,); distances and similarities (M, M). A pair is two different examples.
+Shapes: M examples, labels (M,); distances and similarities (M, M). A pair is two different
+examples.
 """
 
 from typing import Literal, TypeAlias
@@ -21,13 +22,19 @@ def squared_distances(one: Tensor, two: Tensor) -> Tensor:
 
 
 def pairs(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Which pairs are of one class and which of two, each (M, M) bool; an example is no pair with itself."""
+    """Which pairs are of one class and which of two, each (M, M) bool.
+
+    An example is no pair with itself.
+    """
     same = labels[:, None] == labels
     return same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device), ~same
 
 
 def balanced_binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy of the logits (M, M) that two examples are of one class; half its weight on such pairs."""
+    """Binary cross-entropy of the logits (M, M) that two examples are of one class.
+
+    Half its weight on such pairs.
+    """
     same, different = pairs(labels)
     return (_mean(F.softplus(-logits), same) + _mean(F.softplus(logits), different)) / 2
 
@@ -54,7 +61,8 @@ def triplet_loss(squared: Tensor, labels: Tensor, margin: float, mining: Mining)
         negative = squared.masked_fill(~different, torch.inf).amin(1)
         return (positive - negative + margin).clamp(min=0).mean()
     anchors, positives = same.nonzero(as_tuple=True)  # P pairs
-    positive, negatives, allowed = squared[anchors, positives], squared[anchors], different[anchors]  # (P, M)
+    # (P, M)
+    positive, negatives, allowed = squared[anchors, positives], squared[anchors], different[anchors]
     if mining == "all":
         return _mean((positive[:, None] - negatives + margin).clamp(min=0), allowed)
     farther = allowed & (negatives > positive[:, None])
@@ -71,8 +79,8 @@ def verification(scores: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
         same: whether each pair is of one class, bool (P,); some are and some are not.
 
     Returns:
-        The area, and the rate at which false acceptances and false rejections are equally frequent (linear between
-        the points of the curve).
+        The area, and the rate at which false acceptances and false rejections are equally frequent
+        (linear between the points of the curve).
     """
     # torchmetrics reads anything outside [0, 1] as logits; ranks keep the order and stay inside
     ranks = torch.unique(scores.detach(), return_inverse=True)[1].double()

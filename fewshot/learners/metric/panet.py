@@ -1,6 +1,7 @@
 """PANet: prototype alignment for segmentation (Wang et al., arXiv:1908.06391).
 
-Shapes: S support images, Q queries, N way, C channels, h and w of the feature maps, H and W of the masks.
+Shapes: S support images, Q queries, N way, C channels, h and w of the feature maps, H and W of the
+masks.
 """
 
 from collections.abc import Iterator
@@ -23,10 +24,10 @@ from fewshot.tasks import Segmentation
 class PANet(EmbeddingLearner):
     """PANet: a pixel belongs to the class whose mean support feature is nearest, background included.
 
-    A class is the mean feature of its pixels in each support image, averaged over the images; the background is a class
-    of its own. A query pixel's logits are the cosine similarities to them times `scale`. In training the queries, as
-    they were segmented, must segment the support in turn (the alignment loss). Takes episodes of any way.
-    Paper: arXiv:1908.06391.
+    A class is the mean feature of its pixels in each support image, averaged over the images; the
+    background is a class of its own. A query pixel's logits are the cosine similarities to them
+    times `scale`. In training the queries, as they were segmented, must segment the support in turn
+    (the alignment loss). Takes episodes of any way. Paper: arXiv:1908.06391.
 
     Args:
         backbone: the network, with feature maps (`maps`).
@@ -35,21 +36,28 @@ class PANet(EmbeddingLearner):
         **kwargs: arguments of `MetaLearner`.
 
     Raises:
-        FewshotError: the task is no segmentation, the backbone has no maps, or a number is out of range.
+        FewshotError: the task is no segmentation, the backbone has no maps, or a number is out of
+            range.
     """
 
     def __init__(
-        self, backbone: Backbone | nn.Module, scale: float = 20.0, alignment: float = 1.0, **kwargs: Any
+        self,
+        backbone: Backbone | nn.Module,
+        scale: float = 20.0,
+        alignment: float = 1.0,
+        **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
         if not isinstance(self.task, Segmentation):
             raise FewshotError(
-                f"PANet labels pixels, the benchmark's task is {self.task.kind}; choose a benchmark of segmentation, or"
-                " a learner such as PrototypicalNetwork"
+                f"PANet labels pixels, the benchmark's task is {self.task.kind}; choose a benchmark"
+                " of segmentation, or a learner such as PrototypicalNetwork"
             )
         needed_map_shape(self.backbone, "PANet")
         if not scale > 0 or alignment < 0:
-            raise FewshotError(f"scale is {scale}, alignment {alignment}; set scale > 0 and alignment >= 0")
+            raise FewshotError(
+                f"scale is {scale}, alignment {alignment}; set scale > 0 and alignment >= 0"
+            )
         self.scale, self.alignment = scale, alignment
 
     def embed(self, inputs: Inputs) -> Tensor:
@@ -57,7 +65,10 @@ class PANet(EmbeddingLearner):
         return maps_of(self.backbone, inputs)
 
     def adapt(self, support: Examples) -> Tensor:
-        """The prototypes (N+1, C) of one support set, of any way; batch normalisation by the running averages."""
+        """The prototypes (N+1, C) of one support set, of any way.
+
+        Batch normalisation by the running averages.
+        """
         way = int(support.targets[support.targets != IGNORED].max())
         with evaluation_mode(self):
             features = at_least_float32(self.embed(support.inputs))
@@ -77,11 +88,15 @@ class PANet(EmbeddingLearner):
         support, query = self.embed_meta_batch(meta_batch, training)
         masks = meta_batch.support.targets
         with full_precision(support):
-            means = torch.func.vmap(partial(prototypes, way=self.task.output_size - 1))(support, masks)
+            means = torch.func.vmap(partial(prototypes, way=self.task.output_size - 1))(
+                support, masks
+            )
             logits = torch.func.vmap(partial(similarity, scale=self.scale))(means, query)
             outcome = self.judged(logits, meta_batch.query.targets)
             if training and self.alignment:
-                aligned = torch.func.vmap(partial(alignment_loss, scale=self.scale))(query, logits, support, masks)
+                aligned = torch.func.vmap(partial(alignment_loss, scale=self.scale))(
+                    query, logits, support, masks
+                )
                 outcome = outcome._replace(loss=outcome.loss + self.alignment * aligned)
         yield outcome
 
@@ -102,14 +117,18 @@ def prototypes(features: Tensor, masks: Tensor, way: int) -> Tensor:
 
 def similarity(means: Tensor, features: Tensor, scale: float) -> Tensor:
     """`scale` times the cosine of each cell of maps (n, C, h, w) with prototypes (N+1, C): logits (n, N+1, h, w)."""
-    return scale * torch.einsum("kc,nchw->nkhw", F.normalize(means, dim=-1), F.normalize(features, dim=1))
+    return scale * torch.einsum(
+        "kc,nchw->nkhw", F.normalize(means, dim=-1), F.normalize(features, dim=1)
+    )
 
 
-def alignment_loss(query: Tensor, logits: Tensor, support: Tensor, masks: Tensor, scale: float) -> Tensor:
+def alignment_loss(
+    query: Tensor, logits: Tensor, support: Tensor, masks: Tensor, scale: float
+) -> Tensor:
     """The loss of segmenting the support by the queries, whose masks are those that were predicted: equation 7.
 
-    Each support image is segmented into background and its own class. Classes that were predicted nowhere have no
-    prototype and add nothing.
+    Each support image is segmented into background and its own class. Classes that were predicted
+    nowhere have no prototype and add nothing.
 
     Args:
         query: maps (Q, C, h, w).

@@ -26,8 +26,8 @@ def cosine_similarity(queries: Tensor, prototypes: Tensor) -> Tensor:
 def spread_of_means(features: Tensor, targets: Tensor, way: int) -> Tensor:
     """How far the mean of each class's examples lies from the class's true mean, squared and expected: v / K_c, (N,).
 
-    v is the variance within classes, summed over the features (S, D) and pooled over the classes of the labels (S,).
-    With one example a class there is nothing to estimate it from: 0.
+    v is the variance within classes, summed over the features (S, D) and pooled over the classes of
+    the labels (S,). With one example a class there is nothing to estimate it from: 0.
     """
     member = membership(targets, way, features.dtype)
     within = (features - member @ class_means(features, targets, way)).square().sum()
@@ -37,18 +37,19 @@ def spread_of_means(features: Tensor, targets: Tensor, way: int) -> Tensor:
 class PrototypicalNetwork(MetricLearner):
     """Prototypical Network: a class is the mean of its support features, a query belongs to the nearest mean.
 
-    Takes episodes of any way; the paper trains with more classes than it tests with (60-way on Omniglot).
-    Paper: arXiv:1703.05175.
+    Takes episodes of any way; the paper trains with more classes than it tests with (60-way on
+    Omniglot). Paper: arXiv:1703.05175.
 
     Args:
         backbone: the embedding network.
         distance: `euclidean` (squared, as in the paper) or `cosine`.
         scale: the similarity is multiplied by it before the softmax; about 10 suits `cosine`.
         learn_scale: train the scale as well, from `scale` on (arXiv:1805.10123).
-        unequal_shots: for support sets with more examples of some classes than of others. The mean of K_c examples is
-            v / K_c farther from a query than the class's own mean, expected and squared, so that classes with few
-            examples are chosen too seldom; this takes v / K_c off, v estimated from the support. Where shots are equal
-            nothing changes. For `euclidean` alone.
+        unequal_shots: for support sets with more examples of some classes than of others. The mean
+            of K_c examples is v / K_c farther from a query than the class's own mean, expected and
+            squared, so that classes with few examples are chosen too seldom; this takes v / K_c
+            off, v estimated from the support. Where shots are equal nothing changes. For
+            `euclidean` alone.
         **kwargs: arguments of `MetaLearner`.
 
     Raises:
@@ -66,17 +67,25 @@ class PrototypicalNetwork(MetricLearner):
     ) -> None:
         super().__init__(backbone, **kwargs)
         if unequal_shots and distance != "euclidean":
-            raise FewshotError(f"unequal_shots corrects squared distances, distance is {distance}; use euclidean")
+            raise FewshotError(
+                f"unequal_shots corrects squared distances, distance is {distance}; use euclidean"
+            )
         if not scale > 0:
             raise FewshotError(f"scale is {scale}; a similarity needs a positive one, such as 1.0")
-        self.similarity = negative_squared_distance if distance == "euclidean" else cosine_similarity
+        self.similarity = (
+            negative_squared_distance if distance == "euclidean" else cosine_similarity
+        )
         self.unequal_shots = unequal_shots
         self.scale = nn.Parameter(torch.tensor(scale)) if learn_scale else scale
 
     def fit(self, features: Tensor, targets: Tensor, way: int) -> tuple[Tensor, Tensor]:
         """The prototypes (N, D) of support features (S, D), and what is taken off their squared distances, (N,)."""
         prototypes = class_means(features, targets, way)
-        spread = spread_of_means(features, targets, way) if self.unequal_shots else features.new_zeros(way)
+        spread = (
+            spread_of_means(features, targets, way)
+            if self.unequal_shots
+            else features.new_zeros(way)
+        )
         return prototypes, spread
 
     def compare(self, predictor: tuple[Tensor, Tensor], features: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ from fewshot.learners.metric.classes import membership
 def ridge_regression(features: Tensor, targets: Tensor, penalty: Tensor) -> Tensor:
     """W (D, N) that minimises ||X W - Y||^2 + penalty ||W||^2, for features X (S, D) and targets Y (S, N).
 
-    Of the two equal closed forms, the one that solves the smaller system: S x S (Woodbury) or D x D.
+    Of the two equal closed forms, the one that solves the smaller system: S x S (Woodbury) or D x
+    D.
     """
     size, width = features.shape
     woodbury = size < width
@@ -25,17 +26,19 @@ def ridge_regression(features: Tensor, targets: Tensor, penalty: Tensor) -> Tens
 
 
 class R2D2(MetricLearner):
-    """R2D2: ridge regression of one-hot labels on features, in closed form, trained through. Paper: arXiv:1805.08136.
+    """R2D2: ridge regression of one-hot labels on features, in closed form, trained through.
 
-    Takes episodes of any way. The penalty, and the scale and bias that make logits of the regression's outputs, are
-    learned with the network.
+    Paper: arXiv:1805.08136.
+
+    Takes episodes of any way. The penalty, and the scale and bias that make logits of the
+    regression's outputs, are learned with the network.
 
     Args:
         backbone: the embedding network.
-        penalty: lambda of the ridge regression, where its learning starts (of its logarithm, so that it stays
-            positive).
-        scale: where the scale of the outputs starts. The regression's outputs lie about in [0, 1], which is too
-            little for a softmax.
+        penalty: lambda of the ridge regression, where its learning starts (of its logarithm, so
+            that it stays positive).
+        scale: where the scale of the outputs starts. The regression's outputs lie about in [0, 1],
+            which is too little for a softmax.
         **kwargs: arguments of `MetaLearner`.
 
     Raises:
@@ -43,18 +46,26 @@ class R2D2(MetricLearner):
     """
 
     def __init__(
-        self, backbone: Backbone | nn.Module, penalty: float = 1.0, scale: float = 10.0, **kwargs: Any
+        self,
+        backbone: Backbone | nn.Module,
+        penalty: float = 1.0,
+        scale: float = 10.0,
+        **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
         if not penalty > 0:
-            raise FewshotError(f"penalty is {penalty}; ridge regression needs a positive one, such as 1.0")
+            raise FewshotError(
+                f"penalty is {penalty}; ridge regression needs a positive one, such as 1.0"
+            )
         self.log_penalty = nn.Parameter(torch.tensor(penalty).log())
         self.scale = nn.Parameter(torch.tensor(scale))
         self.bias = nn.Parameter(torch.tensor(0.0))
 
     def fit(self, features: Tensor, targets: Tensor, way: int) -> Tensor:
         """The regression's weights (D, N) on support features (S, D)."""
-        return ridge_regression(features, membership(targets, way, features.dtype), self.log_penalty.exp())
+        return ridge_regression(
+            features, membership(targets, way, features.dtype), self.log_penalty.exp()
+        )
 
     def compare(self, predictor: Tensor, features: Tensor) -> Tensor:
         """Logits (n, N) of query features (n, D)."""

@@ -14,17 +14,19 @@ SMALLEST_MAP = 4  # H = W of a map that can be pooled twice
 
 
 class RelationNetwork(MetricLearner):
-    """Relation Network: a second network learns how well a query and a class go together. Paper: arXiv:1711.06025.
+    """Relation Network: a second network learns how well a query and a class go together.
 
-    It reads the feature maps of a backbone that has them (`Conv4` with ``pooled_blocks: 2``, the paper's), else
-    feature vectors, with linear layers for convolutions. Takes episodes of any way.
+    Paper: arXiv:1711.06025.
+
+    It reads the feature maps of a backbone that has them (`Conv4` with ``pooled_blocks: 2``, the
+    paper's), else feature vectors, with linear layers for convolutions. Takes episodes of any way.
 
     Args:
         backbone: the embedding network.
-        combine: a class is the `sum` (the paper's) or the `mean` of its support features; with the mean, other shots
-            at test than in training are less of a surprise.
-        objective: `mse` of the sigmoid of the scores to 1 for the right class and 0 for the others (the paper's), or
-            `cross_entropy` of the scores.
+        combine: a class is the `sum` (the paper's) or the `mean` of its support features; with the
+            mean, other shots at test than in training are less of a surprise.
+        objective: `mse` of the sigmoid of the scores to 1 for the right class and 0 for the others
+            (the paper's), or `cross_entropy` of the scores.
         hidden: channels of the relation module (the paper: 64).
         **kwargs: arguments of `MetaLearner`.
     """
@@ -56,7 +58,10 @@ class RelationNetwork(MetricLearner):
         return self.compare_all(predictor[None], features[None])[0]
 
     def compare_all(self, predictors: Tensor, features: Tensor) -> Tensor:
-        """Scores (B, n, N); the relation module's batch normalisation sees the pairs of all episodes."""
+        """Scores (B, n, N).
+
+        The relation module's batch normalisation sees the pairs of all episodes.
+        """
         scores: Tensor = self.relation(predictors, features)
         return scores
 
@@ -71,8 +76,8 @@ class RelationNetwork(MetricLearner):
 class Relation(nn.Module):
     """The relation module: two convolutional blocks and two linear layers on a class's and a query's joined maps.
 
-    The first convolution is linear in the joined maps, so that it is taken of classes and queries apart and added up
-    pair by pair: N + n convolutions for N * n.
+    The first convolution is linear in the joined maps, so that it is taken of classes and queries
+    apart and added up pair by pair: N + n convolutions for N * n.
 
     Args:
         shape: of a feature: (C, H, W), or (D,) for one linear layer in the blocks' place.
@@ -90,12 +95,22 @@ class Relation(nn.Module):
             blocks: list[nn.Module] = [
                 # pooling before the ReLU is the same function on a quarter of the elements
                 *(nn.BatchNorm2d(hidden), nn.MaxPool2d(2), nn.ReLU()),
-                *(nn.Conv2d(hidden, hidden, 3, padding=1), nn.BatchNorm2d(hidden), nn.MaxPool2d(2), nn.ReLU()),
+                *(
+                    nn.Conv2d(hidden, hidden, 3, padding=1),
+                    nn.BatchNorm2d(hidden),
+                    nn.MaxPool2d(2),
+                    nn.ReLU(),
+                ),
             ]
         else:
-            self.of_class, self.of_query = nn.Linear(shape[0], hidden), nn.Linear(shape[0], hidden, bias=False)
+            self.of_class, self.of_query = (
+                nn.Linear(shape[0], hidden),
+                nn.Linear(shape[0], hidden, bias=False),
+            )
             size, blocks = hidden, [nn.BatchNorm1d(hidden), nn.ReLU()]
-        self.score = nn.Sequential(*blocks, nn.Flatten(), nn.Linear(size, 8), nn.ReLU(), nn.Linear(8, 1))
+        self.score = nn.Sequential(
+            *blocks, nn.Flatten(), nn.Linear(size, 8), nn.ReLU(), nn.Linear(8, 1)
+        )
 
     def forward(self, classes: Tensor, queries: Tensor) -> Tensor:
         """Scores (B, n, N) of classes (B, N, ...) and queries (B, n, ...)."""

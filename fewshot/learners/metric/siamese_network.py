@@ -24,23 +24,27 @@ from fewshot.learners.metric.pairs import (
 class SiameseNetwork(MetricLearner):
     """Siamese Network: twins with tied weights and a learned distance. Paper: Koch et al. 2015.
 
-    Trained on all pairs of an episode's examples, support and query; a query's class is that of the most similar
-    support example. Besides the accuracy, every evaluation has the metrics of verification ("are these two
-    of one class?", as for signatures) over all pairs of a query and a support example: the area under the ROC curve
-    `auc` and the equal error rate `eer`. Takes episodes of any way. Source: "Siamese Neural Networks for One-shot Image
-    Recognition", ICML 2015 Deep Learning Workshop.
+    Trained on all pairs of an episode's examples, support and query; a query's class is that of the
+    most similar support example. Besides the accuracy, every evaluation has the metrics of
+    verification ("are these two of one class?", as for signatures) over all pairs of a query and a
+    support example: the area under the ROC curve `auc` and the equal error rate `eer`. Takes
+    episodes of any way. Source: "Siamese Neural Networks for One-shot Image Recognition", ICML 2015
+    Deep Learning Workshop.
 
     Args:
         backbone: the twins.
-        objective: `cross_entropy`: binary, on a weighted L1 distance (Koch); `contrastive`: 1/2 d^2 for equal pairs,
-            1/2 max(0, margin - d)^2 for others; `triplet`: max(0, d^2(a, p) - d^2(a, n) + margin)
-            (arXiv:1503.03832). Pairs of one class and pairs of two count the same in all, whatever their numbers.
-        mining: which triplets of an episode count. `all`; `hardest`: an anchor's farthest positive and nearest
-            negative; `semi_hard`: for each pair of anchor and positive, the nearest negative that is farther than the
-            positive, or where none is, the farthest.
+        objective: `cross_entropy`: binary, on a weighted L1 distance (Koch); `contrastive`: 1/2 d^2
+            for equal pairs, 1/2 max(0, margin - d)^2 for others; `triplet`: max(0, d^2(a, p) -
+            d^2(a, n) + margin) (arXiv:1503.03832). Pairs of one class and pairs of two count the
+            same in all, whatever their numbers.
+        mining: which triplets of an episode count. `all`; `hardest`: an anchor's farthest positive
+            and nearest negative; `semi_hard`: for each pair of anchor and positive, the nearest
+            negative that is farther than the positive, or where none is, the farthest.
         margin: of `contrastive` and `triplet`.
-        normalise: bring the features to unit length, as arXiv:1503.03832 does; its margin is then 0.2.
-        decide: a query is compared with the `nearest` support example of each class, or with the class's `mean`.
+        normalise: bring the features to unit length, as arXiv:1503.03832 does; its margin is then
+            0.2.
+        decide: a query is compared with the `nearest` support example of each class, or with the
+            class's `mean`.
         **kwargs: arguments of `MetaLearner`.
 
     Raises:
@@ -89,12 +93,17 @@ class SiameseNetwork(MetricLearner):
         each = self.similarity(features, examples)  # n, m
         # not a tensor (n, m, N), which takes gigabytes where there are a hundred classes
         labels = member.argmax(-1).expand(each.shape)
-        return each.new_full((each.shape[0], member.shape[1]), -torch.inf).scatter_reduce(1, labels, each, "amax")
+        return each.new_full((each.shape[0], member.shape[1]), -torch.inf).scatter_reduce(
+            1, labels, each, "amax"
+        )
 
     def loss(self, outputs: Tensor, embedded: Episode) -> Tensor:
         """The objective over all pairs of one episode's examples."""
-        known = embedded.query.targets <= embedded.support.targets.max()  # those of no class are of no one class either
-        features = torch.cat([_features(embedded.support.inputs), _features(embedded.query.inputs)[known]])
+        # those of no class are of no one class either
+        known = embedded.query.targets <= embedded.support.targets.max()
+        features = torch.cat(
+            [_features(embedded.support.inputs), _features(embedded.query.inputs)[known]]
+        )
         labels = torch.cat([embedded.support.targets, embedded.query.targets[known]])
         if self.objective == "cross_entropy":
             return balanced_binary_cross_entropy(self.similarity(features, features), labels)
@@ -105,7 +114,9 @@ class SiameseNetwork(MetricLearner):
     def metrics(self, outputs: Tensor, embedded: Episode) -> dict[str, Tensor]:
         """The accuracy, and `auc` and `eer` over the pairs of query and support."""
         with torch.no_grad():
-            scores = self.similarity(_features(embedded.query.inputs), _features(embedded.support.inputs))
+            scores = self.similarity(
+                _features(embedded.query.inputs), _features(embedded.support.inputs)
+            )
         same = embedded.query.targets[:, None] == embedded.support.targets
         auc, eer = verification(scores.flatten(), same.flatten())
         return {**super().metrics(outputs, embedded), "auc": auc, "eer": eer}

@@ -22,13 +22,15 @@ from fewshot.normalization import EpisodeNorm
 class SimpleShot(MetricLearner):
     """SimpleShot: nearest class mean of the centred, normalised features of a network that is trained already.
 
-    Nothing is trained: `fewshot test --model SimpleShot --model.weights FILE.ckpt` takes the backbone of any learner's
-    checkpoint. The centre is the mean feature of all examples of the training classes; it is computed before the first
-    evaluation and belongs to the checkpoint. Paper: arXiv:1911.04623.
+    Nothing is trained: `fewshot test --model SimpleShot --model.weights FILE.ckpt` takes the
+    backbone of any learner's checkpoint. The centre is the mean feature of all examples of the
+    training classes; it is computed before the first evaluation and belongs to the checkpoint.
+    Paper: arXiv:1911.04623.
 
     Args:
         backbone: the embedding network.
-        transform: of the features: `none`, `l2` (unit length) or `cl2n` (centred, then unit length).
+        transform: of the features: `none`, `l2` (unit length) or `cl2n` (centred, then unit
+            length).
         **kwargs: arguments of `MetaLearner`.
     """
 
@@ -48,9 +50,12 @@ class SimpleShot(MetricLearner):
     # ------------------------------------------------------------------ the centre
 
     def set_center(self, batches: Iterable[Inputs]) -> None:
-        """Set the centre to the mean feature of all inputs (n, ...) of `batches`; by the running averages.
+        """Set the centre to the mean feature of all inputs (n, ...) of `batches`.
 
-        Under the `transductive` policy, batch normalisation uses the statistics of each batch instead.
+        By the running averages.
+
+        Under the `transductive` policy, batch normalisation uses the statistics of each batch
+        instead.
         """
         total, examples = torch.zeros_like(self.center, dtype=torch.float64, device="cpu"), 0
         by_batch = self.batchnorm == "transductive"
@@ -70,13 +75,15 @@ class SimpleShot(MetricLearner):
         if datamodule is None or not hasattr(datamodule, "training_examples"):
             return  # `run` says what to do
         to_device = self.trainer.strategy.batch_to_device
-        self.set_center(to_device(batch, self.device).inputs for batch in datamodule.training_examples())
+        self.set_center(
+            to_device(batch, self.device).inputs for batch in datamodule.training_examples()
+        )
 
     def _refuse_unknown_center(self) -> None:
         if self.transform == "cl2n" and self.center.isnan().any():
             raise FewshotError(
-                "SimpleShot does not know its centre; call set_center(batches of training inputs), test it on a"
-                " benchmark of this library, or set transform: l2"
+                "SimpleShot does not know its centre; call set_center(batches of training inputs),"
+                " test it on a benchmark of this library, or set transform: l2"
             )
 
     def on_validation_start(self) -> None:
@@ -96,8 +103,8 @@ class SimpleShot(MetricLearner):
     def configure_optimizers(self) -> Any:
         """Refuse to be trained."""
         raise FewshotError(
-            "SimpleShot has nothing to train: train a backbone by another learner (--model Baseline), then"
-            " `fewshot test --model SimpleShot --model.weights FILE.ckpt`"
+            "SimpleShot has nothing to train: train a backbone by another learner (--model"
+            " Baseline), then `fewshot test --model SimpleShot --model.weights FILE.ckpt`"
         )
 
     # ------------------------------------------------------------------ classification
@@ -117,7 +124,10 @@ class SimpleShot(MetricLearner):
         return negative_squared_distance(self.transformed(features), predictor)
 
     def adapt(self, support: Examples) -> Tensor:
-        """The class means of one support set, of any way; batch normalisation by the running averages."""
+        """The class means of one support set, of any way.
+
+        Batch normalisation by the running averages.
+        """
         self._refuse_unknown_center()
         means: Tensor = super().adapt(support)
         return means

@@ -25,11 +25,14 @@ class Seen(NamedTuple):
 
 
 class ANP(ProcessLearner):
-    """ANP: each query attends to the support points near it, beside a latent for the whole. Paper: arXiv:1901.05761.
+    """ANP: each query attends to the support points near it, beside a latent for the whole.
 
-    Trained on log p(query | z) with z ~ q(z | support and query), minus KL(q(z | support and query) || q(z | support))
-    a query point. Evaluation sets z to the mean of q(z | support): each episode has one number, which is the
-    likelihood of a normal distribution and no bound; the spread of z is not in the band.
+    Paper: arXiv:1901.05761.
+
+    Trained on log p(query | z) with z ~ q(z | support and query), minus KL(q(z | support and query)
+    || q(z | support)) a query point. Evaluation sets z to the mean of q(z | support): each episode
+    has one number, which is the likelihood of a normal distribution and no bound; the spread of z
+    is not in the band.
 
     Args:
         backbone: what becomes of the inputs first; `Pixels` leaves them as they are.
@@ -37,8 +40,9 @@ class ANP(ProcessLearner):
         encoder_layers: layers of the two encoders of support points.
         decoder_layers: layers of the decoder.
         heads: heads of each attention (the paper: 8); they divide `width`.
-        self_attention: layers of self-attention among the support points, before the queries attend to them: what a
-            point tells then depends on the points beside it (the paper: on images, 0 for functions of one value).
+        self_attention: layers of self-attention among the support points, before the queries attend
+            to them: what a point tells then depends on the points beside it (the paper: on images,
+            0 for functions of one value).
         latent: values of z; 0 leaves the latent path out.
         min_deviation: smallest standard deviation that can be predicted, as for `CNP`.
         **kwargs: arguments of `MetaLearner`.
@@ -58,18 +62,23 @@ class ANP(ProcessLearner):
     ) -> None:
         super().__init__(backbone, **kwargs)
         check_sizes(
-            min_deviation, width=width, encoder_layers=encoder_layers, decoder_layers=decoder_layers, heads=heads
+            min_deviation,
+            width=width,
+            encoder_layers=encoder_layers,
+            decoder_layers=decoder_layers,
+            heads=heads,
         )
         if width % heads or latent < 0 or self_attention < 0:
             raise FewshotError(
-                f"heads is {heads}, width is {width}, latent is {latent} and self_attention is {self_attention};"
-                " heads must divide width, the last two be >= 0"
+                f"heads is {heads}, width is {width}, latent is {latent} and self_attention is"
+                f" {self_attention}; heads must divide width, the last two be >= 0"
             )
         self.heads, self.latent, self.min_deviation = heads, latent, min_deviation
         point = self.features + self.task.targets
         self.encoder = perceptron([point, *[width] * encoder_layers])
         self.among = nn.Sequential(*(_self_attention(width, heads) for _ in range(self_attention)))
-        self.position = perceptron([self.features, width, width])  # keys and queries, by one network
+        # keys and queries, by one network
+        self.position = perceptron([self.features, width, width])
         self.attended = nn.Linear(width, width)
         if latent:
             self.latent_encoder = perceptron([point, *[width] * encoder_layers])
@@ -79,13 +88,21 @@ class ANP(ProcessLearner):
 
     def read(self, support: Examples) -> Seen:
         """Keys and values of the support points, and the mean of the latent."""
-        z = self.latent_distribution(pairs(self.latent_encoder, support)).mean if self.latent else None
+        z = (
+            self.latent_distribution(pairs(self.latent_encoder, support)).mean
+            if self.latent
+            else None
+        )
         return self.seen(support, z)
 
     def seen(self, support: Examples, z: Tensor | None) -> Seen:
         """Keys and values of the support points beside a latent `z` (B, latent)."""
         values = self.among(pairs(self.encoder, support))
-        return Seen(self.position(support.inputs), values, values.new_zeros(len(values), 0) if z is None else z)
+        return Seen(
+            self.position(support.inputs),
+            values,
+            values.new_zeros(len(values), 0) if z is None else z,
+        )
 
     def latent_distribution(self, encoded: Tensor) -> Normal:
         """q(z | points), independent normal values (B, latent), of encoded points (B, n, width).
@@ -107,7 +124,11 @@ class ANP(ProcessLearner):
             return super().outcome(embedded, meta_batch, training)
         support, query = embedded
         assert isinstance(query.inputs, Tensor)
-        everything = Examples(*(torch.cat([a, b], 1) for a, b in zip(support, query, strict=True)))  # type: ignore[list-item]
+        assert isinstance(support.inputs, Tensor)
+        everything = Examples(
+            torch.cat([support.inputs, query.inputs], 1),
+            torch.cat([support.targets, query.targets], 1),
+        )
         encoded = pairs(self.latent_encoder, everything)
         prior = self.latent_distribution(encoded[:, : support.targets.shape[1]])
         guess = self.latent_distribution(encoded)
@@ -119,10 +140,14 @@ class ANP(ProcessLearner):
 
 
 def _self_attention(width: int, heads: int) -> nn.Module:
-    return nn.TransformerEncoderLayer(width, heads, width, dropout=0.0, batch_first=True, norm_first=True)
+    return nn.TransformerEncoderLayer(
+        width, heads, width, dropout=0.0, batch_first=True, norm_first=True
+    )
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
     """Multi-head attention of queries (B, n, D) to keys (B, S, D) with values (B, S, D), shape (B, n, D)."""
-    q, k, v = (part.view(*part.shape[:2], heads, -1).transpose(1, 2) for part in (queries, keys, values))
+    q, k, v = (
+        part.view(*part.shape[:2], heads, -1).transpose(1, 2) for part in (queries, keys, values)
+    )
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)

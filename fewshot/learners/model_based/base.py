@@ -18,15 +18,18 @@ from fewshot.tasks import Task
 class ModelBasedLearner(EmbeddingLearner):
     """Model-based few-shot learning: one forward pass reads the support, another answers the queries.
 
-    The weights are the same for all episodes, so that a meta-batch is embedded in one pass and read at once. A
-    subclass says what is kept of a support set (`read`) and how that answers (`answer`), with the axis B.
+    The weights are the same for all episodes, so that a meta-batch is embedded in one pass and read
+    at once. A subclass says what is kept of a support set (`read`) and how that answers (`answer`),
+    with the axis B.
 
-    Batch normalisation in the backbone trains on the statistics of the whole meta-batch; at evaluation `inductive`
-    uses the running averages of training, `transductive` those of each episode's support and query together.
+    Batch normalisation in the backbone trains on the statistics of the whole meta-batch; at
+    evaluation `inductive` uses the running averages of training, `transductive` those of each
+    episode's support and query together.
 
     Args:
         backbone: the network from inputs to features.
-        frozen: leave the backbone's weights and running averages as they are, for one that comes trained (`weights`).
+        frozen: leave the backbone's weights and running averages as they are, for one that comes
+            trained (`weights`).
         **kwargs: arguments of `MetaLearner`.
     """
 
@@ -40,8 +43,8 @@ class ModelBasedLearner(EmbeddingLearner):
             self.backbone.requires_grad_(False)
         if not isinstance(self.task, self.takes):
             raise FewshotError(
-                f"{type(self).__name__} is made for {self.takes.kind}, but the benchmark's task is {self.task.kind};"
-                f" choose another learner, or a benchmark of {self.takes.kind}"
+                f"{type(self).__name__} is made for {self.takes.kind}, but the benchmark's task is"
+                f" {self.task.kind}; choose another learner, or a benchmark of {self.takes.kind}"
             )
 
     @abstractmethod
@@ -53,7 +56,10 @@ class ModelBasedLearner(EmbeddingLearner):
         """Outputs (B, n, output_size) for query features (B, n, D), each query by itself."""
 
     def ordered(self, support: Examples, inputs: Inputs) -> Examples:
-        """Embedded support sets in the order in which they are read; `inputs` are what was embedded."""
+        """Embedded support sets in the order in which they are read.
+
+        `inputs` are what was embedded.
+        """
         return support
 
     def adapt(self, support: Examples) -> Any:
@@ -72,7 +78,10 @@ class ModelBasedLearner(EmbeddingLearner):
         with evaluation_mode(self.backbone) if self.frozen else nullcontext():
             support, query = self.embed_meta_batch(meta_batch, training)
         yield self.outcome(
-            Episode(Examples(support, meta_batch.support.targets), Examples(query, meta_batch.query.targets)),
+            Episode(
+                Examples(support, meta_batch.support.targets),
+                Examples(query, meta_batch.query.targets),
+            ),
             meta_batch,
             training,
         )
@@ -86,4 +95,8 @@ class ModelBasedLearner(EmbeddingLearner):
 
 def _with_axis(inputs: Inputs) -> Inputs:
     """Inputs of one episode as those of a meta-batch."""
-    return {name: value[None] for name, value in inputs.items()} if isinstance(inputs, dict) else inputs[None]
+    return (
+        {name: value[None] for name, value in inputs.items()}
+        if isinstance(inputs, dict)
+        else inputs[None]
+    )

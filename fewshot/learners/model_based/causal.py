@@ -27,12 +27,15 @@ class CausalAttention(CausalLayer):
 
     def __init__(self, channels: int, keys: int, values: int) -> None:
         super().__init__()
-        self.query, self.key, self.value = (nn.Linear(channels, size) for size in (keys, keys, values))
+        self.query, self.key, self.value = (
+            nn.Linear(channels, size) for size in (keys, keys, values)
+        )
         self.scale = keys**-0.5
 
     def forward(self, sequence: Tensor) -> Tensor:
         """Values (B, T, V)."""
-        scores = self.scale * self.query(sequence) @ self.key(sequence).mT  # (B, T that asks, T that is asked)
+        # (B, T that asks, T that is asked)
+        scores = self.scale * self.query(sequence) @ self.key(sequence).mT
         later = torch.ones(scores.shape[1:], dtype=torch.bool, device=scores.device).triu(1)
         read: Tensor = scores.masked_fill(later, float("-inf")).softmax(-1) @ self.value(sequence)
         return read
@@ -40,7 +43,10 @@ class CausalAttention(CausalLayer):
     def last(self, past: Tensor, items: Tensor) -> Tensor:
         """Values (B, n, V)."""
         query = self.scale * self.query(items)
-        to_past, to_itself = query @ self.key(past).mT, (query * self.key(items)).sum(-1, keepdim=True)
+        to_past, to_itself = (
+            query @ self.key(past).mT,
+            (query * self.key(items)).sum(-1, keepdim=True),
+        )
         weights = torch.cat([to_past, to_itself], -1).softmax(-1)
         read: Tensor = weights[..., :-1] @ self.value(past) + weights[..., -1:] * self.value(items)
         return read
@@ -52,7 +58,8 @@ class DenseBlock(CausalLayer):
     def __init__(self, channels: int, filters: int, dilation: int) -> None:
         super().__init__()
         self.dilation = dilation
-        self.convolution = nn.Linear(2 * channels, 2 * filters)  # of the earlier item's channels and its own
+        # of the earlier item's channels and its own
+        self.convolution = nn.Linear(2 * channels, 2 * filters)
 
     def forward(self, sequence: Tensor) -> Tensor:
         """Activations (B, T, filters)."""

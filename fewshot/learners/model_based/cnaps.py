@@ -14,7 +14,13 @@ from fewshot.hyperparameters import build
 from fewshot.learners.base import Outcome, evaluation_mode
 from fewshot.learners.embedding import EmbeddingLearner, at_least_float32, full_precision
 from fewshot.learners.metric.classes import class_means
-from fewshot.learners.model_based.film import Film, FilmGenerator, features_under, modulate, modulated_norms
+from fewshot.learners.model_based.film import (
+    Film,
+    FilmGenerator,
+    features_under,
+    modulate,
+    modulated_norms,
+)
 from fewshot.tasks import Classification
 
 
@@ -28,22 +34,25 @@ class FittedTo(NamedTuple):
 class ConditionalLearner(EmbeddingLearner):
     """A frozen, pre-trained network that another one fits to each task, by a forward pass over the support.
 
-    An encoder makes a vector of each support image; their mean tells the task. From it come a scale and a shift for
-    every channel of each batch normalisation of the backbone (FiLM). A subclass says how features are classified.
+    An encoder makes a vector of each support image; their mean tells the task. From it come a scale
+    and a shift for every channel of each batch normalisation of the backbone (FiLM). A subclass
+    says how features are classified.
 
-    The backbone's weights and running averages are never changed: it comes with weights (`TorchvisionBackbone`), or
-    takes those of any learner's checkpoint. What is trained are the encoder and what generates the modulation. Takes
-    episodes of any way; they are run one by one, as each has a network of its own.
+    The backbone's weights and running averages are never changed: it comes with weights
+    (`TorchvisionBackbone`), or takes those of any learner's checkpoint. What is trained are the
+    encoder and what generates the modulation. Takes episodes of any way; they are run one by one,
+    as each has a network of its own.
 
     Args:
         backbone: the pre-trained network from inputs to features, with batch normalisation.
-        encoder: the network from a support image to its vector; None means `Conv4` with the mean of its last map.
+        encoder: the network from a support image to its vector; None means `Conv4` with the mean of
+            its last map.
         penalty: weight of the squared multipliers of the modulation in the loss.
         **kwargs: arguments of `MetaLearner`.
 
     Raises:
-        FewshotError: the task is no classification, the backbone has no batch normalisation, or `batchnorm` is not
-            inductive.
+        FewshotError: the task is no classification, the backbone has no batch normalisation, or
+            `batchnorm` is not inductive.
     """
 
     def __init__(
@@ -57,23 +66,33 @@ class ConditionalLearner(EmbeddingLearner):
         name = type(self).__name__
         if not isinstance(self.task, Classification):
             raise FewshotError(
-                f"{name} classifies, but the benchmark's task is {self.task.kind}; choose another learner"
+                f"{name} classifies, but the benchmark's task is {self.task.kind}; choose another"
+                " learner"
             )
         if self.batchnorm != "inductive":
-            raise FewshotError(f"{name} normalises by the running averages of its backbone; set batchnorm: inductive")
+            raise FewshotError(
+                f"{name} normalises by the running averages of its backbone; set batchnorm:"
+                " inductive"
+            )
         if penalty < 0:
             raise FewshotError(f"penalty is {penalty}; set it to 0 or more")
         self.penalty = penalty
         self.backbone.requires_grad_(False)
         norms = modulated_norms(self.backbone)
-        self.encoder: Backbone = self._encoder() if encoder is None else build(encoder, Backbone, "encoder")
+        self.encoder: Backbone = (
+            self._encoder() if encoder is None else build(encoder, Backbone, "encoder")
+        )
         self.generator = FilmGenerator(norms, self.encoder.out_features)
 
     def _encoder(self) -> Backbone:
         facts = [getattr(self.backbone, fact, None) for fact in ("in_channels", "image_size")]
         if not all(isinstance(fact, int) for fact in facts):
-            raise FewshotError(f"{type(self.backbone).__name__} is no network on images; give an encoder of its inputs")
-        return Conv4(facts[0], facts[1], output="mean")  # type: ignore[arg-type]  # ints, as was seen
+            raise FewshotError(
+                f"{type(self.backbone).__name__} is no network on images; give an encoder of its"
+                " inputs"
+            )
+        # ints, as was seen
+        return Conv4(facts[0], facts[1], output="mean")  # type: ignore[arg-type]
 
     @abstractmethod
     def fit(self, features: Tensor, targets: Tensor, way: int) -> Any:
@@ -94,7 +113,9 @@ class ConditionalLearner(EmbeddingLearner):
         film = modulate(self.backbone, self.generator(at_least_float32(encoded).mean(0)))
         features = self.features_of(film, support.inputs)
         with full_precision(features):
-            return FittedTo(film, self.fit(features, support.targets, int(support.targets.max()) + 1))
+            return FittedTo(
+                film, self.fit(features, support.targets, int(support.targets.max()) + 1)
+            )
 
     def outputs(self, fitted: FittedTo, inputs: Inputs) -> Tensor:
         """Logits (n, N) of inputs (n, ...)."""
@@ -116,15 +137,22 @@ class ConditionalLearner(EmbeddingLearner):
         """Fit the network to each episode and judge it."""
         for i in range(count(meta_batch)):
             support, query = episode(meta_batch, i)
-            outcome = self.judged(self.outputs(self.fitted(support), query.inputs)[None], query.targets[None])
-            yield outcome._replace(loss=outcome.loss + self.penalty * self.generator.penalty()) if training else outcome
+            outcome = self.judged(
+                self.outputs(self.fitted(support), query.inputs)[None], query.targets[None]
+            )
+            yield (
+                outcome._replace(loss=outcome.loss + self.penalty * self.generator.penalty())
+                if training
+                else outcome
+            )
 
 
 class CNAPs(ConditionalLearner):
     """CNAPs: a frozen network fitted to each task by FiLM, and a linear classifier generated from the class means.
 
-    Two perceptrons make a class's weights and its bias of the mean of its support features. Of the paper's two
-    forms this is the one whose FiLM layers look at the encoded task alone. Paper: arXiv:1906.07697.
+    Two perceptrons make a class's weights and its bias of the mean of its support features. Of the
+    paper's two forms this is the one whose FiLM layers look at the encoded task alone. Paper:
+    arXiv:1906.07697.
 
     Args:
         backbone: the pre-trained network from inputs to features, with batch normalisation.

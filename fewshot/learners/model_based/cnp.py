@@ -12,7 +12,9 @@ from fewshot.learners.model_based.process import ProcessLearner, gaussian, perce
 
 
 class CNP(ProcessLearner):
-    """CNP: the mean of what an encoder makes of the support points tells a decoder the rest. Paper: arXiv:1807.01613.
+    """CNP: the mean of what an encoder makes of the support points tells a decoder the rest.
+
+    Paper: arXiv:1807.01613.
 
     Trained by the log-likelihood of the query points alone, as it is judged.
 
@@ -21,9 +23,9 @@ class CNP(ProcessLearner):
         width: units of each hidden layer, and of the representation (the paper: 128).
         encoder_layers: layers of the encoder (the paper: 3 hidden ones).
         decoder_layers: layers of the decoder (the paper: 5 with the last).
-        min_deviation: smallest standard deviation that can be predicted. 0.1 is the paper's, and right where the
-            observations have noise of 0.1; noise-free functions seen at many points need a smaller one, or the band
-            covers too much.
+        min_deviation: smallest standard deviation that can be predicted. 0.1 is the paper's, and
+            right where the observations have noise of 0.1; noise-free functions seen at many points
+            need a smaller one, or the band covers too much.
         **kwargs: arguments of `MetaLearner`.
     """
 
@@ -37,10 +39,14 @@ class CNP(ProcessLearner):
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
-        check_sizes(min_deviation, width=width, encoder_layers=encoder_layers, decoder_layers=decoder_layers)
+        check_sizes(
+            min_deviation, width=width, encoder_layers=encoder_layers, decoder_layers=decoder_layers
+        )
         self.min_deviation = min_deviation
         self.encoder = perceptron([self.features + self.task.targets, *[width] * encoder_layers])
-        self.decoder = perceptron([width + self.features, *[width] * (decoder_layers - 1), self.task.output_size])
+        self.decoder = perceptron(
+            [width + self.features, *[width] * (decoder_layers - 1), self.task.output_size]
+        )
 
     def read(self, support: Examples) -> Tensor:
         """The representation r (B, width): the mean over the support points."""

@@ -13,7 +13,8 @@ from fewshot.learners.model_based.process import perceptron
 Film = dict[str, Tensor]
 """Scales and shifts in the place of a network's own, by the names of its parameters."""
 
-REGULARISER_DEVIATION = 0.001  # of the numbers that modulations are multiplied by, at first (arXiv:1906.07697)
+# of the numbers that modulations are multiplied by, at first (arXiv:1906.07697)
+REGULARISER_DEVIATION = 0.001
 
 
 class Norm(NamedTuple):
@@ -30,11 +31,15 @@ def modulated_norms(network: nn.Module) -> list[Norm]:
         FewshotError: there is none.
     """
     kinds = (nn.BatchNorm1d, nn.BatchNorm2d)
-    norms = [Norm(n, m.num_features) for n, m in network.named_modules() if isinstance(m, kinds) and m.affine]
+    norms = [
+        Norm(n, m.num_features)
+        for n, m in network.named_modules()
+        if isinstance(m, kinds) and m.affine
+    ]
     if not norms:
         raise FewshotError(
-            f"{type(network).__name__} has no batch normalisation to scale and shift; choose a backbone with it, such"
-            " as TorchvisionBackbone (resnet18), ResNet12 or Conv4"
+            f"{type(network).__name__} has no batch normalisation to scale and shift; choose a"
+            " backbone with it, such as TorchvisionBackbone (resnet18), ResNet12 or Conv4"
         )
     return norms
 
@@ -42,8 +47,9 @@ def modulated_norms(network: nn.Module) -> list[Norm]:
 class FilmGenerator(nn.Module):
     """Generates the scale 1 + gamma and the shift beta of every channel of each batch normalisation from a task.
 
-    For each normalisation a perceptron of three layers gives both. They are multiplied by learned numbers that start
-    near zero, so that the network starts as it was pre-trained, and whose squares are penalised.
+    For each normalisation a perceptron of three layers gives both. They are multiplied by learned
+    numbers that start near zero, so that the network starts as it was pre-trained, and whose
+    squares are penalised.
 
     Args:
         norms: the normalisations.
@@ -54,7 +60,9 @@ class FilmGenerator(nn.Module):
         super().__init__()
         self.norms = norms
         self.perceptrons = nn.ModuleList(perceptron([task_features, c, c, 2 * c]) for _, c in norms)
-        self.regularisers = nn.ParameterList(REGULARISER_DEVIATION * torch.randn(2 * c) for _, c in norms)
+        self.regularisers = nn.ParameterList(
+            REGULARISER_DEVIATION * torch.randn(2 * c) for _, c in norms
+        )
 
     def forward(self, task: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """Gamma and beta (C,) of each normalisation by its name, for an encoded task (task_features,)."""

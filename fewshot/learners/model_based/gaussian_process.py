@@ -13,10 +13,12 @@ from fewshot.learners.model_based.process import ProcessLearner
 
 
 class GaussianProcess(ProcessLearner):
-    """GaussianProcess: exact inference with a squared exponential kernel; nothing is trained. Paper: none.
+    """GaussianProcess: exact inference with a squared exponential kernel; nothing is trained.
 
-    On Gaussian process tasks, whose kernel it is given by the command line, nothing predicts better: use `fewshot test`
-    for the log-likelihood that learners approach. Computes in float64.
+    Paper: none.
+
+    On Gaussian process tasks, whose kernel it is given by the command line, nothing predicts
+    better: use `fewshot test` for the log-likelihood that learners approach. Computes in float64.
 
     Args:
         length_scale: of the kernel, in the unit of x.
@@ -29,7 +31,12 @@ class GaussianProcess(ProcessLearner):
     settles = ("backbone",)
 
     def __init__(
-        self, length_scale: float = 0.4, variance: float = 1.0, noise: float = 0.1, in_features: int = 1, **kwargs: Any
+        self,
+        length_scale: float = 0.4,
+        variance: float = 1.0,
+        noise: float = 0.1,
+        in_features: int = 1,
+        **kwargs: Any,
     ) -> None:
         super().__init__(Pixels(in_features), **kwargs)
         for name, value in (("length_scale", length_scale), ("variance", variance)):

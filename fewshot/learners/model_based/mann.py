@@ -30,12 +30,15 @@ class State(NamedTuple):
 
 
 class MANN(SequenceLearner):
-    """MANN: an LSTM that writes what it sees into a memory, over what it used least. Paper: arXiv:1605.06065.
+    """MANN: an LSTM that writes what it sees into a memory, over what it used least.
 
-    Each item comes with the label of the one before it. The protocol `episode` reads the support, then each query by
-    itself. `sequence` is the paper's: support and query are one sequence in random order, the loss is that of every
-    item, and `accuracy_instance1`, `accuracy_instance2`, ... are the accuracies at the first, second, ... item of a
-    class; `accuracy` is that of the first item after `shot` others of its class (1-shot: the second).
+    Paper: arXiv:1605.06065.
+
+    Each item comes with the label of the one before it. The protocol `episode` reads the support,
+    then each query by itself. `sequence` is the paper's: support and query are one sequence in
+    random order, the loss is that of every item, and `accuracy_instance1`, `accuracy_instance2`,
+    ... are the accuracies at the first, second, ... item of a class; `accuracy` is that of the
+    first item after `shot` others of its class (1-shot: the second).
 
     Args:
         backbone: the network from inputs to features; the paper flattens the image (`Pixels`).
@@ -44,13 +47,14 @@ class MANN(SequenceLearner):
         slot_size: values of a slot (the paper: 40).
         heads: read heads, each of which also writes (the paper: 4).
         usage_decay: what is left of a slot's usage a step later (the paper: 0.95).
-        sharpness: the cosine is multiplied by it before the softmax. The paper's 1 reads little more than the mean of
-            all slots, at most 2 % of one; 10 reads the slot that matches.
+        sharpness: the cosine is multiplied by it before the softmax. The paper's 1 reads little
+            more than the mean of all slots, at most 2 % of one; 10 reads the slot that matches.
         protocol: `episode` or `sequence`, in training and evaluation.
-        normalise: give each example's features the mean 0 and the variance 1, without which the LSTM learns slowly from
-            features that are all positive, as those after a ReLU.
-        warmup_steps: meta-steps of training by the protocol `episode`, before those of `sequence`. A network that
-            begins with sequences is long content with counting which labels have not come yet.
+        normalise: give each example's features the mean 0 and the variance 1, without which the
+            LSTM learns slowly from features that are all positive, as those after a ReLU.
+        warmup_steps: meta-steps of training by the protocol `episode`, before those of `sequence`.
+            A network that begins with sequences is long content with counting which labels have not
+            come yet.
         **kwargs: arguments of `MetaLearner`.
     """
 
@@ -69,20 +73,29 @@ class MANN(SequenceLearner):
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
-        for name, size in (("hidden", hidden), ("slots", slots), ("slot_size", slot_size), ("heads", heads)):
+        for name, size in (
+            ("hidden", hidden),
+            ("slots", slots),
+            ("slot_size", slot_size),
+            ("heads", heads),
+        ):
             if size < 1:
                 raise FewshotError(f"{name} is {size}; set {name} >= 1")
         if not 0 <= usage_decay < 1 or sharpness <= 0 or warmup_steps < 0:
             raise FewshotError(
-                f"usage_decay is {usage_decay}, sharpness {sharpness} and warmup_steps {warmup_steps}; set the first in"
-                " [0, 1), the second > 0 and the third >= 0"
+                f"usage_decay is {usage_decay}, sharpness {sharpness} and warmup_steps"
+                f" {warmup_steps}; set the first in [0, 1), the second > 0 and the third >= 0"
             )
         if heads > slots:
-            raise FewshotError(f"heads is {heads}, more than the {slots} slots they write to; set heads <= slots")
+            raise FewshotError(
+                f"heads is {heads}, more than the {slots} slots they write to; set heads <= slots"
+            )
         self.slots, self.slot_size, self.heads = slots, slot_size, heads
         self.usage_decay, self.sharpness = usage_decay, sharpness
         self.protocol, self.warmup_steps = protocol, warmup_steps
-        self.norm = nn.LayerNorm(self.features, elementwise_affine=False) if normalise else nn.Identity()
+        self.norm = (
+            nn.LayerNorm(self.features, elementwise_affine=False) if normalise else nn.Identity()
+        )
         self.controller = nn.LSTMCell(self.features + self.task.one_way + heads * slot_size, hidden)
         self.interface = nn.Linear(hidden, heads * (slot_size + 1))
         self.output = nn.Linear(hidden + heads * slot_size, self.task.one_way)
@@ -111,7 +124,9 @@ class MANN(SequenceLearner):
     def follow(self, items: Tensor, labels: Tensor) -> tuple[State, Tensor]:
         """The state after items (B, T, D) with labels (B, T), and the logits (B, T, N) for each before its label."""
         state, found = self.start(items[:, 0]), []
-        for item, label in zip(items.unbind(1), self.one_hot(labels, items.dtype).unbind(1), strict=True):
+        for item, label in zip(
+            items.unbind(1), self.one_hot(labels, items.dtype).unbind(1), strict=True
+        ):
             state, logits = self.step(state, item)
             state = state._replace(label=label)
             found.append(logits)
@@ -140,7 +155,11 @@ class MANN(SequenceLearner):
         in_turn = reordered(labels, order)
         _, logits = self.follow(reordered(items, order), in_turn)
         size = embedded.support.targets.shape[1]
-        loss = F.cross_entropy(logits.flatten(0, 1), in_turn.flatten(), reduction="none").view(order.shape).mean(1)
+        loss = (
+            F.cross_entropy(logits.flatten(0, 1), in_turn.flatten(), reduction="none")
+            .view(order.shape)
+            .mean(1)
+        )
         by_instance = instance_accuracies(logits.argmax(-1) == in_turn, in_turn, self.task.one_way)
         metrics = {f"accuracy_instance{i + 1}": value for i, value in enumerate(by_instance)}
         metrics = {"accuracy": by_instance[size // self.task.one_way], **metrics}
@@ -149,6 +168,7 @@ class MANN(SequenceLearner):
 
 def instance_accuracies(right: Tensor, labels: Tensor, way: int) -> list[Tensor]:
     """The share (B,) of right predictions (B, T) at the first item of each class, at the second, and so on."""
-    seen = F.one_hot(labels, way).cumsum(1).gather(2, labels[..., None])[..., 0]  # (B, T): its number in its class
+    # (B, T): its number in its class
+    seen = F.one_hot(labels, way).cumsum(1).gather(2, labels[..., None])[..., 0]
     masks = [(seen == i + 1).float() for i in range(labels.shape[1] // way)]
     return [(right * mask).sum(1) / mask.sum(1) for mask in masks]

@@ -20,12 +20,15 @@ class Memory(NamedTuple):
     weights: Tensor
 
 
-def access(memory: Memory, keys: Tensor, gates: Tensor, decay: float, sharpness: float = 1.0) -> tuple[Memory, Tensor]:
+def access(
+    memory: Memory, keys: Tensor, gates: Tensor, decay: float, sharpness: float = 1.0
+) -> tuple[Memory, Tensor]:
     """Write to the memory and read from it: least recently used access.
 
-    Head j writes its key to the slots that it last read and, by 1 - gate, to the j-th least used slot, which is emptied
-    first; it then reads the mean of the slots, weighted by the softmax of their cosine with the key. With one head this
-    is the paper's rule; for several it leaves open which head has which slot.
+    Head j writes its key to the slots that it last read and, by 1 - gate, to the j-th least used
+    slot, which is emptied first; it then reads the mean of the slots, weighted by the softmax of
+    their cosine with the key. With one head this is the paper's rule; for several it leaves open
+    which head has which slot.
 
     Args:
         memory: before.

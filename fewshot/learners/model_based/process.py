@@ -16,8 +16,9 @@ from fewshot.tasks import GaussianRegression, Regression, Task
 class ProcessLearner(ModelBasedLearner):
     """A learner of regression whose outputs (n, 2 * targets) are means, then standard deviations.
 
-    Reports the log-likelihood a target point, the mean squared error, and the share of targets in the 95 % band; the
-    best checkpoint is that of the largest log-likelihood. Takes supports of any size.
+    Reports the log-likelihood a target point, the mean squared error, and the share of targets in
+    the 95 % band; the best checkpoint is that of the largest log-likelihood. Takes supports of any
+    size.
 
     Args:
         backbone: what becomes of the inputs first; `Pixels` leaves them as they are.
@@ -43,7 +44,8 @@ def perceptron(sizes: Sequence[int]) -> nn.Sequential:
 def gaussian(outputs: Tensor, min_deviation: float) -> Tensor:
     """Means and positive standard deviations from unbounded outputs (..., 2 * targets).
 
-    sigma = m + (1 - m) softplus(s), with m = `min_deviation`; Garnelo et al. 2018 (arXiv:1807.01613) have 0.1.
+    sigma = m + (1 - m) softplus(s), with m = `min_deviation`; Garnelo et al. 2018
+    (arXiv:1807.01613) have 0.1.
     """
     mean, raw = outputs.chunk(2, -1)
     return torch.cat([mean, min_deviation + (1 - min_deviation) * F.softplus(raw)], -1)

@@ -17,8 +17,9 @@ from fewshot.tasks import Classification, Task, check_one_way
 class SequenceLearner(ModelBasedLearner):
     """A classifier of one way that reads an episode as a sequence of features and one-hot labels.
 
-    Labels are random in every episode. So is the order in which a support set is read, or else a network would learn
-    that the first item always has the label 0: it is a function of the inputs alone, so that an episode has one result.
+    Labels are random in every episode. So is the order in which a support set is read, or else a
+    network would learn that the first item always has the label 0: it is a function of the inputs
+    alone, so that an episode has one result.
 
     Args:
         backbone: the network from inputs to features.
@@ -47,7 +48,7 @@ class SequenceLearner(ModelBasedLearner):
         """
         if labels.max() >= self.task.one_way:
             raise FewshotError(
-                f"an episode has the label {int(labels.max())}, but this {type(self).__name__} was built for way"
-                f" {self.task.one_way}, labels from 0; give it episodes of that way"
+                f"an episode has the label {int(labels.max())}, but this {type(self).__name__} was"
+                f" built for way {self.task.one_way}, labels from 0; give it episodes of that way"
             )
         return F.one_hot(labels, self.task.one_way).to(dtype)

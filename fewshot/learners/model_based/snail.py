@@ -1,7 +1,8 @@
 """SNAIL, the simple neural attentive learner (Mishra et al., arXiv:1707.03141).
 
-Shapes: T = S + 1 items of a sequence, C channels, n queries of an episode. Every layer appends its channels to those it
-is given, and looks back only. What it makes of the support is therefore the same for every query, and is made once.
+Shapes: T = S + 1 items of a sequence, C channels, n queries of an episode. Every layer appends its
+channels to those it is given, and looks back only. What it makes of the support is therefore the
+same for every query, and is made once.
 """
 
 from collections.abc import Sequence
@@ -19,9 +20,12 @@ from fewshot.learners.model_based.sequence import SequenceLearner
 
 
 class SNAIL(SequenceLearner):
-    """SNAIL: temporal convolutions and attention over the labelled support and a query. Paper: arXiv:1707.03141.
+    """SNAIL: temporal convolutions and attention over the labelled support and a query.
 
-    The depth of the convolutions follows from the length of the support: train and test with the same way and shot.
+    Paper: arXiv:1707.03141.
+
+    The depth of the convolutions follows from the length of the support: train and test with the
+    same way and shot.
 
     Args:
         backbone: the network from inputs to features.
@@ -44,8 +48,8 @@ class SNAIL(SequenceLearner):
         super().__init__(backbone, **kwargs)
         if len(keys) != 3 or len(values) != 3 or min(*keys, *values, filters, shot) < 1:
             raise FewshotError(
-                f"keys is {list(keys)}, values {list(values)}, filters {filters} and shot {shot}; give three sizes of"
-                " keys and of values, all at least 1"
+                f"keys is {list(keys)}, values {list(values)}, filters {filters} and shot {shot};"
+                " give three sizes of keys and of values, all at least 1"
             )
         self.shot = shot
         channels = self.features + self.task.one_way
@@ -69,10 +73,13 @@ class SNAIL(SequenceLearner):
         assert isinstance(support.inputs, Tensor)
         if support.inputs.shape[1] != self.task.one_way * self.shot:
             raise FewshotError(
-                f"SNAIL was built for supports of {self.task.one_way}-way {self.shot}-shot, but one has"
-                f" {support.inputs.shape[1]} examples; train and test with the same way and shot (leave train_shot out)"
+                f"SNAIL was built for supports of {self.task.one_way}-way {self.shot}-shot, but one"
+                f" has {support.inputs.shape[1]} examples; train and test with the same way and"
+                " shot (leave train_shot out)"
             )
-        sequence = torch.cat([support.inputs, self.one_hot(support.targets, support.inputs.dtype)], -1)
+        sequence = torch.cat(
+            [support.inputs, self.one_hot(support.targets, support.inputs.dtype)], -1
+        )
         kept = []
         for layer in self.causal_layers():
             kept.append(sequence)

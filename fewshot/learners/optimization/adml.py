@@ -14,16 +14,20 @@ from fewshot.normalization import EpisodeNorm
 
 
 class ADML(MAML):
-    """ADML: MAML that adapts to clean and to attacked examples and judges each by the other. Paper: arXiv:1806.03316.
+    """ADML: MAML that adapts to clean and to attacked examples and judges each by the other.
+
+    Paper: arXiv:1806.03316.
 
     The clean support leads to theta_c, the attacked one to theta_a; the initialisation learns from
-    [L(theta_a, clean query) + L(theta_c, attacked query)] / 2, through both inner loops. The paper takes its two outer
-    steps in turn, here they are one. Support and query are attacked once an episode, through the initialisation; the
-    attacked examples are constants of the meta-gradient. Any learner on tensors of floats can be trained so.
+    [L(theta_a, clean query) + L(theta_c, attacked query)] / 2, through both inner loops. The paper
+    takes its two outer steps in turn, here they are one. Support and query are attacked once an
+    episode, through the initialisation; the attacked examples are constants of the meta-gradient.
+    Any learner on tensors of floats can be trained so.
 
-    Evaluation is that of the family: it adapts to the clean support and reports ``accuracy`` on the clean queries and
-    ``accuracy_adversarial`` on queries attacked through the adapted weights. In training ``accuracy`` is that of
-    theta_a on the clean queries, ``accuracy_adversarial`` that of theta_c on the attacked ones.
+    Evaluation is that of the family: it adapts to the clean support and reports ``accuracy`` on the
+    clean queries and ``accuracy_adversarial`` on queries attacked through the adapted weights. In
+    training ``accuracy`` is that of theta_a on the clean queries, ``accuracy_adversarial`` that of
+    theta_c on the attacked ones.
 
     Args:
         backbone: the network from inputs to features.
@@ -31,7 +35,9 @@ class ADML(MAML):
         **kwargs: arguments of `MAML`.
     """
 
-    def __init__(self, backbone: Backbone | nn.Module, attack: Attack | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, backbone: Backbone | nn.Module, attack: Attack | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(backbone, attack=FGSM() if attack is None else attack, **kwargs)
 
     def training_outcome(self, episode: Episode, norm: EpisodeNorm) -> Outcome:
@@ -42,7 +48,9 @@ class ADML(MAML):
             self._outcome(self.forward_with(weights, self.embedded(inputs)), episode)
             for weights, inputs in ((adversarial, episode.query.inputs), (clean, query.inputs))
         )
-        metrics = one.metrics | {f"{name}_adversarial": value for name, value in other.metrics.items()}
+        metrics = one.metrics | {
+            f"{name}_adversarial": value for name, value in other.metrics.items()
+        }
         return Outcome((one.loss + other.loss) / 2, metrics, one.outputs)
 
     def attacked(self, examples: Examples) -> Examples:
@@ -50,9 +58,15 @@ class ADML(MAML):
         assert self.attack is not None
         assert isinstance(examples.inputs, Tensor)  # the family has checked it
         weights = self.initial_weights()
-        loss = lambda inputs: self.task.loss(self.forward_with(weights, self.embedded(inputs)), examples.targets)  # noqa: E731
+
+        def loss(inputs: Tensor) -> Tensor:
+            outputs = self.forward_with(weights, self.embedded(inputs))
+            return self.task.loss(outputs, examples.targets)
+
         return Examples(self.attack(loss, examples.inputs), examples.targets)
 
     def _adapted(self, support: Examples) -> Weights:
-        *_, weights = self.inner_loop(Examples(self.embedded(support.inputs), support.targets), self.inner_steps)
+        *_, weights = self.inner_loop(
+            Examples(self.embedded(support.inputs), support.targets), self.inner_steps
+        )
         return weights

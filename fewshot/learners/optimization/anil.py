@@ -9,7 +9,9 @@ from fewshot.learners.optimization.maml import MAML
 
 
 class ANIL(MAML):
-    """ANIL: MAML whose inner loop changes the head alone; the body runs once an episode. Paper: arXiv:1909.09157.
+    """ANIL: MAML whose inner loop changes the head alone; the body runs once an episode.
+
+    Paper: arXiv:1909.09157.
 
     Args:
         backbone: the network from inputs to features.
@@ -23,7 +25,9 @@ class ANIL(MAML):
 
 
 class BOIL(MAML):
-    """BOIL: MAML whose inner loop changes the body alone, so that features must change. Paper: arXiv:2008.08882.
+    """BOIL: MAML whose inner loop changes the body alone, so that features must change.
+
+    Paper: arXiv:2008.08882.
 
     Args:
         backbone: the network from inputs to features.

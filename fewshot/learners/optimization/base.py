@@ -38,7 +38,8 @@ class Network(nn.Module):
     Args:
         backbone: inputs to features.
         head: features to outputs.
-        dense: take the backbone's feature maps (n, C, h, w) for the features, so that the outputs are maps too.
+        dense: take the backbone's feature maps (n, C, h, w) for the features, so that the outputs
+            are maps too.
     """
 
     def __init__(self, backbone: nn.Module, head: nn.Module, dense: bool = False) -> None:
@@ -61,33 +62,40 @@ class Network(nn.Module):
 class OptimizationLearner(MetaLearner):
     """Optimization-based meta-learning: learn an initialisation that few gradient steps turn into a predictor.
 
-    Batch normalisation uses the batch at hand, in the inner loop as in the outer. At evaluation, `transductive` lets
-    the query be normalised by its own statistics (the original MAML), `inductive` by those of the support under the
-    adapted weights, so that no query sees another.
+    Batch normalisation uses the batch at hand, in the inner loop as in the outer. At evaluation,
+    `transductive` lets the query be normalised by its own statistics (the original MAML),
+    `inductive` by those of the support under the adapted weights, so that no query sees another.
 
-    Evaluation reports loss and metrics before adaptation and after each inner step (``accuracy_step0``, ...).
+    Evaluation reports loss and metrics before adaptation and after each inner step
+    (``accuracy_step0``, ...).
 
     Args:
         backbone: the network from inputs to features.
-        head: the module from features (n, D) to outputs (n, output_size); None means a linear layer. In segmentation
-            it reads the backbone's feature maps (n, C, h, w); None means a 1x1 convolution.
+        head: the module from features (n, D) to outputs (n, output_size); None means a linear
+            layer. In segmentation it reads the backbone's feature maps (n, C, h, w); None means a
+            1x1 convolution.
         inner_steps: gradient steps of the inner loop in training.
         eval_inner_steps: gradient steps at validation and test; None means `inner_steps`.
-        adapt: which parameters the inner loop changes: `all`, the `head`, the `body` (the backbone), or a list of names
-            such as ``backbone.blocks.3`` and ``head.weight``, each of which stands for all that begins with it. Where
-            the backbone is left alone, its features are computed once an episode.
+        adapt: which parameters the inner loop changes: `all`, the `head`, the `body` (the
+            backbone), or a list of names such as ``backbone.blocks.3`` and ``head.weight``, each of
+            which stands for all that begins with it. Where the backbone is left alone, its features
+            are computed once an episode.
         inner_gradient_clip: largest norm of an inner step's gradient; None leaves it as it is.
-        episode_parallel: how a meta-batch is run: `loop`, `vmap`, or `auto` for what is faster on the device. Recurrent
-            networks take the loop always, and the run says so.
-        episodes_per_chunk: episodes in memory at once; None means 1 for the loop, the meta-batch for vmap.
-        compile: compile the inner loop in training, with its derivatives: faster steps after a first one of up to
-            minutes (seconds, once compiled on the machine). `capture`, on a CUDA GPU alone, records the operations
-            instead: ready in seconds, between uncompiled and compiled in speed. Evaluation is not compiled.
-        checkpoint_inner_steps: keep the weights after each inner step in memory instead of its activations, which the
-            backward pass computes again: less memory, more time. Needs `episode_parallel: loop`, uncompiled.
+        episode_parallel: how a meta-batch is run: `loop`, `vmap`, or `auto` for what is faster on
+            the device. Recurrent networks take the loop always, and the run says so.
+        episodes_per_chunk: episodes in memory at once; None means 1 for the loop, the meta-batch
+            for vmap.
+        compile: compile the inner loop in training, with its derivatives: faster steps after a
+            first one of up to minutes (seconds, once compiled on the machine). `capture`, on a CUDA
+            GPU alone, records the operations instead: ready in seconds, between uncompiled and
+            compiled in speed. Evaluation is not compiled.
+        checkpoint_inner_steps: keep the weights after each inner step in memory instead of its
+            activations, which the backward pass computes again: less memory, more time. Needs
+            `episode_parallel: loop`, uncompiled.
         batchnorm: statistics at evaluation, `transductive` or `inductive`; see above.
-        attack: evaluation also attacks the queries, through the adapted weights, and reports ``accuracy_adversarial``
-            (each metric of the task, and the loss); `FGSM`, `PGD` or one of your own; None attacks nothing.
+        attack: evaluation also attacks the queries, through the adapted weights, and reports
+            ``accuracy_adversarial`` (each metric of the task, and the loss); `FGSM`, `PGD` or one
+            of your own; None attacks nothing.
         **kwargs: arguments of `MetaLearner`.
     """
 
@@ -120,18 +128,21 @@ class OptimizationLearner(MetaLearner):
             if value is not None and value < 1:
                 raise FewshotError(f"{name} is {value}; set {name} >= 1")
         if inner_gradient_clip is not None and inner_gradient_clip <= 0:
-            raise FewshotError(f"inner_gradient_clip is {inner_gradient_clip}; set it > 0 or leave it out")
+            raise FewshotError(
+                f"inner_gradient_clip is {inner_gradient_clip}; set it > 0 or leave it out"
+            )
         if self.fixed_way:
             check_one_way(self.task, type(self).__name__)
         if compile and isinstance(self.task, Classification) and self.task.way is None:
             raise FewshotError(
-                "compile is on, which takes minutes for each size of an episode, but the benchmark's way differs from"
-                " episode to episode; set compile: false"
+                "compile is on, which takes minutes for each size of an episode, but the"
+                " benchmark's way differs from episode to episode; set compile: false"
             )
         if checkpoint_inner_steps and (compile or episode_parallel == "vmap"):
             raise FewshotError(
-                f"checkpoint_inner_steps runs each episode by itself, uncompiled, but episode_parallel is"
-                f" {episode_parallel} and compile is {compile}; set episode_parallel: loop and compile: false"
+                "checkpoint_inner_steps runs each episode by itself, uncompiled, but"
+                f" episode_parallel is {episode_parallel} and compile is {compile}; set"
+                " episode_parallel: loop and compile: false"
             )
         self.inner_steps = inner_steps
         self.eval_inner_steps = eval_inner_steps or inner_steps
@@ -139,12 +150,16 @@ class OptimizationLearner(MetaLearner):
         self.episode_parallel, self.episodes_per_chunk = episode_parallel, episodes_per_chunk
         self.checkpoint_inner_steps = checkpoint_inner_steps
         self.attack: Attack | None = build(attack, Attack, "attack")
-        self.compiler = Compiler("capture" if compile == "capture" else "inductor") if compile else None
+        self.compiler = (
+            Compiler("capture" if compile == "capture" else "inductor") if compile else None
+        )
         self._auto: dict[Hashable, How] = {}
         self.dense = isinstance(self.task, Segmentation)
         if self.dense:
             needed_map_shape(self.backbone, type(self).__name__)
-        self.head: nn.Module = self._linear_head() if head is None else build(head, nn.Module, "head")
+        self.head: nn.Module = (
+            self._linear_head() if head is None else build(head, nn.Module, "head")
+        )
         self._head_is_given = head is not None
         # Not a submodule: the parameters are registered once, as backbone.* and head.*
         object.__setattr__(self, "network", Network(self.backbone, self.head, self.dense))
@@ -156,7 +171,9 @@ class OptimizationLearner(MetaLearner):
 
     def _linear_head(self) -> nn.Module:
         if self.dense:
-            return nn.Conv2d(needed_map_shape(self.backbone, type(self).__name__)[0], self.task.output_size, 1)
+            return nn.Conv2d(
+                needed_map_shape(self.backbone, type(self).__name__)[0], self.task.output_size, 1
+            )
         features = self.backbone.out_features
         assert isinstance(features, int)
         return nn.Linear(features, self.task.output_size)
@@ -199,20 +216,23 @@ class OptimizationLearner(MetaLearner):
 
     def _checkpointing(self) -> bool:
         """Whether the backward pass shall compute the inner steps again: in training, where one is to come."""
-        # Where the head alone adapts, the steps hold its few activations only, and read features that have a graph.
+        # Where the head alone adapts, the steps hold its few activations only, and read features
+        # that have a graph.
         return self.checkpoint_inner_steps and torch.is_grad_enabled() and not self.head_only
 
     def forward_with(self, weights: Weights, inputs: Inputs) -> Tensor:
         """Outputs (n, output_size) of embedded inputs under the fast `weights`."""
         if self.head_only:
-            outputs = functional_call(self.head, {n.removeprefix("head."): w for n, w in weights.items()}, (inputs,))
+            outputs = functional_call(
+                self.head, {n.removeprefix("head."): w for n, w in weights.items()}, (inputs,)
+            )
         else:
             outputs = functional_call(self.network, weights, (inputs,))
         assert isinstance(outputs, Tensor)
         if self.fixed_way and outputs.shape[1] != self.task.output_size:
             raise FewshotError(
-                f"the head {type(self.head).__name__} gives {outputs.shape[1]} outputs, but the task needs"
-                f" {self.task.output_size}; give its last layer that many"
+                f"the head {type(self.head).__name__} gives {outputs.shape[1]} outputs, but the"
+                f" task needs {self.task.output_size}; give its last layer that many"
             )
         return outputs
 
@@ -229,28 +249,45 @@ class OptimizationLearner(MetaLearner):
             return inputs
         return self.network.features(inputs)
 
-    # ------------------------------------------------------------------ the two verbs, and the meta-batch
+    # ------------------------------------------------------------------ the two verbs, and the meta
 
     def adapt(self, support: Examples) -> Adapted:
         """The network adapted to one support set."""
         return self.adapt_for(support, self.eval_inner_steps)
 
     def adapt_for(self, support: Examples, steps: int) -> Adapted:
-        """The network after `steps` inner steps on one support set; 0 gives it before adaptation."""
-        with torch.inference_mode(False), evaluation_mode(self.network), EpisodeNorm(exact_vmap=False) as norm:
+        """The network after `steps` inner steps on one support set.
+
+        0 gives it before adaptation.
+        """
+        with (
+            torch.inference_mode(False),
+            evaluation_mode(self.network),
+            EpisodeNorm(exact_vmap=False) as norm,
+        ):
             support = map_tensors(torch.clone, support)
             inside = Examples(self.embedded(support.inputs), support.targets)
             *_, weights = self.inner_loop(inside, steps)
             return Adapted(weights, self._statistics(weights, support, norm))
 
     def predict(self, adapted: Adapted, inputs: Inputs) -> Tensor:
-        """Outputs (n, output_size) of inputs (n, ...); in segmentation (n, N+1, H, W) of images (n, C, H, W)."""
-        with evaluation_mode(self.network), EpisodeNorm(exact_vmap=False) as norm, _replayed(norm, adapted.statistics):
+        """Outputs (n, output_size) of inputs (n, ...).
+
+        In segmentation (n, N+1, H, W) of images (n, C, H, W).
+        """
+        with (
+            evaluation_mode(self.network),
+            EpisodeNorm(exact_vmap=False) as norm,
+            _replayed(norm, adapted.statistics),
+        ):
             outputs = self.forward_with(adapted.weights, self.embedded(inputs))
         return at_size(outputs, inputs) if self.dense and isinstance(inputs, Tensor) else outputs
 
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
-        """Adapt to and predict every episode; in evaluation with the whole adaptation curve among the metrics."""
+        """Adapt to and predict every episode.
+
+        In evaluation with the whole adaptation curve among the metrics.
+        """
         how = self._how(meta_batch)
         if self.attack is not None and self._first_time("attack"):
             for part in meta_batch:
@@ -258,15 +295,23 @@ class OptimizationLearner(MetaLearner):
         if training:
             self._check_support(meta_batch)
             key = self.training_key()
-            return map_episodes(self.training_outcome, meta_batch, how, self.episodes_per_chunk, self.compiler, key)
+            return map_episodes(
+                self.training_outcome, meta_batch, how, self.episodes_per_chunk, self.compiler, key
+            )
         return map_episodes(self.evaluation_outcome, meta_batch, how, self.episodes_per_chunk)
 
     def training_key(self) -> Hashable:
-        """All that the operations of `training_outcome` depend on besides the episode's shapes; for `compile`."""
+        """All that the operations of `training_outcome` depend on besides the episode's shapes.
+
+        For `compile`.
+        """
         return tuple(id(tensor) for tensor in (*self.parameters(), *self.buffers()))
 
     def _how(self, meta_batch: Episode) -> How:
-        """Loop or vmap; what `auto` means is found out once for each kind of device and size of support."""
+        """Loop or vmap.
+
+        What `auto` means is found out once for each kind of device and size of support.
+        """
         if self.checkpoint_inner_steps:
             return "loop"
         if self._recurrent is not None:
@@ -283,7 +328,10 @@ class OptimizationLearner(MetaLearner):
         return self._auto[kind]
 
     def _say_loop(self) -> None:
-        """Once: that the loop is taken because of recurrent weights; loudly where vmap was asked for."""
+        """Once: that the loop is taken because of recurrent weights.
+
+        Loudly where vmap was asked for.
+        """
         if self.episode_parallel != "loop" and self._first_time("loop"):
             say = rank_zero_warn if self.episode_parallel == "vmap" else rank_zero_info
             say(f"{self._recurrent} weights cannot be vmapped over: episodes run one by one")
@@ -294,7 +342,10 @@ class OptimizationLearner(MetaLearner):
         return first
 
     def _check_support(self, meta_batch: Episode) -> None:
-        """Once: refuse weights that should adapt but have no part in the support loss; `grad` just says 0 of them."""
+        """Once: refuse weights that should adapt but have no part in the support loss.
+
+        `grad` just says 0 of them.
+        """
         if (self.head_only and not self._head_is_given) or not self._first_time(
             "support"
         ):  # our linear layer is in use
@@ -306,21 +357,34 @@ class OptimizationLearner(MetaLearner):
             weights = {name: weight.detach().requires_grad_() for name, weight in start.items()}
             loss = self.task.loss(self.forward_with(weights, inside.inputs), inside.targets)
             gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
-        refuse_unused([name for name, gradient in zip(weights, gradients, strict=True) if gradient is None])
+        refuse_unused(
+            [name for name, gradient in zip(weights, gradients, strict=True) if gradient is None]
+        )
 
     def on_after_backward(self) -> None:
         """Once: refuse parameters that neither loop uses, for whose gradients several ranks would wait forever."""
         if self._first_time("backward"):
-            refuse_unused([n for n, p in self.network.named_parameters() if p.requires_grad and p.grad is None])
+            refuse_unused(
+                [
+                    n
+                    for n, p in self.network.named_parameters()
+                    if p.requires_grad and p.grad is None
+                ]
+            )
 
     def training_outcome(self, episode: Episode, norm: EpisodeNorm) -> Outcome:
         """One training episode: the query loss of the adapted network, with the graph of its meta-gradient."""
         support = Examples(self.embedded(episode.support.inputs), episode.support.targets)
         *_, weights = self.inner_loop(support, self.inner_steps)
-        return self._outcome(self.forward_with(weights, self.embedded(episode.query.inputs)), episode)
+        return self._outcome(
+            self.forward_with(weights, self.embedded(episode.query.inputs)), episode
+        )
 
     def evaluation_outcome(self, episode: Episode, norm: EpisodeNorm) -> Outcome:
-        """One evaluation episode: its outcome, with loss and metrics after 0, 1, ... inner steps among the metrics."""
+        """One evaluation episode: its outcome, with loss and metrics after 0, 1, ...
+
+        Inner steps among the metrics.
+        """
         curve: dict[str, Tensor] = {}
         support = Examples(self.embedded(episode.support.inputs), episode.support.targets)
         for step, weights in enumerate(self.inner_loop(support, self.eval_inner_steps)):
@@ -339,7 +403,12 @@ class OptimizationLearner(MetaLearner):
         return outcome._replace(metrics=outcome.metrics | curve)
 
     def _attacked(
-        self, attack: Attack, weights: Weights, statistics: Statistics | None, episode: Episode, norm: EpisodeNorm
+        self,
+        attack: Attack,
+        weights: Weights,
+        statistics: Statistics | None,
+        episode: Episode,
+        norm: EpisodeNorm,
     ) -> dict[str, Tensor]:
         """Loss and metrics on queries that are attacked through the adapted `weights`."""
         inputs, targets = episode.query.inputs, episode.query.targets
@@ -349,7 +418,8 @@ class OptimizationLearner(MetaLearner):
             with _replayed(norm, statistics):
                 return self.forward_with(weights, self.embedded(inputs))
 
-        # The same random start always: results must not depend on what was evaluated before, or how many at once.
+        # The same random start always: results must not depend on what was evaluated before, or how
+        # many at once.
         attacked = attack(lambda inputs: self.task.loss(outputs(inputs), targets), inputs, seed=0)
         outcome = self._outcome(outputs(attacked), episode)
         named = {"loss": outcome.loss, **outcome.metrics}
@@ -357,9 +427,13 @@ class OptimizationLearner(MetaLearner):
 
     def _outcome(self, outputs: Tensor, episode: Episode) -> Outcome:
         targets = episode.query.targets
-        return Outcome(self.task.loss(outputs, targets), self.task.metrics(outputs, targets), outputs)
+        return Outcome(
+            self.task.loss(outputs, targets), self.task.metrics(outputs, targets), outputs
+        )
 
-    def _statistics(self, weights: Weights, support: Examples, norm: EpisodeNorm) -> Statistics | None:
+    def _statistics(
+        self, weights: Weights, support: Examples, norm: EpisodeNorm
+    ) -> Statistics | None:
         """The support's batch statistics under `weights`, where the policy is that queries use them."""
         if self.batchnorm == "transductive":
             return None

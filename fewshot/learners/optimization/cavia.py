@@ -16,7 +16,10 @@ from fewshot.learners.optimization.base import OptimizationLearner
 
 
 class Context(nn.Module):
-    """The context phi (size,): zero where a task begins; each episode brings its own. A forward hook of one layer."""
+    """The context phi (size,): zero where a task begins; each episode brings its own.
+
+    A forward hook of one layer.
+    """
 
     phi: Tensor
 
@@ -28,8 +31,9 @@ class Context(nn.Module):
 class Concatenation(Context):
     """Lets the context enter a linear layer as further inputs.
 
-    A layer on x and phi side by side is [V W] [x; phi] + b = (V x + b) + W phi: the layer as it is, and a learned
-    linear map of the context added to its output. W begins as torch initialises a layer of that many inputs.
+    A layer on x and phi side by side is [V W] [x; phi] + b = (V x + b) + W phi: the layer as it is,
+    and a learned linear map of the context added to its output. W begins as torch initialises a
+    layer of that many inputs.
     """
 
     def __init__(self, size: int, layer: nn.Linear) -> None:
@@ -43,7 +47,9 @@ class Concatenation(Context):
 
 
 class FiLM(Context):
-    """Scales and shifts the channels of a layer's output: gamma * h + beta with [gamma; beta] = W phi + b.
+    """Scales and shifts the channels of a layer's output: gamma * h + beta with [gamma.
+
+    Beta] = W phi + b.
 
     b begins as gamma = 1 and beta = 0, so that the network is at first what it is without context.
     """
@@ -62,8 +68,9 @@ class FiLM(Context):
         """
         if not isinstance(outputs, Tensor) or outputs.shape[1:2] != (self.channels,):
             raise FewshotError(
-                f"film_after names a {type(layer).__name__} whose output is not (n, {self.channels}, ...);"
-                " name a module that gives the channels of the layer before it"
+                f"film_after names a {type(layer).__name__} whose output is not (n,"
+                f" {self.channels}, ...); name a module that gives the channels of the layer"
+                " before it"
             )
         shape = (1, -1) + (1,) * (outputs.dim() - 2)
         gamma, beta = self.linear(self.phi).view(2, -1)
@@ -72,18 +79,22 @@ class FiLM(Context):
 
 
 class CAVIA(OptimizationLearner):
-    """CAVIA: the inner loop adapts a few context values alone, the outer loop all weights. Paper: arXiv:1810.03642.
+    """CAVIA: the inner loop adapts a few context values alone, the outer loop all weights.
 
-    The context is zero at the start of every task. It enters the network as further inputs of its first layer, which
-    must be linear, or scales and shifts the channels of one layer (FiLM). Classification and regression. The inner
-    rate applies to the mean support loss, as in the paper's code.
+    Paper: arXiv:1810.03642.
+
+    The context is zero at the start of every task. It enters the network as further inputs of its
+    first layer, which must be linear, or scales and shifts the channels of one layer (FiLM).
+    Classification and regression. The inner rate applies to the mean support loss, as in the
+    paper's code.
 
     Args:
         backbone: the network from inputs to features.
         num_context: values of the context (the paper: 5 for sinusoids, 100 for images).
-        film_after: the module of the backbone whose output (n, C, ...) the context scales and shifts, behind its
-            normalisation, which would undo it: ``blocks.2.2`` of Conv4 is the paper's place. None: the context is
-            concatenated to the input of the backbone's first layer.
+        film_after: the module of the backbone whose output (n, C, ...) the context scales and
+            shifts, behind its normalisation, which would undo it: ``blocks.2.2`` of Conv4 is the
+            paper's place. None: the context is concatenated to the input of the backbone's first
+            layer.
         inner_lr: learning rate of the inner loop, on the mean support loss.
         first_order: leave the second derivatives out of the meta-gradient.
         **kwargs: arguments of `OptimizationLearner`, without `adapt`.
@@ -134,12 +145,17 @@ def first_linear(backbone: nn.Module) -> tuple[str, nn.Linear]:
     Raises:
         FewshotError: it is not linear, or there is none.
     """
-    layers = ((n, m) for n, m in backbone.named_modules() if next(m.parameters(recurse=False), None) is not None)
+    layers = (
+        (n, m)
+        for n, m in backbone.named_modules()
+        if next(m.parameters(recurse=False), None) is not None
+    )
     name, layer = next(layers, ("", backbone))
     if not isinstance(layer, nn.Linear):
         raise FewshotError(
-            f"CAVIA concatenates the context to the input of a linear layer, but {type(backbone).__name__} begins with"
-            f" {name or 'no layer'} ({type(layer).__name__}); set film_after to one of its modules"
+            "CAVIA concatenates the context to the input of a linear layer, but"
+            f" {type(backbone).__name__} begins with {name or 'no layer'} ({type(layer).__name__});"
+            " set film_after to one of its modules"
         )
     return name, layer
 
@@ -148,23 +164,35 @@ def channels_after(backbone: nn.Module, name: str) -> int:
     """The channels of the output of module `name`: those of the last layer with parameters up to its end.
 
     Raises:
-        FewshotError: there is no such module, no layer before it, or a normalisation that undoes FiLM behind it.
+        FewshotError: there is no such module, no layer before it, or a normalisation that undoes
+            FiLM behind it.
     """
     modules = dict(backbone.named_modules())
     names = list(modules)
-    inside = [place for place, other in enumerate(names) if other == name or other.startswith(name + ".")]
+    inside = [
+        place for place, other in enumerate(names) if other == name or other.startswith(name + ".")
+    ]
     if not name or not inside:
-        leaves = ", ".join(n for n, module in modules.items() if next(module.children(), None) is None)
-        raise FewshotError(f"film_after is {name!r}, but the modules of the backbone are {leaves}; name one of them")
+        leaves = ", ".join(
+            n for n, module in modules.items() if next(module.children(), None) is None
+        )
+        raise FewshotError(
+            f"film_after is {name!r}, but the modules of the backbone are {leaves}; name one of"
+            " them"
+        )
     end = inside[-1] + 1
     parent, behind = modules[name.rpartition(".")[0]], next(iter(names[end:]), "")
     in_sequence = isinstance(parent, nn.Sequential) and modules[behind] in parent.children()
     if in_sequence and isinstance(modules[behind], _NormBase):
         raise FewshotError(
-            f"film_after is {name}, but {behind} ({type(modules[behind]).__name__}) behind it undoes any scale and"
-            f" shift of channels; set film_after to {behind} or later"
+            f"film_after is {name}, but {behind} ({type(modules[behind]).__name__}) behind it"
+            f" undoes any scale and shift of channels; set film_after to {behind} or later"
         )
-    sizes = [len(p) for other in names[:end] for p in modules[other].parameters(recurse=False) if p.dim()]
+    sizes = [
+        len(p) for other in names[:end] for p in modules[other].parameters(recurse=False) if p.dim()
+    ]
     if not sizes:
-        raise FewshotError(f"film_after is {name}, but no layer with parameters comes before it; name a later one")
+        raise FewshotError(
+            f"film_after is {name}, but no layer with parameters comes before it; name a later one"
+        )
     return sizes[-1]

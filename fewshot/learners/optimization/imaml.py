@@ -16,21 +16,28 @@ from fewshot.normalization import EpisodeNorm
 
 
 class IMAML(OptimizationLearner):
-    """iMAML: the meta-gradient is that of the inner loop's solution, whatever path led there. Paper: arXiv:1909.04630.
+    """iMAML: the meta-gradient is that of the inner loop's solution, whatever path led there.
 
-    The inner loop minimises L_S(theta') + proximal / 2 * ||theta' - theta||^2 by gradient descent without a graph, so
-    that memory does not grow with its steps. The meta-gradient v solves (I + H / proximal) v = dL_Q/dtheta', with H the
-    Hessian of L_S at theta', by conjugate gradients. It is exact where the inner loop has converged: take enough
-    `inner_steps`. Parameters that `adapt` leaves out get their implicit gradient too.
+    Paper: arXiv:1909.04630.
+
+    The inner loop minimises L_S(theta') + proximal / 2 * ||theta' - theta||^2 by gradient descent
+    without a graph, so that memory does not grow with its steps. The meta-gradient v solves (I + H
+    / proximal) v = dL_Q/dtheta', with H the Hessian of L_S at theta', by conjugate gradients. It is
+    exact where the inner loop has converged: take enough `inner_steps`. Parameters that `adapt`
+    leaves out get their implicit gradient too.
 
     Args:
         backbone: the network from inputs to features.
-        inner_lr: learning rate of the inner loop, on the mean support loss. At the authors' 0.1 on Omniglot the inner
-            loop of a Conv4 with batch normalisation does not come to rest, and the meta-gradient points elsewhere.
-        inner_steps: gradient steps of the inner loop in training (the paper: 16 on 5-way, 25 on 20-way Omniglot).
-        proximal: lambda, the strength of the pull towards the initialisation (the paper: 2.0 on Omniglot).
+        inner_lr: learning rate of the inner loop, on the mean support loss. At the authors' 0.1 on
+            Omniglot the inner loop of a Conv4 with batch normalisation does not come to rest, and
+            the meta-gradient points elsewhere.
+        inner_steps: gradient steps of the inner loop in training (the paper: 16 on 5-way, 25 on
+            20-way Omniglot).
+        proximal: lambda, the strength of the pull towards the initialisation (the paper: 2.0 on
+            Omniglot).
         cg_steps: iterations of conjugate gradients (the paper: 5).
-        cg_damping: added to the identity in the system that is solved: steadier, less exact (the authors' code: 1.0).
+        cg_damping: added to the identity in the system that is solved: steadier, less exact (the
+            authors' code: 1.0).
         **kwargs: arguments of `OptimizationLearner`, without `checkpoint_inner_steps`.
     """
 
@@ -48,46 +55,66 @@ class IMAML(OptimizationLearner):
     ) -> None:
         super().__init__(backbone, inner_steps=inner_steps, checkpoint_inner_steps=False, **kwargs)
         if not proximal > 0:
-            raise FewshotError(f"proximal is {proximal}; set it > 0, without the pull there is nothing to learn")
+            raise FewshotError(
+                f"proximal is {proximal}; set it > 0, without the pull there is nothing to learn"
+            )
         if cg_steps < 1:
             raise FewshotError(f"cg_steps is {cg_steps}; set cg_steps >= 1")
         if cg_damping < 0:
             raise FewshotError(f"cg_damping is {cg_damping}; set it >= 0")
-        self.inner_lr, self.proximal, self.cg_steps, self.cg_damping = inner_lr, proximal, cg_steps, cg_damping
+        self.inner_lr, self.proximal, self.cg_steps, self.cg_damping = (
+            inner_lr,
+            proximal,
+            cg_steps,
+            cg_damping,
+        )
 
     def inner_loop(self, support: Examples, steps: int) -> Iterator[Weights]:
         """Gradient descent without a graph on the support loss and the pull towards the initialisation."""
         start = {name: weight.detach() for name, weight in self.initial_weights().items()}
 
         def objective(weights: Weights) -> Tensor:
-            away = torch.stack([(weights[name] - start[name]).square().sum() for name in start]).sum()
+            away = torch.stack(
+                [(weights[name] - start[name]).square().sum() for name in start]
+            ).sum()
             return self._loss(weights, support) + self.proximal / 2 * away
 
-        return gradient_steps(objective, start, self.inner_lr, steps, first_order=True, clip=self.inner_gradient_clip)
+        return gradient_steps(
+            objective, start, self.inner_lr, steps, first_order=True, clip=self.inner_gradient_clip
+        )
 
     def training_outcome(self, episode: Episode, norm: EpisodeNorm) -> Outcome:
         """One training episode: the query loss at the inner loop's solution, with its implicit gradient."""
         support = Examples(self.embedded(episode.support.inputs), episode.support.targets)
         query = self.embedded(episode.query.inputs)
-        for weights in self.inner_loop(support, self.inner_steps):  # noqa: B007  # nothing but the last ones is kept
+        # nothing but the last ones is kept
+        for weights in self.inner_loop(support, self.inner_steps):  # noqa: B007
             pass
 
         def query_loss(weights: Weights) -> tuple[Tensor, Outcome]:
             outcome = self._outcome(self.forward_with(weights, query), episode)
             return outcome.loss, outcome
 
-        # Scaled on the way as float16 needs it; dividing by a power of two is exact in every precision.
+        # Scaled on the way as float16 needs it; dividing by a power of two is exact in every
+        # precision.
         outcome: Outcome
-        loss, pullback, outcome = torch.func.vjp(query_loss, weights, has_aux=True)  # type: ignore[misc]  # 3 with aux
+        with_outcome: Any = torch.func.vjp(query_loss, weights, has_aux=True)
+        loss, pullback, outcome = with_outcome
         with torch.no_grad():
             gradient = {n: g / SCALE for n, g in pullback(torch.full_like(loss, SCALE))[0].items()}
             gradient = self.implicit(gradient, weights, support)
         value = with_gradient(loss, self.initial_weights(), gradient)
         if len(self.adapted_names) < sum(p.requires_grad for p in self.network.parameters()):
-            # What does not adapt, omega, acts on the query loss directly and through the solution, where
-            # dtheta'/domega = -(H + proximal I)^-1 d2L_S/dtheta'domega.
-            slopes = scaled_gradient(lambda fast_weights: self._loss(fast_weights, support), weights)
-            rest = loss - torch.stack([(gradient[n] * slopes[n]).sum() for n in slopes]).sum() / self.proximal
+            # What does not adapt, omega, acts on the query loss directly and through the solution,
+            # where dtheta'/domega = -(H + proximal I)^-1 d2L_S/dtheta'domega.
+            slopes = scaled_gradient(
+                lambda fast_weights: self._loss(fast_weights, support), weights
+            )
+            rest = (
+                loss
+                - torch.stack([(gradient[n] * slopes[n]).sum() for n in slopes]).sum()
+                / self.proximal
+            )
             value = value + (rest - rest.detach())
         return outcome._replace(loss=value)
 
@@ -97,10 +124,13 @@ class IMAML(OptimizationLearner):
 
         def named(vector: Tensor) -> Weights:
             parts = torch.split(vector, sizes)
-            return {name: part.view_as(weights[name]) for name, part in zip(weights, parts, strict=True)}
+            return {
+                name: part.view_as(weights[name]) for name, part in zip(weights, parts, strict=True)
+            }
 
         slope = torch.func.grad(lambda vector: SCALE * self._loss(named(vector), support))
-        # H is symmetric: the pullback of the gradient is the product with it, and runs forward once for all products.
+        # H is symmetric: the pullback of the gradient is the product with it, and runs forward once
+        # for all products.
         pullback = torch.func.vjp(slope, _flat(weights))[1]
         return named(
             conjugate_gradients(
@@ -115,7 +145,9 @@ class IMAML(OptimizationLearner):
 
 
 def conjugate_gradients(product: Callable[[Tensor], Tensor], b: Tensor, steps: int) -> Tensor:
-    """The solution x (n,) of A x = b after `steps` iterations from 0; no branches, so that it can be vmapped over.
+    """The solution x (n,) of A x = b after `steps` iterations from 0.
+
+    No branches, so that it can be vmapped over.
 
     Args:
         product: A x for x (n,), with A symmetric and positive definite.

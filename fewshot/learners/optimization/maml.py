@@ -14,8 +14,9 @@ from fewshot.learners.optimization.base import OptimizationLearner
 class MAML(OptimizationLearner):
     """MAML: the initialisation is trained through the inner loop's gradient steps, second derivatives included.
 
-    Classification and regression, any backbone. The inner rate applies to the mean support loss; the original code
-    sums over classes, so that its 0.4 on 5-way episodes equals 2.0 here. Paper: arXiv:1703.03400.
+    Classification and regression, any backbone. The inner rate applies to the mean support loss;
+    the original code sums over classes, so that its 0.4 on 5-way episodes equals 2.0 here. Paper:
+    arXiv:1703.03400.
 
     Args:
         backbone: the network from inputs to features.
@@ -25,7 +26,11 @@ class MAML(OptimizationLearner):
     """
 
     def __init__(
-        self, backbone: Backbone | nn.Module, inner_lr: float = 0.01, first_order: bool = False, **kwargs: Any
+        self,
+        backbone: Backbone | nn.Module,
+        inner_lr: float = 0.01,
+        first_order: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
         self.inner_lr, self.first_order = inner_lr, first_order
@@ -36,7 +41,9 @@ class MAML(OptimizationLearner):
 
 
 class FOMAML(MAML):
-    """FOMAML: MAML that takes the inner gradients as constants; cheaper, often as accurate. Paper: arXiv:1703.03400.
+    """FOMAML: MAML that takes the inner gradients as constants; cheaper, often as accurate.
+
+    Paper: arXiv:1703.03400.
 
     Args:
         backbone: the network from inputs to features.

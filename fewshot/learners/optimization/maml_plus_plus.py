@@ -21,26 +21,30 @@ from fewshot.normalization import EpisodeNorm
 class MAMLPlusPlus(OptimizationLearner):
     """MAML++: MAML with five remedies for its training, each a switch. Paper: arXiv:1810.09502.
 
-    The shares are of the whole training, from its first meta-step to its last; the paper's are 10 to 15 and 50 of 100
-    epochs. The paper's accuracy is that of an ensemble of five checkpoints, which this is not.
+    The shares are of the whole training, from its first meta-step to its last; the paper's are 10
+    to 15 and 50 of 100 epochs. The paper's accuracy is that of an ensemble of five checkpoints,
+    which this is not.
 
     Args:
         backbone: the network from inputs to features.
-        inner_lr: learning rate of the inner loop, on the mean support loss; where the rates are learned, their start.
+        inner_lr: learning rate of the inner loop, on the mean support loss; where the rates are
+            learned, their start.
         inner_steps: gradient steps of the inner loop in training.
-        multi_step_loss: in the first `multi_step_share` of training, weigh the query losses after all inner steps, at
-            first equally, in the end the last one alone.
+        multi_step_loss: in the first `multi_step_share` of training, weigh the query losses after
+            all inner steps, at first equally, in the end the last one alone.
         learned_rates: learn a rate for every parameter tensor and inner step (LSLR).
-        per_step_norm: every inner step has batch normalisation of its own: its batch's statistics, as always in this
-            family (the authors' code keeps running averages, but never normalises by them), and its own scales and
-            shifts, which the outer loop learns and the inner loop leaves alone.
+        per_step_norm: every inner step has batch normalisation of its own: its batch's statistics,
+            as always in this family (the authors' code keeps running averages, but never normalises
+            by them), and its own scales and shifts, which the outer loop learns and the inner loop
+            leaves alone.
         cosine_schedule: decay the outer rate along a cosine to `final_lr` at the end of training.
-        derivative_annealing: leave out second derivatives in the first `first_order_share` of training.
+        derivative_annealing: leave out second derivatives in the first `first_order_share` of
+            training.
         multi_step_share: see `multi_step_loss`.
         first_order_share: see `derivative_annealing`.
         final_lr: see `cosine_schedule`.
-        **kwargs: arguments of `OptimizationLearner`. Inner steps beyond `inner_steps` at evaluation share the rates
-            and scales of the last one.
+        **kwargs: arguments of `OptimizationLearner`. Inner steps beyond `inner_steps` at evaluation
+            share the rates and scales of the last one.
     """
 
     importance: Tensor
@@ -61,11 +65,20 @@ class MAMLPlusPlus(OptimizationLearner):
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, inner_steps=inner_steps, **kwargs)
-        for name, share in (("multi_step_share", multi_step_share), ("first_order_share", first_order_share)):
+        for name, share in (
+            ("multi_step_share", multi_step_share),
+            ("first_order_share", first_order_share),
+        ):
             if not 0 < share <= 1:
-                raise FewshotError(f"{name} is {share}; give a share of the training in (0, 1], or turn its switch off")
+                raise FewshotError(
+                    f"{name} is {share}; give a share of the training in (0, 1], or turn its"
+                    " switch off"
+                )
         if cosine_schedule and self.lr_scheduler is not None:
-            raise FewshotError("cosine_schedule and lr_scheduler are both set; set cosine_schedule: false or drop one")
+            raise FewshotError(
+                "cosine_schedule and lr_scheduler are both set; set cosine_schedule: false or"
+                " drop one"
+            )
         self.inner_lr, self.cosine_schedule, self.final_lr = inner_lr, cosine_schedule, final_lr
         self.multi_step_share = multi_step_share if multi_step_loss else 0.0
         self.first_order_share = first_order_share if derivative_annealing else 0.0
@@ -75,16 +88,24 @@ class MAMLPlusPlus(OptimizationLearner):
         if per_step_norm and not self.head_only:
             self._give_each_step_its_norm()
         names = self.adapted_names if learned_rates else ()
-        self.rates = nn.ParameterDict({as_key(name): torch.full((inner_steps,), inner_lr) for name in names})
+        self.rates = nn.ParameterDict(
+            {as_key(name): torch.full((inner_steps,), inner_lr) for name in names}
+        )
 
     def _give_each_step_its_norm(self) -> None:
         """Replace the scales and shifts of batch normalisation by one for each step."""
         parameters = dict(self.network.named_parameters())
         for module_name, module in self.network.named_modules():
-            for name in ("weight", "bias") if isinstance(module, _BatchNorm) and module.affine else ():
+            for name in (
+                ("weight", "bias") if isinstance(module, _BatchNorm) and module.affine else ()
+            ):
                 parameter = parameters[f"{module_name}.{name}"].requires_grad_(False)
-                self.norms[as_key(f"{module_name}.{name}")] = parameter.detach().repeat(self.inner_steps, 1)
-        self.adapted_names = tuple(name for name in self.adapted_names if as_key(name) not in self.norms)
+                self.norms[as_key(f"{module_name}.{name}")] = parameter.detach().repeat(
+                    self.inner_steps, 1
+                )
+        self.adapted_names = tuple(
+            name for name in self.adapted_names if as_key(name) not in self.norms
+        )
 
     # ------------------------------------------------------------------ one episode
 
@@ -96,7 +117,11 @@ class MAMLPlusPlus(OptimizationLearner):
 
     def rate(self, step: int, name: str) -> Tensor | float:
         """The rate of a parameter in inner step 0, 1, ..."""
-        return self.rates[as_key(name)][min(step, self.inner_steps - 1)] if self.rates else self.inner_lr
+        return (
+            self.rates[as_key(name)][min(step, self.inner_steps - 1)]
+            if self.rates
+            else self.inner_lr
+        )
 
     def inner_loop(self, support: Examples, steps: int) -> Iterator[Weights]:
         """Gradient descent at each step's own rates, under each step's own normalisation."""
@@ -158,5 +183,7 @@ class MAMLPlusPlus(OptimizationLearner):
             return optimizer
         steps = self.trainer.estimated_stepping_batches
         if steps == float("inf"):
-            raise FewshotError("cosine_schedule needs an end of training; set max_epochs or cosine_schedule: false")
+            raise FewshotError(
+                "cosine_schedule needs an end of training; set max_epochs or cosine_schedule: false"
+            )
         return [optimizer], [CosineAnnealingLR(optimizer, T_max=int(steps), eta_min=self.final_lr)]

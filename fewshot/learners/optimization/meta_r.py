@@ -12,11 +12,14 @@ from fewshot.learners.ranking import RankingLearner, distance_score
 
 
 class MetaR(RankingLearner):
-    """MetaR: a relation's vector from its support pairs, improved by one gradient step. Paper: arXiv:1909.01515.
+    """MetaR: a relation's vector from its support pairs, improved by one gradient step.
 
-    R = mean of MLP([h; t]) over the support; R' = R - inner_lr grad_R L(S), where L(S) is the mean margin loss of
-    -|h + R - t| against a wrong tail for each pair; queries are scored by -|h + R' - t|. The meta-gradient goes
-    through the step. Trains the vectors of entities too, unless the backbone is frozen.
+    Paper: arXiv:1909.01515.
+
+    R = mean of MLP([h; t]) over the support; R' = R - inner_lr grad_R L(S), where L(S) is the mean
+    margin loss of -|h + R - t| against a wrong tail for each pair; queries are scored by -|h + R' -
+    t|. The meta-gradient goes through the step. Trains the vectors of entities too, unless the
+    backbone is frozen.
 
     Args:
         backbone: ids of entities to their vectors, `EntityVectors`.
@@ -56,14 +59,20 @@ class MetaR(RankingLearner):
         meta = self.relation_learner(torch.cat([heads, tails], -1)).mean(1)
 
         def support_loss(relation: Tensor) -> Tensor:
-            right, against = (distance_score(relation[:, None], heads, one) for one in (tails, others))
+            right, against = (
+                distance_score(relation[:, None], heads, one) for one in (tails, others)
+            )
             # a sum over episodes, whose gradients are then each episode's own
             return (self.task.margin - right + against).relu().mean(1).sum()
 
         gradient = torch.func.grad(support_loss)(meta)
-        adapted: Tensor = meta - self.inner_lr * (gradient.detach() if self.first_order else gradient)
+        adapted: Tensor = meta - self.inner_lr * (
+            gradient.detach() if self.first_order else gradient
+        )
         return adapted
 
     def score(self, relation: Tensor, heads: Tensor, candidates: Tensor) -> Tensor:
         """-|h + R' - t|."""
-        return distance_score(relation[:, None, None], self.backbone(heads)[:, :, None], self.backbone(candidates))
+        return distance_score(
+            relation[:, None, None], self.backbone(heads)[:, :, None], self.backbone(candidates)
+        )

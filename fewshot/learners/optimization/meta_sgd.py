@@ -15,7 +15,9 @@ from fewshot.learners.optimization.parameters import as_key
 
 
 class MetaSGD(OptimizationLearner):
-    """Meta-SGD: MAML that learns the inner learning rate of every single weight too. Paper: arXiv:1707.09835.
+    """Meta-SGD: MAML that learns the inner learning rate of every single weight too.
+
+    Paper: arXiv:1707.09835.
 
     Args:
         backbone: the network from inputs to features.
@@ -24,12 +26,17 @@ class MetaSGD(OptimizationLearner):
     """
 
     def __init__(
-        self, backbone: Backbone | nn.Module, initial_rates: tuple[float, float] = (0.005, 0.1), **kwargs: Any
+        self,
+        backbone: Backbone | nn.Module,
+        initial_rates: tuple[float, float] = (0.005, 0.1),
+        **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
         low, high = initial_rates
         if not 0 <= low <= high:
-            raise FewshotError(f"initial_rates are {low} and {high}; give the smaller first, neither negative")
+            raise FewshotError(
+                f"initial_rates are {low} and {high}; give the smaller first, neither negative"
+            )
         self.rates = nn.ParameterDict(
             {
                 as_key(name): torch.empty_like(weight).uniform_(low, high)
@@ -39,4 +46,6 @@ class MetaSGD(OptimizationLearner):
 
     def inner_loop(self, support: Examples, steps: int) -> Iterator[Weights]:
         """Gradient descent on the mean support loss, each weight at its own rate."""
-        return self.descend(support, self.initial_weights(), steps, lambda step, name: self.rates[as_key(name)])
+        return self.descend(
+            support, self.initial_weights(), steps, lambda step, name: self.rates[as_key(name)]
+        )

@@ -17,19 +17,25 @@ def adapted_names(network: nn.Module, adapt: Adapt) -> tuple[str, ...]:
     Raises:
         FewshotError: a name is no parameter's, or a parameter that should adapt is frozen.
     """
-    prefixes = {"all": ["backbone", "head"], "head": ["head"], "body": ["backbone"]}.get(str(adapt)) or list(adapt)
+    prefixes = {"all": ["backbone", "head"], "head": ["head"], "body": ["backbone"]}.get(
+        str(adapt)
+    ) or list(adapt)
     parameters = dict(network.named_parameters())
     chosen: set[str] = set()
     for prefix in prefixes:
         found = {name for name in parameters if name == prefix or name.startswith(prefix + ".")}
         if not found and adapt != "all":
             raise FewshotError(
-                f"adapt names {prefix!r}, but the parameters are {', '.join(parameters)}; name one of them"
+                f"adapt names {prefix!r}, but the parameters are {', '.join(parameters)}; name one"
+                " of them"
             )
         chosen |= found
     for name in sorted(chosen):
         if not parameters[name].requires_grad:
-            raise FewshotError(f"parameter {name} is frozen but should adapt; unfreeze it or leave it out of `adapt`")
+            raise FewshotError(
+                f"parameter {name} is frozen but should adapt; unfreeze it or leave it out of"
+                " `adapt`"
+            )
     return tuple(name for name in parameters if name in chosen)
 
 
@@ -46,6 +52,6 @@ def refuse_unused(names: Sequence[str]) -> None:
     """
     if names:
         raise FewshotError(
-            f"{', '.join(names)} get no gradient: the network does not use them; remove the layer, or freeze it and"
-            " leave it out of `adapt`"
+            f"{', '.join(names)} get no gradient: the network does not use them; remove the layer,"
+            " or freeze it and leave it out of `adapt`"
         )

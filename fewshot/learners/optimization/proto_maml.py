@@ -34,10 +34,12 @@ class EpisodeHead(nn.Module):
 
 
 class ProtoMAML(OptimizationLearner):
-    """Proto-MAML: MAML whose head starts from the prototypes, so that any way is possible. Paper: arXiv:1903.03096.
+    """Proto-MAML: MAML whose head starts from the prototypes, so that any way is possible.
 
-    With W = 2c and b = -||c||^2 the linear head is a Prototypical Network before the first inner step; the
-    meta-gradient flows through the prototypes.
+    Paper: arXiv:1903.03096.
+
+    With W = 2c and b = -||c||^2 the linear head is a Prototypical Network before the first inner
+    step; the meta-gradient flows through the prototypes.
 
     Args:
         backbone: the network from inputs to features.
@@ -51,11 +53,18 @@ class ProtoMAML(OptimizationLearner):
     judges_nota = False  # no class, no prototype
 
     def __init__(
-        self, backbone: Backbone | nn.Module, inner_lr: float = 0.01, first_order: bool = False, **kwargs: Any
+        self,
+        backbone: Backbone | nn.Module,
+        inner_lr: float = 0.01,
+        first_order: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(backbone, head=EpisodeHead(), **kwargs)  # every episode fills it
         if not isinstance(self.task, Classification):
-            raise FewshotError(f"ProtoMAML has prototypes of classes, but the task is {self.task.kind}; choose MAML")
+            raise FewshotError(
+                f"ProtoMAML has prototypes of classes, but the task is {self.task.kind}; choose"
+                " MAML"
+            )
         self.inner_lr, self.first_order = inner_lr, first_order
         self.way = self.task.way or 0  # each meta-batch says it
 
@@ -81,5 +90,6 @@ class ProtoMAML(OptimizationLearner):
 
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
         """Adapt to and predict every episode of a meta-batch of one way."""
-        self.way = int(meta_batch.support.targets.max()) + 1  # read here: inside vmap it has no value
+        # read here: inside vmap it has no value
+        self.way = int(meta_batch.support.targets.max()) + 1
         return super().run(meta_batch, training)

@@ -25,17 +25,19 @@ EPSILON = 1e-8  # of Adam
 class Reptile(OptimizationLearner):
     """Reptile: moves the initialisation towards the weights that ordinary training on a task ends at.
 
-    theta <- theta + epsilon * mean over the meta-batch of (theta' - theta), where theta' comes from `inner_steps`
-    steps on mini-batches of the support. epsilon is the rate of the outer optimizer, SGD; the paper lets it decay to
-    zero (`LinearLR`). A `meta_batch_size` of 1 is the paper's serial version. Other optimizers take theta - theta' for
-    the gradient. Nothing is differentiated twice. Paper: arXiv:1803.02999.
+    theta <- theta + epsilon * mean over the meta-batch of (theta' - theta), where theta' comes from
+    `inner_steps` steps on mini-batches of the support. epsilon is the rate of the outer optimizer,
+    SGD; the paper lets it decay to zero (`LinearLR`). A `meta_batch_size` of 1 is the paper's
+    serial version. Other optimizers take theta - theta' for the gradient. Nothing is differentiated
+    twice. Paper: arXiv:1803.02999.
 
-    The query of a training episode is not learned from: it gives the logged loss and metrics. Give training more
-    examples than the test has (`train_shot` of the benchmark; the paper: 10 to 15).
+    The query of a training episode is not learned from: it gives the logged loss and metrics. Give
+    training more examples than the test has (`train_shot` of the benchmark; the paper: 10 to 15).
 
-    Mini-batches go through the support in random order without replacement, again and again; the order is a function of
-    the episode. At evaluation it takes the classes in turn. Adam has beta1 = 0; its second moment goes on from task to
-    task, as in the original code, and tasks of evaluation begin with that of training (`SecondMoment`).
+    Mini-batches go through the support in random order without replacement, again and again; the
+    order is a function of the episode. At evaluation it takes the classes in turn. Adam has beta1 =
+    0; its second moment goes on from task to task, as in the original code, and tasks of evaluation
+    begin with that of training (`SecondMoment`).
 
     Args:
         backbone: the network from inputs to features.
@@ -61,18 +63,33 @@ class Reptile(OptimizationLearner):
         optimizer: OptimizerCallable = lambda parameters: torch.optim.SGD(parameters, lr=1.0),
         **kwargs: Any,
     ) -> None:
-        super().__init__(backbone, inner_steps=inner_steps, optimizer=optimizer, checkpoint_inner_steps=False, **kwargs)
+        super().__init__(
+            backbone,
+            inner_steps=inner_steps,
+            optimizer=optimizer,
+            checkpoint_inner_steps=False,
+            **kwargs,
+        )
         for name, value in (("inner_batch", inner_batch), ("eval_inner_batch", eval_inner_batch)):
             if value is not None and value < 1:
                 raise FewshotError(f"{name} is {value}; set {name} >= 1")
         if inner_optimizer not in ("sgd", "adam"):
             raise FewshotError(f"inner_optimizer is {inner_optimizer!r}; set it to sgd or adam")
-        self.inner_optimizer, self.inner_lr, self.inner_batch = inner_optimizer, inner_lr, inner_batch
+        self.inner_optimizer, self.inner_lr, self.inner_batch = (
+            inner_optimizer,
+            inner_lr,
+            inner_batch,
+        )
         self.eval_inner_batch = inner_batch if eval_inner_batch is None else eval_inner_batch
-        self.second_moment = SecondMoment(self.initial_weights()) if inner_optimizer == "adam" else None
+        self.second_moment = (
+            SecondMoment(self.initial_weights()) if inner_optimizer == "adam" else None
+        )
 
     def training_outcomes(self, batch: Any) -> Iterator[Outcome]:
-        """The family's; when all have been handed out, the second moment goes on by what their tasks end with."""
+        """The family's.
+
+        When all have been handed out, the second moment goes on by what their tasks end with.
+        """
         total: Weights = {}
         for outcome in super().training_outcomes(batch):
             for name, squares in outcome.state.items():
@@ -80,13 +97,20 @@ class Reptile(OptimizationLearner):
             yield outcome
         if self.second_moment is not None:
             tasks, reduce = count(batch), self.trainer.strategy.reduce
-            mean = {name: reduce(squares / tasks, reduce_op="mean") for name, squares in total.items()}
+            mean = {
+                name: reduce(squares / tasks, reduce_op="mean") for name, squares in total.items()
+            }
             self.second_moment.go_on(mean, self.inner_steps, tasks * self.trainer.world_size)
 
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
-        """The family's; in training on support sets in random order, pass after pass, as the mini-batches take them."""
+        """The family's.
+
+        In training on support sets in random order, pass after pass, as the mini-batches take them.
+        """
         if training and self.inner_batch is not None:
-            passes = math.ceil(self.inner_steps * self.inner_batch / meta_batch.support.targets.shape[1])
+            passes = math.ceil(
+                self.inner_steps * self.inner_batch / meta_batch.support.targets.shape[1]
+            )
             order = orders(meta_batch.support.inputs, passes)
             meta_batch = meta_batch._replace(
                 support=map_tensors(lambda tensor: reordered(tensor, order), meta_batch.support)
@@ -97,12 +121,19 @@ class Reptile(OptimizationLearner):
         """One training episode: the query loss of the trained weights, with the gradient theta - theta'."""
         support = Examples(self.embedded(episode.support.inputs), episode.support.targets)
         start = self.initial_weights()
-        for weights, squares in self.train_on(mini_batches(support, self.inner_steps, self.inner_batch, as_they_come)):
+        for weights, squares in self.train_on(
+            mini_batches(support, self.inner_steps, self.inner_batch, as_they_come)
+        ):
             trained, state = weights, squares  # no others are kept
         with torch.no_grad():
-            outcome = self._outcome(self.forward_with(trained, self.embedded(episode.query.inputs)), episode)
+            outcome = self._outcome(
+                self.forward_with(trained, self.embedded(episode.query.inputs)), episode
+            )
         return outcome._replace(
-            loss=with_gradient(outcome.loss, start, {name: start[name] - trained[name] for name in start}), state=state
+            loss=with_gradient(
+                outcome.loss, start, {name: start[name] - trained[name] for name in start}
+            ),
+            state=state,
         )
 
     def inner_loop(self, support: Examples, steps: int) -> Iterator[Weights]:
@@ -119,10 +150,16 @@ class Reptile(OptimizationLearner):
         for step, batch in enumerate(batches, start=1):
             direction = self._gradient(weights, batch)
             if self.second_moment is not None:
-                squares = {n: BETA2 * squares[n] + (1 - BETA2) * g.square() for n, g in direction.items()}
+                squares = {
+                    n: BETA2 * squares[n] + (1 - BETA2) * g.square() for n, g in direction.items()
+                }
                 share = self.second_moment.share(step)
-                direction = {n: g / ((squares[n] / share).sqrt() + EPSILON) for n, g in direction.items()}
-            weights = {name: weight - self.inner_lr * direction[name] for name, weight in weights.items()}
+                direction = {
+                    n: g / ((squares[n] / share).sqrt() + EPSILON) for n, g in direction.items()
+                }
+            weights = {
+                name: weight - self.inner_lr * direction[name] for name, weight in weights.items()
+            }
             yield weights, squares
 
     def _gradient(self, weights: Weights, batch: Examples) -> Weights:
@@ -131,7 +168,11 @@ class Reptile(OptimizationLearner):
 
         with torch.no_grad():
             gradients = scaled_gradient(loss, weights)
-            return gradients if self.inner_gradient_clip is None else clipped(gradients, self.inner_gradient_clip)
+            return (
+                gradients
+                if self.inner_gradient_clip is None
+                else clipped(gradients, self.inner_gradient_clip)
+            )
 
 
 def mini_batches(

@@ -14,8 +14,9 @@ BETA2 = 0.999  # of Adam
 class SecondMoment(nn.Module):
     """The running average of squared gradients, and how many went into it.
 
-    A few inner steps are too few to know how large a weight's gradient usually is: begun anew in each task, Adam's
-    first step moves every weight equally far, whatever its gradient. Buffers, so that checkpoints hold them.
+    A few inner steps are too few to know how large a weight's gradient usually is: begun anew in
+    each task, Adam's first step moves every weight equally far, whatever its gradient. Buffers, so
+    that checkpoints hold them.
 
     Args:
         weights: what adapts.
@@ -38,14 +39,18 @@ class SecondMoment(nn.Module):
     def share(self, more: int) -> Tensor:
         """Of what the average will weigh in all, that of gradients rather than of zero, `more` steps from now."""
         # 1 - BETA2^steps is a difference of almost equal numbers.
-        return -torch.expm1((self.steps + more).to(self.get_buffer(as_key(self.names[0])).dtype) * math.log(BETA2))
+        return -torch.expm1(
+            (self.steps + more).to(self.get_buffer(as_key(self.names[0])).dtype) * math.log(BETA2)
+        )
 
     @torch.no_grad()
     def go_on(self, squares: Weights, steps: int, tasks: int) -> None:
-        """Average over the gradients of a meta-step too; leave all as it is where one of them was not finite.
+        """Average over the gradients of a meta-step too.
 
-        The original code goes from task to task, `tasks * steps` steps. Here all begin with the same average, each ends
-        with its own, and the new one has forgotten as much of the old.
+        Leave all as it is where one of them was not finite.
+
+        The original code goes from task to task, `tasks * steps` steps. Here all begin with the
+        same average, each ends with its own, and the new one has forgotten as much of the old.
 
         Args:
             squares: the average at the end of a task, in the mean over the tasks.

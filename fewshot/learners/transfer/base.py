@@ -23,13 +23,14 @@ from fewshot.tasks import Classification
 class TransferLearner(RejectingLearner):
     """Transfer learning: train to tell all training classes apart, then classify each episode by the features.
 
-    Training takes plain batches of the training classes' examples (the benchmark's `batch_size`; an epoch is one pass
-    over them). Validation and test are episodes of any way: a subclass says how the support features become a
-    predictor (`fit`) and how that judges query features (`compare`), for all episodes of a meta-batch at once.
-    Adaptation draws nothing at random, so that the same episode always gives the same result.
+    Training takes plain batches of the training classes' examples (the benchmark's `batch_size`; an
+    epoch is one pass over them). Validation and test are episodes of any way: a subclass says how
+    the support features become a predictor (`fit`) and how that judges query features (`compare`),
+    for all episodes of a meta-batch at once. Adaptation draws nothing at random, so that the same
+    episode always gives the same result.
 
-    At evaluation `inductive` batch normalisation uses the running averages of training, `transductive` the statistics
-    of each episode's support and query together.
+    At evaluation `inductive` batch normalisation uses the running averages of training,
+    `transductive` the statistics of each episode's support and query together.
 
     Args:
         backbone: the network from inputs to features.
@@ -43,21 +44,26 @@ class TransferLearner(RejectingLearner):
         super().__init__(backbone, **kwargs)
         if not isinstance(self.task, Classification):
             raise FewshotError(
-                f"{type(self).__name__} classifies, but the task is {self.task.kind}; choose another learner, or a"
-                " classification benchmark"
+                f"{type(self).__name__} classifies, but the task is {self.task.kind}; choose"
+                " another learner, or a classification benchmark"
             )
         if self.none.active and self.none.rule == "learned":
             raise FewshotError(
-                f"{type(self).__name__} trains on examples, which are all of some class: it learns no rule for none of"
-                " the above; set nota to minimum, probability or similarity"
+                f"{type(self).__name__} trains on examples, which are all of some class: it learns"
+                " no rule for none of the above; set nota to minimum, probability or similarity"
             )
         if train_classes < 2:
-            raise FewshotError(f"train_classes is {train_classes}; set train_classes >= 2, as the benchmark says")
+            raise FewshotError(
+                f"train_classes is {train_classes}; set train_classes >= 2, as the benchmark says"
+            )
         self.train_classes = train_classes
         self.classifier = self.make_classifier(train_classes)
 
     def make_classifier(self, classes: int) -> nn.Module:
-        """The module from features (n, D) to logits (n, classes) that training uses; a linear layer, bias zero."""
+        """The module from features (n, D) to logits (n, classes) that training uses.
+
+        A linear layer, bias zero.
+        """
         classifier = nn.Linear(self.features, classes)
         nn.init.zeros_(classifier.bias)
         return classifier
@@ -76,19 +82,25 @@ class TransferLearner(RejectingLearner):
         """The cross-entropy of each example (n,) among all training classes."""
         if not isinstance(batch, Examples):
             raise FewshotError(
-                f"{type(self).__name__} trains on Examples (inputs and labels), but the loader gives"
-                f" {type(batch).__name__}; train it on one of the library's benchmarks, or yield Examples"
+                f"{type(self).__name__} trains on Examples (inputs and labels), but the loader"
+                f" gives {type(batch).__name__}; train it on one of the library's benchmarks, or"
+                " yield Examples"
             )
         logits = self.classifier(self.embed(batch.inputs))
         accuracy = (logits.argmax(-1) == batch.targets).float()
-        yield Outcome(F.cross_entropy(logits, batch.targets, reduction="none"), {"accuracy": accuracy}, logits)
+        yield Outcome(
+            F.cross_entropy(logits, batch.targets, reduction="none"), {"accuracy": accuracy}, logits
+        )
 
     def on_fit_start(self) -> None:
         """Refuse a benchmark with another number of training classes."""
-        classes = getattr(getattr(self.trainer, "datamodule", None), "train_classes", self.train_classes)
+        classes = getattr(
+            getattr(self.trainer, "datamodule", None), "train_classes", self.train_classes
+        )
         if classes != self.train_classes:
             raise FewshotError(
-                f"train_classes is {self.train_classes}, but the benchmark has {classes}; set it to {classes}"
+                f"train_classes is {self.train_classes}, but the benchmark has {classes}; set it to"
+                f" {classes}"
             )
 
     def _diverged(self, step: int, batch: Any) -> str:
@@ -97,10 +109,13 @@ class TransferLearner(RejectingLearner):
             " lower the optimizer's lr, set gradient_clip, or nonfinite: skip"
         )
 
-    # ------------------------------------------------------------------ the two verbs, and the meta-batch
+    # ------------------------------------------------------------------ the two verbs, and the meta
 
     def adapt(self, support: Examples) -> Any:
-        """The predictor of one support set, of any way; batch normalisation by the running averages."""
+        """The predictor of one support set, of any way.
+
+        Batch normalisation by the running averages.
+        """
         with evaluation_mode(self.backbone), torch.no_grad():
             features, way = self.embed(support.inputs), int(support.targets.max()) + 1
             with full_precision(features):

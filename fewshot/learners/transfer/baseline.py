@@ -7,14 +7,22 @@ from torch import Tensor, nn
 from fewshot.backbones.base import Backbone
 from fewshot.inner_loop import Weights
 from fewshot.learners.transfer.base import TransferLearner
-from fewshot.learners.transfer.heads import SGD, check_head, descend, linear_gradient, linear_logits, with_ones
+from fewshot.learners.transfer.heads import (
+    SGD,
+    check_head,
+    descend,
+    linear_gradient,
+    linear_logits,
+    with_ones,
+)
 
 
 class Baseline(TransferLearner):
     """Baseline: pre-training by cross-entropy, then a linear classifier of the frozen features for each episode.
 
-    The classifier is trained by SGD with momentum on mini-batches of the support. It starts at zero, where the paper's
-    code starts at random: so the classes' names do not matter. Paper: arXiv:1904.04232.
+    The classifier is trained by SGD with momentum on mini-batches of the support. It starts at
+    zero, where the paper's code starts at random: so the classes' names do not matter. Paper:
+    arXiv:1904.04232.
 
     Args:
         backbone: the network from inputs to features.
@@ -39,11 +47,16 @@ class Baseline(TransferLearner):
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
-        self.sgd = SGD(head_lr, head_momentum, head_dampening, head_weight_decay, head_epochs, head_batch)
+        self.sgd = SGD(
+            head_lr, head_momentum, head_dampening, head_weight_decay, head_epochs, head_batch
+        )
         check_head(self.sgd)
 
     def fit(self, features: Tensor, targets: Tensor, way: int) -> Weights:
-        """The classifiers (..., N, D + 1) of support features (..., S, D); the last column is the bias."""
+        """The classifiers (..., N, D + 1) of support features (..., S, D).
+
+        The last column is the bias.
+        """
         x = with_ones(features)
         start = {"weight": x.new_zeros(*x.shape[:-2], way, x.shape[-1])}
         return descend(linear_gradient, start, x, targets, way, self.sgd)

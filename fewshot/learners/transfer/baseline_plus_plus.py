@@ -20,12 +20,19 @@ def default_scale(classes: int) -> float:
     return SCALE_OF_MANY if classes > MANY_CLASSES else SCALE
 
 
-def initial_cosine_head(classes: int, features: int, generator: torch.Generator | None = None) -> Weights:
+def initial_cosine_head(
+    classes: int, features: int, generator: torch.Generator | None = None
+) -> Weights:
     """A linear layer's random weights (N, D), split into `direction` and `length` (N, 1)."""
     bound = 1 / math.sqrt(features)
     device = None if generator is None else generator.device  # it draws nowhere else
-    direction = torch.empty(classes, features, device=device).uniform_(-bound, bound, generator=generator)
-    return {"direction": direction, "length": torch.linalg.vector_norm(direction, dim=-1, keepdim=True)}
+    direction = torch.empty(classes, features, device=device).uniform_(
+        -bound, bound, generator=generator
+    )
+    return {
+        "direction": direction,
+        "length": torch.linalg.vector_norm(direction, dim=-1, keepdim=True),
+    }
 
 
 class CosineClassifier(nn.Module):
@@ -41,18 +48,23 @@ class CosineClassifier(nn.Module):
         super().__init__()
         self.scale = default_scale(classes) if scale is None else scale
         start = initial_cosine_head(classes, features)
-        self.direction, self.length = nn.Parameter(start["direction"]), nn.Parameter(start["length"])
+        self.direction, self.length = (
+            nn.Parameter(start["direction"]),
+            nn.Parameter(start["length"]),
+        )
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits (n, N) of features (n, D)."""
-        return cosine_logits({"direction": self.direction, "length": self.length}, unit(features), self.scale)
+        return cosine_logits(
+            {"direction": self.direction, "length": self.length}, unit(features), self.scale
+        )
 
 
 class BaselinePlusPlus(Baseline):
     """Baseline++: Baseline with cosines to weight-normalised class vectors, in pre-training and for each episode.
 
-    An episode's class vectors start at the same random numbers always; they belong to the classes' labels, so that
-    renaming the classes changes the result a little. Paper: arXiv:1904.04232.
+    An episode's class vectors start at the same random numbers always; they belong to the classes'
+    labels, so that renaming the classes changes the result a little. Paper: arXiv:1904.04232.
 
     Args:
         backbone: the network from inputs to features.
@@ -60,7 +72,9 @@ class BaselinePlusPlus(Baseline):
         **kwargs: arguments of `Baseline`.
     """
 
-    def __init__(self, backbone: Backbone | nn.Module, scale: float | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, backbone: Backbone | nn.Module, scale: float | None = None, **kwargs: Any
+    ) -> None:
         if scale is not None and scale <= 0:
             raise FewshotError(f"scale is {scale}; set scale > 0, or leave it out")
         self._given_scale = scale  # `make_classifier`, which the base calls, reads it
@@ -73,8 +87,12 @@ class BaselinePlusPlus(Baseline):
     def fit(self, features: Tensor, targets: Tensor, way: int) -> Weights:
         """The classifiers `direction` (..., N, D) and `length` (..., N, 1) of support features (..., S, D)."""
         start = initial_cosine_head(way, features.shape[-1], torch.Generator().manual_seed(0))
-        start = {name: w.to(features).expand(*features.shape[:-2], *w.shape) for name, w in start.items()}
-        return descend(cosine_gradient(self._scale(way)), start, unit(features), targets, way, self.sgd)
+        start = {
+            name: w.to(features).expand(*features.shape[:-2], *w.shape) for name, w in start.items()
+        }
+        return descend(
+            cosine_gradient(self._scale(way)), start, unit(features), targets, way, self.sgd
+        )
 
     def compare(self, predictor: Weights, features: Tensor) -> Tensor:
         """Logits (..., n, N) of query features (..., n, D)."""

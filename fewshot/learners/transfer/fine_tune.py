@@ -18,19 +18,21 @@ from fewshot.learners.transfer.base import TransferLearner
 from fewshot.learners.transfer.heads import SGD, descend, linear_gradient, linear_logits, with_ones
 from fewshot.normalization import EpisodeNorm
 
-HEAD = "head"  # no parameter of a backbone has a name without a dot before it: they begin with `backbone.`
+# no parameter of a backbone has a name without a dot before it: they begin with `backbone.`
+HEAD = "head"
 
 
 class FineTune(TransferLearner):
     """FineTune: pre-training by cross-entropy, then gradient descent of the whole network on each episode's support.
 
-    The network starts at its pre-trained weights, which come from `fewshot fit`, from `weights`, or with the backbone.
-    An episode's linear head starts at the normalised class means of the support's features. The paper takes 25 steps of
-    Adam at 5e-5 on large networks; here they are plain gradient descent on the mean support loss. The outcome depends
-    on neither the order of the support nor the classes' names. Paper: arXiv:1909.02729.
+    The network starts at its pre-trained weights, which come from `fewshot fit`, from `weights`, or
+    with the backbone. An episode's linear head starts at the normalised class means of the
+    support's features. The paper takes 25 steps of Adam at 5e-5 on large networks; here they are
+    plain gradient descent on the mean support loss. The outcome depends on neither the order of the
+    support nor the classes' names. Paper: arXiv:1909.02729.
 
-    While the network adapts, `inductive` batch normalisation uses the running averages of training, `transductive`
-    the batch at hand: the support in adaptation, the queries in prediction.
+    While the network adapts, `inductive` batch normalisation uses the running averages of training,
+    `transductive` the batch at hand: the support in adaptation, the queries in prediction.
 
     Args:
         backbone: the network from inputs to features.
@@ -65,14 +67,16 @@ class FineTune(TransferLearner):
         x = with_ones(features)
         sgd = SGD(self.head_lr, 0.0, 0.0, 0.0, self.steps, targets.shape[-1])
         return {
-            HEAD: descend(linear_gradient, {"weight": start_of(features, targets, way)}, x, targets, way, sgd)["weight"]
+            HEAD: descend(
+                linear_gradient, {"weight": start_of(features, targets, way)}, x, targets, way, sgd
+            )["weight"]
         }
 
     def compare(self, predictor: Weights, features: Tensor) -> Tensor:
         """Logits (..., n, N) of query features (..., n, D)."""
         return linear_logits({"weight": predictor[HEAD]}, with_ones(features))
 
-    # ------------------------------------------------------------------ the whole network, one episode
+    # ------------------------------------------------------------------ the whole network, one epis
 
     def adapt(self, support: Examples) -> Weights:
         """The adapted weights of one support set: the head's, and where it adapts the backbone's."""
@@ -104,7 +108,11 @@ class FineTune(TransferLearner):
     def _fine_tuned(self, support: Examples) -> Weights:
         """The weights after gradient descent on the mean support loss."""
         way = int(support.targets.max()) + 1
-        start = {f"backbone.{n}": p.detach() for n, p in self.backbone.named_parameters() if p.requires_grad}
+        start = {
+            f"backbone.{n}": p.detach()
+            for n, p in self.backbone.named_parameters()
+            if p.requires_grad
+        }
         with torch.no_grad():
             start[HEAD] = start_of(self.embed(support.inputs), support.targets, way)
 
@@ -119,7 +127,11 @@ class FineTune(TransferLearner):
         return adapted
 
     def _logits(self, weights: Weights, inputs: Inputs) -> Tensor:
-        body = {name.removeprefix("backbone."): weight for name, weight in weights.items() if name != HEAD}
+        body = {
+            name.removeprefix("backbone."): weight
+            for name, weight in weights.items()
+            if name != HEAD
+        }
         return self.compare(weights, functional_call(self.backbone, body, (inputs,)))
 
     def _norm(self) -> AbstractContextManager[Any]:

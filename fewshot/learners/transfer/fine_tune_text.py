@@ -7,15 +7,20 @@ from fewshot.learners.transfer.language import LanguageLearner, TextClassifier, 
 
 
 class FineTuneText(LanguageLearner):
-    """FineTuneText: a language model with a linear head, trained whole on the labelled texts. Paper: arXiv:1810.04805.
+    """FineTuneText: a language model with a linear head, trained whole on the labelled texts.
 
-    The baseline that PET is compared with: it reads the texts without a pattern, and no unlabelled ones.
+    Paper: arXiv:1810.04805.
+
+    The baseline that PET is compared with: it reads the texts without a pattern, and no unlabelled
+    ones.
     """
 
     def learn(self, support: Examples) -> TextClassifier:
         """The trained classifier."""
         known = support.targets >= 0
-        return self.classifier(picked(views(support.inputs), known), support.targets[known], self.steps)
+        return self.classifier(
+            picked(views(support.inputs), known), support.targets[known], self.steps
+        )
 
     def predict(self, adapted: TextClassifier, inputs: Inputs) -> Tensor:
         """Logits (n, C) of inputs (n, V, ...)."""

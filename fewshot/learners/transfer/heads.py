@@ -1,4 +1,6 @@
-"""Linear classifiers of features, fitted for all episodes of a meta-batch at once; gradients written out.
+"""Linear classifiers of features, fitted for all episodes of a meta-batch at once.
+
+Gradients written out.
 
 Shapes: "..." is the axis B of a meta-batch, or nothing; S support examples, D features, N classes.
 """
@@ -41,7 +43,9 @@ class SGD(NamedTuple):
     batch_size: int = 4
 
 
-def descend(gradient: Gradient, weights: Weights, features: Tensor, labels: Tensor, way: int, sgd: SGD) -> Weights:
+def descend(
+    gradient: Gradient, weights: Weights, features: Tensor, labels: Tensor, way: int, sgd: SGD
+) -> Weights:
     """The weights after `torch.optim.SGD` on mini-batches of the support.
 
     The orders of the mini-batches are a function of the support's size alone.
@@ -144,4 +148,7 @@ def check_head(sgd: SGD) -> None:
         ("head_weight_decay", sgd.weight_decay, 0.0, math.inf),
     ):
         if not low <= value <= high:
-            raise FewshotError(f"{name} is {value}; set it >= {low}" + (f" and <= {high}" if high < math.inf else ""))
+            raise FewshotError(
+                f"{name} is {value}; set it >= {low}"
+                + (f" and <= {high}" if high < math.inf else "")
+            )

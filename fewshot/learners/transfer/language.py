@@ -1,7 +1,7 @@
 """What learners of a language task from its examples alone share: gradient descent of whole language models.
 
-Shapes: n examples, b of a batch, V views (the plain text, then a pattern each), C candidates, S sequences of a view
-(1, or C where each candidate has its own), L places.
+Shapes: n examples, b of a batch, V views (the plain text, then a pattern each), C candidates, S
+sequences of a view (1, or C where each candidate has its own), L places.
 """
 
 import zlib
@@ -32,8 +32,9 @@ GRADIENT_CLIP = 1.0  # the largest norm, as in the paper's code
 class LanguageLearner(MetaLearner):
     """A language model that learns each task from its support alone: all training is in `adapt`.
 
-    The support's examples without a label have the target -1. What is drawn at random (heads, dropout, batches) is a
-    function of the support in its order. The model itself is left as it is: copies of it are trained.
+    The support's examples without a label have the target -1. What is drawn at random (heads,
+    dropout, batches) is a function of the support in its order. The model itself is left as it is:
+    copies of it are trained.
 
     Args:
         backbone: the language model.
@@ -41,12 +42,14 @@ class LanguageLearner(MetaLearner):
         batch: examples of a step.
         lr: learning rate of AdamW, which falls to 0 in equal steps.
         weight_decay: of AdamW.
-        judged_at_once: texts of a forward pass where nothing is trained, an example's candidates each counted where
-            each has its own, but one example at least; changes speed and memory alone.
+        judged_at_once: texts of a forward pass where nothing is trained, an example's candidates
+            each counted where each has its own, but one example at least; changes speed and memory
+            alone.
         **kwargs: arguments of `MetaLearner`; those of its optimizer have no use here.
 
     Raises:
-        FewshotError: an argument out of range, another backbone, or a task that is no classification.
+        FewshotError: an argument out of range, another backbone, or a task that is no
+            classification.
     """
 
     trains_on = "nothing"
@@ -64,10 +67,13 @@ class LanguageLearner(MetaLearner):
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
-        if not isinstance(self.task, Classification) or not isinstance(self.backbone, HuggingFaceEncoder):
+        if not isinstance(self.task, Classification) or not isinstance(
+            self.backbone, HuggingFaceEncoder
+        ):
             raise FewshotError(
-                f"{type(self).__name__} classifies by a language model; give it a classification task and the backbone"
-                f" MaskedLanguageModel, not {self.task.kind} and {type(self.backbone).__name__}"
+                f"{type(self).__name__} classifies by a language model; give it a classification"
+                f" task and the backbone MaskedLanguageModel, not {self.task.kind} and"
+                f" {type(self.backbone).__name__}"
             )
         for name, value, least in (
             *(("steps", steps, 1), ("batch", batch, 1), ("judged_at_once", judged_at_once, 1)),
@@ -80,7 +86,10 @@ class LanguageLearner(MetaLearner):
 
     @abstractmethod
     def learn(self, support: Examples) -> Any:
-        """The trained models, from a support (S, V, ...) with plain labels; called with gradients and a seed set."""
+        """The trained models, from a support (S, V, ...) with plain labels.
+
+        Called with gradients and a seed set.
+        """
 
     @abstractmethod
     def predict(self, adapted: Any, inputs: Inputs) -> Tensor:
@@ -98,7 +107,9 @@ class LanguageLearner(MetaLearner):
             raise FewshotError("the support holds no labelled example; give it at least one")
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices):
-            seed_generators(self.device, zlib.crc32(inputs["tokens"].cpu().contiguous().numpy().tobytes()))
+            seed_generators(
+                self.device, zlib.crc32(inputs["tokens"].cpu().contiguous().numpy().tobytes())
+            )
             return self.learn(map_tensors(torch.clone, Examples(inputs, labels)))
 
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
@@ -108,15 +119,21 @@ class LanguageLearner(MetaLearner):
             outputs = self.predict(self.adapt(one.support), one.query.inputs)
             metrics = self.task.metrics(outputs, one.query.targets)
             loss = self.task.loss(outputs, one.query.targets)
-            yield Outcome(loss[None], {name: value[None] for name, value in metrics.items()}, outputs[None])
+            yield Outcome(
+                loss[None], {name: value[None] for name, value in metrics.items()}, outputs[None]
+            )
 
     def configure_optimizers(self) -> Any:
         """Refuse: there is nothing to train before a task is seen."""
-        raise FewshotError(f"{type(self).__name__} learns each task when it is tested; use `fewshot test`")
+        raise FewshotError(
+            f"{type(self).__name__} learns each task when it is tested; use `fewshot test`"
+        )
 
     # ------------------------------------------------------------------ training and scoring
 
-    def descend(self, model: nn.Module, loss: Callable[[Tensor], Tensor], examples: int, steps: int) -> None:
+    def descend(
+        self, model: nn.Module, loss: Callable[[Tensor], Tensor], examples: int, steps: int
+    ) -> None:
         """Train `model` by AdamW on `loss`, of the rows (b,) of each of `steps` batches, drawn pass by pass."""
         optimizer = AdamW(model.parameters(), self.lr, weight_decay=self.weight_decay)
         schedule = LinearLR(optimizer, 1.0, 0.0, steps)
@@ -130,14 +147,23 @@ class LanguageLearner(MetaLearner):
             optimizer.step()
             schedule.step()
 
-    def classifier(self, inputs: dict[str, Tensor], targets: Tensor, steps: int) -> "TextClassifier":
+    def classifier(
+        self, inputs: dict[str, Tensor], targets: Tensor, steps: int
+    ) -> "TextClassifier":
         """A classifier of plain texts trained on inputs (n, V, ...) and labels (n,), or probabilities (n, C)."""
         outputs = self.task.one_way if inputs["tokens"].shape[2] == 1 else 1
         model = TextClassifier(self.backbone, outputs)
-        self.descend(model, lambda b: F.cross_entropy(model(picked(inputs, b)), targets[b]), len(targets), steps)
+        self.descend(
+            model,
+            lambda b: F.cross_entropy(model(picked(inputs, b)), targets[b]),
+            len(targets),
+            steps,
+        )
         return model
 
-    def in_parts(self, model: nn.Module, score: Callable[[dict[str, Tensor]], Tensor], inputs: Inputs) -> Tensor:
+    def in_parts(
+        self, model: nn.Module, score: Callable[[dict[str, Tensor]], Tensor], inputs: Inputs
+    ) -> Tensor:
         """Scores (n, C) of inputs (n, V, ...), some at once, in evaluation mode and without gradients."""
         whole = views(inputs)
         with evaluation_mode(model), torch.no_grad():
@@ -157,14 +183,18 @@ class TextClassifier(nn.Module):
     def __init__(self, backbone: HuggingFaceEncoder, outputs: int) -> None:
         super().__init__()
         self.backbone = deepcopy(backbone)
-        self.head = nn.Linear(backbone.out_features, outputs, device=next(backbone.parameters()).device)
+        self.head = nn.Linear(
+            backbone.out_features, outputs, device=next(backbone.parameters()).device
+        )
         nn.init.zeros_(self.head.bias)
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """Logits (b, C) of inputs (b, V, ...)."""
         tokens, lengths = sequences(inputs, 0)
         there = lengths > 0
-        logits: Tensor = self.head(self.backbone({"tokens": tokens[there], "lengths": lengths[there]}))
+        logits: Tensor = self.head(
+            self.backbone({"tokens": tokens[there], "lengths": lengths[there]})
+        )
         if tokens.shape[1] == 1:
             return logits
         return logits.new_full(there.shape, NO_CANDIDATE).masked_scatter(there, logits)
@@ -177,7 +207,9 @@ def views(inputs: Inputs) -> dict[str, Tensor]:
         FewshotError: they are something else.
     """
     if not isinstance(inputs, dict) or set(VIEWS) - set(inputs):
-        raise FewshotError("the inputs are no texts by patterns; choose FewGLUEDataModule or another learner")
+        raise FewshotError(
+            "the inputs are no texts by patterns; choose FewGLUEDataModule or another learner"
+        )
     return inputs
 
 

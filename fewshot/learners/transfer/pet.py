@@ -1,10 +1,13 @@
-"""Pattern-exploiting training (Schick and Schuetze, arXiv:2001.07676; several masks: arXiv:2009.07118).
+"""Pattern-exploiting training (Schick and Schuetze, arXiv:2001.07676.
 
-Shapes: n examples, b of a batch, V views (the plain text, then a pattern each), C candidates, L places, M pieces of the
-longest candidate.
+Several masks: arXiv:2009.07118).
+
+Shapes: n examples, b of a batch, V views (the plain text, then a pattern each), C candidates, L
+places, M pieces of the longest candidate.
 """
 
 from copy import deepcopy
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -33,20 +36,24 @@ class Ensemble(NamedTuple):
 
 
 class PET(LanguageLearner):
-    """PET: a masked language model a pattern, whose ensemble teaches a classifier. Paper: arXiv:2001.07676.
+    """PET: a masked language model a pattern, whose ensemble teaches a classifier.
 
-    A pattern makes a cloze of a text, a verbaliser a word of each label; the model is trained to fill in the right one.
-    The ensemble's scores, weighted and softened, label the unlabelled examples, from which a classifier of the plain
-    texts learns (`distil`); without it the ensemble itself predicts. Candidates of several pieces are trained by the
-    hinge loss on one pass and scored piece by piece, the surest first (arXiv:2009.07118). The auxiliary language
-    modelling loss and the repeated generations of iPET are left out.
+    Paper: arXiv:2001.07676.
+
+    A pattern makes a cloze of a text, a verbaliser a word of each label; the model is trained to
+    fill in the right one. The ensemble's scores, weighted and softened, label the unlabelled
+    examples, from which a classifier of the plain texts learns (`distil`); without it the ensemble
+    itself predicts. Candidates of several pieces are trained by the hinge loss on one pass and
+    scored piece by piece, the surest first (arXiv:2009.07118). The auxiliary language modelling
+    loss and the repeated generations of iPET are left out.
 
     Args:
         backbone: the masked language model.
         distil: train the classifier; needs unlabelled examples.
         distil_steps: its gradient steps.
         temperature: softens the ensemble's scores for it.
-        weighting: of the patterns: `uniform`, or each one's `accuracy` on the training examples before any training.
+        weighting: of the patterns: `uniform`, or each one's `accuracy` on the training examples
+            before any training.
         **kwargs: arguments of `LanguageLearner`.
 
     Raises:
@@ -66,18 +73,31 @@ class PET(LanguageLearner):
     ) -> None:
         super().__init__(backbone, **kwargs)
         if not isinstance(self.backbone, MaskedLanguageModel):
-            raise FewshotError(f"{type(self.backbone).__name__} fills in no masks; choose MaskedLanguageModel")
+            raise FewshotError(
+                f"{type(self.backbone).__name__} fills in no masks; choose MaskedLanguageModel"
+            )
         if distil_steps < 1 or temperature <= 0:
-            raise FewshotError(f"distil_steps is {distil_steps} and temperature {temperature}; both must be above 0")
+            raise FewshotError(
+                f"distil_steps is {distil_steps} and temperature {temperature}; both must be"
+                " above 0"
+            )
         if weighting not in ("uniform", "accuracy"):
             raise FewshotError(f"weighting is {weighting!r}; set it to uniform or accuracy")
-        self.distil, self.distil_steps, self.temperature, self.weighting = distil, distil_steps, temperature, weighting
+        self.distil, self.distil_steps, self.temperature, self.weighting = (
+            distil,
+            distil_steps,
+            temperature,
+            weighting,
+        )
 
     def learn(self, support: Examples) -> Ensemble | TextClassifier:
         """The trained ensemble, or the classifier that it has taught."""
         inputs, known = views(support.inputs), support.targets >= 0
         if self.distil and known.all():
-            raise FewshotError("PET distils on unlabelled examples, of which there are none; set model.distil: false")
+            raise FewshotError(
+                "PET distils on unlabelled examples, of which there are none; set model.distil:"
+                " false"
+            )
         labelled, labels = picked(inputs, known), support.targets[known]
         models, weights = [], []
         for view in range(1, inputs["tokens"].shape[1]):
@@ -94,18 +114,22 @@ class PET(LanguageLearner):
         if isinstance(adapted, TextClassifier):
             return self.in_parts(adapted, adapted, inputs)
         scores = [
-            self.in_parts(model, lambda part, m=model, v=view: candidate_scores(m, part, v), inputs)  # type: ignore[misc]
+            self.in_parts(model, partial(candidate_scores, model, view=view), inputs)
             for view, model in enumerate(adapted.models, 1)
         ]
         return torch.einsum("p,pnc->nc", adapted.weights, torch.stack(scores))
 
-    def _weight(self, model: MaskedLanguageModel, inputs: dict[str, Tensor], labels: Tensor, view: int) -> float:
+    def _weight(
+        self, model: MaskedLanguageModel, inputs: dict[str, Tensor], labels: Tensor, view: int
+    ) -> float:
         if self.weighting == "uniform":
             return 1.0
         scores = self.in_parts(model, lambda part: candidate_scores(model, part, view), inputs)
         return float((scores.argmax(-1) == labels).float().mean())
 
-    def _loss(self, model: MaskedLanguageModel, inputs: dict[str, Tensor], labels: Tensor, view: int) -> Any:
+    def _loss(
+        self, model: MaskedLanguageModel, inputs: dict[str, Tensor], labels: Tensor, view: int
+    ) -> Any:
         several = inputs["answers"].shape[-1] > 1
 
         def loss(rows: Tensor) -> Tensor:
@@ -152,8 +176,14 @@ def candidate_scores(model: MaskedLanguageModel, inputs: dict[str, Tensor], view
     masks = mask_places(inputs["places"][:, view][there], pieces.shape[-1], lengths)
     left, score = pieces >= 0, torch.zeros(len(tokens), device=tokens.device)
     while left.any():
-        logs = model.vocabulary_logits({"tokens": tokens, "lengths": lengths}, masks).log_softmax(-1)
-        sure, best = logs.gather(-1, pieces.clamp(min=0)[..., None])[..., 0].masked_fill(~left, -torch.inf).max(-1)
+        logs = model.vocabulary_logits({"tokens": tokens, "lengths": lengths}, masks).log_softmax(
+            -1
+        )
+        sure, best = (
+            logs.gather(-1, pieces.clamp(min=0)[..., None])[..., 0]
+            .masked_fill(~left, -torch.inf)
+            .max(-1)
+        )
         open_ = left.any(-1)
         score = score + sure.where(open_, 0.0)
         place = masks[row, best]
@@ -163,6 +193,9 @@ def candidate_scores(model: MaskedLanguageModel, inputs: dict[str, Tensor], view
 
 
 def mask_places(first: Tensor, pieces: int, lengths: Tensor) -> Tensor:
-    """The places (n, M) of masks from `first` (n,) on; those past a text's end, which nobody reads, at its end."""
+    """The places (n, M) of masks from `first` (n,) on.
+
+    Those past a text's end, which nobody reads, at its end.
+    """
     places = first[:, None] + torch.arange(pieces, device=first.device)
     return places.minimum((lengths - 1).clamp(min=0)[:, None])

@@ -12,17 +12,23 @@ from fewshot.inner_loop import Weights
 from fewshot.learners.transfer.base import TransferLearner
 from fewshot.learners.transfer.heads import linear_logits, with_ones
 
-CHECK_EVERY = 10  # iterations between two looks at whether all episodes are done, for which a device must be waited
+# iterations between two looks at whether all episodes are done, for which a device must be waited
+CHECK_EVERY = 10
 
 
 def logistic_regression(
-    features: Tensor, labels: Tensor, way: int, inverse_penalty: float, tolerance: float, max_iterations: int
+    features: Tensor,
+    labels: Tensor,
+    way: int,
+    inverse_penalty: float,
+    tolerance: float,
+    max_iterations: int,
 ) -> Tensor:
     """The weights (..., N, D + 1), bias last, that minimise C * sum_i cross-entropy_i + ||W||^2 / 2.
 
-    The bias is not penalised: scikit-learn's `LogisticRegression(C=C)`. The problem is convex and smooth, so that
-    accelerated gradient descent with restarts (arXiv:1204.3982) at the step 1 / L finds its one solution. Each
-    episode stops for itself, whatever others there are.
+    The bias is not penalised: scikit-learn's `LogisticRegression(C=C)`. The problem is convex and
+    smooth, so that accelerated gradient descent with restarts (arXiv:1204.3982) at the step 1 / L
+    finds its one solution. Each episode stops for itself, whatever others there are.
 
     Args:
         features: (..., S, D).
@@ -40,7 +46,9 @@ def logistic_regression(
         return inverse_penalty * ((x @ w.mT).softmax(-1) - y).mT @ x + penalised * w
 
     # The softmax's second derivative is at most 1/2.
-    lipschitz = 1 + inverse_penalty / 2 * torch.linalg.matrix_norm(x.float(), 2).square().to(x.dtype)
+    lipschitz = 1 + inverse_penalty / 2 * torch.linalg.matrix_norm(x.float(), 2).square().to(
+        x.dtype
+    )
     step = (1 / lipschitz)[..., None, None]
     w = ahead = x.new_zeros(*x.shape[:-2], way, x.shape[-1])
     age = torch.ones_like(step)  # t of the acceleration, which a restart sets back to 1
@@ -55,19 +63,23 @@ def logistic_regression(
         momentum = torch.where(turned, 0.0, (age - 1) / older)
         further = new + momentum * (new - w)
         # Of an episode that is done nothing moves, not even its next look.
-        w, ahead, age = (torch.where(going, a, b) for a, b in ((new, w), (further, ahead), (older, age)))
+        w, ahead, age = (
+            torch.where(going, a, b) for a, b in ((new, w), (further, ahead), (older, age))
+        )
     return ahead
 
 
 class RFS(TransferLearner):
     """RFS: pre-training by cross-entropy, then logistic regression on normalised features for each episode.
 
-    The logistic regression is solved to its one optimum, that of scikit-learn's `LogisticRegression`. The paper's
-    augmented copies of the support and its self-distillation are left out. Paper: arXiv:2003.11539.
+    The logistic regression is solved to its one optimum, that of scikit-learn's
+    `LogisticRegression`. The paper's augmented copies of the support and its self-distillation are
+    left out. Paper: arXiv:2003.11539.
 
     Args:
         backbone: the network from inputs to features.
-        inverse_penalty: C, the weight of the support's summed loss against half the squared norm of the weights.
+        inverse_penalty: C, the weight of the support's summed loss against half the squared norm of
+            the weights.
         tolerance: largest entry of the gradient at the optimum.
         max_iterations: steps of the solver at most.
         normalise: bring the features to unit length first.
@@ -89,11 +101,18 @@ class RFS(TransferLearner):
                 raise FewshotError(f"{name} is {value}; set {name} > 0")
         if max_iterations < 1:
             raise FewshotError(f"max_iterations is {max_iterations}; set max_iterations >= 1")
-        self.inverse_penalty, self.tolerance, self.max_iterations = inverse_penalty, tolerance, max_iterations
+        self.inverse_penalty, self.tolerance, self.max_iterations = (
+            inverse_penalty,
+            tolerance,
+            max_iterations,
+        )
         self.normalise = normalise
 
     def fit(self, features: Tensor, targets: Tensor, way: int) -> Weights:
-        """The classifiers (..., N, D + 1) of support features (..., S, D); the last column is the bias."""
+        """The classifiers (..., N, D + 1) of support features (..., S, D).
+
+        The last column is the bias.
+        """
         settings = self.inverse_penalty, self.tolerance, self.max_iterations
         return {"weight": logistic_regression(self._normal(features), targets, way, *settings)}
 

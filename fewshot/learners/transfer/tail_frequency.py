@@ -10,7 +10,9 @@ from fewshot.learners.ranking import RankingLearner
 
 
 class TailFrequency(RankingLearner):
-    """TailFrequency: rank tails by how often they are one, in the support, then in the background. Paper: none.
+    """TailFrequency: rank tails by how often they are one, in the support, then in the background.
+
+    Paper: none.
 
     The baseline of whoever does not look at a query's head; nothing is trained.
 

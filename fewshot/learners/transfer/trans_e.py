@@ -9,10 +9,12 @@ from fewshot.learners.ranking import RankingLearner, distance_score
 
 
 class TransE(RankingLearner):
-    """TransE: a relation is the mean of t - h over its support pairs; nothing is trained. Paper: Bordes et al. 2013.
+    """TransE: a relation is the mean of t - h over its support pairs; nothing is trained.
 
-    The vector that minimises the support's squared distances |h + r - t|^2, for entities whose vectors are given. The
-    baseline that a learner of relations must beat.
+    Paper: Bordes et al. 2013.
+
+    The vector that minimises the support's squared distances |h + r - t|^2, for entities whose
+    vectors are given. The baseline that a learner of relations must beat.
 
     Args:
         backbone: ids of entities to their vectors, `EntityVectors`.
@@ -32,4 +34,6 @@ class TransE(RankingLearner):
 
     def score(self, relation: Tensor, heads: Tensor, candidates: Tensor) -> Tensor:
         """-|h + r - t|."""
-        return distance_score(relation[:, None, None], self.backbone(heads)[:, :, None], self.backbone(candidates))
+        return distance_score(
+            relation[:, None, None], self.backbone(heads)[:, :, None], self.backbone(candidates)
+        )
