@@ -87,8 +87,14 @@ def describe(value: Any) -> Any:
 
 
 def _description(target: Any, init_args: Mapping[str, Any] | None) -> dict[str, Any]:
-    path = f"{target.__module__}.{target.__qualname__}"
-    return {"class_path": path, "init_args": None if init_args is None else describe(init_args)}
+    plain = None if init_args is None else describe(init_args)
+    return {"class_path": _import_path(target), "init_args": plain}
+
+
+def _import_path(target: Any) -> str:
+    """Where `target` is imported from; the package's own name for it outlives the file it is in."""
+    public = getattr(importlib.import_module("fewshot"), target.__qualname__, None)
+    return f"{'fewshot' if public is target else target.__module__}.{target.__qualname__}"
 
 
 def build(value: Any, expected: type, argument: str) -> Any:
@@ -105,19 +111,31 @@ def build(value: Any, expected: type, argument: str) -> Any:
     if not (isinstance(value, Mapping) and "class_path" in value):
         return value
     path = str(value["class_path"])
-    module, _, name = path.rpartition(".")
     if value.get("init_args") is None:
         raise FewshotError(
             f"the checkpoint does not hold the arguments of {argument} {path}; pass {argument}=<the"
             " module> to load_from_checkpoint, or derive the class from fewshot.backbones.Backbone"
         )
-    try:
-        target = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise FewshotError(f"{argument} {path} cannot be imported ({error})") from error
+    target = _located(path, argument)
     if not (isinstance(target, type) and issubclass(target, expected)):
         raise FewshotError(f"{argument} {path} is not a {expected.__name__}; pass one that is")
     return target(**value["init_args"])
+
+
+def _located(path: str, argument: str) -> Any:
+    """What is imported from `path`; one of the package's own, which may have moved, by its name."""
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        if path.startswith("fewshot.") and hasattr(
+            fewshot := importlib.import_module("fewshot"), name
+        ):
+            return getattr(fewshot, name)
+        raise FewshotError(
+            f"{argument} {path} cannot be imported ({error}); pass {argument}=<the module> to"
+            " load_from_checkpoint, or make it importable"
+        ) from error
 
 
 _WEIGHTS_FOLLOW = ContextVar("_WEIGHTS_FOLLOW", default=False)

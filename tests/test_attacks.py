@@ -114,7 +114,7 @@ def test_the_random_start_is_new_each_time_unless_it_is_seeded() -> None:
 def test_an_attack_goes_through_a_checkpoint_as_plain_values() -> None:
     held = describe(PGD(0.3, steps=4, high=2.0))
     assert held == {
-        "class_path": "fewshot.attacks.PGD",
+        "class_path": "fewshot.PGD",
         "init_args": {
             "epsilon": 0.3,
             "step_size": 0.025,

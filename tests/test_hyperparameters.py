@@ -73,7 +73,7 @@ def test_an_object_remembers_positional_arguments_and_defaults() -> None:
 )
 def test_a_backbone_is_rebuilt_from_its_description(network: Backbone) -> None:
     description = describe(network)
-    assert description["class_path"] == f"{type(network).__module__}.{type(network).__name__}"
+    assert description["class_path"] == f"fewshot.{type(network).__name__}", "whatever its file"
     assert_plain(description)
     twin = build(description, nn.Module, "backbone")
     assert type(twin) is type(network)
@@ -82,6 +82,21 @@ def test_a_backbone_is_rebuilt_from_its_description(network: Backbone) -> None:
     }
     assert str(twin) == str(network)
     assert describe(twin) == description
+
+
+def test_a_class_of_ones_own_is_described_by_where_it_is() -> None:
+    own = type("MLP", (MLP,), {"__module__": __name__})  # the name of one of the package's
+    assert describe(own)["class_path"] == f"{__name__}.MLP"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["fewshot.backbones.mlp.MLP", "fewshot.before.a.move.MLP", "fewshot.MLP", "fewshot.errors.MLP"],
+)
+def test_the_packages_own_classes_are_found_by_their_names(path: str) -> None:
+    """Version 0.1.0 wrote the file's path, which ends with the move of the file."""
+    description = {"class_path": path, "init_args": {"in_features": 3}}
+    assert type(build(description, nn.Module, "backbone")) is MLP
 
 
 def assert_plain(value: object) -> None:
@@ -148,6 +163,10 @@ def test_what_is_no_description_passes_through() -> None:
             "backbone torch.nn.Nothing cannot be imported",
         ),
         ({"class_path": "Thing", "init_args": {}}, "backbone Thing cannot be imported"),
+        (
+            {"class_path": "fewshot.backbones.gone.Nothing", "init_args": {}},
+            r"backbone fewshot.backbones.gone.Nothing cannot be imported \(.*\); pass backbone=",
+        ),
         (
             {"class_path": "torch.nn.Linear", "init_args": None},
             (

@@ -331,7 +331,7 @@ def test_a_checkpoint_needs_no_arguments_and_holds_plain_values(
     learner, path = checkpoint
     held = torch.load(path, weights_only=True)
     assert held["fewshot"]["learner"] == "MAML"
-    assert held["hyper_parameters"]["backbone"]["class_path"] == "fewshot.backbones.mlp.MLP"
+    assert held["hyper_parameters"]["backbone"]["class_path"] == "fewshot.MLP"
     loaded = MAML.load_from_checkpoint(path)
     assert (loaded.inner_steps, loaded.eval_inner_steps) == (2, 2)
     assert (loaded.first_order, loaded.batchnorm) == (True, "inductive")
