@@ -11,8 +11,8 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-from fewshot.datasets.files import written_whole
 from fewshot.errors import FewshotError
+from fewshot.files import atomic_write
 from fewshot.hyperparameters import parameter_names
 
 RUNNING = ("running_mean", "running_var", "num_batches_tracked")
@@ -65,7 +65,7 @@ class WholeFiles(TorchCheckpointIO):
         content = io.BytesIO()
         torch.save(checkpoint, content)
         try:
-            with written_whole(Path(path), binary=True) as file:
+            with atomic_write(Path(path), binary=True) as file:
                 file.write(content.getbuffer())
         except OSError as error:
             raise FewshotError(

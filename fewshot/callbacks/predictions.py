@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from fewshot.callbacks.results import run_folder
-from fewshot.datasets.files import written_whole
 from fewshot.episodes import MetaBatch, stacked
+from fewshot.files import atomic_write
 from fewshot.learners.base import MetaLearner, Outcome
 from fewshot.segmentation import IGNORED, at_size
 from fewshot.tasks import Classification, GaussianRegression, Ranking, Segmentation, mean_ranks
@@ -100,7 +100,7 @@ class PredictionWriter(Callback):
         classification = isinstance(pl_module.task, Classification)
         suffix = f"_rank{trainer.global_rank}" if trainer.world_size > 1 else ""
         path = run_folder(trainer) / f"predictions{suffix}.csv"
-        with written_whole(path) as file:
+        with atomic_write(path) as file:
             writer = csv.writer(file)
             names = (
                 ["label", "predicted", "probability"] if classification else ["target", "predicted"]

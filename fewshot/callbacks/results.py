@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datamodules.sources import SourcesDataModule
-from fewshot.datasets.files import written_whole
+from fewshot.files import atomic_write
 from fewshot.learners.base import MetaLearner
 from fewshot.loading import Stage
 from fewshot.metrics import Estimate, written
@@ -141,11 +141,11 @@ class ResultsWriter(Callback):
             return
         folder = run_folder(trainer)
         result = results(trainer, pl_module)
-        with written_whole(folder / "results.json") as file:
+        with atomic_write(folder / "results.json") as file:
             json.dump(result, file, indent=2)
             file.write("\n")
         columns = pl_module.columns["test"]
-        with written_whole(folder / "episodes.csv") as file:
+        with atomic_write(folder / "episodes.csv") as file:
             writer = csv.writer(file)
             writer.writerow(columns)
             writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))

@@ -9,7 +9,6 @@ from torch import nn
 
 import fewshot
 from fewshot.commands.options import Options
-from fewshot.datasets.files import written_whole
 from fewshot.errors import FewshotError
 from fewshot.exporting import (
     AdaptedClassifier,
@@ -19,6 +18,7 @@ from fewshot.exporting import (
     save_program,
     to_program,
 )
+from fewshot.files import atomic_write
 from fewshot.trained import load
 
 
@@ -80,6 +80,6 @@ def export(args: Sequence[str]) -> None:
             written.append(stem.with_name(stem.name + suffix))
             save(program, written[-1], module, check)
     written.append(stem.with_name(stem.name + ".json"))
-    with written_whole(written[-1]) as file:
+    with atomic_write(written[-1]) as file:
         json.dump(facts, file, indent=2)
     print(f"{kind}: {', '.join(map(str, written))}")

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fewshot.commands.options import Options, share
-from fewshot.datasets.files import written_whole
 from fewshot.errors import FewshotError
+from fewshot.files import atomic_write
 from fewshot.trained import Predictions, load
 
 SHOWN = 20  # rows of the table on the screen
@@ -92,7 +92,7 @@ def predict(args: Sequence[str]) -> None:
     kind = "text" if learner.reader.kind == "text" else "file"
     names = [learner.reader.name(item) for item in items]
     rows = named(predictions, given.reject)
-    with written_whole(output) as file:
+    with atomic_write(output) as file:
         writer = csv.writer(file)
         writer.writerow(
             [kind, "class", "probability", *(f"p({name})" for name in predictions.classes)]

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
 
 import numpy as np
 import platformdirs
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from torch.hub import download_url_to_file
 
 from fewshot.errors import FewshotError
+from fewshot.files import scratch_folder
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def download(url: str, path: Path, checksum: str, algorithm: str = "sha256") -> 
     """
     if path.is_file() and file_hash(path, algorithm) == checksum:
         return
-    with _scratch(path.parent, ".download-") as folder:
+    with scratch_folder(path.parent, ".download-") as folder:
         fetched = folder / path.name
         try:
             with _patience(SILENCE):
@@ -122,22 +122,6 @@ def opened_zip(archive: Path) -> Iterator[zipfile.ZipFile]:
         ) from error
 
 
-@contextmanager
-def _scratch(
-    parent: Path, prefix: str, remedy: str = "set `root` to a folder of yours"
-) -> Iterator[Path]:
-    """A folder in `parent` for the time of the block."""
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
-    except OSError as error:
-        raise FewshotError(f"cannot write into {parent} ({error}); {remedy}") from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def cached_arrays(path: Path, build: Callable[[], Mapping[str, NDArray[np.generic]]]) -> Arrays:
     """The arrays of the cache file `path` (an uncompressed ``.npz``).
 
@@ -189,35 +173,3 @@ def write_cache(path: Path, arrays: Arrays) -> None:
 
 def _sidecar(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
-
-
-@contextmanager
-def written_beside(path: Path) -> Iterator[Path]:
-    """Where to write a file that appears at `path` when the block ends, complete, or not at all."""
-    with _scratch(path.parent, f".{path.name}-", "name a file in a folder of yours") as folder:
-        yield folder / path.name
-        (folder / path.name).replace(path)
-
-
-@contextmanager
-def written_whole(path: Path, binary: bool = False) -> Iterator[IO[Any]]:
-    """A file to write, of text or bytes: it appears at `path` when the block ends, complete, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        kind = ("wb", None, None) if binary else ("w", "utf-8", "")
-        with open(descriptor, kind[0], encoding=kind[1], newline=kind[2]) as file:
-            yield file
-            file.flush()
-            os.fsync(descriptor)  # the content is on the disk before its name is
-        os.chmod(beside, 0o666 & ~_umask())
-        os.replace(beside, path)
-    except BaseException:
-        os.unlink(beside)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -35,8 +35,8 @@ from typing_extensions import Self
 
 from fewshot.datasets.base import ClassDataset, LazyInputs
 from fewshot.datasets.decoding import Channels, ImageSource, read_image
-from fewshot.datasets.files import written_whole
 from fewshot.errors import FewshotError
+from fewshot.files import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -237,7 +237,7 @@ def _pack(folder: Path, facts: Mapping[str, Any], source: Source) -> None:
 
 
 def _write_index(folder: Path, index: Mapping[str, Any]) -> None:
-    with written_whole(folder / INDEX) as file:
+    with atomic_write(folder / INDEX) as file:
         json.dump({**index, "digest": _digest(index)}, file)
 
 
