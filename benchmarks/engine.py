@@ -1,4 +1,4 @@
-"""Milliseconds of a second-order MAML meta-step by loop and by vmap, and which of them `auto` takes.
+"""Milliseconds of a second-order MAML meta-step by loop and by vmap, and which `auto` takes.
 
     python benchmarks/engine.py [--device cuda]
 

@@ -1,4 +1,4 @@
-"""Step time and episodes a second of every learner with a config on a benchmark, in training and in evaluation.
+"""Step time and episodes a second of all learners with a config on a benchmark, train and test.
 
     python benchmarks/learners.py --root DATA            # the 5-way 1-shot configs on Omniglot
     python benchmarks/learners.py --benchmark glyphs     # needs no data python

@@ -1,4 +1,4 @@
-"""Memory and time of link prediction on a graph of Wiki-One's size: ``python benchmarks/link_prediction.py FOLDER``.
+"""Memory and time of link prediction at Wiki-One's size: ``benchmarks/link_prediction.py FOLDER``.
 
 Makes a random graph of as many entities, relations and triples as Wiki-One in FOLDER (about 6 GB
 with the vectors' cache; kept, so that a second call is quick), then trains MetaR for some steps,

@@ -1,4 +1,4 @@
-"""Milliseconds to draw the rows of one episode of Meta-Dataset: ``python benchmarks/meta_dataset.py SPECS``.
+"""Milliseconds to draw one episode's rows of Meta-Dataset: ``benchmarks/meta_dataset.py SPECS``.
 
 SPECS is the folder of the published specifications. One thread; the images are not read. The bar is
 2 ms.

@@ -1,4 +1,4 @@
-"""Meta-steps of second-order MAML against `higher` and `torchopt`, the floor of the hardware, and memory.
+"""Second-order MAML meta-steps against `higher` and `torchopt`, the hardware's floor, and memory.
 
     pip install -e '.[bench]'
     python benchmarks/peers.py [--device cuda] [--repeats 7] [--only omniglot] [--channels-last]
@@ -103,7 +103,7 @@ def ours(learner: MAML, batch: Episode) -> Step:
 
 
 def network_of(s: Setting, device: str) -> nn.Module:
-    """The same layers in the same memory format, for the peers (`higher` cannot take abstract classes)."""
+    """The same layers and memory format for the peers (`higher` cannot take abstract classes)."""
     learner = make(s, device)
     assert isinstance(learner.backbone, Conv4)
     return nn.Sequential(

@@ -1,4 +1,4 @@
-"""How a meta-step's time splits between compute and all-reduce on 1 to 512 GPUs: on paper, nothing is measured.
+"""How a meta-step splits between compute and all-reduce on 1 to 512 GPUs: on paper, not measured.
 
     python benchmarks/scaling.py [--plot docs/scaling.png]
 
@@ -29,7 +29,7 @@ A slower GPU scales better.
 """
 GPUS_A_NODE = 8
 NVLINK, INFINIBAND = 450e9, 50e9
-"""Bytes a second and direction for each GPU: NVLink 4 inside a node, 400 Gb/s InfiniBand between nodes."""
+"""Bytes a second per GPU and direction: NVLink 4 in a node, 400 Gb/s InfiniBand between nodes."""
 NEAR, FAR = 2e-6, 5e-6
 """Seconds until a message arrives, inside a node and between nodes."""
 GPUS = (1, 8, 64, 512)
@@ -42,7 +42,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
 
 
 class Work(NamedTuple):
-    """Of one network: operations of an episode, forward and backward, and bytes of its float32 gradient."""
+    """Of a network: operations of an episode, forward and backward; bytes of float32 gradient."""
 
     flop: int
     bytes: int
@@ -58,7 +58,7 @@ def work(make: Callable[[], nn.Module], size: int) -> Work:
 
 
 def all_reduce(size: int, gpus: int) -> float:
-    """Seconds to add up `size` bytes over `gpus`, by the better of a ring and a tree, as NCCL chooses.
+    """Seconds to sum `size` bytes over `gpus`, by the better of ring and tree, as NCCL chooses.
 
     Ring (Patarasuk & Yuan 2009): 2 (n-1)/n size/bandwidth + 2 (n-1) latency. Double binary tree
     (Sanders, Speck & Traeff 2009): 2 size/bandwidth + 2 log2(n) latency. The slowest link counts.

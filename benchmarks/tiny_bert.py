@@ -1,4 +1,4 @@
-"""Make a very small masked language model from texts alone: a WordPiece tokenizer and a BERT, trained here.
+"""Make a very small masked language model from texts alone: a WordPiece tokenizer and a BERT.
 
     python benchmarks/tiny_bert.py DIR_OF_FEWGLUE OUT [--steps 800] [--width 128] [--layers 2]
     [--pieces 4000]

@@ -1,4 +1,4 @@
-"""Adversarial attacks: small changes of the inputs, within a ball of the maximum norm, that raise a loss."""
+"""Adversarial attacks: small input changes, in a maximum-norm ball, that raise a loss."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Loss = Callable[[Tensor], Tensor]
 
 
 class Attack(RemembersArguments, ABC):
-    """An attack on inputs (n, ...) of floats: finds others, no value further than `epsilon` away, of greater loss.
+    """An attack on float inputs (n, ...): raises the loss, moving no value more than `epsilon`.
 
     All benchmarks of images have inputs in [0, 1], which no learner normalises before its network:
     epsilon is in those units, 8/255 is eight grey levels.
@@ -73,7 +73,10 @@ class Attack(RemembersArguments, ABC):
             )
 
     def ascend(self, loss: Loss, inputs: Tensor, step: float) -> Tensor:
-        """Inputs (n, ...) moved by `step` in the sign of the gradient, which is where a ball's linear loss peaks."""
+        """Move inputs (n, ...) by `step` along the gradient's sign.
+
+        A loss that is linear in the ball has its maximum there.
+        """
         with torch.no_grad():
             gradient = scaled_gradient(
                 lambda named: loss(named["inputs"]), {"inputs": inputs}, True

@@ -1,4 +1,4 @@
-"""Random changes of training images, drawn for each image by itself and carried out on whole batches on the device.
+"""Random changes of training images, drawn per image and applied to whole batches on the device.
 
 torchvision's transforms (v2) draw once a batch, so that all its images would change alike; these
 agree with their functional forms image by image (tested). What is drawn is a function of the random
@@ -44,7 +44,7 @@ class Augmentation:
                 raise FewshotError(f"augmentation has {name} {value}; set it to 0 or more")
 
     def draw(self, rng: np.random.Generator, images: int) -> Tensor:
-        """What to do to each of n images, (n, 6): top, left, mirrored, brightness, contrast, saturation.
+        """What to do to n images, (n, 6): top, left, mirrored, brightness, contrast, saturation.
 
         What is drawn for one of them does not depend on which others are in use.
         """
@@ -63,7 +63,7 @@ class Augmentation:
         )
 
     def __call__(self, images: Tensor, drawn: Tensor) -> Tensor:
-        """Change float images (n, C, H, W) in [0, 1] as `drawn` (n, 6) says, on the images' device."""
+        """Change float images (n, C, H, W) in [0, 1] by `drawn` (n, 6), on the images' device."""
         drawn = drawn.to(images.device)
         if self.padding or self.flip:
             images = window(images, self.padding, drawn[:, :2].long(), drawn[:, 2].bool())
@@ -80,7 +80,7 @@ class Augmentation:
 
 
 def window(images: Tensor, padding: int, corners: Tensor, mirrored: Tensor) -> Tensor:
-    """The window at `corners` (n, 2) of each padded image (n, C, H, W), mirrored where (n,) says so; one gather."""
+    """Windows at `corners` (n, 2) of padded images (n, C, H, W), mirrored by (n,); one gather."""
     n, channels, height, width = images.shape
     padded = F.pad(images, (padding,) * 4)
     rows = corners[:, :1] + torch.arange(height, device=images.device)

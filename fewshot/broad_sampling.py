@@ -1,4 +1,4 @@
-"""Meta-Dataset's episodes: any way, any shot, classes of unequal shots (arXiv:1903.03096, section 3).
+"""Meta-Dataset's episodes: any way, any shot, unequal shots (arXiv:1903.03096, section 3).
 
 Pure functions of a random generator. N is the way, C the classes of a split, S the size of the
 support.
@@ -58,7 +58,7 @@ def draw_group_classes(rng: np.random.Generator, groups: Groups) -> Index:
 
 
 def draw_sizes(rng: np.random.Generator, counts: Index) -> tuple[int, Index]:
-    """How many queries all classes of an episode have, and how many support examples each has, (N,).
+    """How many queries each class of an episode has, and how many support examples, (N,).
 
     Args:
         rng: the episode's generator.

@@ -1,4 +1,4 @@
-"""What there is: every benchmark, learner and backbone, found by import, so that the list cannot go stale."""
+"""Every benchmark, learner and backbone, found by import, so that the list cannot go stale."""
 
 import inspect
 import re

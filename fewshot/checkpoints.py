@@ -1,4 +1,4 @@
-"""Checkpoints are written whole and checked before they are used: plain values, the right learner, the right shapes."""
+"""Checkpoints, written whole and checked before use: plain values, right learner, right shapes."""
 
 import io
 import os
@@ -44,7 +44,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 class WholeFiles(TorchCheckpointIO):
-    """How learners' checkpoints get to the disk and back: whole or not at all, and as plain values alone.
+    """How learners' checkpoints are written and read: whole or not at all, plain values alone.
 
     Lightning's own writes into the system's temporary folder and moves the file from there. To
     another file system that is a copy, which a full disk or a killed process leaves half done in

@@ -1,4 +1,4 @@
-"""Compiles the function of one episode, inner gradients and all, so that it can still be differentiated.
+"""Compiles the function of one episode, inner gradients included, still differentiable.
 
 ``torch.compile`` cannot differentiate twice through a compiled forward pass. So the function is
 first traced whole: the inner gradients become plain operations of one flat graph, and that graph
@@ -55,11 +55,11 @@ class Compiler:
         return self.backend == "capture"
 
     def __reduce__(self) -> tuple[type["Compiler"], tuple[str]]:
-        """Copies begin empty: a compiled function reads the parameters of the network that it was made for."""
+        """Copies begin empty: a compiled function reads its own network's parameters."""
         return Compiler, (self.backend,)
 
     def __call__(self, function: Callable[[Any], Result], arguments: Any, key: Hashable) -> Result:
-        """``function(arguments)``, compiled, with its gradient with respect to the parameters that it reads.
+        """``function(arguments)``, compiled, with its gradient by the parameters that it reads.
 
         Args:
             function: takes and gives trees of tensors.
@@ -122,7 +122,10 @@ class Compiler:
         return lambda *tensors: [leaf.clone() for leaf in compiled(*tensors)], result_tree
 
     def _copy_gradients(self, graph: torch.nn.Module) -> None:
-        """Have the gradients of the graph's parameters copied: the next run of a CUDA graph writes over its results."""
+        """Have the gradients of the graph's parameters copied.
+
+        The next run of a CUDA graph writes over its results.
+        """
         for parameter in graph.parameters():
             if parameter.requires_grad and id(parameter) not in self._copied:
                 self._copied.add(id(parameter))
@@ -131,7 +134,10 @@ class Compiler:
 
 @contextmanager
 def _without_a_false_warning() -> Iterator[None]:
-    """Ignore a warning that torch's compiler causes itself: it keeps it from being shown, not from being an error."""
+    """Ignore a warning that torch's compiler causes itself.
+
+    The compiler keeps it from being shown, not from being an error.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"The \.grad attribute of a Tensor that is not a leaf")
         yield
@@ -142,7 +148,7 @@ def _on_gpu(tensors: Sequence[Tensor]) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of what the compiler's own error was, below the errors that it is wrapped in."""
+    """The first line of the compiler's own error, below the errors that wrap it."""
     cause = getattr(error, "inner_exception", None) or error.__cause__
     return (
         _reason(cause)
@@ -181,7 +187,7 @@ def _inductor(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Any:
 
 
 def remember_strides() -> None:
-    """Have torch's compiler for CPUs remember each stride that it has worked out: how an index moves along a loop.
+    """Have torch's compiler for CPUs cache each stride: how an index moves along a loop.
 
     It asks for the thousand strides of a graph ten thousand times, kernel by kernel, and keeps the
     last 128 answers: working them out again took a fifth of its time in Python. What it is told is
@@ -197,7 +203,10 @@ def remember_strides() -> None:
 def _traced(
     function: Callable[[Any], Any], tensors: list[Tensor], tree: Any
 ) -> tuple[torch.fx.GraphModule, Any]:
-    """The function as a flat graph of tensors to a list of tensors, and the tree that these are the leaves of."""
+    """The function as a flat graph, tensors to a list of tensors, and the tree of these.
+
+    The list's tensors are the leaves of the tree.
+    """
     result_tree = None
 
     def flat(*tensors: Tensor) -> list[Tensor]:

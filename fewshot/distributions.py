@@ -25,7 +25,7 @@ class TaskDistribution(Protocol):
         """One episode, without the axis B; a function of the generator alone."""
 
     def draw_many(self, rngs: Sequence[np.random.Generator]) -> MetaBatch:
-        """The meta-batch of one episode a generator: `draw` of each stacked, or a list where they differ in size."""
+        """The meta-batch of one episode per generator: `draw` stacked, or a list if sizes vary."""
 
 
 class Stacked:
@@ -58,7 +58,7 @@ class ClassTasks:
         self.labels = torch.arange(way)
 
     def draw(self, rng: np.random.Generator) -> Episode:
-        """One episode: support inputs (S, ...), query inputs (N*Q, ...), labels 0..N-1 in blocks."""
+        """One episode: support (S, ...), query (N*Q, ...), labels 0..N-1 in blocks."""
         many = self.draw_many([rng])
         return Episode(*(Examples(_first(part.inputs), part.targets[0]) for part in many))
 
@@ -91,7 +91,7 @@ class ClassTasks:
 
 
 class VaryingTasks:
-    """Classification tasks whose ways and shots differ from episode to episode, so that a meta-batch is a list.
+    """Classification tasks whose ways and shots vary by episode: a meta-batch is a list.
 
     Args:
         dataset: the split's examples by class.
@@ -107,7 +107,7 @@ class VaryingTasks:
         self.dataset, self.draw_rows = dataset, draw_rows
 
     def draw(self, rng: np.random.Generator) -> Episode:
-        """One episode: support inputs (S, ...), query inputs (N*Q, ...), labels 0..N-1 in blocks."""
+        """One episode: support (S, ...), query (N*Q, ...), labels 0..N-1 in blocks."""
         return map_tensors(lambda tensor: tensor[0], self._single(rng))
 
     def draw_many(self, rngs: Sequence[np.random.Generator]) -> list[Episode]:
@@ -130,7 +130,7 @@ class VaryingTasks:
 
 
 class NotaTasks(ClassTasks):
-    """N-way K-shot tasks with queries of other classes, to be recognised as none of the above: label N.
+    """N-way K-shot tasks with queries of other classes, recognised as none of the above: label N.
 
     The support and the other queries are those of `ClassTasks`; the queries of other classes stand
     behind them.
@@ -167,7 +167,7 @@ class NotaTasks(ClassTasks):
 
 
 class FixedTask(Stacked):
-    """The one task whose support is all of a dataset and whose queries are all of another with the same classes.
+    """One task: its support is all of a dataset, its queries all of another with the same classes.
 
     Args:
         support: K examples of each of the N classes.
@@ -197,7 +197,7 @@ class FixedTask(Stacked):
 
 
 def _equally_wide(parts: Sequence[Inputs | LazyInputs]) -> list[dict[str, torch.Tensor]]:
-    """Texts' inputs of several datasets, the rows of each tensor padded with 0 to the widest of them."""
+    """Texts' inputs of several datasets, each tensor's rows padded with 0 to the widest."""
     dicts = [part for part in parts if isinstance(part, dict)]
     assert len(dicts) == len(parts)
     widest = {name: max(part[name].shape[-1] for part in dicts) for name in dicts[0]}

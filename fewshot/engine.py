@@ -87,7 +87,7 @@ def map_episodes(
     compiler: Compiler | None = None,
     key: Hashable = None,
 ) -> Iterator[Result]:
-    """Yield the results of `function` for successive chunks of a meta-batch, stacked along a first axis b.
+    """Yield results of `function` for chunks of a meta-batch, stacked along a first axis b.
 
     The results come chunk by chunk so that the caller can run each chunk's backward, which frees
     its graph, before the next is computed. It runs under `episode_modes`.

@@ -17,7 +17,7 @@ from torch.utils import (
 )  # what torch.func itself maps over; NamedTuples and dicts are built in
 
 Inputs: TypeAlias = Tensor | dict[str, Tensor]
-"""What a backbone reads: one tensor, or a dict of tensors with the same first axes (text, graphs)."""
+"""What a backbone reads: a tensor, or a dict of tensors with equal first axes (text, graphs)."""
 
 Tree = TypeVar("Tree")
 
@@ -67,14 +67,14 @@ class Episode(NamedTuple):
 
 
 MetaBatch: TypeAlias = Episode | list[Episode]
-"""Several episodes: stacked along a first axis B, or where their sizes differ one by one, each with B = 1."""
+"""Several episodes: stacked along a first axis B, or where sizes differ, each with B = 1."""
 
 Batch = TypeVar("Batch", Episode, list[Episode], Examples)
 """What a learner trains on: a meta-batch of episodes, or plain labelled examples."""
 
 
 def map_examples(function: Callable[[Examples], Examples], batch: Batch) -> Batch:
-    """Apply `function` to the support and the query of episodes, or to plain examples themselves."""
+    """Apply `function` to the support and query of episodes, or to plain examples."""
     if isinstance(batch, Examples):
         return function(batch)
     if isinstance(batch, list):
@@ -88,7 +88,7 @@ def map_tensors(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
 
 
 def stack(episodes: Sequence[Tree]) -> Tree:
-    """Stack trees of the same shapes along a new first axis: episodes (B of them) to a meta-batch."""
+    """Stack trees of equal shapes along a new first axis: B episodes to a meta-batch."""
     return cast(Tree, pytree.tree_map(lambda *tensors: torch.stack(tensors), *episodes))
 
 
@@ -98,7 +98,7 @@ def episode(meta_batch: Episode, index: int) -> Episode:
 
 
 def stacked(meta_batch: MetaBatch) -> list[Episode]:
-    """The parts of a meta-batch that are stacked: itself, or where its episodes differ in size each of them."""
+    """The stacked parts of a meta-batch: itself, or each episode where they differ in size."""
     return meta_batch if isinstance(meta_batch, list) else [meta_batch]
 
 

@@ -13,7 +13,7 @@ class FewshotError(ValueError):
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` for the most similar of `words`, or all of them where none is similar."""
+    """``; did you mean 'x'?`` for the most similar of `words`; all of them where none is."""
     words = sorted(set(words))
     folded = {other.lower(): other for other in words}
     close = difflib.get_close_matches(word.lower(), folded, 1, cutoff=0.5)

@@ -1,4 +1,4 @@
-"""Packages that only some of the library needs: imported when it is used, with the remedy where they are missing."""
+"""Optional packages: imported when used, with the remedy where they are missing."""
 
 import importlib
 from typing import Any

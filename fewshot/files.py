@@ -47,7 +47,7 @@ def written_beside(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_write(path: Path, binary: bool = False) -> Iterator[IO[Any]]:
-    """A file to write, of text or bytes: it appears at `path` when the block ends, complete, or not at all."""
+    """A text or binary file to write: at the block's end it is at `path`, whole, or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:

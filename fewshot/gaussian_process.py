@@ -1,4 +1,4 @@
-"""Gaussian processes with a squared exponential kernel, exactly: what is known of a function from some of its points.
+"""Exact Gaussian processes, squared exponential kernel: a function known from some of its points.
 
 Shapes: ... any leading axes, K seen points, n new points, D coordinates of a point, T values at it.
 """
@@ -7,11 +7,14 @@ import torch
 from torch import Tensor
 
 JITTER = 1e-9
-"""Share of the variance added to a covariance's diagonal, so that float64 finds it positive definite."""
+"""Share of the variance added to a covariance's diagonal, to be positive definite in float64."""
 
 
 def rbf_kernel(first: Tensor, second: Tensor, length_scale: float, variance: float) -> Tensor:
-    """Variance * exp(-|a - b|^2 / (2 length_scale^2)) of points (..., K, D) and (..., n, D), shape (..., K, n)."""
+    """Variance * exp(-|a - b|^2 / (2 length_scale^2)), shape (..., K, n).
+
+    Points are (..., K, D) and (..., n, D).
+    """
     squares = (first[..., :, None, :] - second[..., None, :, :]).square().sum(-1)
     return variance * torch.exp(-0.5 * squares / length_scale**2)
 

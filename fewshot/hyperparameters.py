@@ -1,4 +1,4 @@
-"""Constructor arguments as plain values, so that a checkpoint rebuilds what it holds without a config.
+"""Constructor arguments as plain values: a checkpoint rebuilds what it holds without a config.
 
 A checkpoint holds numbers, strings, lists and dicts only (it loads with ``weights_only=True``). A
 module or an optimizer among the arguments is held the way a config writes it: ``{"class_path": ...,
@@ -19,7 +19,7 @@ from fewshot.errors import FewshotError
 
 
 class RemembersArguments:
-    """Mix-in: an object knows the arguments that it was constructed with, defaults included, as `init_args`."""
+    """Mix-in: an object knows its constructor arguments, defaults included, as `init_args`."""
 
     init_args: dict[str, Any]
 
@@ -32,7 +32,7 @@ class RemembersArguments:
 
 
 def signatures(cls: type) -> Iterator[list[inspect.Parameter]]:
-    """The constructor's parameters (without self), then its base's for as long as ``**kwargs`` are handed on.
+    """The constructor's parameters (without self), then its base's while ``**kwargs`` are passed.
 
     What a class settles itself when it calls its base (ANIL: `adapt`), it names in an attribute
     `settles`.
@@ -59,7 +59,7 @@ def parameter_names(cls: type) -> list[str]:
 def constructor_arguments(
     cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> dict[str, Any]:
-    """The arguments of ``cls(*args, **kwargs)`` by name, with the defaults of everything not given."""
+    """The arguments of ``cls(*args, **kwargs)`` by name, with defaults for those not given."""
     levels = list(signatures(cls))
     positional = [parameter.name for parameter in levels[0]] if levels else []
     arguments: dict[str, Any] = {**dict(zip(positional, args, strict=False)), **kwargs}
@@ -70,7 +70,10 @@ def constructor_arguments(
 
 
 def describe(value: Any) -> Any:
-    """`value` as plain values: modules that remember their arguments, classes and partials become descriptions."""
+    """`value` as plain values.
+
+    Modules that remember their arguments, classes and partials become descriptions.
+    """
     if isinstance(value, RemembersArguments):
         return _description(type(value), value.init_args)
     if isinstance(value, functools.partial):
@@ -143,7 +146,7 @@ _WEIGHTS_FOLLOW = ContextVar("_WEIGHTS_FOLLOW", default=False)
 
 @contextmanager
 def without_weights() -> Iterator[None]:
-    """Inside, networks are built without their pre-trained weights, because a checkpoint's take their place.
+    """Inside, networks are built without pre-trained weights: a checkpoint's take their place.
 
     So a checkpoint of a pre-trained network is loaded without fetching again what it overwrites at
     once.

@@ -34,7 +34,7 @@ def gradient_steps(
     clip: float | None = None,
     checkpoint: Sequence[Tensor] | None = None,
 ) -> Iterator[Weights]:
-    """Yield the weights before and after each of `steps` steps of gradient descent: w <- w - rate * dloss/dw.
+    """Yield the weights before and after each of `steps` descent steps: w <- w - rate * dloss/dw.
 
     Under autocast the weights stay as precise as they come; under float16 the loss is scaled
     (`SCALE`).
@@ -137,7 +137,7 @@ def clipped(gradients: Weights, largest: float) -> Weights:
 
 
 def with_gradient(value: Tensor, weights: Weights, gradient: Weights) -> Tensor:
-    """A scalar that has this `value`, and this `gradient` with respect to `weights` whatever made either.
+    """A scalar with this `value`, and this `gradient` with respect to `weights`, however made.
 
     For updates that are no loss's derivative (Reptile, implicit MAML): they then go through
     `manual_backward` like every other meta-gradient, so that ranks, precision and clipping see

@@ -51,7 +51,7 @@ class EpisodeStream(Dataset[Episode]):
 
 
 class ExampleStream(Dataset[Examples]):
-    """The endless list of a dataset's labelled examples, addressed by number: pass after pass over all of them.
+    """The endless list of a dataset's labelled examples, by number: pass after pass over all.
 
     Every pass has a random order of its own, a function of the seed and the pass alone. Labels are
     the places of the classes in the dataset.
@@ -97,7 +97,7 @@ class ExampleStream(Dataset[Examples]):
 
 
 class VaryingStream(EpisodeStream):
-    """A stream whose meta-batches are drawn from one of several distributions each: tasks of other sizes.
+    """A stream whose meta-batches come from one of several distributions each: other task sizes.
 
     Which one is a function of the seed, the stage and the number of the meta-batch, so that the
     tensors of a meta-batch stack, on all ranks alike.

@@ -124,7 +124,7 @@ def normalised(
     momentum: float,
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Batch normalisation by the batch's own statistics, their mean (C,) and the inverse of their deviation (C,).
+    """Batch normalisation by batch statistics, with their mean (C,) and inverse deviation (C,).
 
     The variance is that within rows of pixels and that between them: no difference of large
     numbers. The arguments are those of ``aten._native_batch_norm_legit.no_stats``.
@@ -192,7 +192,7 @@ def pooled(input: Tensor, flat: Sequence[int]) -> tuple[Tensor, Tensor]:
 
 
 def scattered(values: Tensor, places: Tensor, flat: Sequence[int]) -> Tensor:
-    """Each window's value (n, C, h, w) where its largest value came from, zeros elsewhere (n, C, H, W)."""
+    """Each window's value (n, C, h, w) where its largest came from, else zero (n, C, H, W)."""
     windows = Windows.of(flat)
     (height, width), (down, right) = windows.size, windows.kernel
     # A window's pixels (n, h, down, w, right, C) at once: stacked one by one, they would be maps in
@@ -207,7 +207,7 @@ def scattered(values: Tensor, places: Tensor, flat: Sequence[int]) -> Tensor:
 
 
 def gathered(maps: Tensor, places: Tensor, flat: Sequence[int]) -> Tensor:
-    """What stands in `maps` (n, C, H, W) where each window's largest value came from (n, C, h, w)."""
+    """What `maps` (n, C, H, W) hold where each window's largest value came from (n, C, h, w)."""
     place = _rows(places)
     (_, result), *others = reversed(_views(maps, Windows.of(flat)).items())
     for number, view in others:
@@ -225,7 +225,7 @@ def _held(*channels: Tensor) -> Tensor:
 
 
 def _rows(maps: Tensor) -> Tensor:
-    """Maps (n, C, H, W) as they will lie in memory, row by row (n H, W, C), and at least in float32.
+    """Maps (n, C, H, W) as they will lie in memory, row by row (n H, W, C), at least in float32.
 
     Not (n, H, W, C): the compiler takes all that has four axes for maps, the second for channels,
     and lays it out so.
@@ -234,13 +234,13 @@ def _rows(maps: Tensor) -> Tensor:
 
 
 def _maps(rows: Tensor, like: Tensor) -> Tensor:
-    """The maps (n, C, H, W) of such rows, as many as `like` and laid out like it: what was traced counts on it."""
+    """The maps (n, C, H, W) of such rows, n and layout those of `like`: the trace counts on it."""
     pixels = rows.reshape(len(like), -1, *rows.shape[1:])
     return pixels.permute(0, 3, 1, 2).contiguous(memory_format=suggest_memory_format(like))
 
 
 def _views(maps: Tensor, windows: Windows) -> dict[int, Tensor]:
-    """By place in the window, the values (n h, w, C) that stand there in each, from the first place to the last."""
+    """By place in the window, the values (n h, w, C) there in each, from first place to last."""
     (height, width), (down, right) = windows.size, windows.kernel
     h, w = height // down, width // right
     pixels = maps.permute(0, 2, 3, 1)[:, : h * down, : w * right]

@@ -68,9 +68,9 @@ LINKS = {
     "neighbours": "model.init_args.backbone.init_args.neighbours",
     "edges": "model.init_args.backbone.init_args.edges",
 }
-"""Facts of the benchmark and the arguments that they fill, where the benchmark and the class have them."""
+"""Facts of the benchmark and the arguments they fill, where the benchmark and class have them."""
 COSTLY = ("train_classes", "dimensions", "entity_vectors", "tail_counts", "neighbours", "edges")
-"""Those that are asked of a benchmark only where a class needs them: to know them, data must be read or learned."""
+"""Those asked for only where a class needs them: to know them, data must be read or learned."""
 
 
 OPTIONAL = ("vectors", "vocabulary")
@@ -190,7 +190,7 @@ class FewshotCLI(LightningCLI):
             )
 
     def _named_checkpoint(self) -> str | None:
-        """The file that `--ckpt_path` means: of `best` and `last`, the newest below the Trainer's root."""
+        """The file `--ckpt_path` means: of `best`, `last`, the newest below the Trainer's root."""
         config = self.config[str(self.subcommand)]
         asked = config.get("ckpt_path")
         if asked not in ("best", "last"):
@@ -228,7 +228,7 @@ class FewshotCLI(LightningCLI):
                 )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Add the callbacks that every run has, but for those that the Trainer's own flags turn off."""
+        """Add the callbacks of every run, except those that the Trainer's own flags turn off."""
         config = self.config[self.subcommand]["trainer"]
         callbacks: list[Callback] = [
             *(
@@ -253,7 +253,7 @@ class FewshotCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def _goes_on(self) -> bool:
-        """Whether this is an earlier run that goes on in its folder, not a new one that begins at a checkpoint."""
+        """Whether an earlier run goes on in its folder, not a new one from a checkpoint."""
         return bool(self.subcommand == "fit" and self.config["fit"].get("ckpt_path") == "last")
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
@@ -365,7 +365,7 @@ def run(args: list[str] | None = None) -> FewshotCLI | None:
 
 
 def main(args: list[str] | None = None) -> int:
-    """The program `fewshot`: run, and turn an error of the user's into one line and exit status 2."""
+    """The program `fewshot`: run, and turn a user's error into one line and exit status 2."""
     keep_freed_memory()
     try:
         run(args)

@@ -1,4 +1,4 @@
-"""Error messages of the command line: one line each, with the nearest right word where one is misspelt.
+"""Error messages of the command line: one line each, with the nearest right word for one misspelt.
 
 jsonargparse reports a wrong argument with every alternative that it has tried. What a user needs of
 it is the innermost complaint; the patterns below pick it out. What matches none of them is shown as
@@ -48,7 +48,7 @@ Say = Callable[[re.Match[str]], str]
 
 
 def one_line(error: BaseException) -> str:
-    """The message of `error` in one line: that of the `FewshotError` behind it, or what the parser meant to say."""
+    """The one-line message of `error`: its `FewshotError`'s, or what the parser meant to say."""
     for cause in _chain(error):
         if isinstance(cause, FewshotError):
             return _joined(str(cause))
@@ -66,7 +66,7 @@ def one_line(error: BaseException) -> str:
 
 
 def check_configs(args: Sequence[str]) -> None:
-    """Check that every file that `args` names as a config is YAML, which jsonargparse's message does not name.
+    """Check that every config file named in `args` is YAML: jsonargparse does not name the file.
 
     Raises:
         FewshotError: naming the file and the line.

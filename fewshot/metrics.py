@@ -16,7 +16,7 @@ class Estimate(NamedTuple):
 
 
 def estimate(values: Tensor, weights: Tensor | None = None) -> Estimate:
-    """Mean and 95 % confidence interval, 1.96 s / sqrt(n) with the unbiased s, of per-episode values (n,).
+    """Mean and 95 % confidence interval, 1.96 s / sqrt(n) with unbiased s, of episode values (n,).
 
     Episodes that count by positive `weights` (n,), such as their numbers of queries, have the ratio
     estimator's: the mean sum(w v) / sum(w), and the s of w (v - mean) / mean(w). The interval of a
@@ -83,10 +83,10 @@ class EpisodeTable(Metric):
         return {"episode": numbers[order], **dict(zip(self.names, columns, strict=True))}
 
     def columns(self) -> dict[str, Tensor]:
-        """`compute`, whose columns torchmetrics makes scalars where there is one episode alone, as columns always."""
+        """`compute`, with columns also for one episode alone, where torchmetrics makes scalars."""
         return {name: column.reshape(-1) for name, column in self.compute().items()}
 
 
 def _joined(state: list[Tensor] | Tensor) -> Tensor:
-    """A list state as one tensor on the CPU (torchmetrics has joined it already where ranks were synchronised)."""
+    """A list state as one CPU tensor (torchmetrics has joined it if ranks were synchronised)."""
     return (torch.cat(state) if isinstance(state, list) else state).cpu()

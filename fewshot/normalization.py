@@ -1,4 +1,4 @@
-"""Normalisation and recurrent layers inside an episode: their statistics, and second derivatives that are right.
+"""Normalisation and recurrent layers in an episode: statistics, and right second derivatives.
 
 Three facts force the library to take these layers into its own hands while a learner adapts:
 
@@ -30,7 +30,7 @@ Statistics = list[tuple[Tensor, Tensor]]
 
 
 class EpisodeNorm(TorchFunctionMode):
-    """Inside, batch normalisation uses the statistics of the batch at hand and leaves running averages alone.
+    """Inside, batch normalisation uses the batch's statistics and leaves running averages alone.
 
     Args:
         exact_vmap: keep the affine part out of the fused kernels, for second derivatives under
@@ -111,7 +111,7 @@ class EpisodeNorm(TorchFunctionMode):
 
 
 def forget_running_statistics(network: nn.Module) -> None:
-    """Make every batch and instance normalisation of `network` use the batch at hand, and keep no running averages.
+    """Make every batch and instance normalisation use the batch at hand, without running averages.
 
     For networks whose weights change within an episode: averages over different weights mean
     nothing, and ``torch.func`` refuses to update them in place.
@@ -123,7 +123,7 @@ def forget_running_statistics(network: nn.Module) -> None:
 
 
 def _without_cudnn(recurrence: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """The recurrence in torch's own operations: cuDNN's has no second derivative, and an error says so."""
+    """The recurrence in torch's own operations: cuDNN's refuses second derivatives."""
     torch.backends.cudnn.enabled = False
     try:
         return recurrence(*args, **kwargs)

@@ -23,10 +23,10 @@ from torch.overrides import TorchFunctionMode
 Pair: TypeAlias = tuple[int, int]
 
 LARGE = 2**23
-"""Bytes of maps from which on it is worth it: they are what fills the memory, and a step takes no longer that shows."""
+"""Bytes of maps from which on it pays: they fill the memory, and a step is not visibly slower."""
 
 INDEX_BYTES = 2**22
-"""Bytes of indices at once on a CPU: within its cache faster than torch's pooling, a whole batch at once slower."""
+"""Bytes of indices at once on a CPU: in cache faster than torch's pooling, a whole batch slower."""
 
 
 class Windows(NamedTuple):
@@ -67,13 +67,13 @@ class Windows(NamedTuple):
 
     @property
     def apart(self) -> bool:
-        """Whether the windows lie side by side: each pixel in one of them, or in none at the right and the bottom."""
+        """Whether windows lie side by side: each pixel in one, or in none at right and bottom."""
         alone = self.padding == (0, 0) and self.dilation == (1, 1) and not self.ceil_mode
         return alone and self.stride == self.kernel
 
     @property
     def places(self) -> torch.dtype:
-        """What holds the distance of a window's last value from its first, in pixels of the flattened map."""
+        """The type that holds a window's first-to-last distance, in pixels of the flattened map."""
         if self.floats:
             return torch.float32
         (down, right), width = (
@@ -83,7 +83,7 @@ class Windows(NamedTuple):
         return torch.uint8 if down * width + right < 256 else torch.int32
 
     def first(self, like: Tensor) -> Tensor:
-        """The index (h, w) in the flattened map of the first value of each window of `like` (n, C, h, w)."""
+        """The flattened map's index (h, w) of each window's first value; `like` is (n, C, h, w)."""
         rows, columns = (
             torch.arange(n, device=like.device) * step - pad
             for n, step, pad in zip(like.shape[2:], self.stride, self.padding, strict=True)

@@ -1,4 +1,4 @@
-"""`fewshot prepare`: what takes long before a run, done once: a benchmark's download, its caches, its packed store."""
+"""`fewshot prepare`: what takes long, done once: a benchmark's download, caches, packed store."""
 
 import argparse
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""How inputs are made of files and texts: plain facts, which a benchmark states and its learners' checkpoints hold.
+"""How inputs are made of files and texts: plain facts that benchmarks state and checkpoints hold.
 
 A benchmark states them as a dict of plain values (`DataModule.preprocessing`); `make_preprocessing`
 builds from it what reads a user's own files in the way of the training. An *item* is what one
@@ -121,7 +121,7 @@ class ImagePreprocessing(Preprocessing[ImageItem]):
         return {name: list(image_files(below)) for name, below in subfolders(folder).items()}
 
     def query(self, source: Any) -> list[ImageItem]:
-        """The images in and below a folder, one image file, or a list of files and opened images."""
+        """The images in and below a folder, one file, or a list of files and opened images."""
         if isinstance(source, Image.Image):
             return [source]
         if not isinstance(source, str | os.PathLike):
@@ -142,7 +142,7 @@ class ImagePreprocessing(Preprocessing[ImageItem]):
 
 @dataclass(frozen=True)
 class TextPreprocessing(Preprocessing[str]):
-    """Texts as ``tokens`` (n, L) and ``lengths`` (n,), int64: the ids of a benchmark's vocabulary or of a tokenizer.
+    """Texts as ``tokens`` (n, L), ``lengths`` (n,), int64: ids of a vocabulary or a tokenizer.
 
     Args:
         terms: what has an id: ``words``, or the character ``ngrams`` of the words.
@@ -234,7 +234,7 @@ class TextPreprocessing(Preprocessing[str]):
         return lines
 
     def example(self, number: int) -> dict[str, Tensor]:
-        """Random ids; the texts have different lengths, and the longest another one for each `number`."""
+        """Random ids; lengths differ, and the longest is another one for each `number`."""
         size = len(self._pretrained.vocabulary if self._pretrained else self.vocabulary)
         lengths = torch.arange(number) + 2
         tokens = torch.randint(2, size, (number, number + 1))
@@ -277,7 +277,7 @@ KINDS: dict[str, type[Preprocessing[Any]]] = {
 
 
 def make_preprocessing(facts: Mapping[str, Any]) -> Preprocessing[Any]:
-    """The preprocessing that `facts` describe, such as ``{"kind": "image", "image_size": 84, "channels": 3}``.
+    """The preprocessing of `facts`, such as ``{"kind": "image", "image_size": 84, "channels": 3}``.
 
     Raises:
         FewshotError: the kind is unknown, or its facts are not the kind's.

@@ -1,4 +1,4 @@
-"""Random numbers that are functions of an episode's content: the same whatever the ranks, chunks and interruptions."""
+"""Random numbers as functions of an episode's content, whatever ranks, chunks and interruptions."""
 
 import zlib
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from fewshot.episodes import Inputs
 
 
 def generators(inputs: Inputs) -> Iterator[torch.Generator]:
-    """A generator on the CPU for each episode, seeded by the content of its inputs (B, T, ...) alone."""
+    """A CPU generator for each episode, seeded by the content of its inputs (B, T, ...) alone."""
     parts = [inputs[name] for name in sorted(inputs)] if isinstance(inputs, dict) else [inputs]
     content = [
         part.detach().cpu().contiguous().flatten(1).view(torch.uint8).numpy() for part in parts
@@ -59,7 +59,7 @@ def reordered(items: Tensor, order: Tensor) -> Tensor:
 
 
 def normal(inputs: Inputs, size: int, like: Tensor) -> Tensor:
-    """Standard normal values (B, size) for episodes of `inputs` (B, T, ...), of the type and device of `like`."""
+    """Standard normals (B, size) for `inputs` (B, T, ...), of the type and device of `like`."""
     rows = [
         torch.randn(size, generator=generator, dtype=torch.float64, device="cpu")
         for generator in generators(inputs)

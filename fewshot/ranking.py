@@ -1,4 +1,4 @@
-"""`fewshot rank`: which of several runs is the best over many sources, by the average of their ranks."""
+"""`fewshot rank`: which of several runs is best over many sources, by their average ranks."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ def _alike(one: Estimate, other: Estimate) -> bool:
 
 
 def print_ranks(paths: Sequence[str]) -> None:
-    """Print the results of runs on each source they share, their ranks there, and the average of these.
+    """Print the runs' results on each shared source, their ranks there, and the ranks' average.
 
     Args:
         paths: ``results.json`` of each run, or the run's folder.

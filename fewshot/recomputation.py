@@ -1,4 +1,4 @@
-"""Forgets the activations of an inner step and computes them again in the backward pass: less memory, more time.
+"""Recomputes an inner step's activations in the backward pass: less memory, more time.
 
 ``torch.utils.checkpoint`` would run each step three times, not twice: its hooks act on the step's
 own gradient too.

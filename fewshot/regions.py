@@ -1,4 +1,4 @@
-"""Cuts a traced graph into regions, of which those that are alike are compiled once: the steps of an inner loop.
+"""Cuts a traced graph into regions, compiling those that are alike once: an inner loop's steps.
 
 A compiler takes its time for each operation, and a graph of five inner steps has five of each.
 Regions are alike where they do the same operations with tensors of the same shapes. That is read
@@ -128,7 +128,7 @@ def _read_once(graph: fx.GraphModule) -> None:
 
 
 def _is_read(node: fx.Node) -> bool:
-    """Whether it stands outside of all regions: what is given, and entries of it, such as the learned rate of a step.
+    """Whether it is outside of all regions: what is given, or an entry, as a step's learned rate.
 
     Steps that differ in nothing but which entry they read are alike.
     """

@@ -131,7 +131,7 @@ def draw_outsiders(
 
 
 def draw_shots(rng: np.random.Generator, total: int, limits: Index) -> Index:
-    """How many of `total` support examples each class has, at least 1 and at most `limits`, shape (N,).
+    """How many of `total` support examples each class has, from 1 to `limits`, shape (N,).
 
     Every way to split the total is equally likely; what exceeds a class's limit goes to others,
     class by class.
@@ -160,7 +160,7 @@ def draw_varying_episode(
     shots: tuple[int, int],
     queries: int,
 ) -> tuple[Index, Index, Index]:
-    """Rows of an episode whose way and shot are drawn first, each uniformly, the shot for all its classes.
+    """Rows of an episode whose way and shot are drawn first, uniformly, one shot for all classes.
 
     Args:
         rng: the episode's generator.

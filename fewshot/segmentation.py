@@ -1,4 +1,4 @@
-"""Segmentation's arithmetic: logits a pixel, the overlap of predicted and true masks, IoU pooled over episodes.
+"""Segmentation: pixel logits, overlap of predicted and true masks, IoU pooled over episodes.
 
 Shapes: n or S images, N way (labels 0 for the background, 1..N for the episode's classes), H and W
 of the masks, h and w of the maps, which may be fewer; E episodes of a table.
@@ -19,7 +19,7 @@ RESAMPLES = 1000
 
 
 def at_size(maps: Tensor, targets: Tensor) -> Tensor:
-    """Maps (n, C, h, w) brought to the size of masks (n, H, W), bilinearly, as the field does: (n, C, H, W)."""
+    """Maps (n, C, h, w) resized to masks (n, H, W) bilinearly, as the field does: (n, C, H, W)."""
     if maps.shape[-2:] == targets.shape[-2:]:
         return maps
     return F.interpolate(maps, targets.shape[-2:], mode="bilinear", align_corners=False)
@@ -42,7 +42,7 @@ def cell_weights(masks: Tensor, size: tuple[int, ...]) -> Tensor:
 
 
 def pixel_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy of logits (n, N+1, h, w) over the pixels of masks (n, H, W) that are not ignored; else 0."""
+    """Mean cross-entropy of logits (n, N+1, h, w) on masks' (n, H, W) unignored pixels, else 0."""
     counted = targets != IGNORED
     labels = torch.where(counted, targets, 0)
     # written out: cross_entropy's own mean is NaN where every pixel is ignored
@@ -96,7 +96,7 @@ def foreground_background(columns: Mapping[str, Tensor], suffix: str = "") -> tu
 def by_class(
     columns: Mapping[str, Tensor], way: int, classes: int, suffix: str = ""
 ) -> tuple[Tensor, Tensor]:
-    """Intersections and unions (E, classes): what each episode adds to the classes of the benchmark it is about.
+    """Intersections and unions (E, classes): what each episode adds to the classes it is about.
 
     Args:
         columns: `overlaps` of E episodes, and ``class_<label>``, the class that each label stands
@@ -116,7 +116,7 @@ def by_class(
 
 
 def bootstrapped(intersections: Tensor, unions: Tensor) -> Estimate:
-    """Mean over the classes of the IoU pooled over episodes, and its 95 % interval by bootstrap over the episodes.
+    """Mean over classes of the IoU pooled over episodes, with a 95 % bootstrap interval over them.
 
     The IoU of sums is no mean of episodes: its spread is that of the same ratio over episodes drawn
     again with replacement (1.96 standard deviations, `RESAMPLES` draws by a fixed seed). Classes

@@ -1,4 +1,4 @@
-"""`fewshot summary`: mean and deviation over the results of several runs, such as folds or seeds of one protocol."""
+"""`fewshot summary`: mean and deviation of runs' results, as folds or seeds of one protocol."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ class Spread(NamedTuple):
 
 
 def spread(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Spread]:
-    """The mean and the deviation of each metric over the `results` of runs by name, each run counting once.
+    """The mean and deviation of each metric over runs' `results` by name, each run counting once.
 
     Raises:
         FewshotError: there are fewer than two, one is there twice, or they are not of one protocol.

@@ -24,7 +24,7 @@ from fewshot.preprocessing import Preprocessing, as_float, make_preprocessing
 from fewshot.tasks import Classification
 
 Items: TypeAlias = Tensor | dict[str, Tensor] | Sequence[Any]
-"""Inputs as the network reads them, or what the checkpoint's preprocessing makes them of: image files, texts."""
+"""Inputs as the network reads them, or what preprocessing makes them of: image files, texts."""
 Support: TypeAlias = str | os.PathLike[str] | Mapping[str, Items] | Examples
 Query: TypeAlias = str | os.PathLike[str] | Items
 
@@ -151,7 +151,7 @@ class TrainedLearner:
         module.batchnorm = "inductive"
 
     def adapt(self, support: Support) -> "Predictor":
-        """The classifier of a support set: any number of classes and shots, where the learner's way allows it.
+        """The classifier of a support set: any number of classes and shots the learner allows.
 
         Args:
             support: a folder with a folder a class (of images; for texts also ``<class>.txt``, a

@@ -1,4 +1,4 @@
-"""What goes wrong in the processes that draw episodes, told in one line and at a moment when somebody listens."""
+"""What goes wrong in processes that draw episodes, told in one line when somebody listens."""
 
 import re
 import signal

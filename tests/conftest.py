@@ -18,7 +18,7 @@ __all__ = ["once"]  # a fixture for all tests
 
 
 def pytest_collection_finish() -> None:
-    """Have the garbage collector leave alone the half million objects of imports, which never become free."""
+    """Have the garbage collector skip the half million objects of imports, which never die."""
     gc.collect()
     gc.freeze()
 
@@ -47,7 +47,7 @@ def own_data_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def class_dataset() -> Callable[..., ClassDataset]:
-    """Make a dataset in memory: random uint8 images (n, channels, size, size), some examples of each class."""
+    """Make an in-memory dataset: uint8 images (n, channels, size, size), random, some a class."""
 
     def make(
         counts: Sequence[int] = (8,) * 6, size: int = 8, channels: int = 1, seed: int = 0
@@ -71,7 +71,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A folder of images, and the checkpoint of a Prototypical Network that was trained on it for two steps."""
+    """A folder of images, and a Prototypical Network's checkpoint after two steps on it."""
     root = fake_image_folder(tmp_path_factory.mktemp("photos"))
     args = (
         "--data=ImageFolderDataModule",
@@ -113,7 +113,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 @pytest.fixture
 def as_traced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What would be compiled runs as it was traced, without what tracing notes for a compiler: half of its time."""
+    """What would be compiled runs as traced, without notes for a compiler: half of its time."""
     monkeypatch.setattr(torch, "compile", lambda graph, **options: graph)
     monkeypatch.setattr(
         "torch.fx.experimental.proxy_tensor.set_meta", lambda proxy, value: proxy, raising=False

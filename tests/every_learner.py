@@ -1,4 +1,4 @@
-"""Every learner of the catalogue on a benchmark that it can learn, both tiny: for what must hold for all of them.
+"""Every learner of the catalogue and a benchmark it can learn, both tiny: what must hold for all.
 
 A new learner is covered by itself. It needs a line below only to be small, or where it takes
 another kind of task.

@@ -1,4 +1,4 @@
-"""Generated stand-ins for Meta-Dataset's sources: every source's own layout, a few images a class."""
+"""Generated stand-ins for Meta-Dataset's sources: each one's own layout, a few images a class."""
 
 import io
 import json

@@ -22,7 +22,7 @@ from fewshot.extras import require
 
 
 def fake_omniglot(root: Path) -> None:
-    """Omniglot's cache of decoded drawings, with characters for 60-way training and 20-way tests (vinyals)."""
+    """Omniglot's cache of decoded drawings, for 60-way training and 20-way tests (vinyals)."""
     names = [f"images_background/Greek/character{i:02d}" for i in range(1, 16)]
     names += [f"images_background/Hebrew/character{i:02d}" for i in range(1, 6)]
     names += [f"images_evaluation/Kannada/character{i:02d}" for i in range(1, 6)]
@@ -47,7 +47,7 @@ def fake_image_folder(root: Path, classes: int = 5, images: int = 16) -> Path:
 
 
 def fake_mnist(root: Path) -> Path:
-    """MNIST's four files with 12 drawings a digit, whose corners are bright and whose middle pixel is the digit."""
+    """MNIST's four files, 12 drawings a digit: bright corners, the middle pixel is the digit."""
     folder = root / "MNIST/raw"
     folder.mkdir(parents=True)
     for part, number in (("train", 100), ("t10k", 20)):
@@ -172,7 +172,7 @@ def colour(number: int, image: int) -> tuple[int, int, int]:
 
 
 def fake_cub(root: Path, images: int = 18) -> Path:
-    """CUB-200-2011's tables and photographs: 24x16 pixels, black but for the box, which is as bright as its kind."""
+    """CUB-200-2011's tables and photographs: 24x16, black but for a box as bright as its kind."""
     folder = root / "CUB_200_2011"
     rng = np.random.default_rng(0)
     lines: list[str] = []
@@ -231,7 +231,7 @@ def fake_snips(root: Path) -> Path:
 
 
 def fake_wiki_one(root: Path, entities: int = 60) -> Path:
-    """Wiki-One's files: relations are shifts on a ring of entities, so that vectors can be learned."""
+    """Wiki-One's files: relations are shifts on a ring of entities, so vectors can be learned."""
     root.mkdir(parents=True, exist_ok=True)
     stages = {"train": range(3, 7), "dev": range(7, 15), "test": range(15, 25)}
     tasks: dict[str, dict[str, list[list[str]]]] = {
@@ -272,7 +272,7 @@ def fake_wiki_one(root: Path, entities: int = 60) -> Path:
 def fake_fewrel(
     root: Path, relations: int = 24, test_relations: int = 8, instances: int = 12
 ) -> Path:
-    """FewRel's ``train_wiki_subset.json`` and ``val_wiki.json``: relations with a word of their own."""
+    """FewRel's ``train_wiki_subset.json`` and ``val_wiki.json``: each relation has its own word."""
     root.mkdir(parents=True, exist_ok=True)
     for file, names in (
         ("train_wiki_subset", [f"P{i}" for i in range(relations)]),
@@ -302,7 +302,7 @@ def fake_fewrel(
 
 
 def fake_language_model(folder: Path) -> Path:
-    """A tiny BERT with the tokenizer of its 40 word pieces, as the transformers library stores them."""
+    """A tiny BERT with its tokenizer of 40 word pieces, as the transformers library stores them."""
     words = ["please", "intent", "_", *(f"##{i}" for i in range(10)), *string.ascii_lowercase[:22]]
     return fake_bert(folder, words, max_position_embeddings=24)
 
@@ -339,7 +339,7 @@ def save_pair(image: Path, mask: Path, values: np.ndarray) -> None:
 
 
 def fake_voc(root: Path, images: int = 2) -> Path:
-    """VOC2012 with SegmentationClassAug, and the published form of PASCAL-5i's lists: a class an image, half of it."""
+    """VOC2012, SegmentationClassAug, PASCAL-5i's published lists: one class fills half an image."""
     for part, year in (("trn", 2007), ("val", 2008)):
         names = []
         for number, value in enumerate(np.repeat(np.arange(1, 21), images)):
@@ -458,7 +458,7 @@ def fewglue_record(task: str, number: int) -> dict[str, Any]:
 
 
 def fake_fewglue(root: Path) -> Path:
-    """FewGLUE's files of all tasks, of few and short examples, and a model to read them in `root`/bert."""
+    """FewGLUE's files of all tasks, few short examples, and a model to read them in `root`/bert."""
     for task in TASKS:
         for sub, part, number in (
             ("", "train", 32),

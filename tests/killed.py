@@ -1,4 +1,4 @@
-"""Train every learner in a process of its own that is killed at a random moment of a random meta-step.
+"""Train every learner in a process of its own, killed at a random moment of a random meta-step.
 
 `killed.py FOLDER` leaves what each run had written in ``FOLDER/<learner>``: its last checkpoint and
 ``rows.jsonl``.

@@ -25,7 +25,10 @@ from fewshot.learners import RelationNetwork
 STEPS = 20
 Precision = Literal["64-true", "32-true"]
 SGD_IN_FLOAT32 = {"CNAPs", "R2D2", "SNAIL"}
-"""Have weights whose gradient is rounding alone in float32, as SNAIL's key biases: Adam would make full steps of it."""
+"""Have weights whose gradient is rounding alone in float32, as SNAIL's key biases.
+
+Adam would make full steps of it.
+"""
 
 
 class Reductions(L.Callback):
@@ -44,7 +47,7 @@ class Reductions(L.Callback):
 
 
 def train(name: str, precision: Precision, root: Path, ranks: int = 1) -> dict[str, Any]:
-    """What 20 meta-steps and a test leave: weights, gradient all-reduces, and the tables and logs of val and test."""
+    """What 20 meta-steps and a test leave: weights, gradient all-reduces, tables and logs."""
     learner, benchmark = pair(name)
     # its batch normalisation has statistics of each rank's own, as everywhere
     if isinstance(learner, RelationNetwork):

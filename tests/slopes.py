@@ -9,7 +9,7 @@ from torch import Tensor, nn
 def assert_slope(
     loss: Callable[[], Tensor], parameters: Sequence[nn.Parameter], size: float
 ) -> None:
-    """The gradient of `loss` is its slope, measured by steps of `size` times a standard normal vector."""
+    """The gradient of `loss` is its slope, by steps of `size` times a standard normal vector."""
     gradients = torch.autograd.grad(loss(), parameters)
     steps = [size * torch.randn_like(p) for p in parameters]
     ends = []

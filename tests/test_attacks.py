@@ -1,4 +1,4 @@
-"""The attacks against closed forms on linear models, and the evaluation under attack against one by hand."""
+"""The attacks against closed forms on linear models, the evaluation under attack by hand."""
 
 from collections.abc import Callable
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Augmentation image by image: against torchvision's own, and a function of the seed and the episode alone."""
+"""Augmentation by image: against torchvision's, and a function of seed and episode alone."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Meta-Dataset's episodes against a transcription of its rules that shares nothing with the library."""
+"""Meta-Dataset's episodes against a transcription of its rules, independent of the library."""
 
 import json
 import math
@@ -28,7 +28,7 @@ EPISODES = 10_000
 
 
 class Facts(NamedTuple):
-    """What an episode is described by: its way, size of the support, shots, and how unequal these are."""
+    """What describes an episode: its way, support size, shots, and how unequal these are."""
 
     way: int
     support: int

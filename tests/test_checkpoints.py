@@ -56,7 +56,7 @@ class Evil:
 
 @pytest.fixture
 def evil(checkpoint: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """A checkpoint that is right but for one entry, and the folder that it makes where it is trusted."""
+    """A checkpoint right but for one entry, and the folder that it makes where it is trusted."""
     folder, file = tmp_path / "evil", tmp_path / "evil.ckpt"
     torch.save({**content(checkpoint), "hidden": Evil(folder)}, file)
     torch.load(file, weights_only=False)

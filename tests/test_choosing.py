@@ -1,4 +1,4 @@
-"""Another learner is one changed line: every learner on one config, which is a Prototypical Network's."""
+"""Another learner is one changed line: every learner on one config, a Prototypical Network's."""
 
 from pathlib import Path
 

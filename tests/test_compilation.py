@@ -87,7 +87,7 @@ def test_compiled_code_gives_the_same_meta_gradient(first_order: bool) -> None:
 
 def test_what_is_compiled_is_found_again_in_the_cache() -> None:
     def hits() -> int:
-        """How many graphs of a learner that is made anew, in a compiler with an empty memory, the cache had."""
+        """How many graphs of a newly made learner the cache had, the compiler's memory empty."""
         torch._dynamo.reset()
         counters.clear()
         gradient(make(compile=True), meta_batch(support=5))
@@ -243,7 +243,7 @@ def test_a_compiled_training_ends_in_the_weights_of_a_plain_one(compiled: list[A
 
 
 class Graphed:
-    """What `torch.cuda.make_graphed_callables` gives, on a CPU: results and gradients lie where the last ones lay."""
+    """`torch.cuda.make_graphed_callables` on a CPU: results, gradients lie where the last lay."""
 
     def __init__(self, graph: Any, arguments: tuple[Tensor, ...], allow_unused_input: bool) -> None:
         assert allow_unused_input
@@ -287,7 +287,7 @@ class Graphed:
 def test_what_a_cuda_graph_writes_over_is_copied(
     chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Results of one chunk are kept while the next runs, and gradients are summed up over chunks."""
+    """One chunk's results are kept while the next runs; gradients are summed over chunks."""
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", Graphed)
     learner, plain = make(compile="capture", episodes_per_chunk=chunk), make()
     monkeypatch.setattr(compilation, "_on_gpu", lambda tensors: True)

@@ -1,4 +1,4 @@
-"""Every shipped config runs through the command line on generated data, and leaves all that a run should leave."""
+"""Every shipped config runs by command line on generated data and leaves all that it should."""
 
 import re
 from collections.abc import Callable
@@ -111,7 +111,7 @@ def data_root(
 
 
 def small(config: dict[str, Any]) -> list[str]:
-    """Options that make an experiment quick: narrow networks, small meta-batches of few queries, nothing compiled."""
+    """Options for quick runs: narrow networks, small meta-batches, few queries, no compilation."""
     text = yaml.safe_dump(config)
     benchmark = find(config["data"]["class_path"])
     assert benchmark is not None

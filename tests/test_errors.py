@@ -1,4 +1,4 @@
-"""Bad input through the command line: one line that names the value and the remedy, exit status 2, no traceback."""
+"""Bad command-line input: one line with the value and the remedy, exit status 2, no traceback."""
 
 # a case is a line
 

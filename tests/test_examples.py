@@ -1,4 +1,4 @@
-"""Plain labelled examples for learners that train without episodes: the same list whatever workers, ranks and stops."""
+"""Labelled examples for training without episodes: one list whatever workers, ranks and stops."""
 
 from collections.abc import Callable, Iterator
 from itertools import islice

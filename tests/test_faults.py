@@ -1,4 +1,4 @@
-"""What goes wrong in the middle of a run: an error of one line, or a result that is right all the same."""
+"""What goes wrong in mid-run: a one-line error, or a result that is right all the same."""
 
 import multiprocessing
 import os

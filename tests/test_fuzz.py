@@ -1,4 +1,4 @@
-"""Malformed configs, datasets, checkpoints and supports: each ends in one line or in a right result; none hangs."""
+"""Malformed configs, data, checkpoints and supports: one line or a right result; none hangs."""
 
 import csv
 import functools

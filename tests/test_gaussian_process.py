@@ -1,4 +1,4 @@
-"""The exact posterior against scikit-learn's Gaussian process regressor and against the joint normal distribution."""
+"""The exact posterior against scikit-learn's Gaussian process and the joint normal distribution."""
 
 import math
 from typing import Any

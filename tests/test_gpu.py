@@ -1,4 +1,4 @@
-"""What only a GPU can show: captured and compiled episodes, their gradients, and a run from the command line."""
+"""What only a GPU can show: captured, compiled episodes, their gradients, a command-line run."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -41,7 +41,7 @@ def make(cls: type[MAML] | type[MAMLPlusPlus], **arguments: Any) -> MAML | MAMLP
 
 
 def gradients(learner: MAML | MAMLPlusPlus, batches: Sequence[Episode]) -> list[Tensor]:
-    """The meta-gradient of each batch, on the learner's device, with the chunks of a batch summed up."""
+    """Each batch's meta-gradient, on the learner's device, with its chunks summed up."""
     found = []
     for batch in batches:
         learner.zero_grad()
@@ -88,7 +88,7 @@ def test_a_fused_optimizer_leaves_a_step_out_on_the_device(policy: Any) -> None:
     """Nobody waits for the answer, which comes from the device while the next step is under way."""
 
     class Diverging(L.Callback):
-        """Makes an image of the third step infinite, and keeps the weights as they were before it."""
+        """Makes an image of the third step infinite, and keeps the weights from before it."""
 
         before: list[Tensor]
 

@@ -40,7 +40,7 @@ def test_the_derivative_of_the_path(first_order: bool) -> None:
 
 
 class Doubled(torch.autograd.Function):
-    """Twice its input, in the form that ``torch.func`` refuses: with its context, and no `setup_context`."""
+    """Twice its input, in the form ``torch.func`` refuses: with context, no `setup_context`."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The command line: what a run leaves, that it can be done again, and every way to say the same thing."""
+"""The command line: what a run leaves, that it can be redone, every way to say the same thing."""
 
 import csv
 import math

@@ -1,4 +1,4 @@
-"""The ranking task kind against written-out references: ties, candidates that do not count, means over queries."""
+"""The ranking task against written-out references: ties, uncounted candidates, query means."""
 
 import math
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ SCORE = st.sampled_from([-math.inf, -1.0, 0.0, 0.5, 2.0])
 
 
 def written_out(scores: list[float], target: int) -> float:
-    """The mean of the best and the worst place that sorting could give the target among those that count."""
+    """The mean of the best and worst place sorting could give the target among those that count."""
     others = [score for i, score in enumerate(scores) if i != target and score != -math.inf]
     best = 1 + sum(score > scores[target] for score in others)
     worst = 1 + sum(score >= scores[target] for score in others)

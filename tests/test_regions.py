@@ -1,4 +1,4 @@
-"""Regions of a traced graph: which are alike, and that they do together what the function does that was traced."""
+"""Regions of a traced graph: which are alike, and that together they do what was traced."""
 
 import itertools
 from collections.abc import Callable
@@ -21,7 +21,7 @@ X = torch.linspace(-1, 1, 9, dtype=torch.float64).view(3, 3).requires_grad_()
 
 
 def repeated(step: Step, count: int = 4) -> Callable[..., Tensor]:
-    """The function of `count` steps from its first argument, each step a region, and of a cosine at the end."""
+    """The function of `count` steps from its first argument, each a region, and a final cosine."""
 
     def function(x: Tensor, *others: Tensor) -> Tensor:
         for number in range(count):
@@ -36,7 +36,7 @@ def repeated(step: Step, count: int = 4) -> Callable[..., Tensor]:
 def graphs_of(
     function: Callable[..., Tensor], *arguments: Tensor, backend: str = ""
 ) -> list[fx.GraphModule]:
-    """What is compiled of a function, after it has been seen to give the function's values and derivatives."""
+    """What is compiled of a function, once seen to give its values and derivatives."""
     graphs: list[fx.GraphModule] = []
 
     def compile(graph: fx.GraphModule) -> nn.Module:
@@ -160,7 +160,7 @@ def test_a_value_may_be_changed_in_place(backend: str) -> None:
 
 
 def test_a_kind_is_compiled_once_whatever_it_is_given() -> None:
-    """A parameter and a tensor, and the strides of axes of length 1, are nothing to compile anew for."""
+    """A parameter and a tensor, and strides of length-1 axes, are nothing to compile anew for."""
     torch.manual_seed(0)
     weight = nn.Parameter(
         torch.rand(4, 1, 3, 3, dtype=torch.float64).to(memory_format=torch.channels_last)

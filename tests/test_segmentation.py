@@ -1,4 +1,4 @@
-"""IoU pooled over episodes, and the pixels' loss, against what is written out by hand or by torchmetrics."""
+"""IoU pooled over episodes, and the pixels' loss, against values by hand or by torchmetrics."""
 
 import math
 from typing import Any
@@ -46,7 +46,7 @@ def table(
 def written_out(
     logits: list[Tensor], masks: list[Tensor], marks: Tensor, classes: int
 ) -> tuple[float, float, dict[int, float]]:
-    """MIoU, FB-IoU and each class's IoU, pixel by pixel in sums over all episodes (HSNet's and PANet's protocol)."""
+    """MIoU, FB-IoU and class IoUs, pixel by pixel summed over episodes (as HSNet and PANet)."""
     inter: dict[Any, int] = {}
     union: dict[Any, int] = {}
     for one, mask, mark in zip(logits, masks, marks.tolist(), strict=True):

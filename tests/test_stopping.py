@@ -53,7 +53,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def goes_on(root: Path, whole: Path) -> None:
-    """The same command with ``--ckpt_path last`` ends like the undisturbed run, in the run's own folder."""
+    """The same command with ``--ckpt_path last`` ends like the undisturbed run, in its folder."""
     assert main(["fit", *RUN, f"--trainer.default_root_dir={root}", "--ckpt_path=last"]) == 0
     same(root, whole)
 

@@ -112,7 +112,7 @@ def test_one_way_is_asked_of_classification_alone() -> None:
 
 
 def test_reading_counts_every_right_answer() -> None:
-    """Against a loop: questions of two, three and one candidates, the last unanswered by the right one."""
+    """Against a loop: questions of 2, 3 and 1 candidates, the last unanswered by the right one."""
     worth = [[(0.0, 0.5), (1.0, 1.0)], [(1.0, 1.0), (0.0, 0.25), (1.0, 1.0)], [(1.0, 1.0)]]
     targets = torch.full((3, 3, 2), -1.0)
     for target, row in zip(targets, worth, strict=True):

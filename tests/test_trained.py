@@ -1,4 +1,4 @@
-"""A trained learner on one's own data: what it says is what its evaluation says, and files are read as in training."""
+"""A trained learner on own data: it says what its evaluation says and reads as in training."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +39,7 @@ CLASSIFIERS = [e.name for e in learners() if e.name not in OTHERS]
 
 
 def build(name: str, **kwargs: Any) -> MetaLearner:
-    """A tiny learner of 3 classes, untrained, with running averages that are not those of any batch."""
+    """A tiny untrained learner of 3 classes, with running averages that are no batch's."""
     cls = getattr(fewshot, name)
     asked = {
         key: value

@@ -1,4 +1,4 @@
-"""The backbone contract: inputs -> features, and constructor arguments that a checkpoint can hold."""
+"""The backbone contract: inputs -> features, and constructor arguments a checkpoint can hold."""
 
 from abc import ABC, abstractmethod
 
@@ -51,7 +51,7 @@ def needed_map_shape(network: nn.Module, learner: str) -> tuple[int, int, int]:
 
 
 def maps_of(network: nn.Module, inputs: Inputs) -> Tensor:
-    """The last feature maps (n, C, H, W) of inputs (n, ...), of a network that has a `map_shape`."""
+    """The last feature maps (n, C, H, W) of inputs (n, ...), for networks with a `map_shape`."""
     maps: Tensor = network.maps(inputs)  # type: ignore[operator]  # `map_shape` has found it
     return maps
 

@@ -28,5 +28,8 @@ class Colours(Backbone):
         return self.maps(inputs).mean((2, 3))
 
     def maps(self, inputs: Inputs) -> Tensor:
-        """The colours around grey (n, C, H, W): a cosine between colours in [0, 1] would see their brightness alone."""
+        """The colours centred on grey, (n, C, H, W).
+
+        A cosine between colours in [0, 1] would see their brightness alone.
+        """
         return checked_images(inputs, self.in_channels, self.image_size, "Colours") - 0.5

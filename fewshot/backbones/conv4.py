@@ -1,4 +1,4 @@
-"""The four-block convolutional network of the few-shot literature (Vinyals et al., arXiv:1606.04080)."""
+"""The four-block convolutional network of few-shot learning (Vinyals et al., arXiv:1606.04080)."""
 
 from itertools import pairwise
 from typing import Literal

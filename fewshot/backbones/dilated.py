@@ -1,4 +1,4 @@
-"""torchvision's ResNets and VGGs as feature maps at an eighth of the images' size, for segmentation."""
+"""torchvision's ResNets and VGGs as feature maps at an eighth of the size, for segmentation."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ STRIDE = 8
 
 
 class DilatedNetwork(Backbone):
-    """DilatedNetwork: a ResNet (from 50 layers on) or VGG whose last stages dilate instead of halving.
+    """DilatedNetwork: a ResNet (50 layers or more) or VGG whose last stages dilate, not halve.
 
     The maps have an eighth of the images' size, the weights are the classification network's:
     pre-trained on ImageNet they are what few-shot segmentation starts from (PANet: ``vgg16``; later
@@ -79,7 +79,7 @@ class DilatedNetwork(Backbone):
 
 
 def maps_network(model: str, weights: models.WeightsEnum | None) -> tuple[nn.Module, int]:
-    """The network up to its last maps, at an eighth of the size, and how many channels they have."""
+    """The network up to its last maps, at an eighth of the size, and their number of channels."""
     if model.startswith("vgg"):
         features: Any = build_network(model, weights).features  # a Sequential
         return dilated_vgg(list(features)), 512
@@ -97,7 +97,7 @@ def maps_network(model: str, weights: models.WeightsEnum | None) -> tuple[nn.Mod
 
 
 def dilated_vgg(layers: list[nn.Module]) -> nn.Sequential:
-    """VGG's features with three halvings: the fourth pooling keeps the size, the convolutions behind it dilate by 2.
+    """VGG's features, halved thrice: the fourth pooling keeps the size, later layers dilate by 2.
 
     The fifth pooling and the ReLU before it are left out.
     """

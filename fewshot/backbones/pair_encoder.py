@@ -56,7 +56,10 @@ class PairEncoder(HuggingFaceEncoder):
         self.single_ends, self.pair_ends = single_ends, pair_ends
 
     def forward(self, inputs: Inputs) -> Tensor:
-        """Features (n, D) of pairs: ``tokens`` and ``other_tokens`` (n, L), ``lengths`` and ``other_lengths`` (n,)."""
+        """Features (n, D) of pairs.
+
+        Inputs: ``tokens`` and ``other_tokens`` (n, L), ``lengths`` and ``other_lengths`` (n,).
+        """
         if not isinstance(inputs, dict) or not {"other_tokens", "other_lengths"} <= inputs.keys():
             raise FewshotError(
                 "PairEncoder reads pairs of texts, as BERTPair makes them; choose"

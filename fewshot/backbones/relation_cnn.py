@@ -73,7 +73,10 @@ class RelationCNN(Backbone):
         self.max_length, self.out_features = max_length, filters
 
     def forward(self, inputs: Inputs) -> Tensor:
-        """Features (n, F) of `inputs`: ``tokens`` (n, L), ``lengths`` (n,), ``head`` and ``tail`` (n, 2), int64."""
+        """Features (n, F) of `inputs`.
+
+        Inputs: ``tokens`` (n, L), ``lengths`` (n,), ``head`` and ``tail`` (n, 2), int64.
+        """
         tokens, lengths = read_inputs(inputs)
         head, tail = entities(inputs)
         places = torch.arange(tokens.shape[-1], device=tokens.device)
@@ -93,7 +96,7 @@ class RelationCNN(Backbone):
 
 
 def entities(inputs: Inputs) -> tuple[Tensor, Tensor]:
-    """Where the two entities of each sentence stand: ``head`` and ``tail`` (n, 2), first place and the one after.
+    """The places of each sentence's entities: ``head`` and ``tail`` (n, 2), first and one after.
 
     Raises:
         FewshotError: the benchmark's texts have none.

@@ -1,4 +1,4 @@
-"""The 12-layer residual network of the few-shot literature (Lee et al., arXiv:1904.03758) with DropBlock."""
+"""The few-shot literature's 12-layer ResNet (Lee et al., arXiv:1904.03758) with DropBlock."""
 
 from collections.abc import Sequence
 from itertools import pairwise

@@ -142,7 +142,7 @@ def mask_padding(words: Tensor, lengths: Tensor) -> Tensor:
 
 
 def max_over_time(maps: Tensor, windows: Tensor) -> Tensor:
-    """ReLU of the maximum (n, F) of `maps` (n, F, places) over the first `windows` (n,) places of each."""
+    """ReLU of the maximum (n, F) of `maps` (n, F, places) over the first `windows` (n,) of each."""
     past_end = torch.arange(maps.shape[-1], device=maps.device) >= windows.unsqueeze(-1)
     # the ReLU behind the maximum: the same function on fewer elements, and 0 where there is no
     # window

@@ -85,7 +85,10 @@ class TextTransformer(Backbone):
 
 
 def sinusoids(words: Tensor) -> Tensor:
-    """Position encodings (L, E) for `words` (n, L, E): sine and cosine of place / 10000^(2i / E), by turns."""
+    """Position encodings (L, E) for `words` (n, L, E).
+
+    Sine and cosine of place / 10000^(2i / E), alternating.
+    """
     places, size = words.shape[-2:]
     rates = torch.exp(
         torch.arange(0, size, 2, device=words.device, dtype=words.dtype)

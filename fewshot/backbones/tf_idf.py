@@ -48,7 +48,7 @@ def inverse_document_frequencies(document_frequencies: Sequence[int], documents:
 
 
 class TfIdf(Backbone):
-    """TF-IDF: how often each term occurs in a text, times its inverse document frequency, with unit norm.
+    """TF-IDF: each term's frequency in a text, times its inverse document frequency, unit norm.
 
     Nothing is learned: a `PrototypicalNetwork` with ``distance: cosine`` on it is the TF-IDF
     nearest centroid, and needs no training (``fewshot test``). Unknown terms do not count. Paper:

@@ -172,7 +172,7 @@ def _implied(model: str, weights: models.WeightsEnum | None) -> dict[str, Any]:
 
 
 def remove_classifier(network: nn.Module) -> int:
-    """Put the identity in the place of the last layer, and nothing in that of auxiliary classifiers.
+    """Put the identity in place of the last layer, and nothing in place of auxiliary classifiers.
 
     Every torchvision network ends in a linear layer or (SqueezeNet) a 1x1 convolution to the
     classes.

@@ -71,7 +71,9 @@ class WRN28_10(Backbone):  # the name that the papers have for it
 
 
 class WideBlock(nn.Module):
-    """Normalisation, ReLU and 3x3 convolution, twice, added to the input (pre-activation, arXiv:1603.05027).
+    """Normalisation, ReLU and 3x3 convolution, twice, plus the input (arXiv:1603.05027).
+
+    The order is pre-activation.
 
     Where the shape changes, the input's way is a 1x1 convolution of the normalised and rectified
     maps.

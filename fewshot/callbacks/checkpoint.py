@@ -15,7 +15,7 @@ from fewshot.learners.base import MetaLearner
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keep `best.ckpt`, the best on validation: by accuracy, for regression by the mean squared error."""
+    """Keep `best.ckpt`, best on validation: by accuracy, or mean squared error for regression."""
 
     def __init__(self) -> None:
         # At validation, not at the epoch's end: a run may be stopped before its first validation.
@@ -31,14 +31,17 @@ class BestCheckpoint(ModelCheckpoint):
         super().setup(trainer, pl_module, stage)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Remember the best so far, also when training goes on in another folder, where Lightning would forget it."""
+        """Remember the best so far, also when training resumes in another folder.
+
+        Lightning would forget it there.
+        """
         if os.path.isfile(state_dict["best_model_path"]):
             state_dict = {**state_dict, "dirpath": self.dirpath}
         super().load_state_dict(state_dict)
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Keep `last.ckpt`, what training goes on from: written at the end of each epoch, and when a signal stops the run.
+    """Keep `last.ckpt`, which training resumes from: written at epoch ends and on a stop signal.
 
     `ModelCheckpoint(save_last=True)` would renew it together with the best one only, and its clock
     stands still where optimization is manual.
@@ -64,7 +67,10 @@ class LastCheckpoint(ModelCheckpoint):
         self._due = False
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Put the step that loggers are told right: lightning 2.6 adds one when it goes on from the end of an epoch."""
+        """Correct the step that loggers are told.
+
+        lightning 2.6 adds one when it resumes from the end of an epoch.
+        """
         loop = trainer.fit_loop.epoch_loop
         loop._batches_that_stepped = loop.batch_progress.total.completed
 
@@ -117,7 +123,7 @@ class LastCheckpoint(ModelCheckpoint):
 
 
 def newest_checkpoint(root: str | os.PathLike[str], name: str) -> Path | None:
-    """The checkpoint `name` (best, last) of the run below a Trainer's root that wrote one most recently.
+    """The checkpoint `name` (best, last) of the run below a Trainer's root that wrote it last.
 
     Args:
         root: the Trainer's `default_root_dir`.

@@ -1,4 +1,4 @@
-"""The adaptation curve: how loss and metric change with every inner step, in TensorBoard and as a file."""
+"""The adaptation curve: loss and metric at every inner step, in TensorBoard and as a file."""
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback

@@ -1,4 +1,4 @@
-"""A figure as pixels, drawn once for TensorBoard and for a file: drawing is what a short run waits for."""
+"""A figure as pixels, drawn once for TensorBoard and a file: short runs wait for drawing."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

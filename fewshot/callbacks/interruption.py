@@ -1,4 +1,4 @@
-"""Signals that stop a run act between two meta-steps, so that nothing is lost and all ranks stop at the same step."""
+"""Stop signals act between two meta-steps: nothing is lost, all ranks stop at the same step."""
 
 import signal
 import sys
@@ -25,7 +25,7 @@ def validation_follows(trainer: L.Trainer) -> bool:
 
 
 class Interruption(Callback):
-    """Let SIGINT, SIGTERM and SLURM's requeue signal stop a run when the meta-step under way is done.
+    """Let SIGINT, SIGTERM and SLURM's requeue signal stop a run after the current meta-step.
 
     Lightning's handlers act at once, at another step on each rank and with weights that may be half
     updated. Here the ranks agree, the step is finished and logged (in a validation: that, and a

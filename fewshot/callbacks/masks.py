@@ -1,4 +1,4 @@
-"""Pictures of a segmentation episode: the support with its masks, queries with the predicted and the true ones."""
+"""Pictures of a segmentation episode: support with masks, queries with predicted and true masks."""
 
 import torch
 from matplotlib.figure import Figure
@@ -24,7 +24,7 @@ SIDE = 1.8  # of an image, in inches
 
 
 def overlaid(image: Tensor, mask: Tensor) -> Tensor:
-    """An image (C, H, W) in [0, 1] as (H, W, 3), tinted where it is labelled, grey where it is ignored."""
+    """An image (C, H, W) in [0, 1] as (H, W, 3): tinted where labelled, grey where ignored."""
     pixels = image.permute(1, 2, 0).expand(-1, -1, 3).clamp(0, 1)
     colours = COLOURS[(mask - 1).clamp(min=0) % len(COLOURS)]
     colours = torch.where((mask == IGNORED)[..., None], IGNORED_COLOUR, colours)
@@ -33,7 +33,7 @@ def overlaid(image: Tensor, mask: Tensor) -> Tensor:
 
 
 def draw_masks(episode: Episode, predicted: Tensor, rows: int = 5) -> Figure:
-    """A row a support image (itself, its mask), then a row a query (itself, the predicted mask, the true one).
+    """A row per support image (image, mask), then per query (image, predicted mask, true mask).
 
     Args:
         episode: images (S, C, H, W) and (Q, C, H, W) in [0, 1], masks (S, H, W) and (Q, H, W).

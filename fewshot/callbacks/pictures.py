@@ -1,4 +1,4 @@
-"""Pictures of an episode with the program's predictions: in TensorBoard at validation, as a file after a test."""
+"""Pictures of an episode with predictions: in TensorBoard at validation, as a file after a test."""
 
 from typing import Any, TypeAlias
 
@@ -111,7 +111,9 @@ class EpisodePicture(Callback):
 def bands(
     trainer: L.Trainer, learner: MetaLearner, episode: Episode, outputs: Tensor
 ) -> dict[str, Band]:
-    """What is known of the query values' spread: by the learner, and by the benchmark's exact posterior.
+    """What is known of the query values' spread: by the learner, and by the exact posterior.
+
+    The exact posterior is the benchmark's.
 
     Args:
         trainer: knows the benchmark.
@@ -133,7 +135,9 @@ def bands(
 def predictions_by_step(
     learner: MetaLearner, episode: Episode, outputs: Tensor
 ) -> dict[str, Tensor]:
-    """What is predicted before adaptation, after the first inner step and after the last, for learners that take any.
+    """Predictions before adaptation, after the first inner step and after the last.
+
+    Only for learners that take inner steps.
 
     Args:
         learner: the learner.
@@ -158,7 +162,7 @@ def _after(steps: int) -> str:
 
 
 def draw_images(episode: Episode, predicted: Tensor, queries: int = 5, classes: int = 10) -> Figure:
-    """A grid with a column a class: its first support image, then queries with the class they were given.
+    """A grid with a column per class: its first support image, then the queries given its label.
 
     Args:
         episode: images (S, C, H, W) and (N*Q, C, H, W) in [0, 1], labels in 0..N-1.

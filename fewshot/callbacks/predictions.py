@@ -18,7 +18,7 @@ from fewshot.tasks import Classification, GaussianRegression, Ranking, Segmentat
 
 
 class PredictionWriter(Callback):
-    """Write `predictions.csv` after a prediction run: the episode, the query, its target and what was predicted.
+    """Write `predictions.csv` after a prediction run: episode, query, target, prediction.
 
     Classification: the label, the predicted label and its probability. Regression: the target and
     the output, and its standard deviation where the learner predicts one. Segmentation: the pixels

@@ -23,7 +23,7 @@ def is_drawn(bar: ProgressBar | None, batch_idx: int) -> bool:
 
 
 def is_looked_at(trainer: L.Trainer, batch_idx: int) -> bool:
-    """Whether a logger or the progress bar takes a training step's figures, or the training or its epoch ends with it.
+    """Whether a training step's figures are logged or shown, or the training or its epoch ends.
 
     At others they need not be logged, which with two figures would take 0.7 ms: a sixth of a step
     of a small network.
@@ -37,7 +37,9 @@ def is_looked_at(trainer: L.Trainer, batch_idx: int) -> bool:
 
 
 class EpisodeProgressBar(RichProgressBar):
-    """Lightning's Rich progress bar, with the training episodes (or plain examples) a second over all ranks.
+    """Lightning's Rich progress bar, with training episodes (or plain examples) a second.
+
+    The rate is over all ranks.
 
     Args:
         refresh_rate: steps between two refreshes of the bar.

@@ -37,7 +37,10 @@ def run_folder(trainer: L.Trainer) -> Path:
 
 
 def results(trainer: L.Trainer, learner: MetaLearner) -> dict[str, Any]:
-    """The results of the last test as plain values: protocol, provenance and metrics (mean, interval, deviation)."""
+    """The last test's results as plain values.
+
+    Protocol, provenance and metrics (mean, interval, deviation).
+    """
     datamodule = getattr(trainer, "datamodule", None)
     protocol = datamodule.protocol() if isinstance(datamodule, EpisodicDataModule) else {}
     facts = dict.fromkeys(("benchmark", "split", "way", "shot", "queries", "seed"))
@@ -90,7 +93,10 @@ def source_estimates(
 def _plain(
     estimates: Mapping[str, Estimate], columns: Mapping[str, Tensor] | None = None
 ) -> dict[str, dict[str, float | None]]:
-    """Estimates as plain values, with the deviation over the episodes of those that are a column of the table."""
+    """Estimates as plain values, with the deviation over episodes of those that have a column.
+
+    The columns are those of the table.
+    """
     found: dict[str, dict[str, float | None]] = {}
     for name, (mean, ci95) in estimates.items():
         known = not math.isnan(ci95)
@@ -101,7 +107,7 @@ def _plain(
 
 
 def _trained_steps(trainer: L.Trainer, learner: MetaLearner) -> int:
-    """The meta-steps behind the weights that were tested: the checkpoint's, where they come from one."""
+    """The meta-steps behind the tested weights: the checkpoint's, where they come from one."""
     return (
         learner.loaded_step if trainer.ckpt_path or not trainer.global_step else trainer.global_step
     )
@@ -132,7 +138,7 @@ def results_table(result: dict[str, Any]) -> Table:
 
 
 class ResultsWriter(Callback):
-    """Write `results.json` and `episodes.csv` into the run's folder after a test, and print the table."""
+    """Write `results.json` and `episodes.csv` to the run's folder after a test; print the table."""
 
     @rank_zero_only
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

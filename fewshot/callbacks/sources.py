@@ -10,7 +10,7 @@ from fewshot.learners.base import MetaLearner
 
 
 class SourceCurves(Callback):
-    """Log the mean of every metric over each source's validation episodes, as `val/accuracy on dtd`."""
+    """Log each metric's mean over each source's validation episodes, as `val/accuracy on dtd`."""
 
     # After the learner's own `on_validation_epoch_end`, which makes the table.
     @rank_zero_only

@@ -10,7 +10,9 @@ from fewshot.episodes import count
 
 
 class Throughput(Callback):
-    """Log episodes a second over all ranks: `train/episodes_per_second` an epoch, `test/episodes_per_second`.
+    """Log episodes a second over all ranks.
+
+    `train/episodes_per_second` for each epoch, `test/episodes_per_second` for a test.
 
     The first step of an epoch or a test is left out, in which compilers, caches and workers get
     going; so are the validations inside of an epoch. For a learner that trains on plain examples,

@@ -24,7 +24,7 @@ BENCHMARK_OPTIONS = (
     "--seed_everything",
     "--print_config",
 )
-"""What tells that the predictions for a benchmark's test episodes are meant, which Lightning's subcommand makes."""
+"""What tells that a benchmark's test episodes are meant: the options of Lightning's `predict`."""
 
 
 def on_benchmark(args: Sequence[str]) -> bool:

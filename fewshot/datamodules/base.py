@@ -1,4 +1,4 @@
-"""What all benchmarks share: task distributions a stage, seeded loaders, the facts that learners are built from."""
+"""What all benchmarks share: task distributions per stage, seeded loaders, facts for learners."""
 
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -140,13 +140,13 @@ class EpisodicDataModule(L.LightningDataModule):
         )
 
     def training_examples(self) -> Iterator[Examples]:
-        """Each example of the training classes once, in batches of `batch_size`, in the order of the dataset."""
+        """Each example of the training classes once, in batches of `batch_size`, in order."""
         stream = ExampleStream(self.examples(), self.seed)
         for start in range(0, len(stream), self.batch_size):
             yield stream.at(np.arange(start, min(start + self.batch_size, len(stream))))
 
     def train_dataloader(self) -> EpisodeLoader[Any]:
-        """What the learner trains on, meta-batches or plain examples, without end, an epoch at a time.
+        """What the learner trains on, meta-batches or plain examples, endless, an epoch at a time.
 
         A resumed run goes on where its checkpoint was written.
         """

@@ -22,7 +22,7 @@ UNLABELLED = 11
 
 
 class CamVidDataModule(SegmentationFolderDataModule):
-    """CamVid: street scenes from a car with masks of 11 classes, some of which train and others test.
+    """CamVid: street scenes from a car with masks of 11 classes, some to train and others to test.
 
     The 480x360 version with the folders ``train``, ``trainannot``, ``val``, ``valannot``, ``test``
     and ``testannot``, whose masks hold 0 (Sky) ... 10 (Bicyclist) and 11 (unlabelled, ignored);

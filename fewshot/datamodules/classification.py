@@ -1,4 +1,4 @@
-"""What the benchmarks of classes share: episodes of some classes, plain batches of the training classes."""
+"""What the class benchmarks share: episodes of some classes, plain batches of training classes."""
 
 from abc import abstractmethod
 from functools import partial
@@ -86,7 +86,7 @@ class ClassificationDataModule(EpisodicDataModule):
 
     @property
     def datasets(self) -> dict[str, ClassDataset]:
-        """The classes of train, val and test, read once and checked against the episodes asked for."""
+        """The classes of train, val and test, read once and checked against the task's episodes."""
         if self._datasets is None:
             datasets = self.load()
             for stage in STAGES:

@@ -177,7 +177,7 @@ def _targets(rows: Sequence[Row], way: int | None) -> Tensor:
 
 
 class _Adaptation(Stacked):
-    """One task, again and again: `shot` of its training `questions`, then some of what is unlabelled; one query."""
+    """One task, repeated: `shot` training `questions`, then some unlabelled ones; one query."""
 
     def __init__(
         self,

@@ -79,7 +79,7 @@ class FewRelDataModule(TextDataModule):
         return f"{self.train}{held}, tested on {self.test}"
 
     def protocol(self) -> dict[str, Any]:
-        """The facts that stand beside every result: what training, validation and test consist of."""
+        """The facts beside every result: what training, validation and test consist of."""
         return {
             **super().protocol(),
             "markers": self.markers,

@@ -1,4 +1,4 @@
-"""Few-shot regression on functions drawn from a Gaussian process, where the best possible prediction is known."""
+"""Few-shot regression on Gaussian process draws, where the best possible prediction is known."""
 
 from typing import Any, ClassVar
 
@@ -62,7 +62,7 @@ class GaussianProcessDataModule(FunctionDataModule):
         return {**super().protocol(), **kernel}
 
     def posterior(self, support: Examples, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """The best possible prediction: mean and standard deviation (n, 1) at `inputs` (n, 1), exactly."""
+        """The best possible prediction at `inputs` (n, 1): exact mean and deviation (n, 1)."""
         assert isinstance(support.inputs, Tensor)
         return posterior(
             support.inputs, support.targets, inputs, self.length_scale, self.variance, self.noise

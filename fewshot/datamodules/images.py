@@ -26,7 +26,7 @@ class FloatImages(EpisodicDataModule):
     in_channels: int
     image_size: int
     bright_ink: ClassVar[bool] = False
-    """Whether the images are drawings in bright ink on dark, where files have dark ink on light paper."""
+    """Whether images are drawings in bright ink on dark, where files have dark ink on light."""
 
     @property
     def preprocessing(self) -> dict[str, Any] | None:
@@ -46,7 +46,10 @@ class FloatImages(EpisodicDataModule):
         )
 
     def _precise(self, batch: Batch) -> Batch:
-        """The batch in the Trainer's precision: it has been converted to it before, but what was uint8 then."""
+        """The batch in the Trainer's precision.
+
+        It was converted before, except what was uint8 then.
+        """
         converted: Batch = (
             self.trainer.precision_plugin.convert_input(batch) if self.trainer else batch
         )

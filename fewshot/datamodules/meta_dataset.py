@@ -156,7 +156,7 @@ class MetaDatasetDataModule(ImageBatches, SourcesDataModule):
         return list(names)
 
     def sources(self, stage: Stage) -> Mapping[str, TaskDistribution]:
-        """The episodes of each source that a stage has: in training and validation of those that train."""
+        """The episodes of each source of a stage: in train and val, the training sources."""
         names: Sequence[str] = list(self.splits) if stage == "test" else self.trained
         return {name: self.splits[name][stage].tasks() for name in names}
 

@@ -190,7 +190,7 @@ class MultiSourceDataModule(SourcesDataModule):
 
 
 def resized(images: Tensor, size: int, channels: int) -> Tensor:
-    """Images (B, n, C, H, W) of another size and number of channels: grey is repeated, colour is averaged."""
+    """Images (B, n, C, H, W) of another size and channels: grey repeated, colour averaged."""
     if images.shape[-1] != size or images.shape[-2] != size:
         flat = F.interpolate(images.flatten(0, 1), (size, size), mode="bilinear", antialias=True)
         images = flat.view(*images.shape[:2], *flat.shape[1:])

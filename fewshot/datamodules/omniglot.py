@@ -9,7 +9,9 @@ from fewshot.datasets.omniglot import OmniglotSplit, load_omniglot
 
 
 class OmniglotDataModule(ImageDataModule):
-    """Omniglot: 1623 handwritten characters of 50 alphabets, 28x28 grey, ink bright, 20 drawings a class.
+    """Omniglot: 1623 handwritten characters of 50 alphabets, 28x28 grey, 20 drawings a class.
+
+    Ink is bright.
 
     Four splits are in use and their results do not compare:
     `fewshot.datasets.omniglot.load_omniglot` says what each one is. The decoded drawings are cached

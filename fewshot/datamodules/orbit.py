@@ -14,7 +14,7 @@ from fewshot.preprocessing import ImagePreprocessing
 
 SUPPORT_VIDEOS = {"train": 5, "val": 15, "test": 15}
 QUERY_VIDEOS = {"train": 4, "val": None, "test": None}
-"""Videos of an object at most, as in the benchmark's own code (in training, for tasks of six objects and more)."""
+"""Maximum videos of an object, as in the benchmark's code (in training: tasks of 6+ objects)."""
 
 
 class ORBITDataModule(SourcesDataModule, FloatImages):

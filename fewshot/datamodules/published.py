@@ -1,4 +1,4 @@
-"""What benchmarks of published images share: the files are the original's, unless the user accepts others."""
+"""What published image benchmarks share: original files, unless the user accepts others."""
 
 from typing import Any, ClassVar
 
@@ -31,7 +31,9 @@ class PublishedImageDataModule(ImageDataModule):
 
 
 class PackedImageDataModule(PublishedImageDataModule):
-    """A benchmark of many image files: packed once into a memory-mapped store in the data root's cache.
+    """A benchmark of many image files, packed once into a memory-mapped store.
+
+    The store is in the data root's cache.
 
     Args:
         image_size: side in pixels.

@@ -1,4 +1,4 @@
-"""What benchmarks of several sources share: each episode is of one source, and results stand source by source."""
+"""What multi-source benchmarks share: one source per episode, results for each source."""
 
 import zlib
 from abc import abstractmethod
@@ -15,7 +15,7 @@ from fewshot.errors import FewshotError
 from fewshot.loading import EpisodeLoader, EpisodeStream, Stage
 
 Sourced: TypeAlias = list[tuple[str, Episode]]
-"""A meta-batch before it is converted: the name of each episode's source, and the episode with B = 1."""
+"""A meta-batch before conversion: each episode's source name, and the episode with B = 1."""
 
 
 class SourceStream(EpisodeStream):

@@ -1,4 +1,4 @@
-"""What the benchmarks of texts share: ids of terms, padding, facts for text encoders, queries of no class."""
+"""What text benchmarks share: term ids, padding, facts for text encoders, queries of no class."""
 
 from abc import abstractmethod
 from functools import cached_property
@@ -44,7 +44,7 @@ class TextDataModule(ClassificationDataModule):
     tokenizer: str | None
     vectors: str | None
     whole: bool = False
-    """Whether one task has all classes: the training texts as its support, all others as its queries."""
+    """Whether one task has all classes: training texts as support, all others as queries."""
 
     def __init__(
         self,

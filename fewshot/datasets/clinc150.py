@@ -140,7 +140,7 @@ def find_file(root: Path, name: str, download: bool) -> Path:
 
 
 def read_utterances(path: Path) -> dict[str, dict[str, list[str]]]:
-    """The utterances of each intent of ``data_full.json``, by part of the original's, in the file's order.
+    """The utterances of each intent of ``data_full.json``, by the original's part, in file order.
 
     Raises:
         FewshotError: the file is not CLINC150's; the first item that is wrong is named.
@@ -188,7 +188,7 @@ def _items(path: Path, data: Mapping[str, object], part: str) -> Iterator[tuple[
 
 
 def read_domains(path: Path, intents: Collection[str]) -> dict[str, list[str]]:
-    """The intents of each domain of ``domains.json``, checked to hold each of `intents` once and no other.
+    """Each domain's intents in ``domains.json``, checked to hold each of `intents` exactly once.
 
     Raises:
         FewshotError: the file is not CLINC150's, or names other intents; the first one is named.

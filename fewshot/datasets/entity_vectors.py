@@ -19,7 +19,7 @@ MARGIN, RATE, BATCH = 1.0, 0.1, 1024
 
 
 def score(model: Model, head: Tensor, relation: Tensor, tail: Tensor) -> Tensor:
-    """How well triples of vectors (..., D) fit, (...): TransE's -|h + r - t|, or DistMult's <h, r, t>.
+    """How well vector triples (..., D) fit, (...): TransE's -|h + r - t| or DistMult's <h, r, t>.
 
     Sources: Bordes et al. 2013; arXiv:1412.6575.
 
@@ -96,7 +96,7 @@ def train_vectors(
 def with_inverses(
     relations: NDArray[np.float32], inverses: NDArray[np.int32], model: Model
 ) -> NDArray[np.float32]:
-    """Vectors of relations (R, D), those of inverses (names in ``_inv``) made of their relation's: -r, of DistMult r.
+    """Vectors of relations (R, D); an inverse (name in ``_inv``) has -r, with DistMult r.
 
     Args:
         relations: the vectors (R, D); those of relations without triples are random.
@@ -112,7 +112,7 @@ def with_inverses(
 
 
 def read_vectors(path: Path, entities: int) -> NDArray[np.float32]:
-    """The vectors (E, D) of a file ``entity2vec.<model>``: a line for each id, values with blanks between.
+    """The vectors (E, D) of a file ``entity2vec.<model>``: a line per id, values split by blanks.
 
     Raises:
         FewshotError: it cannot be read, or has not a vector of finite values for each entity.

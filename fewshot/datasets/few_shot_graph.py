@@ -30,7 +30,7 @@ REMEDY = (
 
 
 class Relation(NamedTuple):
-    """A task relation: its triples as (head, tail) ids (n, 2) in the file's order, and its candidates' ids (c,)."""
+    """A task relation: triples as (head, tail) ids (n, 2) in file order, candidates' ids (c,)."""
 
     name: str
     pairs: Ids
@@ -234,7 +234,7 @@ def _read_tasks(
 def _read_tails(
     path: Path, entities: dict[str, int], tasks: dict[str, list[Relation]]
 ) -> dict[tuple[int, str], Ids]:
-    """All true tails of each (head, relation) of the tasks: those of the file, and those of the tasks themselves."""
+    """All true tails of each (head, relation) of the tasks: the file's and the tasks' own."""
     listed, tails = _read_json(path), {}
     heads = {
         int(head) for stage in tasks.values() for relation in stage for head in relation.pairs[:, 0]

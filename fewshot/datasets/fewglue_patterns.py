@@ -1,4 +1,6 @@
-"""FewGLUE's tasks as tables: labels, metrics, and the patterns and verbalisers of PET (arXiv:2001.07676, 2009.07118).
+"""FewGLUE's tasks as tables: labels, metrics, PET's patterns and verbalisers.
+
+Sources: arXiv:2001.07676, arXiv:2009.07118.
 
 A template is text with places in braces: a field of the example, ``{mask}`` for what the model is
 to say, ``{choice}`` for a candidate, ``{sep}`` between two segments. `words` are the verbaliser, a
@@ -17,7 +19,7 @@ class Pattern(NamedTuple):
 
 
 class GlueTask(NamedTuple):
-    """A task: the labels as its files write them, SuperGLUE's metrics, the plain text for a classifier, the patterns.
+    """A task: labels as in its files, SuperGLUE's metrics, plain text for a classifier, patterns.
 
     `labels` are empty where an example brings its own choices, whose number is `way`; None where it
     differs.

@@ -219,7 +219,7 @@ def without_leaks(
 
 
 def window(length: int, spans: Sequence[Span], size: int) -> Span:
-    """The part of a sentence of `length` terms that is kept: `size` of them at most, with `spans`, else the first.
+    """The kept part of a sentence of `length` terms: at most `size`, with `spans`, else the first.
 
     >>> window(100, [(70, 72), (50, 51)], 30), window(100, [(70, 72), (10, 12)], 30)
     ((42, 72), (10, 40))

@@ -1,4 +1,4 @@
-"""Files that a dataset needs: where they lie, how they are fetched, unpacked and cached, never half there.
+"""A dataset's files: where they lie, how they are fetched, unpacked and cached, never half there.
 
 Everything is written beside its place and renamed into it, so that a killed process leaves nothing
 that a later one trusts, and several processes may prepare the same data at once.

@@ -55,7 +55,7 @@ class FunctionTasks(ABC):
         return Episode(Examples(x[:s], y[:s]), Examples(x[s:], y[s:]))
 
     def draw_many(self, rngs: Sequence[np.random.Generator]) -> Episode:
-        """A task of each generator: the meta-batch that stacking `draw` of each gives, only faster."""
+        """A task per generator: the meta-batch of stacking `draw` of each, only faster."""
         x, y = self._points(rngs)
         s = self.shot
         return Episode(

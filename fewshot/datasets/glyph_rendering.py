@@ -33,7 +33,7 @@ FACES = (
     "DejaVuSansMono",
     "DejaVuSansMono-BoldOblique",
 )
-"""The fonts that matplotlib brings along (``mpl-data/fonts/ttf``), in the order in which they take turns."""
+"""The fonts that matplotlib brings (``mpl-data/fonts/ttf``), in the order of their turns."""
 
 EXAMPLES = 20  # a class, as in Omniglot
 SIDE = 28  # of an image, in image pixels
@@ -106,7 +106,7 @@ def _ink(character: str, face: str, size: int) -> Image.Image:
 
 
 def draw(character: str, face: str, size_step: int = SIZE_STEP) -> NDArray[np.uint8]:
-    """A glyph alone, upright and centred, ink 255 on 0, its longer side at most `GLYPH`: (CANVAS, CANVAS)."""
+    """A glyph alone, upright, centred, ink 255 on 0: (CANVAS, CANVAS), longer side <= `GLYPH`."""
     size = GLYPH**2 // max(_ink(character, face, GLYPH).size)
     ink = _ink(character, face, max(size - size % size_step, size_step))
     image = Image.new("L", (CANVAS, CANVAS))
@@ -163,7 +163,7 @@ def _places(pose: NDArray[np.int32], knots: NDArray[np.int32]) -> NDArray[np.int
 
 
 def _sample(canvases: NDArray[np.uint8], places: NDArray[np.int32]) -> NDArray[np.int32]:
-    """The grey values of `canvases` (n, CANVAS, CANVAS) at `places`, interpolated: (n, SIDE, SIDE)."""
+    """Grey values of `canvases` (n, CANVAS, CANVAS) at `places`, interpolated: (n, SIDE, SIDE)."""
     # first the mean over one image pixel, lest looking at every third canvas pixel drops thin
     # strokes
     padded = np.pad(canvases.astype(np.int32), ((0, 0), (1, 1), (1, 1)))

@@ -96,7 +96,10 @@ def split_table(datasets: Mapping[str, ClassDataset]) -> dict[str, list[str]]:
 def draw_split(
     names: Sequence[str], fractions: tuple[float, float, float], split_seed: int
 ) -> dict[str, list[str]]:
-    """Share out the sorted names, shuffled by ``random.Random(split_seed)``: by `fractions`, one at least."""
+    """Share out the sorted names by `fractions`, each part one at least.
+
+    They are shuffled by ``random.Random(split_seed)``.
+    """
     if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
         raise FewshotError(f"fractions {fractions}: give three positive shares that add up to 1")
     if len(names) < 3:
@@ -115,7 +118,7 @@ def draw_split(
 
 
 def find_split_folders(root: Path) -> dict[str, Path] | None:
-    """The train, val and test folders of `root`, or None where its folders are classes (say, ``train``)."""
+    """The train, val and test folders of `root`; None where its folders are classes."""
     found: dict[str, Path] = {}
     others = []
     for name, folder in subfolders(root).items():
@@ -160,7 +163,7 @@ def _find_classes(
     fractions: tuple[float, float, float],
     split_seed: int,
 ) -> dict[str, dict[str, Path]]:
-    """The class folders of each split: as `classes` says, else as the split folders do, else drawn."""
+    """Each split's class folders: as `classes` says, else as the split folders do, else drawn."""
     if classes is None and (split_folders := find_split_folders(root)):
         table = {split: subfolders(folder) for split, folder in split_folders.items()}
     else:

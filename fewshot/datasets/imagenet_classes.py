@@ -1,4 +1,4 @@
-"""The classes of mini- and tiered-ImageNet, as numbers of WordNet nouns (a class is called n and eight digits)."""
+"""The classes of mini- and tiered-ImageNet, as WordNet noun numbers (a class: n and 8 digits)."""
 
 MINI = {
     "train": (

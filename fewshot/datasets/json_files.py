@@ -13,7 +13,7 @@ from fewshot.errors import FewshotError
 
 @contextmanager
 def collection_paused() -> Iterator[None]:
-    """Inside, or in a function decorated with it, no search for cyclic garbage, of which reading makes none.
+    """Inside, or in a decorated function, no search for cyclic garbage: reading makes none.
 
     The search goes through the millions of objects that have been read again and again: half the
     time of a large file.
@@ -49,7 +49,7 @@ def read_object(path: Path, remedy: str, encodings: Sequence[str] = ("utf-8",)) 
 
 
 def place(path: Path, *keys: str | int, encodings: Sequence[str] = ("utf-8",)) -> str:
-    """Where a value stands in the JSON file `path`: its name, the line, and the value's `keys` from the root."""
+    """A value's place in the JSON file `path`: name, line and the value's `keys` from the root."""
     text = _text(path, encodings)
     line = text.count("\n", 0, _position(text, keys)) + 1
     name = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).removeprefix(
@@ -69,7 +69,7 @@ def _text(path: Path, encodings: Sequence[str]) -> str:
 
 
 def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """A dict of `pairs`, where Python's own reader would let the last of equal keys win without a word."""
+    """A dict of `pairs`; Python's own reader would silently keep the last of equal keys."""
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:

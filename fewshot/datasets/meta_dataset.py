@@ -1,4 +1,4 @@
-"""Meta-Dataset: ten image sources and one way to draw episodes of any way and shot (arXiv:1903.03096)."""
+"""Meta-Dataset: ten image sources, drawn as episodes of any way and shot (arXiv:1903.03096)."""
 
 import hashlib
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Where the images of Meta-Dataset's ten sources come from, and how each lies on the disk that it was unpacked to.
+"""Where the images of Meta-Dataset's ten sources come from, and how each lies unpacked on disk.
 
 Names of classes are those of the published specifications. Boxes, files that are left out and
 folders are those of https://github.com/google-research/meta-dataset (dataset conversion).
@@ -188,7 +188,10 @@ def read_mscoco(folder: Path) -> ClassImages:
 
 
 def scaled_box(box: Sequence[float], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom in whole pixels of COCO's box (left, top, width, height), scaled about its centre."""
+    """Left, top, right, bottom in whole pixels of COCO's box, scaled about its centre.
+
+    COCO's box is (left, top, width, height).
+    """
     x, y, width, height = box
     left, top = x - width * (COCO_SCALE - 1) / 2, y - height * (COCO_SCALE - 1) / 2
     right, bottom = left + width * COCO_SCALE, top + height * COCO_SCALE

@@ -1,4 +1,4 @@
-"""Meta-Dataset's published specifications: the classes of each source's splits, their images, what groups them.
+"""Meta-Dataset's published specifications: each source's classes by split, images, groups.
 
 The files ``<source>_dataset_spec.json`` of https://github.com/google-research/meta-dataset
 (Apache-2.0), folder ``meta_dataset/dataset_conversion/dataset_specs``.

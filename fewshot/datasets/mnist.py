@@ -29,14 +29,14 @@ REMEDY = "delete it and fetch it again with download: true"
 
 
 class Digits(NamedTuple):
-    """Images uint8 (n, 28, 28), ink bright, those of a digit side by side, and how many each digit has (10,)."""
+    """Images uint8 (n, 28, 28), ink bright, digit by digit, and each digit's count (10,)."""
 
     images: NDArray[np.uint8]
     counts: NDArray[np.int64]
 
 
 def load_mnist(root: Path, download: bool = False, verify: bool = True) -> Digits:
-    """Read the training and the test digits together, sorted by digit, within one in the order of the files.
+    """Read the training and the test digits together, sorted by digit, then by file order.
 
     Args:
         root: holds the four idx files, packed (``.gz``) or not, itself or in ``MNIST/raw``

@@ -1,4 +1,4 @@
-"""Double and Triple MNIST: numbers of two or three digits, each composed from MNIST when it is asked for.
+"""Double and Triple MNIST: numbers of two or three digits, composed from MNIST on request.
 
 https://github.com/shaohua0116/MultiDigitMNIST. Its program writes a million image files; here an
 image is a function of its class and its number in the class, so that nothing but MNIST is stored.
@@ -23,7 +23,9 @@ SPLIT_SEED = 123
 
 
 def split_numbers(digits: int) -> dict[str, list[int]]:
-    """The classes of train, val and test, 64, 16 and 20 per cent of the numbers of so many digits, each sorted.
+    """The classes of train, val and test, each sorted: 64, 16 and 20 per cent of the numbers.
+
+    The numbers have `digits` digits.
 
     The published lists are this shuffle of the program's.
     """
@@ -95,7 +97,10 @@ class Compositions(LazyInputs):
 
 
 def random_below(address: NDArray[np.int64], bounds: NDArray[np.int64] | int) -> NDArray[np.int64]:
-    """Uniform integers in [0, bounds), a function of the address alone: SplitMix64's mixing (Steele et al., 2014)."""
+    """Uniform integers in [0, bounds), a function of the address alone.
+
+    The mixing is SplitMix64's (Steele et al., 2014).
+    """
     mixed = address.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

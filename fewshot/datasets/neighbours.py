@@ -11,7 +11,9 @@ from fewshot.datasets.files import Arrays
 
 
 def neighbours(background: Ids, inverses: Ids, entities: int, most: int) -> Arrays:
-    """Each entity's neighbours: ``starts`` (E + 1,) int64 and ``edges`` (n, 2) int32 of relation and entity.
+    """Each entity's neighbours: ``starts`` (E + 1,) int64 and ``edges`` (n, 2) int32.
+
+    An edge holds the relation and the entity of a neighbour.
 
     Those of entity e are the rows ``starts[e]`` to ``starts[e + 1]``, in the order of the file: a
     triple makes its tail a neighbour of its head, and its head one of its tail by the inverse

@@ -1,4 +1,4 @@
-"""Arrays of an ``.npz`` file that stay on the disk, of which only what is read comes into memory."""
+"""Arrays of an ``.npz`` file that stay on the disk: only what is read comes into memory."""
 
 import logging
 import struct
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def npz_member(path: Path, name: str) -> np.ndarray:
-    """The array `name` of an ``.npz`` file: mapped where the file is not compressed, for it may have 10 GB.
+    """The array `name` of an ``.npz`` file, mapped where uncompressed, for it may have 10 GB.
 
     Raises:
         FewshotError: the file is damaged, or has no such array.
@@ -54,7 +54,7 @@ def npz_member(path: Path, name: str) -> np.ndarray:
 
 
 def mapped_arrays(path: Path, build: Callable[[], Arrays]) -> Arrays:
-    """The arrays of the cache file `path`, built and written as by `cached_arrays`, but left in the file.
+    """The arrays of the cache file `path`, built as by `cached_arrays`, but left in the file.
 
     Raises:
         FewshotError: the file cannot be written.

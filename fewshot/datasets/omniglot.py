@@ -162,7 +162,10 @@ def _class_dataset(images: Images, characters: Sequence[str], turns: int) -> Cla
 
 
 def _decode_all(root: Path, download: bool) -> dict[str, NDArray[np.generic]]:
-    """Read both halves: images (characters, 20, H, W) and the characters, sorted by (alphabet, character)."""
+    """Read both halves: images (characters, 20, H, W), sorted characters.
+
+    The characters are sorted by (alphabet, character).
+    """
     if download:
         _download(root)
     drawings = read_drawings(root)

@@ -166,7 +166,10 @@ def valid_places(video: Video) -> list[int]:
 
 
 def past_clip(place: int, length: int) -> list[int]:
-    """The places of a clip that ends at a frame: it and those before it, the first one repeated at the start."""
+    """The places of a clip that ends at a frame: it and those before it.
+
+    The first place is repeated where there are too few.
+    """
     return [max(0, earlier) for earlier in range(place - length + 1, place + 1)]
 
 
@@ -255,7 +258,7 @@ class UserTasks(Stacked):
     def _clips(
         self, rng: np.random.Generator, video: Video, places: list[int], number: int
     ) -> list[Tensor]:
-        """Clips that end at `number` of the places (all, where there are fewer), in the order of time."""
+        """Clips that end at `number` of the places (all, if there are fewer), in time order."""
         frames = frames_of(video)
         chosen = rng.choice(places, min(number, len(places)), replace=False)
         clips = (

@@ -1,4 +1,4 @@
-"""PASCAL-5i: the 20 classes of PASCAL VOC 2012 in four folds, whose masks are joined with those of SBD.
+"""PASCAL-5i: the 20 classes of PASCAL VOC 2012 in four folds, masks joined with those of SBD.
 
 The images are VOC2012's (``JPEGImages``), the masks ``SegmentationClassAug``: VOC's own where it
 has them, else those of SBD (12 031 in all). Fold i holds the classes 5i+1 .. 5i+5. Which images

@@ -1,4 +1,4 @@
-"""The tokenizer of a pre-trained language model: texts as the pieces that the model knows, special ones included."""
+"""A pre-trained language model's tokenizer: texts as the model's pieces, special ones included."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -39,12 +39,12 @@ class PretrainedTokenizer:
         """The piece of each id; ids may have gaps."""
 
     def split(self, text: str, max_pieces: int) -> list[str]:
-        """The first `max_pieces` pieces of `text`, counting those that mark its beginning and its end."""
+        """The first `max_pieces` pieces of `text`, counting those of its beginning and end."""
         ids = self.tokenizer(text, truncation=True, max_length=max_pieces)["input_ids"]
         return [self.vocabulary[i] for i in ids]
 
     def split_words(self, words: Sequence[str]) -> list[list[str]]:
-        """The pieces of each of the `words` of a text, without those that mark its beginning and its end.
+        """The pieces of each of a text's `words`, without the marks of its beginning and end.
 
         Raises:
             FewshotError: the tokenizer does not say which piece stands where.

@@ -1,4 +1,4 @@
-"""What benchmarks of many image files share: find their form on disk, check their classes, pack them into a store."""
+"""What benchmarks of many image files share: find their form, check classes, pack into a store."""
 
 import logging
 import re
@@ -20,7 +20,7 @@ Reader: TypeAlias = Callable[[Mapping[str, Path], str], dict[str, list[ImageSour
 
 
 class Found(NamedTuple):
-    """Data on disk: what form they have, a fingerprint that changes with them, and how to read them."""
+    """Data on disk: their form, a fingerprint that changes with them, and how to read them."""
 
     form: str
     fingerprint: str
@@ -30,7 +30,7 @@ class Found(NamedTuple):
 def find_form(
     root: Path, places: Sequence[str], forms: Mapping[str, Mapping[str, str]]
 ) -> tuple[str, dict[str, Path]] | None:
-    """The first of `forms` all of whose files are there, in `root` itself or one of the `places` below it.
+    """The first of `forms` with all its files there, in `root` or one of the `places` below it.
 
     Args:
         root: the data's root.
@@ -188,7 +188,7 @@ def load_splits(
     check: Callable[[str, Mapping[str, Mapping[str, int]]], None],
     absent: str,
 ) -> tuple[str, dict[str, ClassDataset]]:
-    """The form and the datasets of a benchmark whose files know their splits, checked however they were come by.
+    """The form and datasets of a benchmark whose files know their splits, checked in every case.
 
     Args:
         root: as for `find_splits`.

@@ -1,4 +1,4 @@
-"""Few-shot relations as ranking episodes: some pairs of a relation to learn from, the tails of the others to rank.
+"""Few-shot relations as ranking episodes: learn from some pairs, rank the tails of the others.
 
 Inputs are dicts of entity ids: the support's ``pairs`` (K, 2) and a ``wrong`` tail (K,) for the
 head of each; the query's ``heads`` (Q,) and ``candidates`` (Q, C), of which -1 is none. The right
@@ -63,7 +63,7 @@ class EvaluationEpisodes(Dataset[Episode]):
 
 
 class RelationTasks(Stacked):
-    """Training episodes: a relation, each as likely as the others, with `shot` support pairs and `queries` queries.
+    """Training episodes: a relation, uniformly drawn, `shot` support pairs and `queries` queries.
 
     A query's tail stands against one candidate that is no true tail of its head.
 
@@ -152,7 +152,7 @@ def _episode(support: Ids, wrong: Ids, queries: Ids, candidates: Ids) -> Episode
 
 
 def background_relations(graph: FewShotGraph, least: int) -> FewShotGraph:
-    """The relations of the background graph with at least so many triples as training relations (`BG:In-Train`).
+    """The background graph's relations with enough triples as training relations (`BG:In-Train`).
 
     A relation's candidates are its tails. Those all of whose tails are true of one head are left
     out.

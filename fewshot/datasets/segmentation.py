@@ -1,4 +1,4 @@
-"""Images with masks: files read when they are drawn, episodes about one class or several, the rest background."""
+"""Images with masks: files read when drawn, episodes on one or more classes, rest background."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -66,7 +66,7 @@ class SegmentationDataset:
 
 
 class SegmentationTasks(Stacked):
-    """N-way K-shot segmentation: N classes, K support images and Q queries of each, the rest is background.
+    """N-way K-shot segmentation: N classes, K support images and Q queries each, rest background.
 
     In a support image its own class is annotated alone: pixels of the episode's other classes are
     ignored. The queries' masks have the labels of all N. No image is in an episode twice.
@@ -98,7 +98,7 @@ class SegmentationTasks(Stacked):
         self.places = [list(classes).index(name) for name in self.names]
 
     def draw(self, rng: np.random.Generator) -> Episode:
-        """One episode: support (N*K, ...) and query (N*Q, ...) in blocks, images uint8, masks int64."""
+        """One episode: support (N*K, ...), query (N*Q, ...), blocks; uint8 images, int64 masks."""
         chosen = draw_classes(rng, len(self.names), self.way)
         used: set[int] = set()
         support: list[tuple[Tensor, Tensor]] = []
@@ -123,7 +123,7 @@ class SegmentationTasks(Stacked):
         )
 
     def _labels(self, chosen: Index, only: int | None = None) -> NDArray[np.int64]:
-        """The label of each of the 256 values, where those of other labels than `only` are ignored."""
+        """The label of each of the 256 values; labels other than `only` are ignored."""
         table = np.zeros(256, np.int64)
         for label, number in enumerate(chosen.tolist(), start=1):
             table[self.dataset.values[self.names[number]]] = (
@@ -139,7 +139,7 @@ def _stacked(examples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 
 
 def read_pair(image: Path, mask: Path, image_size: int) -> tuple[Tensor, NDArray[np.uint8]]:
-    """An image uint8 (3, size, size) and its mask's values uint8 (size, size), both resized to a square.
+    """An image uint8 (3, size, size) and its mask uint8 (size, size), both resized to a square.
 
     Raises:
         FewshotError: a file cannot be decoded, or the two differ in size.

@@ -1,4 +1,4 @@
-"""A packed store: resized images as one memory-mapped array, for sources that are slow to decode or too large to hold.
+"""A packed store: resized images in one memory-mapped array, for slow or very large sources.
 
 A store is a folder of three files:
 
@@ -100,7 +100,7 @@ def packed(
     channels: Channels = 3,
     verify: bool = False,
 ) -> dict[str, ClassDataset]:
-    """The datasets of the store in `folder`, packed first where it is missing, incomplete or of another source.
+    """The datasets of the store in `folder`, packed first if missing, partial or of another source.
 
     Args:
         folder: the store's; written to under a lock, so that other processes wait and then find it.
@@ -164,13 +164,13 @@ def open_store(folder: Path) -> dict[str, ClassDataset]:
 
 
 def fingerprint_of(files: Iterable[Path], root: Path) -> str:
-    """A digest of the files' places below `root` and their sizes: the same wherever the data are copied to."""
+    """A digest of the files' places below `root` and their sizes: the same after a copy."""
     lines = (f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n" for path in files)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def read_index(folder: Path) -> dict[str, Any] | None:
-    """The index of the store, or None where it or the files that it describes are missing or not whole."""
+    """The store's index; None where it or the files that it describes are missing or not whole."""
     try:
         index = json.loads((folder / INDEX).read_text())
         digest = index.pop("digest")

@@ -166,7 +166,7 @@ def encode_texts(
 def split_groups(
     groups: Sequence[Sequence[str]], sizes: Mapping[str, int], seed: int
 ) -> dict[str, list[str]]:
-    """The classes of each part: the permuted groups dealt out in the order and number of `sizes`."""
+    """Each part's classes: the permuted groups dealt out by the order and number of `sizes`."""
     order = iter(np.random.default_rng(seed).permutation(len(groups)).tolist())
     return {
         part: [name for _ in range(size) for name in groups[next(order)]]
@@ -177,7 +177,9 @@ def split_groups(
 def draw_texts(
     classes: Mapping[str, Sequence[Text]], shot: int, fold: int
 ) -> dict[str, list[Text]]:
-    """`shot` different texts of each class, drawn class by class by ``numpy.random.default_rng(fold)``.
+    """`shot` different texts per class, drawn by ``numpy.random.default_rng(fold)``.
+
+    Classes are drawn one by one.
 
     Raises:
         FewshotError: a class has too few.

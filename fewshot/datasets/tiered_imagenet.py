@@ -1,4 +1,4 @@
-"""tiered-ImageNet: 608 classes of ImageNet, split by superclass, 84x84 (Ren et al., arXiv:1803.00676)."""
+"""tiered-ImageNet: 608 ImageNet classes, split by superclass, 84x84 (arXiv:1803.00676)."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial

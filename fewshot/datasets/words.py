@@ -23,7 +23,7 @@ NGRAM_SIZES = (3, 4, 5)  # fastText's 3 to 6, as far as 7500 short texts have th
 
 
 def tokenize(text: str) -> list[str]:
-    """The words of `text` in lower case: runs of letters and digits, with the apostrophes inside them.
+    """The lower-case words of `text`: runs of letters and digits, with inner apostrophes.
 
     >>> tokenize("What's my 401k worth, Anna?")
     ["what's", 'my', '401k', 'worth', 'anna']
@@ -54,7 +54,7 @@ def split_terms(text: str, terms: Terms, max_words: int) -> list[str]:
 
 
 def build_vocabulary(texts: Iterable[Sequence[str]], min_count: int = 1) -> tuple[str, ...]:
-    """The term of each id: the special ones, then those of `texts`, most frequent first, ties by name."""
+    """Each id's term: special ones, then those of `texts`, most frequent first, ties by name."""
     counts = Counter(term for text in texts for term in text)
     terms = sorted((-count, term) for term, count in counts.items() if count >= min_count)
     return (*SPECIAL_TERMS, *(term for _, term in terms))

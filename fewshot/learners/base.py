@@ -1,4 +1,4 @@
-"""What all learners share: the meta-batch loop, manual optimization, logging, evaluation by episodes."""
+"""What all learners share: meta-batch loop, manual optimization, logging, episodic evaluation."""
 
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -50,7 +50,7 @@ BatchNormPolicy: TypeAlias = Literal["transductive", "inductive"]
 
 
 class Outcome(NamedTuple):
-    """What came of b episodes: losses (b,), metrics (b,) by name, query outputs (b, N*Q, output_size).
+    """Results of b episodes: losses (b,), metrics (b,) by name, outputs (b, N*Q, output_size).
 
     `state` (b, ...) by name is what a learner's training goes on with besides the weights.
     """
@@ -95,7 +95,7 @@ class MetaLearner(RemembersArguments, L.LightningModule):
     judges_nota: ClassVar[bool] = False
     """Whether it can say of a query that it is of none of the episode's classes."""
     fixed_way: ClassVar[bool] = False
-    """Whether the learner knows one way alone, so that training, test and use must have the same."""
+    """Whether the learner knows one way alone: training, test and use must have the same."""
 
     def __init__(
         self,
@@ -171,13 +171,16 @@ class MetaLearner(RemembersArguments, L.LightningModule):
     # ------------------------------------------------------------------ training
 
     def setup(self, stage: str) -> None:
-        """Have checkpoints written whole and read as plain values alone, unless the user has a way of their own."""
+        """Have checkpoints written whole and read as plain values.
+
+        A way of the user's own is left in place.
+        """
         with suppress(NotImplementedError):  # of strategies in which each rank saves its own part
             if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
                 self.trainer.strategy.checkpoint_io = WholeFiles()
 
     def training_outcomes(self, batch: Any) -> Iterator[Outcome]:
-        """The outcome of successive chunks of a training batch: of its episodes, unless a family trains otherwise.
+        """The outcomes of a training batch's chunks: episodes, unless a family trains otherwise.
 
         Episodes that differ in size are run one by one, rather than padded and stacked: batch
         normalisation then has the statistics of each episode's own examples, and an episode's
@@ -187,7 +190,7 @@ class MetaLearner(RemembersArguments, L.LightningModule):
             yield from self.run(part, training=True)
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
-        """One meta-step: the mean loss of the episodes, backward chunk by chunk, one optimizer step."""
+        """A meta-step: the episodes' mean loss, backward by chunk, one optimizer step."""
         # Dropout draws what the seed, the step and the rank say: a resumed run draws what it would
         # have drawn.
         seed_generators(
@@ -299,7 +302,7 @@ class MetaLearner(RemembersArguments, L.LightningModule):
     # ------------------------------------------------------------------ evaluation
 
     def evaluate(self, meta_batch: Episode) -> Outcome:
-        """Adapt to and predict every stacked episode, outside of any inference mode and without an outer graph."""
+        """Adapt to and predict each stacked episode, with no inference mode or outer graph."""
         with torch.inference_mode(False), torch.no_grad():
             # Tensors made in inference mode can take no part in the inner loop's autograd; clones
             # can.
@@ -322,7 +325,7 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         self._evaluation_step("test", batch)
 
     def predict_step(self, batch: MetaBatch, batch_idx: int) -> list[Outcome]:
-        """The outcomes of a meta-batch of test episodes: one, or where they differ in size one for each."""
+        """The outcomes of a meta-batch of test episodes: one, or one each where sizes differ."""
         return [self.evaluate(part) for part in stacked(batch)]
 
     def _evaluation_step(self, stage: str, batch: MetaBatch) -> None:
@@ -388,7 +391,7 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         self.weights_file, self.loaded_step = path, checkpoint.get("global_step", 0)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Record who wrote the checkpoint, what training has of its own to go on with, and how files become inputs."""
+        """Record who wrote the checkpoint, training's own state, how files become inputs."""
         from fewshot import __version__  # here, because the package imports its learners first
 
         self.guard.settle()
@@ -448,7 +451,10 @@ def step_seed(*numbers: int) -> int:
 
 @contextmanager
 def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Inside, `network` is in evaluation mode: a freshly loaded one is not, and would learn running averages."""
+    """Inside, `network` is in evaluation mode.
+
+    A freshly loaded one is not, and would learn running averages.
+    """
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:

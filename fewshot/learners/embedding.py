@@ -20,7 +20,7 @@ Intel Xeon).
 
 
 class EmbeddingLearner(MetaLearner):
-    """A learner whose backbone is the same for all episodes, so that a meta-batch is embedded in one forward pass.
+    """A learner with one backbone for all episodes: one forward pass embeds a meta-batch.
 
     Batch normalisation trains on the statistics of the whole meta-batch; at evaluation `inductive`
     uses the running averages of training, `transductive` those of each episode's support and query
@@ -45,13 +45,13 @@ class EmbeddingLearner(MetaLearner):
         return features
 
     def embed_meta_batch(self, meta_batch: Episode, training: bool) -> tuple[Tensor, Tensor]:
-        """Support features (B, S, ...) and query features (B, N*Q, ...), by the policy of batch normalisation."""
+        """Support features (B, S, ...), query features (B, N*Q, ...), by batch norm policy."""
         by_episode = not training and self.batchnorm == "transductive"
         in_chunks = not training and not self.backbone.training
         return embed_meta_batch(self.embed, meta_batch, by_episode, in_chunks)
 
     def judged(self, outputs: Tensor, targets: Tensor) -> Outcome:
-        """The outcome of outputs (B, n, output_size) against targets (B, n, ...), episode by episode."""
+        """The outcome of outputs (B, n, output_size), targets (B, n, ...), by episode."""
         return Outcome(
             torch.func.vmap(self.task.loss)(outputs, targets),
             torch.func.vmap(self.task.metrics)(outputs, targets),
@@ -65,7 +65,7 @@ def embed_meta_batch(
     by_episode: bool = False,
     in_chunks: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Support features (B, S, ...) and query features (B, N*Q, ...), those of half precision as float32.
+    """Support features (B, S, ...) and query features (B, N*Q, ...), half precision as float32.
 
     Args:
         embed: from inputs (n, ...) to features (n, ...).
@@ -102,7 +102,10 @@ def at_least_float32(features: Tensor) -> Tensor:
 
 
 def full_precision(features: Tensor) -> AbstractContextManager[None]:
-    """Inside, no mixed precision: a squared distance is a small difference of large numbers, a fit a long sum."""
+    """Inside, no mixed precision.
+
+    A squared distance is a small difference of large numbers, a fit a long sum.
+    """
     return torch.autocast(features.device.type, enabled=False)
 
 

@@ -1,4 +1,4 @@
-"""Keeps a meta-gradient that is not finite from the weights, and does not wait to know where it need not."""
+"""Keeps non-finite meta-gradients from the weights, and does not wait to know where avoidable."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,7 +33,7 @@ class Guard:
         self._asked: _Asked | None = None
 
     def step(self, take: Callable[[], None], optimizer: Optimizer, number: int, batch: Any) -> None:
-        """Let meta-step `number` be taken, by `take` through `optimizer`, unless its gradient is not finite.
+        """Let `take` take meta-step `number` through `optimizer`, if its gradient is finite.
 
         Raises:
             FewshotError: it, or that of the step before, was not, and the run shall stop; or only
@@ -69,7 +69,7 @@ class Guard:
 
 
 def gradient_is_finite(optimizer: Optimizer) -> Tensor:
-    """Whether the norm of all gradients is finite: () of bool, on their device, which may still be computing it."""
+    """Whether the norm of all gradients is finite: bool () on their device, maybe pending."""
     gradients = [
         p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
     ]
@@ -86,7 +86,7 @@ def leaves_steps_out(optimizer: Optimizer) -> bool:
 
 @contextmanager
 def left_out_unless(finite: Tensor, optimizer: Optimizer) -> Iterator[None]:
-    """Inside, a step of such an optimizer changes nothing, its moments and counts included, unless `finite` ()."""
+    """Inside, a step of such an optimizer changes nothing, moments included, unless `finite`."""
     # The name under which torch's own gradient scaler says so.
     optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
     try:

@@ -1,4 +1,4 @@
-"""None of the above: the logit by which a query is told to be of no class of its episode (arXiv:1910.07124).
+"""None of the above: the logit that a query is of no class of its episode (arXiv:1910.07124).
 
 Shapes: n queries, N classes; "..." is the axis B of a meta-batch, or nothing.
 """
@@ -81,7 +81,7 @@ class NoneOfTheAbove(nn.Module):
 
 
 def best_threshold(confidences: Tensor, right: Tensor, none: Tensor, criterion: Criterion) -> float:
-    """The threshold with the best result on queries that are answered by their best class, or none below it.
+    """The best threshold for queries answered by their best class, or by none below it.
 
     Args:
         confidences: of the best class, (n,).

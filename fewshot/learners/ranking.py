@@ -1,4 +1,4 @@
-"""What learners of rankings share: a relation from few pairs of entities, and candidates scored by it.
+"""What ranking learners share: a relation from few pairs of entities, and candidates scored by it.
 
 Shapes: B episodes, K support pairs, Q queries, C candidates, D values of a vector.
 """
@@ -22,7 +22,7 @@ CELLS = 2**24
 
 
 class RankingLearner(MetaLearner):
-    """Link prediction from few pairs: a relation's representation, and the scores of candidate tails.
+    """Link prediction from few pairs: a relation's representation, and candidate tails' scores.
 
     The relations of a meta-batch are taken together, on an axis B.
 
@@ -54,7 +54,7 @@ class RankingLearner(MetaLearner):
 
     @abstractmethod
     def relation(self, pairs: Tensor, wrong: Tensor) -> Tensor:
-        """What is kept of relations, (B, ...), of ids of pairs (B, K, 2) and of a wrong tail for each head (B, K)."""
+        """What is kept of relations (B, ...) from ids of pairs (B, K, 2) and wrong tails (B, K)."""
 
     @abstractmethod
     def score(self, relation: Tensor, heads: Tensor, candidates: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Learners that embed and compare, and say of a query that it is of none of the classes: the rule and its threshold."""
+"""Learners that embed, compare, and may say that a query is of no class: rule and threshold."""
 
 from typing import Any
 
@@ -50,7 +50,7 @@ class RejectingLearner(EmbeddingLearner):
         self._choose_threshold()
 
     def _choose_threshold(self) -> None:
-        """Choose the threshold on the benchmark's validation episodes, where one is needed and not known."""
+        """Choose the threshold on the benchmark's validation episodes, if needed and not known."""
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is None or not self.none.lacks_threshold:
             return

@@ -44,5 +44,5 @@ class Task(ABC):
         return {name: values.mean() for name, values in columns.items()}
 
     def estimates(self, columns: Mapping[str, Tensor]) -> dict[str, Estimate]:
-        """Results and their 95 % confidence intervals from the table of all episodes, (E,) by name: the means."""
+        """Results and 95 % confidence intervals from all episodes' table, (E,) by name: means."""
         return {name: estimate(values) for name, values in columns.items()}

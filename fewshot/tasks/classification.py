@@ -1,4 +1,4 @@
-"""Classification: of examples, of texts with the measures of a benchmark, of the frames of videos."""
+"""Classification: of examples, of texts by a benchmark's measures, of the frames of videos."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -86,7 +86,7 @@ class Classification(Task):
 
 @dataclass(frozen=True)
 class Understanding(Classification):
-    """Classification judged as SuperGLUE does (arXiv:1905.00537): targets (n,) are ``label + way * question``.
+    """Classification as in SuperGLUE (arXiv:1905.00537): targets (n,) ``label + way * question``.
 
     Args:
         measures: what is measured: `accuracy`; `f1_macro`, the mean F1 of the classes; `f1a`, the
@@ -123,7 +123,7 @@ class Understanding(Classification):
 
 @dataclass(frozen=True)
 class Reading(Classification):
-    """A choice among a question's own candidates, of which several may be right: ReCoRD (arXiv:1810.12885).
+    """A choice among a question's candidates; several may be right: ReCoRD (arXiv:1810.12885).
 
     Targets (n, C, 2) hold each candidate's exact match with the best of the answers and its F1 of
     words, both of 0 ... 1; -1 where a question has fewer than C candidates, or is unlabelled. The
@@ -144,7 +144,7 @@ class Reading(Classification):
         return F.cross_entropy(outputs, self.labels(targets))
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """`accuracy`, the share of questions whose best candidate is right, and `f1`, its mean F1."""
+        """`accuracy`, the share of questions with a right best candidate; `f1`, its mean F1."""
         chosen = targets.gather(1, outputs.argmax(-1)[:, None, None].expand(-1, 1, 2))[:, 0]
         exact, f1 = chosen.clamp(min=0).mean(0)
         return {"accuracy": exact, "f1": f1}
@@ -169,7 +169,7 @@ MEASURES: dict[str, Callable[[Tensor, Tensor, Tensor, int], Tensor]] = {
 
 @dataclass(frozen=True)
 class VideoClassification(Classification):
-    """Classification of frames, judged by video: `accuracy_video` is the mean over all videos of all episodes.
+    """Frame classification judged by video: `accuracy_video` is the mean over all episodes' videos.
 
     A video's accuracy is that over its frames; `Marked.marks` says which frame is of which video.
     The interval is 1.96 s / sqrt(videos). The table of episodes keeps the number of videos, and the
@@ -221,7 +221,7 @@ ANY_WAY = (
 
 
 def check_one_way(task: Task, learner: str) -> None:
-    """Check that all episodes have the same way, for a `learner` whose outputs are for one way alone.
+    """Check that all episodes have the same way, for a `learner` with outputs for one way alone.
 
     Raises:
         FewshotError: they differ, between training and test or from episode to episode.

@@ -64,7 +64,7 @@ class Ranking(Task):
 
 
 def mean_ranks(scores: Tensor, targets: Tensor) -> Tensor:
-    """Ranks (n,) from 1 of the candidates `targets` (n,) by `scores` (n, candidates), the mean rank where scores tie.
+    """Ranks (n,) from 1 of candidates `targets` (n,) by `scores` (n, candidates), ties at the mean.
 
     Candidates of score -inf do not count. A NaN proves nothing: the right candidate's is last,
     another's comes first.

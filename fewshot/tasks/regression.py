@@ -39,7 +39,7 @@ class Regression(Task):
 
 @dataclass(frozen=True)
 class GaussianRegression(Regression):
-    """Regression judged as a density: outputs (n, 2 * targets) are the means, then the standard deviations.
+    """Regression judged as a density: outputs (n, 2 * targets) are means, then standard deviations.
 
     A benchmark states `Regression`; a learner that predicts how sure it is judges itself by this.
     The loss is the negative log-likelihood a query; beside it stand the mean squared error of the

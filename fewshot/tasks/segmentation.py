@@ -23,7 +23,9 @@ from fewshot.tasks.base import Task
 
 @dataclass(frozen=True)
 class Segmentation(Task):
-    """N-way segmentation: logits (n, N+1, h, w) against masks (n, H, W), 0 the background, 1..N classes, 255 ignored.
+    """N-way segmentation: logits (n, N+1, h, w) against masks (n, H, W).
+
+    Mask values: 0 is the background, 1..N the classes, 255 ignored.
 
     Logits are brought to the masks' size bilinearly. The loss is the mean cross-entropy of the
     pixels. Results are sums over ALL episodes, not means of them: `miou`, the mean over the
@@ -80,7 +82,7 @@ class Segmentation(Task):
         return {"fb_iou": pooled_ious(intersections.sum(0), unions.sum(0)).nanmean()}
 
     def estimates(self, columns: Mapping[str, Tensor]) -> dict[str, Estimate]:
-        """``miou`` and ``fb_iou``, also after each inner step and under attack, and the IoU of each class."""
+        """``miou`` and ``fb_iou``, also after each inner step and under attack, and class IoUs."""
         counts = ("intersection_", "union_", "class_")
         found = {
             name: estimate(values)

@@ -1,4 +1,4 @@
-"""DilatedNetwork: the classification network's weights, an eighth of the size, every parameter in use."""
+"""DilatedNetwork: the classification network's weights, 1/8 of the size, all parameters used."""
 
 import pytest
 import torch

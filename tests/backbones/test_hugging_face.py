@@ -1,4 +1,4 @@
-"""A tiny BERT, made here, as a backbone: its own tokenizer's ids, padding, checkpoints without the model's folder."""
+"""A tiny BERT as a backbone: its tokenizer's ids, padding, checkpoints without the model folder."""
 
 import json
 import shutil

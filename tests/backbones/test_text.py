@@ -1,4 +1,4 @@
-"""Text networks: written-out references in float64, padding, vmap, second derivatives, wrong inputs."""
+"""Text networks: written-out float64 references, padding, vmap, second derivatives, bad inputs."""
 
 from collections.abc import Iterator, Sequence
 
@@ -20,7 +20,7 @@ LENGTHS = (1, 2, 5, PLACES)
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
-    """On tensors this small, threads waiting for one another cost 20 times the work on a busy machine."""
+    """On small tensors, waiting threads cost 20 times the work on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,4 +1,4 @@
-"""Pictures of segmentation episodes and written masks: what is labelled is tinted, the rest is as it was."""
+"""Pictures of segmentation episodes and written masks: labels are tinted, the rest unchanged."""
 
 import csv
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""CLINC150's DataModule: episodes, padding, facts, and the TF-IDF baseline through the command line."""
+"""CLINC150's DataModule: episodes, padding, facts, and the TF-IDF baseline by command line."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""CLINC150's one task of all intents with out-of-scope utterances: what is asked, the two figures, the threshold."""
+"""CLINC150's one task of all intents, with out-of-scope ones: queries, both figures, threshold."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ INTENTS = [f"intent{i}x" for i in range(150)]
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Utterances of which some are near their intent's, and out-of-scope ones of which some are near an intent's."""
+    """Utterances, some near their intent's, and out-of-scope ones, some near an intent's."""
     root = fake_clinc150(tmp_path_factory.mktemp("clinc150"))
     parts = {
         "train": [[f"word{i} {intent}", intent] for intent in INTENTS for i in range(3)],

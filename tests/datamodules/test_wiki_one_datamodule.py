@@ -1,4 +1,4 @@
-"""Wiki-One: an episode a relation, vectors trained once and read from files, both uses of the background graph."""
+"""Wiki-One: an episode a relation, vectors trained once and read, both background graph uses."""
 
 from pathlib import Path
 from typing import Any

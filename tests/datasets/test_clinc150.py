@@ -1,4 +1,4 @@
-"""CLINC150: splits by intent and by domain, vocabulary and encoding, every refusal, and the real data."""
+"""CLINC150: splits by intent and domain, vocabulary and encoding, every refusal, the real data."""
 
 import hashlib
 import json

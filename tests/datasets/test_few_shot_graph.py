@@ -1,4 +1,4 @@
-"""The reader of Wiki-One's files: what it reads and refuses, and that no test relation leaks into training."""
+"""The reader of Wiki-One's files: what it reads and refuses; no test relation in training."""
 
 import json
 from pathlib import Path

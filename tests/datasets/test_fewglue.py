@@ -1,4 +1,4 @@
-"""FewGLUE's files: what is read, how patterns make ids of it, and every refusal with its file and line."""
+"""FewGLUE's files: what is read, how patterns make ids, and every refusal with file and line."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Function tasks: ranges and moments of what is drawn, values by formula, meta-batches as episodes."""
+"""Function tasks: ranges and moments of draws, values by formula, meta-batches as episodes."""
 
 import math
 
@@ -30,13 +30,13 @@ def points(episode: Episode) -> tuple[Array, Array]:
 
 
 def fit(basis: Array, y: Array) -> tuple[Array, Array]:
-    """Least-squares coefficients (B, k) of `basis` (B, n, k), and the largest residual of each task (B,)."""
+    """Least-squares coefficients (B, k) of `basis` (B, n, k), and the largest residuals (B,)."""
     coefficients = (np.linalg.pinv(basis) @ y[..., None])[..., 0]
     return coefficients, np.abs((basis @ coefficients[..., None])[..., 0] - y).max(-1)
 
 
 def assert_uniform(values: Array, low: float, high: float) -> None:
-    """In the range, with the mean, the variance and the reach of a uniform variable (5 standard errors)."""
+    """In the range, with mean, variance and reach of a uniform variable (5 standard errors)."""
     slack = 1e-4 * (high - low)  # what float32 points do to a fitted parameter
     assert low - slack <= values.min() < low + 0.01 * (high - low)
     assert high - 0.01 * (high - low) < values.max() <= high + slack

@@ -82,7 +82,7 @@ def test_splits_are_disjoint_in_characters_and_scripts() -> None:
 
 
 def reference_outline(character: str) -> torch.Tensor:
-    """A drawing that shares no code with the package: cropped to the ink, its longer side 32, blurred."""
+    """A drawing that shares no code with the package: cropped to ink, longer side 32, blurred."""
     font = ImageFont.truetype(str(font_file(FACES[0])), 160)
     image = Image.new("L", (480, 480))
     ImageDraw.Draw(image).text((120, 120), character, fill=255, font=font)

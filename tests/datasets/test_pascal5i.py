@@ -1,4 +1,4 @@
-"""PASCAL-5i's folds: the published lists' counts and classes, the same from masks, and every refusal."""
+"""PASCAL-5i's folds: the published lists' counts and classes, the same from masks, refusals."""
 
 from collections import Counter
 from pathlib import Path

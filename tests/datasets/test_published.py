@@ -1,4 +1,4 @@
-"""mini-ImageNet, tiered-ImageNet and CUB: every form of the files, the published splits, every refusal."""
+"""mini-ImageNet, tiered-ImageNet and CUB: every file form, the published splits, every refusal."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Relations as ranking episodes: the published protocol on the real files, and training without true negatives."""
+"""Ranking episodes: the published protocol on the real files, training without true negatives."""
 
 import json
 from pathlib import Path

@@ -34,7 +34,7 @@ VALUES = {"cat": 3, "dog": 7, "cow": 9}
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> SegmentationDataset:
-    """Six images that show all three classes, an ignored value and 255, each in quarters and stripes of its own."""
+    """Six images with all three classes, an ignored value and 255, in own quarters and stripes."""
     pairs = []
     for i in range(6):
         values = np.zeros((16, 24), np.uint8)

@@ -1,4 +1,4 @@
-"""Files of word vectors: what is read, what a benchmark and a backbone make of it, and every refusal."""
+"""Word vector files: what is read, what a benchmark and a backbone make of it, every refusal."""
 
 from pathlib import Path
 

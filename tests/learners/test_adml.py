@@ -1,4 +1,4 @@
-"""ADML in float64: the meta-gradient against plain autograd through both arms, and finite differences."""
+"""ADML in float64: its meta-gradient against autograd through both arms, finite differences."""
 
 from collections.abc import Callable
 from pathlib import Path

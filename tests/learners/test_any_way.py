@@ -1,4 +1,4 @@
-"""Episodes that differ in way and shot, in one meta-batch: what becomes of one does not depend on the others."""
+"""Episodes of different way and shot in one meta-batch: none's outcome depends on the others."""
 
 import re
 from pathlib import Path
@@ -34,7 +34,7 @@ TASK: dict[str, Any] = {"kind": "classification", "way": None}
 
 
 def drawn(way: int, shots: tuple[int, ...], seed: int) -> Episode:
-    """An episode of images (1, 16, 16) with the axis B = 1 and so many support examples of each class."""
+    """An episode of images (1, 16, 16), axis B = 1, with so many support examples of each class."""
     generator = torch.Generator().manual_seed(seed)
 
     def examples(labels: torch.Tensor) -> Examples:

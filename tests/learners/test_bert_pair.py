@@ -1,4 +1,4 @@
-"""BERT-PAIR on a tiny BERT: its pairs are the tokenizer's, its logits and gradients those of the paper written out."""
+"""BERT-PAIR on a tiny BERT: the tokenizer's pairs, the paper's logits and gradients written out."""
 
 import shutil
 from collections.abc import Sequence

@@ -76,7 +76,7 @@ CASES: dict[str, Case] = {
 def reference(
     learner: CAVIA, case: str, batch: Episode, first_order: bool
 ) -> tuple[Tensor, Tensor]:
-    """The meta-loss and the meta-gradient in the order of `learner.parameters()`, through unrolled steps."""
+    """Meta-loss and meta-gradient in `learner.parameters()` order, through unrolled steps."""
     forward = CASES[case][2]
     measure: Any = F.mse_loss if case == "regression" else F.cross_entropy
     w = {name: p.detach().clone().requires_grad_() for name, p in learner.named_parameters()}

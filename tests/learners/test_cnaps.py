@@ -51,7 +51,7 @@ def made(
 
 
 def modulated_by_hand(learner: ConditionalLearner, images: Tensor) -> Tensor:
-    """Features with (1 + gamma) * norm + beta after each normalisation, by hooks on the network as it is."""
+    """Features with (1 + gamma) * norm + beta after each normalisation, by hooks on the network."""
     encoded = learner.encoder(SUPPORT.inputs).mean(0)
     hooks = []
     modules = dict(learner.backbone.named_modules())

@@ -1,4 +1,4 @@
-"""Segmentation by MAML's family: feature maps and a 1x1 convolution, the maths as for classification."""
+"""Segmentation by MAML's family: feature maps and a 1x1 convolution, maths as in classification."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def build(cls: type[OptimizationLearner] = MAML, **kwargs: Any) -> OptimizationL
 
 
 def by_hand(learner: OptimizationLearner, one: Episode, rate: float) -> Tensor:
-    """The query loss of two steps of gradient descent on the pixels' mean loss, in plain autograd."""
+    """The query loss of two gradient steps on the pixels' mean loss, in plain autograd."""
     # modules
     network = nn.Sequential(learner.backbone.blocks, learner.head)  # type: ignore[arg-type]
     weights: dict[str, Tensor] = dict(network.named_parameters())

@@ -1,4 +1,4 @@
-"""Every learner trains in every precision of the CPU, and makes all its tensors on its batch's device."""
+"""Every learner trains in every CPU precision and makes all its tensors on its batch's device."""
 
 import math
 from functools import partial
@@ -192,7 +192,7 @@ def test_it_makes_no_tensor_without_saying_on_which_device(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_its_batches_can_be_pinned(name: str) -> None:
-    """On the way to a GPU every value needs a memory of its own, which an expanded tensor has not."""
+    """On the way to a GPU every value needs its own memory, which an expanded tensor lacks."""
     _, benchmark = pair(name, **SMALL)
     stages = ["val", "test"] if name in UNTRAINED else ["train", "val", "test"]
     for stage in stages:

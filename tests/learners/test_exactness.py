@@ -45,7 +45,7 @@ Weights = dict[str, Tensor]
 
 
 class Rows(nn.Module):
-    """What turns an image (n, 2, 16, 16) into a sequence (n, 16, 8) of its rows, for networks over sequences."""
+    """Turns an image (n, 2, 16, 16) into a sequence (n, 16, 8) of rows, for sequence networks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ In the other networks its context enters the first layer.
 
 
 class Plain(NamedTuple):
-    """A copy of the network without anything of the library around it: outputs are features @ weight' + bias."""
+    """The network's copy without the library around it: outputs are features @ weight' + bias."""
 
     backbone: nn.Module
 

@@ -1,4 +1,4 @@
-"""GMatching against its equations, its gradient, and the neighbours that it reads, in double precision."""
+"""GMatching in double precision: its equations, its gradient, the neighbours that it reads."""
 
 from pathlib import Path
 
@@ -93,7 +93,7 @@ def of_pair(made: GMatching, head: int, tail: int) -> Tensor:
 
 
 def matched(made: GMatching, query: Tensor, support: Tensor) -> Tensor:
-    """The authors' LSTM cell, twice as wide as what is read of it: the rest is random here, and changes nothing."""
+    """The authors' LSTM cell, twice as wide as is read; the rest, random here, changes nothing."""
     size = len(query)
     cell = torch.nn.LSTMCell(size, 2 * size).double()
     read = torch.arange(8 * size).view(4, 2, size)[:, 0].flatten()  # of each gate the first half

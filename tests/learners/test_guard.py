@@ -1,4 +1,4 @@
-"""Meta-gradients that are not finite, with optimizers that are asked to leave a step out and those that are not."""
+"""Meta-gradients that are not finite, with optimizers that are asked to skip a step or are not."""
 
 from functools import partial
 from pathlib import Path
@@ -95,7 +95,7 @@ def test_the_run_stops_and_the_weights_are_as_before_the_step(step: int, fused: 
 def test_steps_are_left_out_alike_by_either_kind(
     steps: tuple[int, ...], clip: float | None
 ) -> None:
-    """Weights, moments and the counts that correct their bias: all as if these steps had not been."""
+    """Weights, moments and bias-correction counts: all as if these steps had not been."""
     learners = []
     for fused in (False, True):
         learner, data = make("skip", fused, gradient_clip=clip)
@@ -158,7 +158,7 @@ def test_a_checkpoint_counts_the_step_before_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fused", [False, True])
 def test_a_run_that_skips_everything_ends(fused: bool) -> None:
-    """By steps it would go on for ever: where the optimizer is not asked, a skipped step is none."""
+    """By steps it would never end: where the optimizer is not asked, a skipped step is none."""
     learner, data = make("skip", fused)
     with pytest.raises(
         FewshotError,

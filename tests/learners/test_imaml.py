@@ -1,4 +1,4 @@
-"""iMAML in float64: closed forms, dense linear algebra, and finite differences of the re-solved inner problem."""
+"""iMAML in float64: closed forms, dense linear algebra, differences of the re-solved problem."""
 
 import weakref
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""MAML++ in float64: each part of its training against plain autograd, and each switch (arXiv:1810.09502)."""
+"""MAML++ in float64: each part and each switch against plain autograd (arXiv:1810.09502)."""
 
 from collections.abc import Callable
 from typing import Any

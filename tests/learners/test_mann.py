@@ -57,7 +57,7 @@ def written_out_access(
     decay: float,
     sharpness: float = 1.0,
 ) -> tuple[list[Tensor], list[Tensor], list[list[Tensor]], list[Tensor]]:
-    """One episode's access, slot by slot: content M x (W,), usage M x (), last read weights R x M x ()."""
+    """One episode's access by slot: content M x (W,), usage M x (), last weights R x M x ()."""
     heads, slots = len(keys), len(content)
     least = sorted(range(slots), key=lambda i: usage[i].item())[:heads]
     write = [

@@ -1,4 +1,4 @@
-"""MetaR against its equations written out, its meta-gradient against differences, and the baselines by hand."""
+"""MetaR: its equations written out, its meta-gradient against differences, baselines by hand."""
 
 import math
 from itertools import pairwise

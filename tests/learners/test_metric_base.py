@@ -1,4 +1,4 @@
-"""The family's embedding: one pass for the meta-batch, and what batch normalisation sees at evaluation."""
+"""The family's embedding: one pass a meta-batch, what batch normalisation sees at evaluation."""
 
 import pytest
 import torch

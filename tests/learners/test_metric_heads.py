@@ -1,4 +1,4 @@
-"""Matching, Relation, R2D2 and unequal shots against their equations, written out number by number in float64."""
+"""Matching, Relation, R2D2 and unequal shots against equations, number by number in float64."""
 
 import math
 from typing import Literal

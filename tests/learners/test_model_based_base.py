@@ -1,4 +1,4 @@
-"""What the model-based learners share: one embedding pass, batch norm, refusals, texts, checkpoints, the CLI."""
+"""What model-based learners share: embedding, batch norm, refusals, texts, checkpoints, CLI."""
 
 from collections.abc import Callable
 from pathlib import Path

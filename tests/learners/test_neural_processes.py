@@ -1,4 +1,4 @@
-"""CNP, ANP and the exact Gaussian process: densities and losses written out, and what must not change them."""
+"""CNP, ANP, exact Gaussian process: densities and losses written out, what must not change them."""
 
 import math
 from typing import Any, TypeAlias

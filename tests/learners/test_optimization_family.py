@@ -1,4 +1,4 @@
-"""The optimization-based learners against plain autograd in float64: meta-gradients, what adapts, what is refused."""
+"""Optimization-based learners against autograd in float64: meta-gradients, adaptation, refusals."""
 
 import copy
 from collections.abc import Callable
@@ -62,7 +62,7 @@ def reference(
     clip: float | None = None,
     prototypes: bool = False,
 ) -> Tensor:
-    """The meta-gradient by `torch.autograd.grad` through unrolled steps, in the order of `learner.parameters()`."""
+    """Meta-gradient by `torch.autograd.grad` of unrolled steps, in `learner.parameters()` order."""
     start = {name: p.detach().clone().requires_grad_() for name, p in learner.named_parameters()}
     total = torch.zeros((), dtype=torch.float64)
     for i in range(EPISODES):

@@ -20,7 +20,7 @@ SIZE = 12
 
 
 def example(way: int, shot: int, queries: int, seed: int = 0) -> Episode:
-    """An episode as benchmarks give it: a support image has its own class, the background and ignored pixels."""
+    """An episode as benchmarks give it: a support has its own class, background, ignored pixels."""
     generator = torch.Generator().manual_seed(seed)
 
     def masks(number: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""PET and fine-tuning of language models: scores against written-out references, and what adaptation promises."""
+"""PET and fine-tuning of language models: written-out scores, and what adaptation promises."""
 
 import csv
 from pathlib import Path
@@ -50,7 +50,7 @@ def naive_logs(model: MaskedLanguageModel, tokens: Tensor) -> Tensor:
 def naive_candidate(
     model: MaskedLanguageModel, tokens: Tensor, place: int, answer: list[int]
 ) -> float:
-    """One candidate in its own masks: again and again the surest of its open pieces is filled in."""
+    """One candidate in its own masks: each time the surest of its open pieces is filled in."""
     tokens, left, total = tokens.clone(), set(range(len(answer))), 0.0
     while left:
         logs = naive_logs(model, tokens)

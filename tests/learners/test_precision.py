@@ -1,4 +1,4 @@
-"""Mixed precision: the network computes in bfloat16, the fast weights and the meta-gradient stay in float32."""
+"""Mixed precision: the network in bfloat16, fast weights and meta-gradient in float32."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -31,7 +31,7 @@ LEARNERS: dict[str, tuple[type[OptimizationLearner], dict[str, Any]]] = {
 
 
 class Smooth(nn.Module):
-    """Convolutions and both kinds of normalisation without kinks, on which rounding would switch units on and off."""
+    """Convolutions and both normalisations without kinks, where rounding would switch units."""
 
     def __init__(self) -> None:
         super().__init__()

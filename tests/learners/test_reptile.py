@@ -1,4 +1,4 @@
-"""Reptile against torch.optim on a plain copy of the network, in float64: the update, mini-batches, evaluation."""
+"""Reptile against torch.optim on a plain copy, in float64: update, mini-batches, evaluation."""
 
 import copy
 from pathlib import Path
@@ -104,7 +104,7 @@ def batch() -> Episode:
 
 
 def step(learner: Reptile, batch: Episode) -> tuple[Tensor, Tensor]:
-    """The weights after one outer step of the class's own default or given optimizer, and the logged losses."""
+    """Weights after one outer step of the class's own or given optimizer, and logged losses."""
     optimizer = learner.optimizer(learner.parameters())
     losses = []
     for outcome in learner.run(batch, training=True):

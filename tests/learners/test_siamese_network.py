@@ -1,4 +1,4 @@
-"""The Siamese Network: its losses pair by pair and triplet by triplet, its verification against scikit-learn."""
+"""The Siamese Network: losses by pair and by triplet, verification against scikit-learn."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""SNAIL: causal layers against written-out references, the shared support against the naive form, no peeking."""
+"""SNAIL: causal layers written out, the shared support against the naive form, no peeking."""
 
 import math
 

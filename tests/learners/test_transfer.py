@@ -1,4 +1,4 @@
-"""The transfer family: each classifier against a written-out reference in float64, and what all of them promise."""
+"""The transfer family: classifiers against float64 references, and what all of them promise."""
 
 import subprocess
 import sys

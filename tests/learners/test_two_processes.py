@@ -1,4 +1,4 @@
-"""Every learner trains the same weights by two processes as by one: two nodes of `torchrun` (DDP, gloo)."""
+"""Every learner trains the same weights by two `torchrun` nodes (DDP, gloo) as by one process."""
 
 import socket
 import subprocess

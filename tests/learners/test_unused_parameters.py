@@ -1,4 +1,4 @@
-"""Parameters that the network does not use are named before the first step, whatever learner would overlook them."""
+"""Parameters that the network does not use are named before the first step by every learner."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -68,7 +68,7 @@ def test_it_is_an_error_with_prototypes_for_a_head_too() -> None:
 
 
 class OwnGradient(OptimizationLearner):
-    """Moves towards the adapted weights, by a gradient of its own making that has a value for every weight."""
+    """Moves towards the adapted weights, by its own gradient with a value for every weight."""
 
     def inner_loop(self, support: Examples, steps: int) -> Iterator[Weights]:
         return self.descend(support, self.initial_weights(), steps, 0.01)

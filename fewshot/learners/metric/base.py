@@ -1,4 +1,4 @@
-"""The metric-based family: one embedding for all episodes, and a comparison of query to support features."""
+"""The metric-based family: one embedding for all episodes, query compared to support features."""
 
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -45,7 +45,10 @@ class MetricLearner(RejectingLearner):
 
     @abstractmethod
     def fit(self, features: Tensor, targets: Tensor, way: int) -> Any:
-        """A predictor (a tensor, or a tree of them) from support features (S, ...) and labels (S,) in 0..`way`-1."""
+        """A predictor (a tensor, or a tree of them) from support features and labels.
+
+        Shapes: features (S, ...), labels (S,) in 0..`way`-1.
+        """
 
     @abstractmethod
     def compare(self, predictor: Any, features: Tensor) -> Tensor:
@@ -61,7 +64,7 @@ class MetricLearner(RejectingLearner):
         return logits
 
     def loss(self, outputs: Tensor, embedded: Episode) -> Tensor:
-        """The loss of one episode, a scalar, from its logits (N*Q, N) and its features and labels."""
+        """The loss of one episode, a scalar, from its logits (N*Q, N), features and labels."""
         return self.task.loss(outputs, embedded.query.targets)
 
     def metrics(self, outputs: Tensor, embedded: Episode) -> dict[str, Tensor]:
@@ -87,7 +90,7 @@ class MetricLearner(RejectingLearner):
                 return logits
 
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
-        """Embed the meta-batch in one pass, then compare query with support features, for all episodes at once."""
+        """Embed the meta-batch in one pass, then compare query and support features at once."""
         support, query = self.embed_meta_batch(meta_batch, training)
         with full_precision(support):
             outcome = self._compare_meta_batch(meta_batch, support, query, training)
@@ -96,7 +99,7 @@ class MetricLearner(RejectingLearner):
     def _compare_meta_batch(
         self, meta_batch: Episode, support: Tensor, query: Tensor, training: bool
     ) -> Outcome:
-        """The outcome of episodes with support features (B, S, ...) and query features (B, N*Q, ...)."""
+        """The outcome of episodes: support features (B, S, ...), query features (B, N*Q, ...)."""
         way = int(meta_batch.support.targets.max()) + 1
         embedded = Episode(
             Examples(support, meta_batch.support.targets), Examples(query, meta_batch.query.targets)

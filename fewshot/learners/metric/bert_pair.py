@@ -1,4 +1,4 @@
-"""BERT-PAIR: a language model reads query and support sentence together (Gao et al., arXiv:1910.07124).
+"""BERT-PAIR: a language model reads query and support together (Gao et al., arXiv:1910.07124).
 
 Shapes: S support examples, n queries, P = n*S pairs, N way, L places.
 """
@@ -93,7 +93,7 @@ class BERTPair(MetaLearner):
         return torch.cat([same, different.amin(-1, keepdim=True)], -1)
 
     def scores(self, support: Inputs, query: Inputs) -> Tensor:
-        """How much each of n queries and each of S support texts are of one class, and how much not: (n, S, 2)."""
+        """How much each of n queries and S support texts are of one class, or not: (n, S, 2)."""
         if torch.compiler.is_exporting():
             raise FewshotError(
                 "BERTPair cannot be exported: its pairs differ in length; use `fewshot predict`"

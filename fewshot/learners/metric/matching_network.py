@@ -15,7 +15,7 @@ TINY = 1e-8  # keeps the logarithm of a class without attention, and its gradien
 
 
 class Memory(NamedTuple):
-    """What queries attend to: the support's embeddings (..., S, D) and to which class each belongs (..., S, N)."""
+    """What queries attend to: support embeddings (..., S, D) and their classes (..., S, N)."""
 
     keys: Tensor
     member: Tensor
@@ -97,7 +97,7 @@ class MatchingNetwork(MetricLearner):
 
 
 class FullContext(nn.Module):
-    """Full context embeddings: each example in the light of the whole support set (appendix A of the paper).
+    """Full context embeddings: each example in the light of the whole support (paper, appendix A).
 
     Args:
         features: D.
@@ -119,7 +119,7 @@ class FullContext(nn.Module):
         return context
 
     def query(self, features: Tensor, keys: Tensor) -> Tensor:
-        """f: query features (B, n, D) after K readings of the support's embeddings `keys` (B, S, D)."""
+        """f: query features (B, n, D) after K readings of the support's `keys` (B, S, D)."""
         flat = features.flatten(0, 1)
         hidden, cell = torch.zeros_like(flat), torch.zeros_like(flat)
         for _ in range(self.read_steps):

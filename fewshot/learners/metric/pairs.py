@@ -40,14 +40,17 @@ def balanced_binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def contrastive_loss(squared: Tensor, labels: Tensor, margin: float) -> Tensor:
-    """1/2 d^2 of equal pairs and 1/2 max(0, margin - d)^2 of others, each averaged, of squared distances (M, M)."""
+    """1/2 d^2 of equal pairs, 1/2 max(0, margin - d)^2 of others, of squared distances (M, M).
+
+    Each is averaged.
+    """
     same, different = pairs(labels)
     distances = (squared + TINY).sqrt()
     return (_mean(squared, same) + _mean((margin - distances).clamp(min=0).square(), different)) / 2
 
 
 def triplet_loss(squared: Tensor, labels: Tensor, margin: float, mining: Mining) -> Tensor:
-    """The mean of max(0, d^2(a, p) - d^2(a, n) + margin) over the triplets of an episode that `mining` picks.
+    """The mean of max(0, d^2(a, p) - d^2(a, n) + margin) over triplets picked by `mining`.
 
     Args:
         squared: squared distances (M, M).
@@ -72,7 +75,7 @@ def triplet_loss(squared: Tensor, labels: Tensor, margin: float, mining: Mining)
 
 
 def verification(scores: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
-    """Area under the ROC curve, and the equal error rate, of the scores (P,) that pairs are of one class.
+    """ROC area and equal error rate of the scores (P,) that pairs are of one class.
 
     Args:
         scores: higher means more alike, any range.

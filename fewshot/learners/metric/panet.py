@@ -22,7 +22,7 @@ from fewshot.tasks import Segmentation
 
 
 class PANet(EmbeddingLearner):
-    """PANet: a pixel belongs to the class whose mean support feature is nearest, background included.
+    """PANet: a pixel's class has the nearest mean support feature, background included.
 
     A class is the mean feature of its pixels in each support image, averaged over the images; the
     background is a class of its own. A query pixel's logits are the cosine similarities to them
@@ -84,7 +84,7 @@ class PANet(EmbeddingLearner):
                 return at_size(similarity(adapted, features, self.scale), inputs)
 
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
-        """Embed the meta-batch in one pass, then compare query pixels with prototypes, for all episodes at once."""
+        """Embed the meta-batch in one pass; compare all query pixels with prototypes at once."""
         support, query = self.embed_meta_batch(meta_batch, training)
         masks = meta_batch.support.targets
         with full_precision(support):
@@ -102,7 +102,9 @@ class PANet(EmbeddingLearner):
 
 
 def prototypes(features: Tensor, masks: Tensor, way: int) -> Tensor:
-    """The mean feature of background and classes, (N+1, C), of maps (S, C, h, w) under masks (S, H, W): equation 1.
+    """The mean feature of background and classes, (N+1, C), of maps (S, C, h, w): equation 1.
+
+    The masks are (S, H, W).
 
     Each image's mean counts the same. A class that no image has is zero, similar to nothing.
     """
@@ -116,7 +118,10 @@ def prototypes(features: Tensor, masks: Tensor, way: int) -> Tensor:
 
 
 def similarity(means: Tensor, features: Tensor, scale: float) -> Tensor:
-    """`scale` times the cosine of each cell of maps (n, C, h, w) with prototypes (N+1, C): logits (n, N+1, h, w)."""
+    """`scale` times the cosine of maps (n, C, h, w) with prototypes: logits (n, N+1, h, w).
+
+    Prototypes are (N+1, C).
+    """
     return scale * torch.einsum(
         "kc,nchw->nkhw", F.normalize(means, dim=-1), F.normalize(features, dim=1)
     )
@@ -125,7 +130,7 @@ def similarity(means: Tensor, features: Tensor, scale: float) -> Tensor:
 def alignment_loss(
     query: Tensor, logits: Tensor, support: Tensor, masks: Tensor, scale: float
 ) -> Tensor:
-    """The loss of segmenting the support by the queries, whose masks are those that were predicted: equation 7.
+    """The loss of segmenting the support by queries with their predicted masks: equation 7.
 
     Each support image is segmented into background and its own class. Classes that were predicted
     nowhere have no prototype and add nothing.

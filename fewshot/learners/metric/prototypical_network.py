@@ -24,7 +24,7 @@ def cosine_similarity(queries: Tensor, prototypes: Tensor) -> Tensor:
 
 
 def spread_of_means(features: Tensor, targets: Tensor, way: int) -> Tensor:
-    """How far the mean of each class's examples lies from the class's true mean, squared and expected: v / K_c, (N,).
+    """Expected squared distance of each class's mean from its true mean: v / K_c, (N,).
 
     v is the variance within classes, summed over the features (S, D) and pooled over the classes of
     the labels (S,). With one example a class there is nothing to estimate it from: 0.
@@ -35,7 +35,7 @@ def spread_of_means(features: Tensor, targets: Tensor, way: int) -> Tensor:
 
 
 class PrototypicalNetwork(MetricLearner):
-    """Prototypical Network: a class is the mean of its support features, a query belongs to the nearest mean.
+    """Prototypical Network: a class is its mean support feature, a query belongs to the nearest.
 
     Takes episodes of any way; the paper trains with more classes than it tests with (60-way on
     Omniglot). Paper: arXiv:1703.05175.
@@ -79,7 +79,10 @@ class PrototypicalNetwork(MetricLearner):
         self.scale = nn.Parameter(torch.tensor(scale)) if learn_scale else scale
 
     def fit(self, features: Tensor, targets: Tensor, way: int) -> tuple[Tensor, Tensor]:
-        """The prototypes (N, D) of support features (S, D), and what is taken off their squared distances, (N,)."""
+        """The prototypes (N, D) of features (S, D), and what is taken off distances, (N,).
+
+        The features are the support's, the distances squared.
+        """
         prototypes = class_means(features, targets, way)
         spread = (
             spread_of_means(features, targets, way)

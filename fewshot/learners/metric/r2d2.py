@@ -12,7 +12,7 @@ from fewshot.learners.metric.classes import membership
 
 
 def ridge_regression(features: Tensor, targets: Tensor, penalty: Tensor) -> Tensor:
-    """W (D, N) that minimises ||X W - Y||^2 + penalty ||W||^2, for features X (S, D) and targets Y (S, N).
+    """W (D, N) minimising ||X W - Y||^2 + penalty ||W||^2, for features X (S, D), targets Y (S, N).
 
     Of the two equal closed forms, the one that solves the smaller system: S x S (Woodbury) or D x
     D.

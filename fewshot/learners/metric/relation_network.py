@@ -74,7 +74,9 @@ class RelationNetwork(MetricLearner):
 
 
 class Relation(nn.Module):
-    """The relation module: two convolutional blocks and two linear layers on a class's and a query's joined maps.
+    """The relation module: two convolutional blocks and two linear layers on joined maps.
+
+    A class's and a query's maps are joined.
 
     The first convolution is linear in the joined maps, so that it is taken of classes and queries
     apart and added up pair by pair: N + n convolutions for N * n.

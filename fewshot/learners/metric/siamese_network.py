@@ -74,7 +74,7 @@ class SiameseNetwork(MetricLearner):
         return F.normalize(features, dim=-1) if self.normalise else features
 
     def similarity(self, one: Tensor, two: Tensor) -> Tensor:
-        """How much alike features (n, D) and (m, D) are, (n, m): the logit that they are of one class, or -distance."""
+        """Similarity of features (n, D) and (m, D), (n, m): the one-class logit, or -distance."""
         if self.weights is not None:
             logits: Tensor = self.weights((one[:, None] - two).abs())[..., 0]
             return logits
@@ -88,7 +88,7 @@ class SiameseNetwork(MetricLearner):
         return features, membership(targets, way, features.dtype)
 
     def compare(self, predictor: tuple[Tensor, Tensor], features: Tensor) -> Tensor:
-        """The similarity (n, N) of query features (n, D) to the most similar example of each class."""
+        """Similarity (n, N) of query features (n, D) to the most similar example of a class."""
         examples, member = predictor
         each = self.similarity(features, examples)  # n, m
         # not a tensor (n, m, N), which takes gigabytes where there are a hundred classes

@@ -20,7 +20,7 @@ from fewshot.normalization import EpisodeNorm
 
 
 class SimpleShot(MetricLearner):
-    """SimpleShot: nearest class mean of the centred, normalised features of a network that is trained already.
+    """SimpleShot: nearest class mean of a trained network's centred, normalised features.
 
     Nothing is trained: `fewshot test --model SimpleShot --model.weights FILE.ckpt` takes the
     backbone of any learner's checkpoint. The centre is the mean feature of all examples of the
@@ -68,7 +68,7 @@ class SimpleShot(MetricLearner):
         self.center.copy_(total / max(examples, 1))
 
     def _find_center(self) -> None:
-        """Compute the centre from the benchmark's training classes, where it is needed and not known."""
+        """Compute the centre from the benchmark's training classes, if needed and not known."""
         if self.transform != "cl2n" or not self.center.isnan().any():
             return
         datamodule = getattr(self.trainer, "datamodule", None)
@@ -120,7 +120,7 @@ class SimpleShot(MetricLearner):
         return class_means(self.transformed(features), targets, way)
 
     def compare(self, predictor: Tensor, features: Tensor) -> Tensor:
-        """Logits (n, N): minus the squared distance of transformed query features (n, D) to the means (N, D)."""
+        """Logits (n, N): minus squared distance of transformed query (n, D) to means (N, D)."""
         return negative_squared_distance(self.transformed(features), predictor)
 
     def adapt(self, support: Examples) -> Tensor:

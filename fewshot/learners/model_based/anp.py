@@ -17,7 +17,7 @@ from fewshot.randomness import normal
 
 
 class Seen(NamedTuple):
-    """What an ANP keeps of B supports: keys (B, S, width), values (B, S, width), the latent's value (B, latent)."""
+    """An ANP's memory of B supports: keys, values (B, S, width), latent's value (B, latent)."""
 
     keys: Tensor
     values: Tensor
@@ -146,7 +146,7 @@ def _self_attention(width: int, heads: int) -> nn.Module:
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
-    """Multi-head attention of queries (B, n, D) to keys (B, S, D) with values (B, S, D), shape (B, n, D)."""
+    """Multi-head attention of queries (B, n, D) to keys, values (B, S, D), shape (B, n, D)."""
     q, k, v = (
         part.view(*part.shape[:2], heads, -1).transpose(1, 2) for part in (queries, keys, values)
     )

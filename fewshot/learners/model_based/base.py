@@ -1,4 +1,4 @@
-"""The model-based family: a network that reads the support set, and answers queries by what it has kept of it."""
+"""The model-based family: a network reads the support, and answers queries by what it has kept."""
 
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from fewshot.tasks import Task
 
 
 class ModelBasedLearner(EmbeddingLearner):
-    """Model-based few-shot learning: one forward pass reads the support, another answers the queries.
+    """Model-based few-shot learning: one forward pass reads the support, another answers queries.
 
     The weights are the same for all episodes, so that a meta-batch is embedded in one pass and read
     at once. A subclass says what is kept of a support set (`read`) and how that answers (`answer`),
@@ -74,7 +74,7 @@ class ModelBasedLearner(EmbeddingLearner):
             return self.answer(adapted, self.embed(inputs)[None])[0]
 
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
-        """Embed the meta-batch in one pass, read all supports at once, answer all queries at once."""
+        """Embed the meta-batch in one pass, read all supports and answer all queries at once."""
         with evaluation_mode(self.backbone) if self.frozen else nullcontext():
             support, query = self.embed_meta_batch(meta_batch, training)
         yield self.outcome(

@@ -19,7 +19,10 @@ class CausalLayer(nn.Module):
 
     @abstractmethod
     def last(self, past: Tensor, items: Tensor) -> Tensor:
-        """`forward` at the last place, (B, n, C'), for each of n `items` (B, n, C) behind the same `past` (B, S, C)."""
+        """`forward` at the last place, (B, n, C').
+
+        For each of n `items` (B, n, C) behind the same `past` (B, S, C).
+        """
 
 
 class CausalAttention(CausalLayer):

@@ -25,14 +25,14 @@ from fewshot.tasks import Classification
 
 
 class FittedTo(NamedTuple):
-    """A network that is fitted to a task: its scales and shifts, and the classifier of its features."""
+    """A network fitted to a task: its scales and shifts, and the classifier of its features."""
 
     film: Film
     classifier: Any
 
 
 class ConditionalLearner(EmbeddingLearner):
-    """A frozen, pre-trained network that another one fits to each task, by a forward pass over the support.
+    """A frozen, pre-trained network that another fits to each task, by a forward pass over support.
 
     An encoder makes a vector of each support image; their mean tells the task. From it come a scale
     and a shift for every channel of each batch normalisation of the backbone (FiLM). A subclass
@@ -103,7 +103,10 @@ class ConditionalLearner(EmbeddingLearner):
         """Logits (n, N) of query features (n, D)."""
 
     def features_of(self, film: Film, inputs: Inputs) -> Tensor:
-        """Features (n, D) of inputs (n, ...) by the modulated backbone, which keeps its running averages."""
+        """Features (n, D) of inputs (n, ...) by the modulated backbone.
+
+        It keeps its running averages.
+        """
         with evaluation_mode(self.backbone):
             return at_least_float32(features_under(self.backbone, film, inputs))
 
@@ -148,7 +151,7 @@ class ConditionalLearner(EmbeddingLearner):
 
 
 class CNAPs(ConditionalLearner):
-    """CNAPs: a frozen network fitted to each task by FiLM, and a linear classifier generated from the class means.
+    """CNAPs: a frozen network fitted to each task by FiLM, with a generated linear classifier.
 
     Two perceptrons make a class's weights and its bias of the mean of its support features. Of the
     paper's two forms this is the one whose FiLM layers look at the encoded task alone. Paper:

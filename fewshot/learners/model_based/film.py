@@ -1,4 +1,4 @@
-"""A network that is fitted to a task by scaling and shifting its channels: FiLM (Perez et al., arXiv:1709.07871)."""
+"""A network fitted to a task by scaling and shifting channels: FiLM (arXiv:1709.07871)."""
 
 from typing import NamedTuple
 
@@ -45,7 +45,7 @@ def modulated_norms(network: nn.Module) -> list[Norm]:
 
 
 class FilmGenerator(nn.Module):
-    """Generates the scale 1 + gamma and the shift beta of every channel of each batch normalisation from a task.
+    """Generates the scale 1 + gamma and shift beta of all batch norm channels from a task.
 
     For each normalisation a perceptron of three layers gives both. They are multiplied by learned
     numbers that start near zero, so that the network starts as it was pre-trained, and whose
@@ -65,7 +65,7 @@ class FilmGenerator(nn.Module):
         )
 
     def forward(self, task: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """Gamma and beta (C,) of each normalisation by its name, for an encoded task (task_features,)."""
+        """Gamma and beta (C,) of each normalisation by name, for a task (task_features,)."""
         parts = zip(self.norms, self.perceptrons, self.regularisers, strict=True)
         return {norm.name: tuple((module(task) * size).chunk(2)) for norm, module, size in parts}
 
@@ -75,7 +75,7 @@ class FilmGenerator(nn.Module):
 
 
 def modulate(network: nn.Module, modulations: dict[str, tuple[Tensor, Tensor]]) -> Film:
-    """The scales and shifts that make ``(1 + gamma) * norm(x) + beta`` of each normalisation's output ``norm(x)``."""
+    """The scales and shifts that make ``(1 + gamma) * norm(x) + beta`` of each ``norm(x)``."""
     parameters = dict(network.named_parameters())
     film: Film = {}
     for name, (gamma, beta) in modulations.items():

@@ -20,7 +20,7 @@ from fewshot.randomness import orders, reordered
 
 
 class State(NamedTuple):
-    """A sequence so far: the memory, what was read last (B, R*W), the LSTM's state (B, H), the last label (B, N)."""
+    """A sequence so far: memory, last reads (B, R*W), LSTM state (B, H), last label (B, N)."""
 
     memory: Memory
     reads: Tensor
@@ -112,7 +112,7 @@ class MANN(SequenceLearner):
         return State(memory, *(like.new_zeros(b, size) for size in sizes))
 
     def step(self, state: State, features: Tensor) -> tuple[State, Tensor]:
-        """The state after an item with `features` (B, D), its label unknown, and the logits (B, N) for it."""
+        """The state after an unlabelled item of `features` (B, D), and its logits (B, N)."""
         inputs = torch.cat([self.norm(features), state.label, state.reads], -1)
         hidden, cell = self.controller(inputs, (state.hidden, state.cell))
         raw = self.interface(hidden).view(len(hidden), self.heads, -1)
@@ -122,7 +122,10 @@ class MANN(SequenceLearner):
         return State(memory, reads.flatten(1), hidden, cell, state.label), logits
 
     def follow(self, items: Tensor, labels: Tensor) -> tuple[State, Tensor]:
-        """The state after items (B, T, D) with labels (B, T), and the logits (B, T, N) for each before its label."""
+        """The state after items (B, T, D) with labels (B, T), and their logits (B, T, N).
+
+        Each item's logits come before its label is seen.
+        """
         state, found = self.start(items[:, 0]), []
         for item, label in zip(
             items.unbind(1), self.one_hot(labels, items.dtype).unbind(1), strict=True
@@ -167,7 +170,7 @@ class MANN(SequenceLearner):
 
 
 def instance_accuracies(right: Tensor, labels: Tensor, way: int) -> list[Tensor]:
-    """The share (B,) of right predictions (B, T) at the first item of each class, at the second, and so on."""
+    """The share (B,) of right predictions (B, T) at each class's first item, second, and so on."""
     # (B, T): its number in its class
     seen = F.one_hot(labels, way).cumsum(1).gather(2, labels[..., None])[..., 0]
     masks = [(seen == i + 1).float() for i in range(labels.shape[1] // way)]

@@ -13,7 +13,7 @@ EPSILON = 1e-6
 
 
 class Memory(NamedTuple):
-    """The memory's content (B, M, W), how much each slot was used (B, M), and the last read weights (B, R, M)."""
+    """The memory: content (B, M, W), usage of each slot (B, M), last read weights (B, R, M)."""
 
     content: Tensor
     usage: Tensor

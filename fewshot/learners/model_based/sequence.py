@@ -1,4 +1,4 @@
-"""What learners that read a support set item by item share: labels among the inputs, and the order of the items."""
+"""What learners that read a support set item by item share: labels as inputs, and item order."""
 
 from typing import Any, ClassVar
 

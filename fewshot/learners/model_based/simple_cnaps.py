@@ -10,7 +10,7 @@ from fewshot.learners.model_based.cnaps import ConditionalLearner
 
 
 class Gaussians(NamedTuple):
-    """The classes of a task as normal distributions: means (N, D), Cholesky factors of their covariances (N, D, D)."""
+    """The classes of a task as normals: means (N, D), Cholesky factors of covariances (N, D, D)."""
 
     means: Tensor
     factors: Tensor
@@ -43,7 +43,7 @@ def class_covariances(features: Tensor, targets: Tensor, way: int) -> Tensor:
 
 
 class SimpleCNAPs(ConditionalLearner):
-    """Simple CNAPs: a frozen network fitted to each task by FiLM, and the Mahalanobis distance to each class.
+    """Simple CNAPs: a frozen network fitted to each task by FiLM, with Mahalanobis distances.
 
     A logit is -1/2 (x - mu_k)^T Q_k^-1 (x - mu_k), with the mean of the class's support features
     and their covariance, regularised by that of the whole task and the identity. The classifier has

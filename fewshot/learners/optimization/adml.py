@@ -41,7 +41,7 @@ class ADML(MAML):
         super().__init__(backbone, attack=FGSM() if attack is None else attack, **kwargs)
 
     def training_outcome(self, episode: Episode, norm: EpisodeNorm) -> Outcome:
-        """One training episode: the mean of the two crossed query losses, with the graph of its meta-gradient."""
+        """One training episode: mean of both crossed query losses, with its meta-gradient graph."""
         support, query = (self.attacked(part) for part in episode)
         clean, adversarial = self._adapted(episode.support), self._adapted(support)
         one, other = (

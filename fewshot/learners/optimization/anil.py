@@ -1,4 +1,7 @@
-"""Almost no inner loop (Raghu et al., arXiv:1909.09157), and its opposite (Oh et al., arXiv:2008.08882)."""
+"""Almost no inner loop, and its opposite.
+
+Raghu et al., arXiv:1909.09157, and Oh et al., arXiv:2008.08882.
+"""
 
 from typing import Any
 

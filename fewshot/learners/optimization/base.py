@@ -1,4 +1,4 @@
-"""The optimization-based family: a predictor is the network after some steps of gradient descent on the support."""
+"""The optimization-based family: a predictor is the network after gradient steps on the support."""
 
 from abc import abstractmethod
 from collections.abc import Hashable, Iterator
@@ -26,7 +26,7 @@ from fewshot.tasks import Classification, Segmentation, check_one_way
 
 
 class Adapted(NamedTuple):
-    """An adapted predictor: its weights, and the support's batch statistics where queries must use them."""
+    """An adapted predictor: weights, and the support's batch statistics if queries need them."""
 
     weights: Weights
     statistics: Statistics | None
@@ -60,7 +60,7 @@ class Network(nn.Module):
 
 
 class OptimizationLearner(MetaLearner):
-    """Optimization-based meta-learning: learn an initialisation that few gradient steps turn into a predictor.
+    """Optimization-based meta-learning: learn an initialisation that adapts in few gradient steps.
 
     Batch normalisation uses the batch at hand, in the inner loop as in the outer. At evaluation,
     `transductive` lets the query be normalised by its own statistics (the original MAML),
@@ -198,7 +198,7 @@ class OptimizationLearner(MetaLearner):
         first_order: bool = False,
         fixed: Weights | None = None,
     ) -> Iterator[Weights]:
-        """Gradient descent on the mean support loss from `weights`, beside others that are `fixed`."""
+        """Gradient descent on the mean support loss from `weights`, beside others kept `fixed`."""
 
         def loss(fast_weights: Weights) -> Tensor:
             outputs = self.forward_with({**(fixed or {}), **fast_weights}, support.inputs)
@@ -215,7 +215,7 @@ class OptimizationLearner(MetaLearner):
         )
 
     def _checkpointing(self) -> bool:
-        """Whether the backward pass shall compute the inner steps again: in training, where one is to come."""
+        """Whether to recompute the inner steps in the backward pass, where one is to come."""
         # Where the head alone adapts, the steps hold its few activations only, and read features
         # that have a graph.
         return self.checkpoint_inner_steps and torch.is_grad_enabled() and not self.head_only
@@ -244,7 +244,7 @@ class OptimizationLearner(MetaLearner):
         return super().facts() | {"attack": f"{type(self.attack).__name__}({arguments})"}
 
     def embedded(self, inputs: Inputs) -> Inputs:
-        """What the inner loop works on: the features where the head alone adapts, else the inputs themselves."""
+        """What the inner loop works on: features where only the head adapts, else the inputs."""
         if not self.head_only:
             return inputs
         return self.network.features(inputs)
@@ -362,7 +362,10 @@ class OptimizationLearner(MetaLearner):
         )
 
     def on_after_backward(self) -> None:
-        """Once: refuse parameters that neither loop uses, for whose gradients several ranks would wait forever."""
+        """Once: refuse parameters that neither loop uses.
+
+        Several ranks would wait forever for their gradients.
+        """
         if self._first_time("backward"):
             refuse_unused(
                 [
@@ -373,7 +376,7 @@ class OptimizationLearner(MetaLearner):
             )
 
     def training_outcome(self, episode: Episode, norm: EpisodeNorm) -> Outcome:
-        """One training episode: the query loss of the adapted network, with the graph of its meta-gradient."""
+        """One training episode: the adapted network's query loss, with its meta-gradient graph."""
         support = Examples(self.embedded(episode.support.inputs), episode.support.targets)
         *_, weights = self.inner_loop(support, self.inner_steps)
         return self._outcome(
@@ -434,7 +437,7 @@ class OptimizationLearner(MetaLearner):
     def _statistics(
         self, weights: Weights, support: Examples, norm: EpisodeNorm
     ) -> Statistics | None:
-        """The support's batch statistics under `weights`, where the policy is that queries use them."""
+        """The support's batch statistics under `weights`, if queries use them by the policy."""
         if self.batchnorm == "transductive":
             return None
         with norm.record() as statistics:

@@ -161,7 +161,7 @@ def first_linear(backbone: nn.Module) -> tuple[str, nn.Linear]:
 
 
 def channels_after(backbone: nn.Module, name: str) -> int:
-    """The channels of the output of module `name`: those of the last layer with parameters up to its end.
+    """The output channels of module `name`, from the last layer with parameters up to its end.
 
     Raises:
         FewshotError: there is no such module, no layer before it, or a normalisation that undoes

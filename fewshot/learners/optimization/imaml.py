@@ -70,7 +70,7 @@ class IMAML(OptimizationLearner):
         )
 
     def inner_loop(self, support: Examples, steps: int) -> Iterator[Weights]:
-        """Gradient descent without a graph on the support loss and the pull towards the initialisation."""
+        """Gradient descent on the support loss and the pull to the initialisation, graph-free."""
         start = {name: weight.detach() for name, weight in self.initial_weights().items()}
 
         def objective(weights: Weights) -> Tensor:
@@ -84,7 +84,7 @@ class IMAML(OptimizationLearner):
         )
 
     def training_outcome(self, episode: Episode, norm: EpisodeNorm) -> Outcome:
-        """One training episode: the query loss at the inner loop's solution, with its implicit gradient."""
+        """One training episode: query loss at the inner loop's solution, with implicit gradient."""
         support = Examples(self.embedded(episode.support.inputs), episode.support.targets)
         query = self.embedded(episode.query.inputs)
         # nothing but the last ones is kept
@@ -119,7 +119,7 @@ class IMAML(OptimizationLearner):
         return outcome._replace(loss=value)
 
     def implicit(self, gradient: Weights, weights: Weights, support: Examples) -> Weights:
-        """The solution v of ((1 + cg_damping) I + H / proximal) v = `gradient`, H being that of L_S at `weights`."""
+        """Solve ((1 + cg_damping) I + H / proximal) v = `gradient`, H being L_S's at `weights`."""
         sizes = [weight.numel() for weight in weights.values()]
 
         def named(vector: Tensor) -> Weights:

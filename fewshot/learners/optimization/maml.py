@@ -12,7 +12,7 @@ from fewshot.learners.optimization.base import OptimizationLearner
 
 
 class MAML(OptimizationLearner):
-    """MAML: the initialisation is trained through the inner loop's gradient steps, second derivatives included.
+    """MAML: trains the initialisation through the inner loop's steps, second derivatives included.
 
     Classification and regression, any backbone. The inner rate applies to the mean support loss;
     the original code sums over classes, so that its 0.4 on 5-way episodes equals 2.0 here. Paper:

@@ -134,7 +134,7 @@ class MAMLPlusPlus(OptimizationLearner):
             yield weights | norm
 
     def training_outcome(self, episode: Episode, norm: EpisodeNorm) -> Outcome:
-        """One training episode: the weighted query losses after every step, or that after the last."""
+        """One training episode: the query losses of every step, weighted, or the last one's."""
         support = Examples(self.embedded(episode.support.inputs), episode.support.targets)
         query = self.embedded(episode.query.inputs)
         losses = []
@@ -157,7 +157,7 @@ class MAMLPlusPlus(OptimizationLearner):
         return self.progress < self.multi_step_share
 
     def set_progress(self, progress: float) -> None:
-        """Say what share of training is over: sets the order of the derivatives and the weights of the losses."""
+        """Set the share of training that is over: derivative order and loss weights follow it."""
         self.progress = progress
         if self.multi_step:
             share = max(1 - progress / self.multi_step_share, 0.03) / self.inner_steps

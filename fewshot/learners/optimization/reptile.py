@@ -23,7 +23,7 @@ EPSILON = 1e-8  # of Adam
 
 
 class Reptile(OptimizationLearner):
-    """Reptile: moves the initialisation towards the weights that ordinary training on a task ends at.
+    """Reptile: moves the initialisation towards the end weights of ordinary training on a task.
 
     theta <- theta + epsilon * mean over the meta-batch of (theta' - theta), where theta' comes from
     `inner_steps` steps on mini-batches of the support. epsilon is the rate of the outer optimizer,
@@ -118,7 +118,7 @@ class Reptile(OptimizationLearner):
         return super().run(meta_batch, training)
 
     def training_outcome(self, episode: Episode, norm: EpisodeNorm) -> Outcome:
-        """One training episode: the query loss of the trained weights, with the gradient theta - theta'."""
+        """One training episode: query loss of the trained weights, with gradient theta - theta'."""
         support = Examples(self.embedded(episode.support.inputs), episode.support.targets)
         start = self.initial_weights()
         for weights, squares in self.train_on(
@@ -143,7 +143,10 @@ class Reptile(OptimizationLearner):
             yield weights
 
     def train_on(self, batches: Iterable[Examples]) -> Iterator[tuple[Weights, Weights]]:
-        """Yield the weights and Adam's second moment before and after one step on each mini-batch, without a graph."""
+        """Yield the weights and Adam's second moment at the start and after each step.
+
+        One step a mini-batch, without a graph.
+        """
         weights = {name: weight.detach() for name, weight in self.initial_weights().items()}
         squares = {} if self.second_moment is None else self.second_moment.squares
         yield weights, squares
@@ -178,7 +181,7 @@ class Reptile(OptimizationLearner):
 def mini_batches(
     support: Examples, steps: int, size: int | None, order: Callable[[Tensor, int], Tensor]
 ) -> Iterator[Examples]:
-    """Yield `steps` mini-batches of `size` examples: one pass over the support after another, each in an `order`.
+    """Yield `steps` mini-batches of `size` examples: pass after pass over the support, by `order`.
 
     Args:
         support: the examples.
@@ -200,6 +203,6 @@ def as_they_come(targets: Tensor, passes: int) -> Tensor:
 
 
 def in_turn(targets: Tensor, passes: int) -> Tensor:
-    """Places (passes, S), each pass taking one example of every class, then the next of every class."""
+    """Places (passes, S): a pass takes one example of every class, then the next of each."""
     earlier = (targets[:, None] == targets).tril(-1).sum(1)  # of the same class
     return earlier.argsort(stable=True).expand(passes, -1)

@@ -37,7 +37,7 @@ class SecondMoment(nn.Module):
         return {name: self.get_buffer(as_key(name)) for name in self.names}
 
     def share(self, more: int) -> Tensor:
-        """Of what the average will weigh in all, that of gradients rather than of zero, `more` steps from now."""
+        """The share of gradients, not of zero, in the average's weight `more` steps from now."""
         # 1 - BETA2^steps is a difference of almost equal numbers.
         return -torch.expm1(
             (self.steps + more).to(self.get_buffer(as_key(self.names[0])).dtype) * math.log(BETA2)

@@ -1,1 +1,1 @@
-"""Few-shot learning without meta-learning: supervised pre-training, then a classifier for each episode."""
+"""Few-shot without meta-learning: supervised pre-training, then a classifier for each episode."""

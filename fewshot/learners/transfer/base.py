@@ -1,4 +1,4 @@
-"""The transfer family: supervised training on all training classes, then a new classifier for each episode.
+"""The transfer family: supervised training on all training classes, then a classifier per episode.
 
 Shapes: "..." before others is the axis B of a meta-batch, or nothing where one episode is meant.
 """
@@ -21,7 +21,7 @@ from fewshot.tasks import Classification
 
 
 class TransferLearner(RejectingLearner):
-    """Transfer learning: train to tell all training classes apart, then classify each episode by the features.
+    """Transfer learning: tell all training classes apart, then classify episodes by the features.
 
     Training takes plain batches of the training classes' examples (the benchmark's `batch_size`; an
     epoch is one pass over them). Validation and test are episodes of any way: a subclass says how
@@ -70,7 +70,7 @@ class TransferLearner(RejectingLearner):
 
     @abstractmethod
     def fit(self, features: Tensor, targets: Tensor, way: int) -> Any:
-        """A predictor (a tree of tensors) from support features (..., S, D) and labels (..., S) in 0..`way`-1."""
+        """A predictor (tensor tree) from features (..., S, D), labels (..., S) in 0..`way`-1."""
 
     @abstractmethod
     def compare(self, predictor: Any, features: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ class TransferLearner(RejectingLearner):
                 return logits
 
     def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
-        """Embed the meta-batch in one pass, fit all its predictors at once, and judge its queries."""
+        """Embed the meta-batch in one pass, fit all predictors at once, and judge the queries."""
         support, query = self.embed_meta_batch(meta_batch, training=False)
         labels = meta_batch.support.targets
         with full_precision(support):
@@ -141,7 +141,10 @@ class TransferLearner(RejectingLearner):
     # ------------------------------------------------------------------ checkpoints
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take a checkpoint of other training classes too, where nothing is trained: episodes do not ask for them."""
+        """Take a checkpoint of other training classes too, where nothing is trained.
+
+        Episodes do not ask for them.
+        """
         trainer = self._trainer
         held = checkpoint.get("hyper_parameters", {}).get("train_classes", self.train_classes)
         if held != self.train_classes and trainer is not None and trainer.state.fn != "fit":

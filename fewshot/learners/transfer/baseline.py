@@ -18,7 +18,7 @@ from fewshot.learners.transfer.heads import (
 
 
 class Baseline(TransferLearner):
-    """Baseline: pre-training by cross-entropy, then a linear classifier of the frozen features for each episode.
+    """Baseline: cross-entropy pre-training, then a linear classifier of frozen features an episode.
 
     The classifier is trained by SGD with momentum on mini-batches of the support. It starts at
     zero, where the paper's code starts at random: so the classes' names do not matter. Paper:

@@ -61,7 +61,7 @@ class CosineClassifier(nn.Module):
 
 
 class BaselinePlusPlus(Baseline):
-    """Baseline++: Baseline with cosines to weight-normalised class vectors, in pre-training and for each episode.
+    """Baseline++: Baseline with cosines to weight-normalised class vectors, in both its stages.
 
     An episode's class vectors start at the same random numbers always; they belong to the classes'
     labels, so that renaming the classes changes the result a little. Paper: arXiv:1904.04232.
@@ -85,7 +85,7 @@ class BaselinePlusPlus(Baseline):
         return CosineClassifier(self.features, classes, self._given_scale)
 
     def fit(self, features: Tensor, targets: Tensor, way: int) -> Weights:
-        """The classifiers `direction` (..., N, D) and `length` (..., N, 1) of support features (..., S, D)."""
+        """The classifiers `direction` (..., N, D), `length` (..., N, 1) of features (..., S, D)."""
         start = initial_cosine_head(way, features.shape[-1], torch.Generator().manual_seed(0))
         start = {
             name: w.to(features).expand(*features.shape[:-2], *w.shape) for name, w in start.items()

@@ -23,7 +23,7 @@ HEAD = "head"
 
 
 class FineTune(TransferLearner):
-    """FineTune: pre-training by cross-entropy, then gradient descent of the whole network on each episode's support.
+    """FineTune: cross-entropy pre-training, then descent of the whole network on each support.
 
     The network starts at its pre-trained weights, which come from `fewshot fit`, from `weights`, or
     with the backbone. An episode's linear head starts at the normalised class means of the
@@ -79,7 +79,7 @@ class FineTune(TransferLearner):
     # ------------------------------------------------------------------ the whole network, one epis
 
     def adapt(self, support: Examples) -> Weights:
-        """The adapted weights of one support set: the head's, and where it adapts the backbone's."""
+        """The adapted weights of one support set: the head's, and the backbone's if it adapts."""
         if self.adapts == "head":
             adapted: Weights = super().adapt(support)
             return adapted
@@ -139,6 +139,6 @@ class FineTune(TransferLearner):
 
 
 def start_of(features: Tensor, labels: Tensor, way: int) -> Tensor:
-    """The first head (..., N, D + 1): the class means of (..., S, D) at unit length, and a bias of zero."""
+    """The first head (..., N, D + 1): unit-length class means of (..., S, D), a bias of zero."""
     member = F.one_hot(labels, way).to(features.dtype)  # (..., S, N)
     return F.pad(F.normalize(member.mT @ features, dim=-1), (0, 1))

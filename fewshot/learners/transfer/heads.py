@@ -20,7 +20,7 @@ from fewshot.inner_loop import Weights
 NORM_EPSILON = 1e-5  # added to the length of a feature by the code of arXiv:1904.04232
 
 Gradient = Callable[[Weights, Tensor, Tensor], Weights]
-"""From weights, features (..., b, D) and one-hot labels (..., b, N) to the gradient of the mean cross-entropy."""
+"""Weights, features (..., b, D), one-hot labels (..., b, N) to mean cross-entropy's gradient."""
 
 
 class SGD(NamedTuple):
@@ -129,7 +129,7 @@ def cosine_gradient(scale: float) -> Gradient:
 
 
 def _excess(logits: Tensor, targets: Tensor) -> Tensor:
-    """(softmax - one-hot) / n: the gradient of the mean cross-entropy with respect to the logits (..., n, N)."""
+    """(softmax - one-hot) / n: the mean cross-entropy's gradient by the logits (..., n, N)."""
     return (logits.softmax(-1) - targets) / logits.shape[-2]
 
 

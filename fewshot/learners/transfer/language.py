@@ -1,4 +1,4 @@
-"""What learners of a language task from its examples alone share: gradient descent of whole language models.
+"""What learners of a language task from its examples alone share: gradient descent of whole models.
 
 Shapes: n examples, b of a batch, V views (the plain text, then a pattern each), C candidates, S
 sequences of a view (1, or C where each candidate has its own), L places.
@@ -134,7 +134,7 @@ class LanguageLearner(MetaLearner):
     def descend(
         self, model: nn.Module, loss: Callable[[Tensor], Tensor], examples: int, steps: int
     ) -> None:
-        """Train `model` by AdamW on `loss`, of the rows (b,) of each of `steps` batches, drawn pass by pass."""
+        """Train `model` by AdamW on the `loss` of `steps` batches of rows (b,), pass by pass."""
         optimizer = AdamW(model.parameters(), self.lr, weight_decay=self.weight_decay)
         schedule = LinearLR(optimizer, 1.0, 0.0, steps)
         model.train()
@@ -150,7 +150,7 @@ class LanguageLearner(MetaLearner):
     def classifier(
         self, inputs: dict[str, Tensor], targets: Tensor, steps: int
     ) -> "TextClassifier":
-        """A classifier of plain texts trained on inputs (n, V, ...) and labels (n,), or probabilities (n, C)."""
+        """Train a classifier of plain texts (n, V, ...) on labels (n,) or probabilities (n, C)."""
         outputs = self.task.one_way if inputs["tokens"].shape[2] == 1 else 1
         model = TextClassifier(self.backbone, outputs)
         self.descend(
@@ -164,7 +164,7 @@ class LanguageLearner(MetaLearner):
     def in_parts(
         self, model: nn.Module, score: Callable[[dict[str, Tensor]], Tensor], inputs: Inputs
     ) -> Tensor:
-        """Scores (n, C) of inputs (n, V, ...), some at once, in evaluation mode and without gradients."""
+        """Scores (n, C) of inputs (n, V, ...), in chunks, in evaluation mode without gradients."""
         whole = views(inputs)
         with evaluation_mode(model), torch.no_grad():
             rows = torch.arange(len(whole["tokens"]), device=whole["tokens"].device)
@@ -173,7 +173,7 @@ class LanguageLearner(MetaLearner):
 
 
 class TextClassifier(nn.Module):
-    """A copy of a language model and a linear head on the plain texts: logits of the labels, or one a candidate.
+    """A copied language model with a linear head on plain texts: label logits, or one a candidate.
 
     Args:
         backbone: what is copied; the copy is trained.
@@ -219,13 +219,13 @@ def picked(inputs: dict[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
 
 
 def sequences(inputs: dict[str, Tensor], view: int) -> tuple[Tensor, Tensor]:
-    """Tokens (b, S, L) and lengths (b, S) of a view, without places that all sequences leave empty."""
+    """Tokens (b, S, L) and lengths (b, S) of a view, without places empty in all sequences."""
     lengths = inputs["lengths"][:, view]
     return inputs["tokens"][:, view, :, : int(lengths.max())], lengths
 
 
 def batches(examples: int, size: int, steps: int) -> Iterator[Tensor]:
-    """Rows of `steps` batches of `size`, or of all examples where they are fewer, pass after pass in random order."""
+    """Rows of `steps` batches of `size` (all examples if fewer), pass by pass in random order."""
     size, order = min(size, examples), torch.empty(0, dtype=torch.long, device="cpu")
     for _ in range(steps):
         if len(order) < size:

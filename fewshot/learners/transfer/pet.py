@@ -151,7 +151,7 @@ def hinge(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def one_pass_scores(model: MaskedLanguageModel, inputs: dict[str, Tensor], view: int) -> Tensor:
-    """Log-probabilities (b, C) of the candidates, all in the masks of the longest, its last ones left unread."""
+    """Log-probabilities (b, C) of candidates, in the masks of the longest, its last ones unread."""
     tokens, lengths = sequences(inputs, view)
     answers = inputs["answers"][:, view]  # (b, C, M)
     pieces = (answers >= 0).sum(-1)
@@ -166,7 +166,7 @@ def one_pass_scores(model: MaskedLanguageModel, inputs: dict[str, Tensor], view:
 
 
 def candidate_scores(model: MaskedLanguageModel, inputs: dict[str, Tensor], view: int) -> Tensor:
-    """Log-probabilities (b, C): each candidate in as many masks as it has pieces, the surest piece filled in first."""
+    """Log-probabilities (b, C): a mask for each piece of a candidate, the surest filled first."""
     answers = inputs["answers"][:, view]
     if answers.shape[-1] == 1:
         return one_pass_scores(model, inputs, view)

@@ -1,4 +1,4 @@
-"""Rethinking few-shot image classification: a good embedding is all you need (Tian et al., arXiv:2003.11539)."""
+"""Rethinking few-shot image classification (RFS; Tian et al., arXiv:2003.11539)."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def logistic_regression(
     tolerance: float,
     max_iterations: int,
 ) -> Tensor:
-    """The weights (..., N, D + 1), bias last, that minimise C * sum_i cross-entropy_i + ||W||^2 / 2.
+    """The weights (..., N, D + 1), bias last, that minimise C sum_i cross-entropy_i + ||W||^2 / 2.
 
     The bias is not penalised: scikit-learn's `LogisticRegression(C=C)`. The problem is convex and
     smooth, so that accelerated gradient descent with restarts (arXiv:1204.3982) at the step 1 / L
@@ -70,7 +70,7 @@ def logistic_regression(
 
 
 class RFS(TransferLearner):
-    """RFS: pre-training by cross-entropy, then logistic regression on normalised features for each episode.
+    """RFS: cross-entropy pre-training, then logistic regression on normalised features per episode.
 
     The logistic regression is solved to its one optimum, that of scikit-learn's
     `LogisticRegression`. The paper's augmented copies of the support and its self-distillation are

@@ -36,6 +36,9 @@ class TailFrequency(RankingLearner):
         return pairs[..., 1]
 
     def score(self, relation: Tensor, heads: Tensor, candidates: Tensor) -> Tensor:
-        """Times among the support's tails, plus the share of the most frequent entity's times in the background."""
+        """Times among the support's tails, plus times in the background as a share.
+
+        The share is of the most frequent entity's times.
+        """
         in_support = (candidates[..., None] == relation[:, None, None]).sum(-1)
         return in_support + self.counts[candidates.clamp(min=0)]

@@ -1,4 +1,4 @@
-"""TransE's own ranking: what a background graph's vectors know without any learning from relations."""
+"""TransE's own ranking: what a background graph's vectors know without learning from relations."""
 
 from typing import Any
 
