@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fewshot import MAML, MLP, Conv4, Episode, Examples
 from fewshot.engine import How, choose
-from fewshot.episodes import episode
+from fewshot.episodes.types import episode
 
 WAY, SHOT, QUERIES = 5, 1, 15
 

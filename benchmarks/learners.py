@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from fewshot.episodes import Examples, count
+from fewshot.episodes.types import Examples, count
 from fewshot.errors import FewshotError
 from fewshot.learners.transfer.language import LanguageLearner
 from fewshot.main import FewshotCLI, run

@@ -29,14 +29,15 @@ import torch
 
 from fewshot.datamodules import CLINC150DataModule, FewRelDataModule, SNIPSDataModule
 from fewshot.datamodules.text import TextDataModule
-from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.mnist import Digits
 from fewshot.datasets.multi_digit import Compositions
 from fewshot.datasets.snips import INTENTS
 from fewshot.datasets.store import PackedImages, open_store, packed
-from fewshot.distributions import ClassTasks
-from fewshot.episodes import Episode
-from fewshot.loading import EpisodeLoader, EpisodeStream
+from fewshot.episodes.class_dataset import ClassDataset
+from fewshot.episodes.distributions import ClassTasks
+from fewshot.episodes.loader import EpisodeLoader
+from fewshot.episodes.streams import EpisodeStream
+from fewshot.episodes.types import Episode
 from fewshot.preprocessing import as_float
 
 WARM_UP = 50

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fewshot.broad_sampling import draw_broad_episode
 from fewshot.datasets.meta_dataset_sources import SOURCES
 from fewshot.datasets.meta_dataset_specs import read_spec
+from fewshot.episodes.broad_sampling import draw_broad_episode
 
 WARM_UP, REPEATS = 50, 1000
 BAR_MS = 2.0

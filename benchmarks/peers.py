@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fewshot import ANIL, FOMAML, MAML, Conv4, Episode, Examples
-from fewshot.episodes import episode
+from fewshot.episodes.types import episode
 
 Step = Callable[[], None]
 WAY, QUERIES, RATE = 5, 15, 0.01

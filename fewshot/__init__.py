@@ -57,7 +57,7 @@ from fewshot.datamodules import (
     TripleMNISTDataModule,
     WikiOneDataModule,
 )
-from fewshot.episodes import Episode, Examples
+from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
 from fewshot.learners import (
     ADML,

@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from fewshot.compilation import Compiler
-from fewshot.episodes import Episode, count, episode, map_tensors, stack
+from fewshot.episodes.types import Episode, count, episode, map_tensors, stack
 from fewshot.normalization import EpisodeNorm
 from fewshot.pooling import LeanPooling
 

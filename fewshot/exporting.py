@@ -19,7 +19,7 @@ from torch.export import Dim, ExportedProgram
 from torch.nn.modules.batchnorm import _NormBase  # what all batch and instance normalisations share
 from torch.utils import _pytree as pytree
 
-from fewshot.episodes import Inputs
+from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError
 from fewshot.extras import require
 from fewshot.files import written_beside

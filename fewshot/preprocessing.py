@@ -22,7 +22,7 @@ from fewshot.datasets.decoding import image_array, read_image
 from fewshot.datasets.image_folder import image_files, subfolders
 from fewshot.datasets.pretrained_tokenizer import PretrainedTokenizer
 from fewshot.datasets.words import PADDING, Terms, encode, split_terms
-from fewshot.episodes import Inputs
+from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError
 
 Item = TypeVar("Item")

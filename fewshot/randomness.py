@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from fewshot.episodes import Inputs
+from fewshot.episodes.types import Inputs
 
 
 def generators(inputs: Inputs) -> Iterator[torch.Generator]:

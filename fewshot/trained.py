@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from fewshot.checkpoints import read_checkpoint
-from fewshot.episodes import Examples, Inputs, map_tensors
+from fewshot.episodes.types import Examples, Inputs, map_tensors
 from fewshot.errors import FewshotError, nearest
 from fewshot.learners.base import MetaLearner
 from fewshot.preprocessing import Preprocessing, as_float, make_preprocessing

@@ -12,7 +12,7 @@ from commands import fit
 from fakes import fake_clinc150, fake_image_folder
 from once import once
 
-from fewshot.datasets.base import ClassDataset
+from fewshot.episodes.class_dataset import ClassDataset
 
 __all__ = ["once"]  # a fixture for all tests
 

@@ -33,7 +33,7 @@ from fewshot import (
 from fewshot.catalogue import find, learners
 from fewshot.datamodules import EpisodicDataModule, ImageDataModule
 from fewshot.datamodules.images import FloatImages
-from fewshot.datasets.base import ClassDataset
+from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.hyperparameters import parameter_names
 from fewshot.learners import MetaLearner
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fewshot.attacks import FGSM, PGD, Attack
 from fewshot.backbones import Conv4
 from fewshot.engine import Parallel
-from fewshot.episodes import Episode, Examples, episode
+from fewshot.episodes.types import Episode, Examples, episode
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import build, describe
 from fewshot.learners import ANIL, MAML, OptimizationLearner

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from fewshot import Augmentation, Conv4, Episode, Examples, FewshotError, PrototypicalNetwork
 from fewshot.datamodules import ImageDataModule
-from fewshot.datasets.base import ClassDataset
-from fewshot.loading import EpisodeLoader
+from fewshot.episodes.class_dataset import ClassDataset
+from fewshot.episodes.loader import EpisodeLoader
 
 ALL = Augmentation(padding=3, flip=True, brightness=0.4, contrast=0.5, saturation=0.6)
 

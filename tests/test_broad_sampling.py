@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fewshot.broad_sampling import (
+from fewshot.datasets.meta_dataset_specs import read_spec
+from fewshot.episodes.broad_sampling import (
     Groups,
     check_groups,
     draw_broad_episode,
     draw_group_classes,
     draw_sizes,
 )
-from fewshot.datasets.meta_dataset_specs import read_spec
 from fewshot.errors import FewshotError
 
 EPISODES = 10_000

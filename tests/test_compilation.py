@@ -22,7 +22,7 @@ from fewshot import compilation
 from fewshot.backbones import MLP
 from fewshot.compilation import Compiler
 from fewshot.datamodules import SinusoidDataModule
-from fewshot.episodes import Episode, Examples, map_tensors
+from fewshot.episodes.types import Episode, Examples, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.learners import (
     ADML,

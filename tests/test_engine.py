@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from fewshot.engine import SMALL_FLOP, How, choose, map_episodes
-from fewshot.episodes import Episode, Examples
+from fewshot.episodes.types import Episode, Examples
 from fewshot.normalization import EpisodeNorm, forget_running_statistics
 
 

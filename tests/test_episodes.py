@@ -1,7 +1,7 @@
 import torch
 from torch import Tensor
 
-from fewshot.episodes import Episode, Examples, count, episode, map_tensors, stack
+from fewshot.episodes.types import Episode, Examples, count, episode, map_tensors, stack
 
 
 def text_episode(first: int) -> Episode:

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from fewshot.backbones import MLP
 from fewshot.datamodules import ImageDataModule, SinusoidDataModule
-from fewshot.datasets.base import ClassDataset
-from fewshot.episodes import Examples, count, map_examples
+from fewshot.episodes.class_dataset import ClassDataset
+from fewshot.episodes.loader import EpisodeLoader
+from fewshot.episodes.streams import ExampleStream
+from fewshot.episodes.types import Examples, count, map_examples
 from fewshot.errors import FewshotError
 from fewshot.learners import Baseline, PrototypicalNetwork
-from fewshot.loading import EpisodeLoader, ExampleStream
 
 COUNTS = (5, 7, 6, 9, 6)  # 33 examples
 

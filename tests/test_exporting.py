@@ -12,7 +12,7 @@ import torch
 import fewshot
 from fewshot import Conv4, FewshotError
 from fewshot.commands.export import export
-from fewshot.episodes import Inputs
+from fewshot.episodes.types import Inputs
 from fewshot.exporting import AdaptedClassifier, Embedding, save_program, to_program
 from fewshot.main import main
 from fewshot.trained import TrainedLearner

@@ -15,7 +15,7 @@ from fakes import fake_image_folder
 from torch.utils.data import Dataset
 
 from fewshot import Episode, Examples, FewshotError, ImageFolderDataModule
-from fewshot.loading import EpisodeLoader
+from fewshot.episodes.loader import EpisodeLoader
 from fewshot.main import main
 
 

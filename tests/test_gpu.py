@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fewshot.backbones import Conv4
 from fewshot.datamodules import GlyphsDataModule
-from fewshot.episodes import Episode, Examples, map_tensors
+from fewshot.episodes.types import Episode, Examples, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.learners import FOMAML, MAML, MAMLPlusPlus
 

@@ -21,13 +21,14 @@ from torch.utils import _pytree as pytree
 
 from fewshot.backbones import MLP
 from fewshot.datamodules import SinusoidDataModule
-from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.functions import Sinusoid
-from fewshot.distributions import ClassTasks, Stacked, gather
-from fewshot.episodes import Episode, count, episode, stack
+from fewshot.episodes.class_dataset import ClassDataset
+from fewshot.episodes.distributions import ClassTasks, Stacked, gather
+from fewshot.episodes.loader import EpisodeLoader
+from fewshot.episodes.streams import STAGES, EpisodeStream, VaryingStream
+from fewshot.episodes.types import Episode, count, episode, stack
 from fewshot.errors import FewshotError
 from fewshot.learners import MAML
-from fewshot.loading import STAGES, EpisodeLoader, EpisodeStream, VaryingStream
 
 
 def keys(meta_batch: Episode) -> list[bytes]:

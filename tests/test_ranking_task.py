@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fewshot.backbones.pixels import Pixels
-from fewshot.episodes import Episode, Examples, Inputs
+from fewshot.episodes.types import Episode, Examples, Inputs
 from fewshot.learners.base import MetaLearner, Outcome
 from fewshot.metrics import estimate
 from fewshot.tasks import Ranking, mean_ranks

@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fewshot.errors import FewshotError
-from fewshot.sampling import (
+from fewshot.episodes.sampling import (
     check_split,
     draw_classes,
     draw_episode,
@@ -22,6 +21,7 @@ from fewshot.sampling import (
     draw_shots,
     draw_unequal_episode,
 )
+from fewshot.errors import FewshotError
 
 EPISODES = 6000
 

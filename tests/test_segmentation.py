@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
-from fewshot.episodes import Episode, Examples, episode, marked, marks_of, stack
+from fewshot.episodes.types import Episode, Examples, episode, marked, marks_of, stack
 from fewshot.errors import FewshotError
 from fewshot.segmentation import IGNORED, at_size, bootstrapped, overlaps, pixel_loss
 from fewshot.tasks import Segmentation, make_task

@@ -17,7 +17,7 @@ from fewshot.catalogue import learners
 from fewshot.datamodules import CLINC150DataModule, ImageFolderDataModule, OmniglotDataModule
 from fewshot.datasets.decoding import Encoded
 from fewshot.datasets.omniglot import _decode
-from fewshot.episodes import Episode, map_tensors
+from fewshot.episodes.types import Episode, map_tensors
 from fewshot.preprocessing import ImagePreprocessing, TextPreprocessing, make_preprocessing
 from fewshot.tasks import Classification
 from fewshot.trained import Predictor, TrainedLearner

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
-from fewshot.episodes import Inputs
+from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import RemembersArguments
 

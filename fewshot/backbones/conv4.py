@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone, channels_last, checked_images
-from fewshot.episodes import Inputs
+from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError
 
 GROUPS = 8  # of norm="group"

@@ -8,7 +8,7 @@ from torchvision import models
 
 from fewshot.backbones.base import Backbone, checked_images
 from fewshot.backbones.torchvision_model import build_network, find_weights, standardised
-from fewshot.episodes import Inputs
+from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError
 
 STRIDE = 8

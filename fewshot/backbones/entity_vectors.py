@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
 from fewshot.datasets.npz import npz_member
-from fewshot.episodes import Inputs
+from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError, check_at_least
 from fewshot.hyperparameters import weights_follow
 

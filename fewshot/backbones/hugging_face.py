@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
 from fewshot.backbones.text import mask_padding, read_inputs
-from fewshot.episodes import Inputs
+from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError
 from fewshot.extras import require
 from fewshot.hyperparameters import weights_follow

@@ -6,7 +6,7 @@ Shapes: n texts, L token places (padding included), M masks.
 from torch import Tensor, nn
 
 from fewshot.backbones.hugging_face import HuggingFaceEncoder
-from fewshot.episodes import Inputs
+from fewshot.episodes.types import Inputs
 
 
 class MaskedLanguageModel(HuggingFaceEncoder):

@@ -6,7 +6,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone, flattened
-from fewshot.episodes import Inputs
+from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
 from fewshot.backbones.entity_vectors import EntityVectors
-from fewshot.episodes import Inputs
+from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import weights_follow
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from fewshot.backbones.hugging_face import HuggingFaceEncoder
 from fewshot.backbones.text import read_inputs
 from fewshot.datasets.pretrained_tokenizer import PretrainedTokenizer
-from fewshot.episodes import Inputs
+from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError
 
 Ends = tuple[list[int], list[int], list[int]]

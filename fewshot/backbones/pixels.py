@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from fewshot.backbones.base import Backbone, flattened
-from fewshot.episodes import Inputs
+from fewshot.episodes.types import Inputs
 
 
 class Pixels(Backbone):

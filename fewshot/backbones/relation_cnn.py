@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone, dropout_layer
 from fewshot.backbones.text import mask_padding, max_over_time, read_inputs, word_vectors
-from fewshot.episodes import Inputs
+from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError, check_at_least
 
 

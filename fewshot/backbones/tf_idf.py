@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fewshot.backbones.base import Backbone
 from fewshot.backbones.text import read_inputs
-from fewshot.episodes import Inputs
+from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError
 
 SPECIAL = 2  # ids that are no term: padding and the unknown

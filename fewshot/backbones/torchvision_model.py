@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from fewshot.backbones.base import Backbone, checked_images
-from fewshot.episodes import Inputs
+from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError, nearest
 from fewshot.hyperparameters import weights_follow
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fewshot.backbones.base import Backbone, check_dropout
 from fewshot.backbones.text import read_inputs
 from fewshot.backbones.tf_idf import SPECIAL, check_frequencies, inverse_document_frequencies
-from fewshot.episodes import Inputs
+from fewshot.episodes.types import Inputs
 from fewshot.errors import check_at_least
 
 

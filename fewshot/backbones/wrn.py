@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone, check_dropout, checked_images
-from fewshot.episodes import Inputs
+from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError, check_at_least
 
 OUTSIDE = 4  # layers that belong to no block of two: the first, and one shortcut a group

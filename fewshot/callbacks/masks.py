@@ -4,7 +4,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from fewshot.episodes import Episode
+from fewshot.episodes.types import Episode
 from fewshot.segmentation import IGNORED
 
 COLOURS = torch.tensor(

@@ -15,7 +15,7 @@ from fewshot.callbacks.figures import log, pixels, save, tensorboard
 from fewshot.callbacks.masks import draw_masks
 from fewshot.callbacks.results import run_folder
 from fewshot.datamodules.gaussian_process import GaussianProcessDataModule
-from fewshot.episodes import Episode, MetaBatch, map_tensors, singles
+from fewshot.episodes.types import Episode, MetaBatch, map_tensors, singles
 from fewshot.learners.base import MetaLearner
 from fewshot.learners.optimization.base import OptimizationLearner
 from fewshot.segmentation import at_size

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from fewshot.callbacks.results import run_folder
-from fewshot.episodes import MetaBatch, stacked
+from fewshot.episodes.types import MetaBatch, stacked
 from fewshot.files import atomic_write
 from fewshot.learners.base import MetaLearner, Outcome
 from fewshot.segmentation import IGNORED, at_size

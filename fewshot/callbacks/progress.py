@@ -9,7 +9,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 
-from fewshot.episodes import Examples, count
+from fewshot.episodes.types import Examples, count
 
 
 def is_drawn(bar: ProgressBar | None, batch_idx: int) -> bool:

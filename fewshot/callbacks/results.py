@@ -18,9 +18,9 @@ from torch import Tensor
 
 from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datamodules.sources import SourcesDataModule
+from fewshot.episodes.streams import Stage
 from fewshot.files import atomic_write
 from fewshot.learners.base import MetaLearner
-from fewshot.loading import Stage
 from fewshot.metrics import Estimate, written
 
 LIBRARIES = ("fewshot", "torch", "torchvision", "lightning", "torchmetrics", "numpy")

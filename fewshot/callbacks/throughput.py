@@ -6,7 +6,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from fewshot.episodes import count
+from fewshot.episodes.types import count
 
 
 class Throughput(Callback):

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from fewshot.datasets.base import ClassDataset
-from fewshot.distributions import TaskDistribution
-from fewshot.episodes import Examples
+from fewshot.episodes.class_dataset import ClassDataset
+from fewshot.episodes.distributions import TaskDistribution
+from fewshot.episodes.loader import EpisodeLoader, Item
+from fewshot.episodes.streams import EpisodeStream, ExampleStream, Stage
+from fewshot.episodes.types import Examples
 from fewshot.errors import FewshotError
-from fewshot.loading import EpisodeLoader, EpisodeStream, ExampleStream, Item, Stage
 
 
 class EpisodicDataModule(L.LightningDataModule):

@@ -3,8 +3,8 @@
 from typing import Any, ClassVar
 
 from fewshot.datamodules.published import PublishedImageDataModule
-from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.cifar100 import CifarSplit, load_cifar100
+from fewshot.episodes.class_dataset import ClassDataset
 
 
 class Cifar100DataModule(PublishedImageDataModule):

@@ -5,12 +5,12 @@ from functools import partial
 from typing import Any, ClassVar
 
 from fewshot.datamodules.base import EpisodicDataModule
-from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.files import data_root
-from fewshot.distributions import ClassTasks, TaskDistribution, VaryingTasks
+from fewshot.episodes.class_dataset import ClassDataset
+from fewshot.episodes.distributions import ClassTasks, TaskDistribution, VaryingTasks
+from fewshot.episodes.sampling import check_split, draw_varying_episode
+from fewshot.episodes.streams import STAGES, Stage
 from fewshot.errors import FewshotError
-from fewshot.loading import STAGES, Stage
-from fewshot.sampling import check_split, draw_varying_episode
 
 
 class ClassificationDataModule(EpisodicDataModule):

@@ -3,9 +3,9 @@
 from typing import Any, ClassVar
 
 from fewshot.datamodules.published import PackedImageDataModule
-from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.cub import CubSplit, load_cub
 from fewshot.datasets.files import data_root
+from fewshot.episodes.class_dataset import ClassDataset
 
 
 class CUBDataModule(PackedImageDataModule):

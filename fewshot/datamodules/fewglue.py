@@ -17,10 +17,10 @@ from fewshot.datasets.fewglue_patterns import TASKS
 from fewshot.datasets.files import data_root
 from fewshot.datasets.pattern_encoding import NO_PIECE, PatternEncoder
 from fewshot.datasets.pretrained_tokenizer import PretrainedTokenizer
-from fewshot.distributions import Stacked, TaskDistribution
-from fewshot.episodes import Episode, Examples
+from fewshot.episodes.distributions import Stacked, TaskDistribution
+from fewshot.episodes.streams import Stage
+from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
-from fewshot.loading import Stage
 
 
 class FewGLUEDataModule(EpisodicDataModule):

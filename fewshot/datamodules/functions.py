@@ -4,8 +4,8 @@ from typing import Any, ClassVar
 
 from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datasets.functions import FunctionTasks, Harmonic, Sinusoid, SinusoidAndLine
+from fewshot.episodes.streams import EpisodeStream, Stage, VaryingStream
 from fewshot.errors import FewshotError
-from fewshot.loading import EpisodeStream, Stage, VaryingStream
 
 
 class FunctionDataModule(EpisodicDataModule):

@@ -3,8 +3,8 @@
 from typing import Any, ClassVar
 
 from fewshot.datamodules.images import ImageDataModule
-from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.glyphs import load_glyphs
+from fewshot.episodes.class_dataset import ClassDataset
 
 
 class GlyphsDataModule(ImageDataModule):

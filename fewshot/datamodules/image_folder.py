@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from fewshot.datamodules.images import ImageDataModule
-from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.image_folder import find_split_folders, load_image_folder, split_table
+from fewshot.episodes.class_dataset import ClassDataset
 
 
 class ImageFolderDataModule(ImageDataModule):

@@ -10,9 +10,9 @@ from torch import Tensor
 from fewshot.augmentation import Augmentation
 from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datamodules.classification import ClassificationDataModule
-from fewshot.episodes import Batch, Examples, Inputs, map_examples
+from fewshot.episodes.streams import STAGES
+from fewshot.episodes.types import Batch, Examples, Inputs, map_examples
 from fewshot.errors import FewshotError
-from fewshot.loading import STAGES
 from fewshot.preprocessing import ImagePreprocessing, as_float
 
 

@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from fewshot.augmentation import Augmentation
-from fewshot.broad_sampling import MAX_CONTRIBUTION, MAX_QUERIES, MAX_WAYS, MIN_WAYS
 from fewshot.datamodules.images import ImageBatches
 from fewshot.datamodules.sources import SourcesDataModule
-from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.files import data_root
 from fewshot.datasets.meta_dataset import TRAINED, SourceSplit, found_sources, load_source
-from fewshot.distributions import TaskDistribution
-from fewshot.episodes import Examples
+from fewshot.episodes.broad_sampling import MAX_CONTRIBUTION, MAX_QUERIES, MAX_WAYS, MIN_WAYS
+from fewshot.episodes.class_dataset import ClassDataset
+from fewshot.episodes.distributions import TaskDistribution
+from fewshot.episodes.streams import Stage
+from fewshot.episodes.types import Examples
 from fewshot.errors import FewshotError
-from fewshot.loading import Stage
 
 
 class MetaDatasetDataModule(ImageBatches, SourcesDataModule):
@@ -23,7 +23,7 @@ class MetaDatasetDataModule(ImageBatches, SourcesDataModule):
     Paper: arXiv:1903.03096.
 
     An episode is of one source. Its classes are any of a flat source, of one alphabet of Omniglot,
-    or those below a node of ImageNet's hierarchy; `fewshot.broad_sampling` draws its sizes.
+    or those below a node of ImageNet's hierarchy; `fewshot.episodes.broad_sampling` draws its sizes.
     Training takes up to eight sources, each as often as the others, or ImageNet alone
     (``train_sources: [ilsvrc_2012]``); the test takes all, 600 episodes each, and gives the results
     of each. Works with those sources that are there. The results of a source do not depend on what

@@ -3,8 +3,8 @@
 from typing import Any, ClassVar
 
 from fewshot.datamodules.published import PublishedImageDataModule
-from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.multi_digit import SPLIT_SEED, load_multi_digit
+from fewshot.episodes.class_dataset import ClassDataset
 
 
 class MultiDigitDataModule(PublishedImageDataModule):

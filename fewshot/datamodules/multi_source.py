@@ -9,10 +9,10 @@ from torch import Tensor
 from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datamodules.images import ImageBatches
 from fewshot.datamodules.sources import SourcesDataModule
-from fewshot.distributions import TaskDistribution
-from fewshot.episodes import Episode, Examples, map_examples
+from fewshot.episodes.distributions import TaskDistribution
+from fewshot.episodes.streams import Stage
+from fewshot.episodes.types import Episode, Examples, map_examples
 from fewshot.errors import FewshotError
-from fewshot.loading import Stage
 
 FACTS = ("in_channels", "image_size", "in_features", "vocab_size", "tokenizer")
 

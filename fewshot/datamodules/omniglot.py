@@ -3,9 +3,9 @@
 from typing import Any, ClassVar
 
 from fewshot.datamodules.images import ImageDataModule
-from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.files import data_root
 from fewshot.datasets.omniglot import OmniglotSplit, load_omniglot
+from fewshot.episodes.class_dataset import ClassDataset
 
 
 class OmniglotDataModule(ImageDataModule):

@@ -7,9 +7,10 @@ from fewshot.datamodules.images import FloatImages
 from fewshot.datamodules.sources import SourcesDataModule
 from fewshot.datasets.files import data_root
 from fewshot.datasets.orbit import Mode, Thing, UserTasks, load_orbit
-from fewshot.episodes import Episode
+from fewshot.episodes.loader import EpisodeLoader
+from fewshot.episodes.streams import Stage
+from fewshot.episodes.types import Episode
 from fewshot.errors import FewshotError
-from fewshot.loading import EpisodeLoader, Stage
 from fewshot.preprocessing import ImagePreprocessing
 
 SUPPORT_VIDEOS = {"train": 5, "val": 15, "test": 15}

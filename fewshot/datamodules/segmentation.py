@@ -15,8 +15,8 @@ from fewshot.datasets.segmentation import (
     find_pairs,
     members_by_pixels,
 )
+from fewshot.episodes.streams import STAGES, Stage
 from fewshot.errors import FewshotError
-from fewshot.loading import STAGES, Stage
 
 
 class SegmentationDataModule(FloatImages, EpisodicDataModule):

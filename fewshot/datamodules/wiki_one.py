@@ -13,9 +13,9 @@ from fewshot.datasets.files import Arrays, data_root, file_hash
 from fewshot.datasets.neighbours import neighbours
 from fewshot.datasets.npz import mapped_arrays
 from fewshot.datasets.relation_tasks import EvaluationEpisodes, RelationTasks, background_relations
-from fewshot.distributions import TaskDistribution
+from fewshot.episodes.distributions import TaskDistribution
+from fewshot.episodes.streams import Stage
 from fewshot.errors import FewshotError, check_at_least, check_choice
-from fewshot.loading import Stage
 
 
 class WikiOneDataModule(EpisodicDataModule):

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 import torchvision
 
-from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.pickles import load_pickle
+from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.errors import FewshotError
 
 CifarSplit: TypeAlias = Literal["cifar_fs", "fc100"]

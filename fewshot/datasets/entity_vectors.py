@@ -5,7 +5,7 @@ Shapes: t triples, E entities, R relations, D values of a vector.
 
 import warnings
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -58,13 +58,12 @@ def train_vectors(
             "path_graph has no triples to train embeddings on; give embeddings: none"
         )
     rng = torch.Generator().manual_seed(seed)
+    from_pretrained: Any = nn.Embedding.from_pretrained  # which has no types
     vectors, bound = [], 6 / dimensions**0.5
     for number in (entities, relations):
         # not drawn by nn.Embedding, whose draws would move the generator of all that is made after
         drawn = torch.empty(number, dimensions).uniform_(-bound, bound, generator=rng)
-        vectors.append(
-            nn.Embedding.from_pretrained(nn.functional.normalize(drawn), freeze=False, sparse=True)  # type: ignore[no-untyped-call]
-        )
+        vectors.append(from_pretrained(nn.functional.normalize(drawn), freeze=False, sparse=True))
     entity, relation = vectors
     optimizer = torch.optim.Adagrad([entity.weight, relation.weight], lr=RATE)
     data = torch.from_numpy(triples.astype(np.int64))

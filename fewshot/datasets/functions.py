@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fewshot.episodes import Episode, Examples
+from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
 
 Array: TypeAlias = NDArray[np.float64]

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.decoding import read_image
+from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.errors import FewshotError
 
 IMAGE_FILE = re.compile(

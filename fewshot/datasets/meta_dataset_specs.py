@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fewshot.broad_sampling import MAX_LEAVES, MIN_WAYS, Groups
+from fewshot.episodes.broad_sampling import MAX_LEAVES, MIN_WAYS, Groups
 from fewshot.errors import FewshotError
 
 SPLITS = {"train": "TRAIN", "val": "VALID", "test": "TEST"}

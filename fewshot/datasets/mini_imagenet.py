@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.decoding import ImageSource
 from fewshot.datasets.imagenet_classes import MINI, classes
 from fewshot.datasets.pickles import load_pickle
@@ -23,6 +22,7 @@ from fewshot.datasets.published import (
     load_splits,
     read_class_folders,
 )
+from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.errors import FewshotError
 
 IMAGES = 600  # a class

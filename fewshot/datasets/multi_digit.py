@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Self
 
-from fewshot.datasets.base import ClassDataset, LazyInputs
 from fewshot.datasets.mnist import SIZE, Digits, load_mnist
+from fewshot.episodes.class_dataset import ClassDataset, LazyInputs
 from fewshot.errors import FewshotError
 
 SHARES = {"train": 64, "val": 16, "test": 20}  # per cent of the classes

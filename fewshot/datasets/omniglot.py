@@ -22,10 +22,10 @@ import torchvision
 from numpy.typing import NDArray
 from PIL import Image
 
-from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.decoding import Encoded
 from fewshot.datasets.files import cached_arrays, opened_zip
 from fewshot.datasets.files import download as fetch
+from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.errors import FewshotError
 
 log = logging.getLogger(__name__)

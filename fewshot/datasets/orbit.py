@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from fewshot.datasets.decoding import read_image
-from fewshot.distributions import Stacked
-from fewshot.episodes import Episode, Examples, marked
+from fewshot.episodes.distributions import Stacked
+from fewshot.episodes.streams import STAGES, Stage
+from fewshot.episodes.types import Episode, Examples, marked
 from fewshot.errors import FewshotError
-from fewshot.loading import STAGES, Stage
 
 Mode: TypeAlias = Literal["CLE-VE", "CLU-VE"]
 FOLDERS: dict[Stage, str] = {"train": "train", "val": "validation", "test": "test"}

@@ -19,8 +19,8 @@ from fewshot.datasets.segmentation import (
     find_pairs,
     members_by_pixels,
 )
+from fewshot.episodes.streams import Stage
 from fewshot.errors import FewshotError
-from fewshot.loading import Stage
 
 CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle"),

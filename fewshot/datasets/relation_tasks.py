@@ -13,8 +13,8 @@ import torch
 from torch.utils.data import Dataset
 
 from fewshot.datasets.few_shot_graph import FewShotGraph, Ids, Relation
-from fewshot.distributions import Stacked
-from fewshot.episodes import Episode, Examples, stack
+from fewshot.episodes.distributions import Stacked
+from fewshot.episodes.types import Episode, Examples, stack
 from fewshot.errors import FewshotError
 
 

@@ -17,10 +17,10 @@ from torch import Tensor
 from fewshot.datasets.decoding import decoded
 from fewshot.datasets.files import cached_arrays, data_root
 from fewshot.datasets.image_folder import IMAGE_FILE, PROGRESS_FROM
-from fewshot.distributions import Stacked
-from fewshot.episodes import Episode, Examples, marked
+from fewshot.episodes.distributions import Stacked
+from fewshot.episodes.sampling import Index, draw_classes
+from fewshot.episodes.types import Episode, Examples, marked
 from fewshot.errors import FewshotError
-from fewshot.sampling import Index, draw_classes
 from fewshot.segmentation import IGNORED
 
 Pair = tuple[Path, Path]

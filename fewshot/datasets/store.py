@@ -33,8 +33,8 @@ from rich.progress import track
 from torch import Tensor
 from typing_extensions import Self
 
-from fewshot.datasets.base import ClassDataset, LazyInputs
 from fewshot.datasets.decoding import Channels, ImageSource, read_image
+from fewshot.episodes.class_dataset import ClassDataset, LazyInputs
 from fewshot.errors import FewshotError
 from fewshot.files import atomic_write
 

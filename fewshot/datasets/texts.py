@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar, get_args
 
 import numpy as np
 
-from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.pretrained_tokenizer import PretrainedTokenizer
 from fewshot.datasets.word_vectors import known_words
 from fewshot.datasets.words import (
@@ -20,6 +19,7 @@ from fewshot.datasets.words import (
     encode,
     split_terms,
 )
+from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.errors import FewshotError, check_at_least, check_choice
 
 Texts: TypeAlias = Mapping[str, Sequence[Sequence[str]]]

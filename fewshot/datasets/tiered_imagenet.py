@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.decoding import Encoded, ImageSource
 from fewshot.datasets.imagenet_classes import TIERED, classes
 from fewshot.datasets.npz import npz_member
@@ -19,6 +18,7 @@ from fewshot.datasets.published import (
     load_splits,
     read_class_folders,
 )
+from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.errors import FewshotError
 
 IMAGES = {"train": 448_695, "val": 124_261, "test": 206_209}

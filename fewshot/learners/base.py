@@ -29,7 +29,7 @@ from fewshot.checkpoints import (
     check_shapes,
     read_checkpoint,
 )
-from fewshot.episodes import (
+from fewshot.episodes.types import (
     Episode,
     Examples,
     Inputs,

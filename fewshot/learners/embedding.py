@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fewshot.engine import map_episodes
-from fewshot.episodes import Episode, Inputs, count, map_tensors
+from fewshot.episodes.types import Episode, Inputs, count, map_tensors
 from fewshot.learners.base import MetaLearner, Outcome
 
 CHUNK_PIXELS = 56_448

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
-from fewshot.episodes import Episode, Examples, Inputs, map_tensors, stack
+from fewshot.episodes.types import Episode, Examples, Inputs, map_tensors, stack
 from fewshot.errors import FewshotError
 from fewshot.learners.base import MetaLearner, Outcome
 from fewshot.tasks import Ranking

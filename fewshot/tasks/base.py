@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from fewshot.episodes import Examples
+from fewshot.episodes.types import Examples
 from fewshot.metrics import Estimate, estimate
 
 
@@ -34,7 +34,7 @@ class Task(ABC):
         """What else a table of results keeps of each episode, (B,) by name.
 
         Args:
-            query: the queries of a meta-batch, which may be `fewshot.episodes.marked`.
+            query: the queries of a meta-batch, which may be `fewshot.episodes.types.marked`.
             outputs: what the learner gave for them, (B, n, ...).
         """
         return {}

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional.classification import binary_f1_score, multiclass_f1_score
 
-from fewshot.episodes import Examples, marks_of
+from fewshot.episodes.types import Examples, marks_of
 from fewshot.errors import FewshotError
 from fewshot.metrics import Estimate
 from fewshot.tasks.base import Task

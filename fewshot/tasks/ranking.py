@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from fewshot.episodes import Examples
+from fewshot.episodes.types import Examples
 from fewshot.metrics import Estimate, estimate
 from fewshot.tasks.base import Task
 

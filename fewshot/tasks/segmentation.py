@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from fewshot.episodes import Examples, marks_of
+from fewshot.episodes.types import Examples, marks_of
 from fewshot.errors import FewshotError
 from fewshot.metrics import Estimate, estimate
 from fewshot.segmentation import (
@@ -67,7 +67,7 @@ class Segmentation(Task):
     def marks(self, query: Examples, outputs: Tensor) -> dict[str, Tensor]:
         """``class_1``..``class_N``: which of the benchmark's classes each label stands for.
 
-        Where the queries are not `fewshot.episodes.marked`, label n is class n - 1 in all episodes.
+        Where the queries are not `fewshot.episodes.types.marked`, label n is class n - 1 in all episodes.
         """
         marks = marks_of(query)
         if marks is None:

@@ -12,7 +12,7 @@ from torch import Tensor
 import fewshot.normalization
 from fewshot.backbones import BiLSTM
 from fewshot.engine import choose
-from fewshot.episodes import Episode, Examples, Inputs
+from fewshot.episodes.types import Episode, Examples, Inputs
 from fewshot.errors import FewshotError
 from fewshot.learners import MAML
 

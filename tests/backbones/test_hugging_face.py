@@ -19,7 +19,7 @@ from fewshot.backbones import HuggingFaceEncoder
 from fewshot.datamodules import CLINC150DataModule
 from fewshot.datasets.pretrained_tokenizer import PretrainedTokenizer
 from fewshot.engine import loop_only
-from fewshot.episodes import Episode, Examples, Inputs
+from fewshot.episodes.types import Episode, Examples, Inputs
 from fewshot.errors import FewshotError
 from fewshot.extras import require
 from fewshot.hyperparameters import without_weights

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fewshot.backbones import RelationCNN
-from fewshot.episodes import Inputs
+from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError
 
 INPUTS = {

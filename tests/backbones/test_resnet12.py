@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fewshot.backbones import ResNet12
 from fewshot.backbones.resnet12 import DropBlock
 from fewshot.engine import How
-from fewshot.episodes import Episode, Examples
+from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
 from fewshot.learners import MAML
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fewshot.backbones import TextTransformer
 from fewshot.engine import How
-from fewshot.episodes import Episode, Examples, Inputs
+from fewshot.episodes.types import Episode, Examples, Inputs
 from fewshot.errors import FewshotError
 from fewshot.learners import MAML
 

@@ -19,7 +19,7 @@ from torchvision import models
 
 from fewshot.backbones import TorchvisionBackbone
 from fewshot.engine import How
-from fewshot.episodes import Episode, Examples
+from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import without_weights
 from fewshot.learners import MAML, PrototypicalNetwork

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fewshot.backbones import WRN28_10
 from fewshot.engine import How
-from fewshot.episodes import Episode, Examples
+from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
 from fewshot.learners import MAML
 

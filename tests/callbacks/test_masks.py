@@ -10,7 +10,7 @@ from fakes import fake_camvid
 from PIL import Image
 
 from fewshot.callbacks.masks import COLOURS, IGNORED_COLOUR, STRENGTH, draw_masks, overlaid
-from fewshot.episodes import Episode, Examples
+from fewshot.episodes.types import Episode, Examples
 
 PANET = (
     "--model=PANet",

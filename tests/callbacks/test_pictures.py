@@ -23,7 +23,7 @@ from fewshot.callbacks.pictures import (
     predictions_by_step,
 )
 from fewshot.datamodules import GaussianProcessDataModule
-from fewshot.episodes import Episode, Examples, map_tensors
+from fewshot.episodes.types import Episode, Examples, map_tensors
 from fewshot.gaussian_process import posterior
 from fewshot.learners import CNP, MAML, PrototypicalNetwork
 

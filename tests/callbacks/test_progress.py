@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.callbacks import RichProgressBar
 
 from fewshot.callbacks.progress import EpisodeProgressBar
-from fewshot.episodes import Episode, Examples
+from fewshot.episodes.types import Episode, Examples
 
 
 def meta_batch(episodes: int) -> Episode:

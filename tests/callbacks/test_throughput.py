@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fewshot.callbacks.throughput import Throughput
-from fewshot.episodes import Episode, Examples
+from fewshot.episodes.types import Episode, Examples
 
 BATCH = Episode(*(Examples(torch.zeros(5, 2, 1), torch.zeros(5, 2)) for _ in range(2)))
 

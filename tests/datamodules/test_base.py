@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from fewshot.datamodules import ImageDataModule
-from fewshot.datasets.base import ClassDataset
-from fewshot.episodes import Episode
+from fewshot.episodes.class_dataset import ClassDataset
+from fewshot.episodes.streams import STAGES
+from fewshot.episodes.types import Episode
 from fewshot.errors import FewshotError
-from fewshot.loading import STAGES
 from fewshot.preprocessing import as_float
 
 

@@ -16,9 +16,9 @@ from fewshot.datamodules import (
     SinusoidDataModule,
 )
 from fewshot.datamodules.multi_source import resized
-from fewshot.datamodules.sources import SourceStream
+from fewshot.episodes.loader import EpisodeLoader
+from fewshot.episodes.source_stream import SourceStream
 from fewshot.errors import FewshotError
-from fewshot.loading import EpisodeLoader
 
 MODEL = ("--model=PrototypicalNetwork", "--model.backbone=Conv4", "--model.backbone.width=4")
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fewshot.datamodules import ORBITDataModule
 from fewshot.datasets.orbit import Mode, load_orbit, past_clip, valid_places
-from fewshot.episodes import Examples, marked, marks_of
+from fewshot.episodes.types import Examples, marked, marks_of
 from fewshot.errors import FewshotError
 from fewshot.tasks import VideoClassification, make_task
 

@@ -10,9 +10,9 @@ from fakes import fake_camvid, fake_masks, fake_voc
 
 from fewshot.datamodules import CamVidDataModule, Pascal5iDataModule, SegmentationFolderDataModule
 from fewshot.datamodules.camvid import CLASSES
-from fewshot.episodes import Episode, marks_of
+from fewshot.episodes.streams import STAGES, Stage
+from fewshot.episodes.types import Episode, marks_of
 from fewshot.errors import FewshotError
-from fewshot.loading import STAGES, Stage
 
 TABLE = {"train": {"cup": 1, "key": 2}, "val": {"pen": 3, "bag": 4}, "test": {"hat": 5, "cap": 6}}
 

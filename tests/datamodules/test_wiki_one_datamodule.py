@@ -10,7 +10,7 @@ from fakes import fake_wiki_one
 from fewshot import FewshotError, WikiOneDataModule
 from fewshot.datasets.entity_vectors import Model, read_vectors, train_vectors
 from fewshot.datasets.files import cached_arrays
-from fewshot.episodes import Episode
+from fewshot.episodes.types import Episode
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import torch
 import torchvision
 from fakes import fake_cifar100
 
-from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.cifar100 import CifarSplit, load_cifar100
+from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.errors import FewshotError
 
 PARTS = ("train", "val", "test")

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from fewshot.datasets import clinc150
-from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.clinc150 import load_clinc150, read_utterances
 from fewshot.datasets.texts import TextOptions
 from fewshot.datasets.words import (
@@ -24,6 +23,7 @@ from fewshot.datasets.words import (
     split_terms,
     tokenize,
 )
+from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.errors import FewshotError
 
 INTENTS = [f"intent_{i:03d}" for i in range(150)]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fewshot.datasets.functions import FunctionTasks, Harmonic, Sinusoid, SinusoidAndLine
-from fewshot.episodes import Episode
+from fewshot.episodes.types import Episode
 from fewshot.errors import FewshotError
 
 Array = NDArray[np.float64]

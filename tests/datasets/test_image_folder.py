@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from fewshot.datasets import image_folder
-from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.decoding import read_image
 from fewshot.datasets.image_folder import draw_split, load_image_folder, split_table
+from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.errors import FewshotError
 
 NAMES = ("ant", "bee", "cat", "dog", "elk")

@@ -12,10 +12,10 @@ import torchvision
 from fakes import fake_mnist
 
 from fewshot.datasets import mnist
-from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.mnist import SIZE, load_mnist
 from fewshot.datasets.multi_digit import Compositions, load_multi_digit, random_below, split_numbers
-from fewshot.distributions import gather
+from fewshot.episodes.class_dataset import ClassDataset
+from fewshot.episodes.distributions import gather
 from fewshot.errors import FewshotError
 
 SIDES = {2: 64, 3: 84}

@@ -9,8 +9,8 @@ from fakes import fake_voc, save_pair
 
 from fewshot.datasets.pascal5i import CLASSES, classes_of, fold_classes, load_pascal5i, read_list
 from fewshot.datasets.segmentation import SegmentationDataset
+from fewshot.episodes.streams import STAGES
 from fewshot.errors import FewshotError
-from fewshot.loading import STAGES
 
 PUBLISHED = {"trn": (2286, 3425, 5883, 2086), "val": (346, 451, 725, 346)}
 

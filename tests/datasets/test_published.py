@@ -14,13 +14,13 @@ import torch
 from fakes import colour, fake_cub, fake_mini_imagenet, fake_tiered_imagenet
 
 from fewshot.datasets import mini_imagenet, tiered_imagenet
-from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.cub import CubSplit, load_cub, split_kinds
 from fewshot.datasets.imagenet_classes import MINI, TIERED, classes
 from fewshot.datasets.mini_imagenet import load_mini_imagenet
 from fewshot.datasets.npz import npz_member
 from fewshot.datasets.tiered_imagenet import load_tiered_imagenet
-from fewshot.distributions import gather
+from fewshot.episodes.class_dataset import ClassDataset
+from fewshot.episodes.distributions import gather
 from fewshot.errors import FewshotError
 
 PARTS = ("train", "val", "test")

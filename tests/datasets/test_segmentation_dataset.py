@@ -18,7 +18,7 @@ from fewshot.datasets.segmentation import (
     members_by_pixels,
     read_pair,
 )
-from fewshot.episodes import Examples, marks_of
+from fewshot.episodes.types import Examples, marks_of
 from fewshot.errors import FewshotError
 from fewshot.segmentation import IGNORED
 

@@ -16,12 +16,12 @@ import torch
 from PIL import Image
 
 from fewshot.datasets import store
-from fewshot.datasets.base import ClassDataset
 from fewshot.datasets.decoding import Cropped, Encoded, ImageSource, read_image
 from fewshot.datasets.store import CHECKS, IMAGES, INDEX, Source, fingerprint_of, open_store, packed
-from fewshot.distributions import ClassTasks, gather
+from fewshot.episodes.class_dataset import ClassDataset
+from fewshot.episodes.distributions import ClassTasks, gather
+from fewshot.episodes.streams import EpisodeStream
 from fewshot.errors import FewshotError
-from fewshot.loading import EpisodeStream
 
 SIZE = 6
 

@@ -14,7 +14,7 @@ from fewshot.attacks import FGSM, PGD
 from fewshot.backbones import MLP, Conv4
 from fewshot.compilation import Compiler
 from fewshot.engine import Parallel
-from fewshot.episodes import Episode, Examples, episode
+from fewshot.episodes.types import Episode, Examples, episode
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import describe
 from fewshot.learners import ADML, MAML

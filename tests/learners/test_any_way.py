@@ -10,7 +10,7 @@ from commands import FEW, QUIET, fewshot, fit, results
 
 import fewshot as library
 from fewshot.backbones import Conv4
-from fewshot.episodes import Episode, Examples, count, singles
+from fewshot.episodes.types import Episode, Examples, count, singles
 from fewshot.errors import FewshotError
 from fewshot.learners import MetaLearner
 from fewshot.main import main

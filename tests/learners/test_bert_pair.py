@@ -15,7 +15,7 @@ import fewshot
 from fewshot import BERTPair, Conv4, FewRelDataModule, FewshotError, HuggingFaceEncoder, PairEncoder
 from fewshot.backbones.pair_encoder import joined
 from fewshot.datasets.pretrained_tokenizer import PretrainedTokenizer
-from fewshot.episodes import Episode, Examples, map_tensors
+from fewshot.episodes.types import Episode, Examples, map_tensors
 from fewshot.extras import require
 from fewshot.main import main
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fewshot.backbones import MLP, Conv4, Pixels
 from fewshot.engine import Parallel
-from fewshot.episodes import Episode, Examples, episode, map_tensors
+from fewshot.episodes.types import Episode, Examples, episode, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.learners import CAVIA
 from fewshot.learners.optimization.cavia import Concatenation, FiLM

@@ -11,7 +11,7 @@ from slopes import assert_slope
 from torch import Tensor, nn
 
 from fewshot.backbones import MLP, Conv4, ResNet12, TorchvisionBackbone
-from fewshot.episodes import Episode, Examples
+from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
 from fewshot.learners import CNAPs, SimpleCNAPs
 from fewshot.learners.model_based.cnaps import ConditionalLearner

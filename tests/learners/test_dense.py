@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fewshot.backbones import MLP, Conv4
-from fewshot.episodes import Episode, Examples, episode, stack
+from fewshot.episodes.types import Episode, Examples, episode, stack
 from fewshot.errors import FewshotError
 from fewshot.learners import ANIL, BOIL, CAVIA, FOMAML, IMAML, MAML, MAMLPlusPlus, MetaSGD, Reptile
 from fewshot.learners.optimization.base import OptimizationLearner

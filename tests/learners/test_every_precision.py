@@ -34,7 +34,7 @@ from fewshot import (
 )
 from fewshot.datamodules import EpisodicDataModule
 from fewshot.datamodules.images import FloatImages
-from fewshot.episodes import map_tensors, stacked
+from fewshot.episodes.types import map_tensors, stacked
 from fewshot.learners import MetaLearner, SimpleShot
 
 SMALL: dict[str, Any] = {"train_episodes": 8, "val_episodes": 2, "test_episodes": 2}

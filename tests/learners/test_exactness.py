@@ -21,7 +21,7 @@ from fewshot.attacks import FGSM
 from fewshot.backbones import MLP, Conv4, ResNet12
 from fewshot.compilation import Compiler
 from fewshot.engine import Parallel
-from fewshot.episodes import Episode, Examples, episode
+from fewshot.episodes.types import Episode, Examples, episode
 from fewshot.learners import (
     ADML,
     ANIL,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fewshot import FewshotError, GMatching, NeighbourEncoder, WikiOneDataModule
 from fewshot.datasets.neighbours import neighbours
-from fewshot.episodes import Episode, Examples
+from fewshot.episodes.types import Episode, Examples
 
 SIZE, SHOT, QUERIES, CANDIDATES = 3, 2, 3, 4
 TASK = {"kind": "ranking"}

@@ -15,7 +15,7 @@ from fewshot.backbones import Conv4
 from fewshot.compilation import Compiler
 from fewshot.datamodules import GlyphsDataModule
 from fewshot.engine import Parallel
-from fewshot.episodes import Episode, Examples, episode
+from fewshot.episodes.types import Episode, Examples, episode
 from fewshot.errors import FewshotError
 from fewshot.inner_loop import Weights
 from fewshot.learners import IMAML

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from fewshot.backbones import MLP, Conv4
 from fewshot.datamodules import SinusoidDataModule
 from fewshot.engine import Parallel
-from fewshot.episodes import Episode, Examples, episode
+from fewshot.episodes.types import Episode, Examples, episode
 from fewshot.errors import FewshotError
 from fewshot.learners import MAML, PrototypicalNetwork
 from fewshot.learners.base import BatchNormPolicy

@@ -13,7 +13,7 @@ from fewshot.backbones import MLP, Conv4
 from fewshot.compilation import Compiler
 from fewshot.datamodules import SinusoidDataModule
 from fewshot.engine import Parallel
-from fewshot.episodes import Episode, Examples, episode
+from fewshot.episodes.types import Episode, Examples, episode
 from fewshot.errors import FewshotError
 from fewshot.learners import MAML, MAMLPlusPlus
 

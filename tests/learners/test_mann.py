@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot.backbones import MLP
-from fewshot.episodes import Episode, Examples, episode, map_tensors
+from fewshot.episodes.types import Episode, Examples, episode, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.learners import MANN
 from fewshot.learners.model_based.mann import instance_accuracies

@@ -20,7 +20,7 @@ from fewshot import (
     TransE,
     WikiOneDataModule,
 )
-from fewshot.episodes import Episode, Examples
+from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
 
 EPISODES, SHOT, QUERIES, CANDIDATES, ENTITIES, SIZE = 3, 2, 4, 5, 20, 6

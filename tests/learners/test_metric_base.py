@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.backbones import MLP, Conv4
-from fewshot.episodes import Episode, Examples, Inputs, episode, map_tensors
+from fewshot.episodes.types import Episode, Examples, Inputs, episode, map_tensors
 from fewshot.learners import PrototypicalNetwork
 from fewshot.learners.base import BatchNormPolicy, evaluation_mode
 

@@ -10,7 +10,7 @@ import torch
 
 from fewshot import OmniglotDataModule, SinusoidDataModule
 from fewshot.backbones import MLP, Conv4
-from fewshot.episodes import Episode, Examples, episode, stack
+from fewshot.episodes.types import Episode, Examples, episode, stack
 from fewshot.errors import FewshotError
 from fewshot.learners import (
     R2D2,

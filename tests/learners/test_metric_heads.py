@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.backbones import MLP, Conv4, ResNet12
-from fewshot.episodes import Episode, Examples, episode
+from fewshot.episodes.types import Episode, Examples, episode
 from fewshot.learners import (
     R2D2,
     MatchingNetwork,

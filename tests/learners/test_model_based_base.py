@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from fewshot.backbones import MLP, Conv4, Pixels, TextCNN
 from fewshot.datamodules import GaussianProcessDataModule, ImageDataModule, SinusoidDataModule
-from fewshot.datasets.base import ClassDataset
-from fewshot.episodes import Episode, Examples, episode, map_tensors
+from fewshot.episodes.class_dataset import ClassDataset
+from fewshot.episodes.types import Episode, Examples, episode, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.learners import ANP, CNP, MANN, SNAIL, GaussianProcess, MetaLearner
 from fewshot.learners.base import BatchNormPolicy

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from fewshot.backbones import MLP, Pixels
-from fewshot.episodes import Episode, Examples, episode
+from fewshot.episodes.types import Episode, Examples, episode
 from fewshot.errors import FewshotError
 from fewshot.gaussian_process import posterior
 from fewshot.learners import ANP, CNP, GaussianProcess

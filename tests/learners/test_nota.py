@@ -9,12 +9,12 @@ from every_learner import NAMES, OF_LANGUAGE_MODELS, SIZES, SMALL, TinyImages
 
 from fewshot import MLP, FewshotError
 from fewshot.catalogue import find
-from fewshot.distributions import NotaTasks, TaskDistribution
-from fewshot.episodes import Episode, episode
+from fewshot.episodes.distributions import NotaTasks, TaskDistribution
+from fewshot.episodes.streams import Stage
+from fewshot.episodes.types import Episode, episode
 from fewshot.hyperparameters import parameter_names
 from fewshot.learners import MetaLearner
 from fewshot.learners.nota import Criterion, NoneOfTheAbove, best_threshold
-from fewshot.loading import Stage
 
 LOGITS = torch.tensor([[2.0, 0.5, -1.0], [0.3, 0.2, 0.1]], dtype=torch.float64)
 

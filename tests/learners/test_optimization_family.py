@@ -17,7 +17,7 @@ from torch.optim import SGD
 from fewshot.backbones import MLP, Conv4
 from fewshot.datamodules import SinusoidDataModule
 from fewshot.engine import Parallel
-from fewshot.episodes import Episode, Examples, episode, map_tensors
+from fewshot.episodes.types import Episode, Examples, episode, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.inner_loop import clipped
 from fewshot.learners import ANIL, BOIL, FOMAML, MAML, MetaSGD, OptimizationLearner, ProtoMAML

@@ -10,7 +10,7 @@ from slopes import assert_slope
 from torch import Tensor, nn
 
 from fewshot.backbones import MLP, Colours, Conv4
-from fewshot.episodes import Episode, Examples, stack
+from fewshot.episodes.types import Episode, Examples, stack
 from fewshot.errors import FewshotError
 from fewshot.learners import PANet
 from fewshot.learners.metric.panet import alignment_loss, prototypes, similarity

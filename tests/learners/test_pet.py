@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fewshot.backbones import MLP, HuggingFaceEncoder, MaskedLanguageModel
 from fewshot.datamodules import FewGLUEDataModule
-from fewshot.episodes import Episode, Examples
+from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
 from fewshot.learners import PET, FineTuneText
 from fewshot.learners.transfer.language import NO_CANDIDATE, TextClassifier, batches

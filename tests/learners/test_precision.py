@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fewshot import engine
 from fewshot.engine import Parallel
-from fewshot.episodes import Episode, Examples
+from fewshot.episodes.types import Episode, Examples
 from fewshot.inner_loop import Weights
 from fewshot.learners import ANIL, BOIL, FOMAML, MAML, MetaSGD, OptimizationLearner, ProtoMAML
 

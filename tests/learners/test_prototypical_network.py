@@ -11,8 +11,8 @@ from torch import Tensor
 
 from fewshot.backbones import MLP, Conv4
 from fewshot.datamodules import ImageDataModule
-from fewshot.datasets.base import ClassDataset
-from fewshot.episodes import Episode, Examples, episode
+from fewshot.episodes.class_dataset import ClassDataset
+from fewshot.episodes.types import Episode, Examples, episode
 from fewshot.errors import FewshotError
 from fewshot.learners import MAML, PrototypicalNetwork
 from fewshot.learners.metric.classes import class_means

@@ -16,7 +16,7 @@ from fewshot.backbones import MLP, Conv4
 from fewshot.compilation import Compiler
 from fewshot.datamodules import SinusoidDataModule
 from fewshot.engine import Parallel
-from fewshot.episodes import Episode, Examples, episode, map_tensors
+from fewshot.episodes.types import Episode, Examples, episode, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.inner_loop import Weights
 from fewshot.learners import Reptile

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from torch import Tensor
 
 from fewshot.backbones import MLP
-from fewshot.episodes import Episode, Examples, episode
+from fewshot.episodes.types import Episode, Examples, episode
 from fewshot.learners import SiameseNetwork
 from fewshot.learners.metric.pairs import Mining, squared_distances, triplet_loss, verification
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from fewshot.backbones import MLP, Conv4
 from fewshot.datamodules import ImageDataModule
-from fewshot.datasets.base import ClassDataset
-from fewshot.episodes import Episode, Examples, episode
+from fewshot.episodes.class_dataset import ClassDataset
+from fewshot.episodes.types import Episode, Examples, episode
 from fewshot.errors import FewshotError
 from fewshot.learners import MAML, Baseline, PrototypicalNetwork, SimpleShot
 from fewshot.main import main

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fewshot.backbones import MLP, Pixels
-from fewshot.episodes import Episode, Examples, episode
+from fewshot.episodes.types import Episode, Examples, episode
 from fewshot.errors import FewshotError
 from fewshot.learners import SNAIL
 from fewshot.learners.model_based.causal import CausalAttention, CausalLayer, DenseBlock

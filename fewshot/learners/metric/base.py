@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
 from fewshot.engine import map_episodes
-from fewshot.episodes import Episode, Examples, Inputs, count, episode, stack
+from fewshot.episodes.types import Episode, Examples, Inputs, count, episode, stack
 from fewshot.errors import FewshotError
 from fewshot.learners.base import Outcome, evaluation_mode
 from fewshot.learners.embedding import at_least_float32, full_precision

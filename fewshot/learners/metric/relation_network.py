@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone, map_shape, maps_of
-from fewshot.episodes import Episode, Inputs
+from fewshot.episodes.types import Episode, Inputs
 from fewshot.learners.metric.base import MetricLearner
 from fewshot.learners.metric.classes import class_means, class_sums
 

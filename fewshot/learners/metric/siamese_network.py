@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
-from fewshot.episodes import Episode, Inputs
+from fewshot.episodes.types import Episode, Inputs
 from fewshot.errors import FewshotError
 from fewshot.learners.metric.base import MetricLearner
 from fewshot.learners.metric.classes import class_means, membership

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 from fewshot.backbones.base import Backbone
-from fewshot.episodes import Episode, Examples
+from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
 from fewshot.learners.base import Outcome
 from fewshot.learners.model_based.cnp import check_sizes, pairs

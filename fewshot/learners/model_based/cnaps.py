@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
 from fewshot.backbones.conv4 import Conv4
-from fewshot.episodes import Episode, Examples, Inputs, count, episode
+from fewshot.episodes.types import Episode, Examples, Inputs, count, episode
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import build
 from fewshot.learners.base import Outcome, evaluation_mode

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
-from fewshot.episodes import Examples
+from fewshot.episodes.types import Examples
 from fewshot.errors import FewshotError
 from fewshot.learners.model_based.process import ProcessLearner, gaussian, perceptron
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fewshot.backbones.pixels import Pixels
-from fewshot.episodes import Examples
+from fewshot.episodes.types import Examples
 from fewshot.errors import FewshotError
 from fewshot.gaussian_process import posterior
 from fewshot.learners.model_based.process import ProcessLearner

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
-from fewshot.episodes import Examples, Inputs
+from fewshot.episodes.types import Examples, Inputs
 from fewshot.errors import FewshotError
 from fewshot.learners.model_based.base import ModelBasedLearner
 from fewshot.randomness import orders, reordered

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
-from fewshot.episodes import Examples
+from fewshot.episodes.types import Examples
 from fewshot.errors import FewshotError
 from fewshot.learners.model_based.causal import CausalAttention, CausalLayer, DenseBlock
 from fewshot.learners.model_based.sequence import SequenceLearner

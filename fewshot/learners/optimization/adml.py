@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from fewshot.attacks import FGSM, Attack
 from fewshot.backbones.base import Backbone
-from fewshot.episodes import Episode, Examples
+from fewshot.episodes.types import Episode, Examples
 from fewshot.inner_loop import Weights
 from fewshot.learners.base import Outcome
 from fewshot.learners.optimization.maml import MAML

@@ -14,7 +14,7 @@ from fewshot.attacks import Attack
 from fewshot.backbones.base import Backbone, maps_of, needed_map_shape
 from fewshot.compilation import Compile, Compiler
 from fewshot.engine import How, Parallel, choose, loop_only, map_episodes
-from fewshot.episodes import Episode, Examples, Inputs, map_tensors
+from fewshot.episodes.types import Episode, Examples, Inputs, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import build
 from fewshot.inner_loop import Rate, Weights, gradient_steps

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
-from fewshot.episodes import Episode, Examples
+from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
 from fewshot.inner_loop import SCALE, Weights, gradient_steps, scaled_gradient, with_gradient
 from fewshot.learners.base import Outcome

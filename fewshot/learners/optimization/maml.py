@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from fewshot.backbones.base import Backbone
-from fewshot.episodes import Examples
+from fewshot.episodes.types import Examples
 from fewshot.inner_loop import Weights
 from fewshot.learners.optimization.base import OptimizationLearner
 

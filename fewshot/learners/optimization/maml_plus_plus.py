@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm  # what BatchNorm1d, 2d and 3d
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from fewshot.backbones.base import Backbone
-from fewshot.episodes import Episode, Examples
+from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
 from fewshot.inner_loop import Weights
 from fewshot.learners.base import Outcome

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fewshot.backbones.base import Backbone
-from fewshot.episodes import Examples
+from fewshot.episodes.types import Examples
 from fewshot.errors import FewshotError
 from fewshot.inner_loop import Weights
 from fewshot.learners.optimization.base import OptimizationLearner

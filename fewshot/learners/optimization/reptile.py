@@ -9,7 +9,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
-from fewshot.episodes import Episode, Examples, count, map_tensors
+from fewshot.episodes.types import Episode, Examples, count, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.inner_loop import Weights, clipped, scaled_gradient, with_gradient
 from fewshot.learners.base import Outcome

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fewshot.backbones.base import Backbone
-from fewshot.episodes import Episode, Examples, Inputs, count, episode, map_tensors
+from fewshot.episodes.types import Episode, Examples, Inputs, count, episode, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.inner_loop import Weights, gradient_steps
 from fewshot.learners.base import Outcome, evaluation_mode

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from fewshot.episodes import Examples, Inputs
+from fewshot.episodes.types import Examples, Inputs
 from fewshot.learners.transfer.language import LanguageLearner, TextClassifier, picked, views
 
 

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LinearLR
 
 from fewshot.backbones.base import Backbone
 from fewshot.backbones.hugging_face import HuggingFaceEncoder
-from fewshot.episodes import Episode, Examples, Inputs, count, episode, map_tensors
+from fewshot.episodes.types import Episode, Examples, Inputs, count, episode, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.learners.base import MetaLearner, Outcome, evaluation_mode
 from fewshot.randomness import seed_generators

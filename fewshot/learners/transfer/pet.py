@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
 from fewshot.backbones.masked_language_model import MaskedLanguageModel
-from fewshot.episodes import Examples, Inputs
+from fewshot.episodes.types import Examples, Inputs
 from fewshot.errors import FewshotError
 from fewshot.learners.transfer.language import (
     NO_CANDIDATE,

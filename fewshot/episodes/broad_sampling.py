@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fewshot.episodes.sampling import Index
 from fewshot.errors import FewshotError
-from fewshot.sampling import Index
 
 MIN_WAYS, MAX_WAYS = 5, 50
 MAX_LEAVES = 392  # of a node of ImageNet's hierarchy that episodes are drawn from

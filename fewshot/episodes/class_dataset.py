@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Self
 
-from fewshot.episodes import Inputs
+from fewshot.episodes.types import Inputs
 
 
 class LazyInputs(ABC):

@@ -7,15 +7,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from fewshot.datasets.base import ClassDataset, LazyInputs
-from fewshot.episodes import Episode, Examples, Inputs, MetaBatch, map_tensors, stack
-from fewshot.sampling import (
+from fewshot.episodes.class_dataset import ClassDataset, LazyInputs
+from fewshot.episodes.sampling import (
     draw_classes,
     draw_episode,
     draw_episode_of,
     draw_outsiders,
     draw_unequal_episode,
 )
+from fewshot.episodes.types import Episode, Examples, Inputs, MetaBatch, map_tensors, stack
 
 
 class TaskDistribution(Protocol):

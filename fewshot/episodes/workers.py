@@ -17,7 +17,7 @@ Item = TypeVar("Item")
 _END = object()
 
 
-def told(batches: DataLoader[Item]) -> Iterator[Item]:
+def translate_worker_errors(batches: DataLoader[Item]) -> Iterator[Item]:
     """The batches of a DataLoader.
 
     What goes wrong in a worker is told in one line, without its traceback.

@@ -1,132 +1,20 @@
-"""Seeded streams of episodes: the same list whatever the workers, the ranks and the interruptions.
+"""Hands numbered episodes out in meta-batches, sharded over ranks, resumable.
 
-Episode number i of a stage is drawn with a generator seeded by (seed, stage, i) alone. A loader
-hands out consecutive numbers in meta-batches; of each meta-batch, rank r of R takes every R-th
-episode from r on. Plain labelled examples, for learners that train without episodes, come from a
-list of the same kind.
+Numbers are consecutive; of each meta-batch, rank r of R takes every R-th episode from r on.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Generic, Literal, TypeAlias
+from typing import Any, Generic
 
-import numpy as np
-import torch
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import TypeVar
 
-from fewshot.datasets.base import ClassDataset
-from fewshot.distributions import TaskDistribution, gather
-from fewshot.episodes import Episode, Examples, MetaBatch
+from fewshot.episodes.types import Episode
+from fewshot.episodes.workers import translate_worker_errors
 from fewshot.errors import FewshotError
-from fewshot.workers import told
 
-Stage: TypeAlias = Literal["train", "val", "test"]
-STAGES: tuple[Stage, ...] = ("train", "val", "test")
 Item = TypeVar("Item", default=Episode)
 """What a loader hands out: meta-batches, or plain examples."""
-
-
-class EpisodeStream(Dataset[Episode]):
-    """The endless list of a stage's episodes, addressed by number.
-
-    Args:
-        tasks: what the episodes are drawn from.
-        seed: the benchmark's seed.
-        stage: train, val or test; the same number gives another episode in another stage.
-    """
-
-    def __init__(self, tasks: TaskDistribution, seed: int, stage: Stage) -> None:
-        self.tasks, self.seed, self.stage = tasks, seed, STAGES.index(stage)
-
-    def __getitem__(self, number: int) -> Episode:
-        """Episode `number`, without the axis B."""
-        return self.tasks.draw(self._rng(number))
-
-    def __getitems__(self, numbers: Sequence[int]) -> MetaBatch:
-        """The meta-batch of these episodes; what a DataLoader calls."""
-        return self.tasks.draw_many([self._rng(number) for number in numbers])
-
-    def _rng(self, number: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, self.stage, number])
-
-
-class ExampleStream(Dataset[Examples]):
-    """The endless list of a dataset's labelled examples, by number: pass after pass over all.
-
-    Every pass has a random order of its own, a function of the seed and the pass alone. Labels are
-    the places of the classes in the dataset.
-
-    Args:
-        dataset: the examples by class.
-        seed: the benchmark's seed.
-    """
-
-    def __init__(self, dataset: ClassDataset, seed: int) -> None:
-        self.dataset, self.seed = dataset, seed
-        self.labels = np.repeat(np.arange(len(dataset.counts)), dataset.counts)
-        self._pass, self._order = -1, self.labels  # the order of the pass that was asked for last
-
-    def __len__(self) -> int:
-        """The examples of a pass."""
-        return len(self.labels)
-
-    def __getitem__(self, number: int) -> Examples:
-        """Example `number`, as a batch of one."""
-        return self.__getitems__([number])
-
-    def __getitems__(self, numbers: Sequence[int]) -> Examples:
-        """Inputs (n, ...) as they are stored, and labels (n,); what a DataLoader calls."""
-        passes, places = np.divmod(np.asarray(numbers, np.int64), len(self))
-        rows = np.empty_like(places)
-        for number in np.unique(passes):
-            rows[passes == number] = self._order_of(int(number))[places[passes == number]]
-        return self.at(rows)
-
-    def at(self, rows: np.ndarray) -> Examples:
-        """The examples at these rows (n,) of the dataset."""
-        return Examples(
-            gather(self.dataset.inputs, torch.from_numpy(rows)), torch.from_numpy(self.labels[rows])
-        )
-
-    def _order_of(self, number: int) -> np.ndarray:
-        if number != self._pass:
-            # STAGES has no such place: the orders have nothing in common with any episode
-            rng = np.random.default_rng([self.seed, len(STAGES), number])
-            self._pass, self._order = number, rng.permutation(len(self))
-        return self._order
-
-
-class VaryingStream(EpisodeStream):
-    """A stream whose meta-batches come from one of several distributions each: other task sizes.
-
-    Which one is a function of the seed, the stage and the number of the meta-batch, so that the
-    tensors of a meta-batch stack, on all ranks alike.
-
-    Args:
-        choices: distributions, each as likely as the others.
-        seed: the benchmark's seed.
-        stage: train, val or test.
-        meta_batch_size: episodes of a meta-batch, over all ranks.
-    """
-
-    def __init__(
-        self, choices: Sequence[TaskDistribution], seed: int, stage: Stage, meta_batch_size: int
-    ) -> None:
-        super().__init__(choices[0], seed, stage)
-        self.choices, self.meta_batch_size = choices, meta_batch_size
-
-    def __getitem__(self, number: int) -> Episode:
-        """Episode `number`, without the axis B."""
-        return self._chosen(number).draw(self._rng(number))
-
-    def __getitems__(self, numbers: Sequence[int]) -> MetaBatch:
-        """The meta-batch of these episodes, which belong to one."""
-        return self._chosen(numbers[0]).draw_many([self._rng(number) for number in numbers])
-
-    def _chosen(self, number: int) -> TaskDistribution:
-        # a fourth number in the seed, so that no episode has this generator
-        rng = np.random.default_rng([self.seed, self.stage, number // self.meta_batch_size, 1])
-        return self.choices[int(rng.integers(len(self.choices)))]
 
 
 class EpisodeLoader(Generic[Item]):
@@ -237,8 +125,9 @@ class EpisodeLoader(Generic[Item]):
         numbers = list(self.numbers())
         self._resumed, self._left = False, len(numbers)
         self._batches.numbers = numbers
-        # not over self
-        for batch, self.numbers_at_hand in zip(told(self._loader), numbers, strict=True):  # noqa: B020
+        batches = translate_worker_errors(self._loader)
+        for batch, at_hand in zip(batches, numbers, strict=True):
+            self.numbers_at_hand = at_hand
             if self.repeat:
                 self._next_batch += 1
                 self._left -= 1

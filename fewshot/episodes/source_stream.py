@@ -1,0 +1,64 @@
+"""Episodes of several sources: which source an episode is of, and the same list for any others."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from fewshot.episodes.distributions import TaskDistribution
+from fewshot.episodes.streams import EpisodeStream, Stage
+from fewshot.episodes.types import Episode, map_tensors
+
+Sourced: TypeAlias = list[tuple[str, Episode]]
+"""A meta-batch before conversion: each episode's source name, and the episode with B = 1."""
+
+
+class SourceStream(EpisodeStream):
+    """The endless list of a stage's episodes, each of one of several sources.
+
+    In training, the source is drawn at random. In validation and test they take turns, and the n-th
+    episode of a source is a function of the seed, the stage, n and the source alone: results do not
+    depend on what other sources there are.
+
+    Args:
+        sources: what the episodes are drawn from, by the sources' names.
+        seed: the benchmark's seed.
+        stage: train, val or test.
+        weights: how likely each source is in training.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, TaskDistribution],
+        seed: int,
+        stage: Stage,
+        weights: Sequence[float],
+    ) -> None:
+        super().__init__(next(iter(sources.values())), seed, stage)
+        self.names, self.sources, self.in_turn = list(sources), sources, stage != "train"
+        self.weights = np.array(weights, float) / sum(weights)
+
+    def __getitem__(self, number: int) -> Episode:
+        """Episode `number`, without the axis B."""
+        _, episode = self.draw(number)
+        return episode
+
+    # the datamodule converts it
+    def __getitems__(self, numbers: Sequence[int]) -> Sourced:  # type: ignore[override]
+        """The meta-batch of these episodes; what a DataLoader calls."""
+        drawn = (self.draw(number) for number in numbers)
+        return [
+            (source, map_tensors(lambda tensor: tensor[None], episode)) for source, episode in drawn
+        ]
+
+    def draw(self, number: int) -> tuple[str, Episode]:
+        """The name of the source of episode `number`, and the episode, without the axis B."""
+        if self.in_turn:
+            place, source = divmod(number, len(self.names))
+            name = self.names[source]
+            rng = np.random.default_rng([self.seed, self.stage, place, zlib.crc32(name.encode())])
+        else:
+            rng = self._rng(number)
+            name = self.names[int(rng.choice(len(self.names), p=self.weights))]
+        return name, self.sources[name].draw(rng)
