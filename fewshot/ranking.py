@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from fewshot.errors import FewshotError
-from fewshot.metrics import Estimate, written
 from fewshot.runs import read_results
+from fewshot.tasks.estimates import Estimate, format_estimate
 
 BETTER = {"accuracy": 1, "mse": -1}
 """Metrics to rank by, and whether more of it is better."""
@@ -96,7 +96,7 @@ def _table(
         placed = ranks(values, BETTER[metric])
         totals = [total + rank for total, rank in zip(totals, placed, strict=True)]
         cells = (
-            f"{written(metric, *value)} ({rank:g})"
+            f"{format_estimate(metric, *value)} ({rank:g})"
             for value, rank in zip(values, placed, strict=True)
         )
         table.add_row(source, *cells)

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from fewshot.errors import FewshotError
-from fewshot.metrics import written
 from fewshot.runs import read_results, results_file
+from fewshot.tasks.estimates import format_estimate
 
 OF_A_RUN = (
     "split",
@@ -92,5 +92,5 @@ def print_summary(paths: Sequence[str]) -> None:
     table.add_column("metric")
     table.add_column("mean ± deviation", justify="right")
     for name, (mean, deviation) in spreads.items():
-        table.add_row(name, written(name, mean, deviation))
+        table.add_row(name, format_estimate(name, mean, deviation))
     Console().print(table)

@@ -10,8 +10,8 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 from torch.distributions import MultivariateNormal
 
-from fewshot.gaussian_process import JITTER, posterior, rbf_kernel
 from fewshot.tasks import gaussian_log_likelihood
+from fewshot.tasks.gaussian_process import JITTER, posterior, rbf_kernel
 
 
 @pytest.fixture(autouse=True)

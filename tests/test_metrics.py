@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-import fewshot.metrics
-from fewshot.metrics import EpisodeTable, estimate
+import fewshot.tasks.estimates
+from fewshot.learners.table import EpisodeTable
+from fewshot.tasks.estimates import estimate
 
 
 def test_the_estimate_is_that_of_numpy() -> None:
@@ -24,7 +25,7 @@ def test_the_interval_of_one_episode_is_unknown() -> None:
 
 
 def test_the_documented_example_is_true() -> None:
-    result = doctest.testmod(fewshot.metrics, optionflags=doctest.ELLIPSIS)
+    result = doctest.testmod(fewshot.tasks.estimates, optionflags=doctest.ELLIPSIS)
     assert result.attempted >= 1
     assert result.failed == 0
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from fewshot.main import main
-from fewshot.metrics import Estimate
 from fewshot.ranking import ranks
+from fewshot.tasks.estimates import Estimate
 
 
 def test_clear_differences() -> None:

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 from fewshot.backbones.pixels import Pixels
 from fewshot.episodes.types import Episode, Examples, Inputs
 from fewshot.learners.base import MetaLearner, Outcome
-from fewshot.metrics import estimate
 from fewshot.tasks import Ranking, mean_ranks
+from fewshot.tasks.estimates import estimate
 
 SCORE = st.sampled_from([-math.inf, -1.0, 0.0, 0.5, 2.0])
 

@@ -14,8 +14,8 @@ from torchmetrics.functional.classification import multiclass_jaccard_index
 
 from fewshot.episodes.types import Episode, Examples, episode, marked, marks_of, stack
 from fewshot.errors import FewshotError
-from fewshot.segmentation import IGNORED, at_size, bootstrapped, overlaps, pixel_loss
 from fewshot.tasks import Segmentation, make_task
+from fewshot.tasks.masks import IGNORED, at_size, bootstrapped, overlaps, pixel_loss
 
 
 def random_masks(

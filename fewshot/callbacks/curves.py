@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from fewshot.callbacks.figures import Pixels, log, pixels, save, tensorboard
 from fewshot.callbacks.results import run_folder
 from fewshot.learners.base import MetaLearner
-from fewshot.metrics import Estimate, is_share
+from fewshot.tasks.estimates import Estimate, is_share
 
 MARKED = 12  # steps up to which each has a marker
 LINE, INK, FAINT = "#0969da", "#1f2328", "#d8dee4"

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from fewshot.episodes.types import Episode
-from fewshot.segmentation import IGNORED
+from fewshot.tasks.masks import IGNORED
 
 COLOURS = torch.tensor(
     [

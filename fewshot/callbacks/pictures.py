@@ -18,8 +18,8 @@ from fewshot.datamodules.gaussian_process import GaussianProcessDataModule
 from fewshot.episodes.types import Episode, MetaBatch, map_tensors, singles
 from fewshot.learners.base import MetaLearner
 from fewshot.learners.optimization.base import OptimizationLearner
-from fewshot.segmentation import at_size
 from fewshot.tasks import Classification, GaussianRegression, Regression, Segmentation
+from fewshot.tasks.masks import at_size
 
 RIGHT, WRONG = "#1a7f37", "#cf222e"
 TRUE, PREDICTED, POINT = "#d0d7de", "#0969da", "#1f2328"

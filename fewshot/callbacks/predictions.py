@@ -13,8 +13,8 @@ from fewshot.callbacks.results import run_folder
 from fewshot.episodes.types import MetaBatch, stacked
 from fewshot.files import atomic_write
 from fewshot.learners.base import MetaLearner, Outcome
-from fewshot.segmentation import IGNORED, at_size
 from fewshot.tasks import Classification, GaussianRegression, Ranking, Segmentation, mean_ranks
+from fewshot.tasks.masks import IGNORED, at_size
 
 
 class PredictionWriter(Callback):

@@ -21,7 +21,7 @@ from fewshot.datamodules.sources import SourcesDataModule
 from fewshot.episodes.streams import Stage
 from fewshot.files import atomic_write
 from fewshot.learners.base import MetaLearner
-from fewshot.metrics import Estimate, written
+from fewshot.tasks.estimates import Estimate, format_estimate
 
 LIBRARIES = ("fewshot", "torch", "torchvision", "lightning", "torchmetrics", "numpy")
 
@@ -129,11 +129,13 @@ def results_table(result: dict[str, Any]) -> Table:
     table.add_column("metric")
     table.add_column("mean ± 95 % CI", justify="right")
     for name, value in result["metrics"].items():
-        table.add_row(name, written(name, value["mean"], value["ci95"]))
+        table.add_row(name, format_estimate(name, value["mean"], value["ci95"]))
     for source, metrics in result.get("sources", {}).items():
         table.add_section()
         for name, value in metrics.items():
-            table.add_row(f"{name} on {source}", written(name, value["mean"], value["ci95"]))
+            table.add_row(
+                f"{name} on {source}", format_estimate(name, value["mean"], value["ci95"])
+            )
     return table
 
 

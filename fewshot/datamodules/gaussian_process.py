@@ -7,7 +7,7 @@ from torch import Tensor
 from fewshot.datamodules.functions import FunctionDataModule
 from fewshot.datasets.gaussian_process import GaussianProcessTasks
 from fewshot.episodes.types import Examples
-from fewshot.gaussian_process import posterior
+from fewshot.tasks.gaussian_process import posterior
 
 
 class GaussianProcessDataModule(FunctionDataModule):

@@ -23,8 +23,8 @@ class MetaDatasetDataModule(ImageBatches, SourcesDataModule):
     Paper: arXiv:1903.03096.
 
     An episode is of one source. Its classes are any of a flat source, of one alphabet of Omniglot,
-    or those below a node of ImageNet's hierarchy; `fewshot.episodes.broad_sampling` draws its sizes.
-    Training takes up to eight sources, each as often as the others, or ImageNet alone
+    or those below a node of ImageNet's hierarchy; `fewshot.episodes.broad_sampling` draws its
+    sizes. Training takes up to eight sources, each as often as the others, or ImageNet alone
     (``train_sources: [ilsvrc_2012]``); the test takes all, 600 episodes each, and gives the results
     of each. Works with those sources that are there. The results of a source do not depend on what
     others there are.

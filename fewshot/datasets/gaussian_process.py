@@ -10,7 +10,7 @@ import numpy as np
 
 from fewshot.datasets.functions import Array, FunctionTasks, Range, scale
 from fewshot.errors import FewshotError
-from fewshot.gaussian_process import JITTER
+from fewshot.tasks.gaussian_process import JITTER
 
 
 @dataclass(frozen=True)

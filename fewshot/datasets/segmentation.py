@@ -21,7 +21,7 @@ from fewshot.episodes.distributions import Stacked
 from fewshot.episodes.sampling import Index, draw_classes
 from fewshot.episodes.types import Episode, Examples, marked
 from fewshot.errors import FewshotError
-from fewshot.segmentation import IGNORED
+from fewshot.tasks.masks import IGNORED
 
 Pair = tuple[Path, Path]
 """An image and its mask."""

@@ -42,9 +42,10 @@ from fewshot.episodes.types import (
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import RemembersArguments, build, describe, without_weights
 from fewshot.learners.guard import Guard
-from fewshot.metrics import EpisodeTable, Estimate
+from fewshot.learners.table import EpisodeTable
 from fewshot.randomness import seed_generators
 from fewshot.tasks import Classification, make_task
+from fewshot.tasks.estimates import Estimate
 
 BatchNormPolicy: TypeAlias = Literal["transductive", "inductive"]
 

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from fewshot.episodes.types import Examples
-from fewshot.metrics import Estimate, estimate
+from fewshot.tasks.estimates import Estimate, estimate
 
 
 class Task(ABC):

@@ -11,8 +11,8 @@ from torchmetrics.functional.classification import binary_f1_score, multiclass_f
 
 from fewshot.episodes.types import Examples, marks_of
 from fewshot.errors import FewshotError
-from fewshot.metrics import Estimate
 from fewshot.tasks.base import Task
+from fewshot.tasks.estimates import Estimate
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from fewshot.episodes.types import Examples
-from fewshot.metrics import Estimate, estimate
 from fewshot.tasks.base import Task
+from fewshot.tasks.estimates import Estimate, estimate
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from fewshot.episodes.types import Examples, marks_of
 from fewshot.errors import FewshotError
-from fewshot.metrics import Estimate, estimate
-from fewshot.segmentation import (
+from fewshot.tasks.base import Task
+from fewshot.tasks.estimates import Estimate, estimate
+from fewshot.tasks.masks import (
     bootstrapped,
     by_class,
     foreground_background,
@@ -18,7 +19,6 @@ from fewshot.segmentation import (
     pixel_loss,
     pooled_ious,
 )
-from fewshot.tasks.base import Task
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,14 @@ class Segmentation(Task):
         return pixel_loss(outputs, targets)
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """The pixels of intersections and unions, `fewshot.segmentation.overlaps`."""
+        """The pixels of intersections and unions, `fewshot.tasks.masks.overlaps`."""
         return overlaps(outputs, targets)
 
     def marks(self, query: Examples, outputs: Tensor) -> dict[str, Tensor]:
         """``class_1``..``class_N``: which of the benchmark's classes each label stands for.
 
-        Where the queries are not `fewshot.episodes.types.marked`, label n is class n - 1 in all episodes.
+        Where the queries are not `fewshot.episodes.types.marked`, label n is class n - 1 in all
+        episodes.
         """
         marks = marks_of(query)
         if marks is None:

@@ -8,7 +8,7 @@ import torch
 
 from fewshot import MAML, MLP, SinusoidDataModule
 from fewshot.callbacks.checkpoint import BestCheckpoint, LastCheckpoint
-from fewshot.metrics import Estimate
+from fewshot.tasks.estimates import Estimate
 
 
 class Scripted(MAML):

@@ -15,7 +15,7 @@ from fewshot.backbones import MLP
 from fewshot.callbacks.curves import AdaptationCurve, adaptation_curves, draw_curves
 from fewshot.learners import PrototypicalNetwork
 from fewshot.main import main
-from fewshot.metrics import Estimate
+from fewshot.tasks.estimates import Estimate
 
 CLASSIFICATION = {
     "loss": Estimate(0.5, 0.1),

@@ -24,8 +24,8 @@ from fewshot.callbacks.pictures import (
 )
 from fewshot.datamodules import GaussianProcessDataModule
 from fewshot.episodes.types import Episode, Examples, map_tensors
-from fewshot.gaussian_process import posterior
 from fewshot.learners import CNP, MAML, PrototypicalNetwork
+from fewshot.tasks.gaussian_process import posterior
 
 
 def episode(way: int, queries: int, channels: int = 1) -> Episode:

@@ -20,7 +20,7 @@ from fewshot.datasets.segmentation import (
 )
 from fewshot.episodes.types import Examples, marks_of
 from fewshot.errors import FewshotError
-from fewshot.segmentation import IGNORED
+from fewshot.tasks.masks import IGNORED
 
 
 def marked_with(query: Examples) -> list[int]:

@@ -14,7 +14,7 @@ from fewshot.episodes.types import Episode, Examples, episode, stack
 from fewshot.errors import FewshotError
 from fewshot.learners import ANIL, BOIL, CAVIA, FOMAML, IMAML, MAML, MAMLPlusPlus, MetaSGD, Reptile
 from fewshot.learners.optimization.base import OptimizationLearner
-from fewshot.segmentation import IGNORED, pixel_loss
+from fewshot.tasks.masks import IGNORED, pixel_loss
 
 SIZE, TASK = 8, {"kind": "segmentation", "way": 2}
 FAMILY = (MAML, FOMAML, ANIL, BOIL, MetaSGD, MAMLPlusPlus, Reptile, IMAML)

@@ -14,7 +14,7 @@ from fewshot.episodes.types import Episode, Examples, stack
 from fewshot.errors import FewshotError
 from fewshot.learners import PANet
 from fewshot.learners.metric.panet import alignment_loss, prototypes, similarity
-from fewshot.segmentation import IGNORED, cell_weights
+from fewshot.tasks.masks import IGNORED, cell_weights
 
 SIZE = 12
 

@@ -17,8 +17,8 @@ from fewshot.episodes.types import Episode, Examples, Inputs
 from fewshot.errors import FewshotError
 from fewshot.learners.base import Outcome, evaluation_mode
 from fewshot.learners.embedding import EmbeddingLearner, at_least_float32, full_precision
-from fewshot.segmentation import IGNORED, at_size, cell_weights
 from fewshot.tasks import Segmentation
+from fewshot.tasks.masks import IGNORED, at_size, cell_weights
 
 
 class PANet(EmbeddingLearner):

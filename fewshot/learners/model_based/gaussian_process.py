@@ -8,8 +8,8 @@ from torch import Tensor
 from fewshot.backbones.pixels import Pixels
 from fewshot.episodes.types import Examples
 from fewshot.errors import FewshotError
-from fewshot.gaussian_process import posterior
 from fewshot.learners.model_based.process import ProcessLearner
+from fewshot.tasks.gaussian_process import posterior
 
 
 class GaussianProcess(ProcessLearner):

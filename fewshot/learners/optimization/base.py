@@ -21,8 +21,8 @@ from fewshot.inner_loop import Rate, Weights, gradient_steps
 from fewshot.learners.base import BatchNormPolicy, MetaLearner, Outcome, evaluation_mode
 from fewshot.learners.optimization.parameters import Adapt, adapted_names, refuse_unused
 from fewshot.normalization import EpisodeNorm, Statistics, forget_running_statistics
-from fewshot.segmentation import at_size
 from fewshot.tasks import Classification, Segmentation, check_one_way
+from fewshot.tasks.masks import at_size
 
 
 class Adapted(NamedTuple):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fewshot.metrics import Estimate
+from fewshot.tasks.estimates import Estimate
 
 IGNORED = 255
 """The label of pixels that neither train nor count."""
