@@ -16,7 +16,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fewshot import MAML, MLP, Conv4, Episode, Examples
-from fewshot.engine import How, choose
+from fewshot.engine.episode_map import choose
+from fewshot.engine.modes import How
 from fewshot.episodes.types import episode
 
 WAY, SHOT, QUERIES = 5, 1, 15

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fewshot.engine.inner_loop import scaled_gradient
 from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import RemembersArguments
-from fewshot.inner_loop import scaled_gradient
 
 Loss = Callable[[Tensor], Tensor]
 """A scalar of inputs (n, ...)."""

@@ -23,7 +23,6 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 
 import fewshot  # registers every benchmark, learner and backbone by importing them
-from fewshot.allocation import keep_freed_memory
 from fewshot.callbacks.checkpoint import BestCheckpoint, LastCheckpoint, newest_checkpoint
 from fewshot.callbacks.curves import AdaptationCurve
 from fewshot.callbacks.interruption import Interruption
@@ -38,6 +37,7 @@ from fewshot.commands.export import export
 from fewshot.commands.predict import on_benchmark, predict
 from fewshot.commands.reports import list_classes, rank, summary
 from fewshot.datamodules import EpisodicDataModule
+from fewshot.engine.allocation import keep_freed_memory
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import without_weights
 from fewshot.learners import MetaLearner

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from fewshot import allocation
 from fewshot import main as program
+from fewshot.engine import allocation
 
 MB = 2**20
 SCRIPT = f"""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fewshot.attacks import FGSM, PGD, Attack
 from fewshot.backbones import Conv4
-from fewshot.engine import Parallel
+from fewshot.engine.episode_map import Parallel
 from fewshot.episodes.types import Episode, Examples, episode
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import build, describe

@@ -18,10 +18,10 @@ from torch import Tensor
 from torch._dynamo.utils import counters
 from torch.utils._sympy.functions import FloorDiv
 
-from fewshot import compilation
 from fewshot.backbones import MLP
-from fewshot.compilation import Compiler
 from fewshot.datamodules import SinusoidDataModule
+from fewshot.engine.compiling import compiler
+from fewshot.engine.compiling.compiler import Compiler
 from fewshot.episodes.types import Episode, Examples, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.learners import (
@@ -111,10 +111,10 @@ def test_the_compiler_remembers_every_stride(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(cpp, "stride_at_vec_range", forgetful)
     expected = [forgetful(*question) for question in questions * 2]
     assert forgetful.cache_info().hits == 0
-    compilation.remember_strides()
+    compiler.remember_strides()
     assert [cpp.stride_at_vec_range(*question) for question in questions * 2] == expected
     assert cpp.stride_at_vec_range.cache_info().hits == len(questions)
-    compilation.remember_strides()
+    compiler.remember_strides()
     assert cpp.stride_at_vec_range.cache_info().hits == len(questions), (
         "and keeps what it remembers"
     )
@@ -290,7 +290,7 @@ def test_what_a_cuda_graph_writes_over_is_copied(
     """One chunk's results are kept while the next runs; gradients are summed over chunks."""
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", Graphed)
     learner, plain = make(compile="capture", episodes_per_chunk=chunk), make()
-    monkeypatch.setattr(compilation, "_on_gpu", lambda tensors: True)
+    monkeypatch.setattr(compiler, "_on_gpu", lambda tensors: True)
     for batch in (meta_batch(), map_tensors(lambda tensor: tensor + 0.5, meta_batch())):
         given = map_tensors(torch.clone, batch)
         expected = gradient(plain, batch)

@@ -6,9 +6,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from fewshot.engine import SMALL_FLOP, How, choose, map_episodes
+from fewshot.engine.episode_map import SMALL_FLOP, choose, map_episodes
+from fewshot.engine.modes import How
+from fewshot.engine.normalization import EpisodeNorm, forget_running_statistics
 from fewshot.episodes.types import Episode, Examples
-from fewshot.normalization import EpisodeNorm, forget_running_statistics
 
 
 @pytest.fixture(autouse=True)

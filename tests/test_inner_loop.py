@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewshot.inner_loop import Weights, gradient_steps, with_gradient
+from fewshot.engine.inner_loop import Weights, gradient_steps, with_gradient
 
 CURVATURE = torch.tensor([0.5, 2.0, 3.0], dtype=torch.float64)
 START = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)

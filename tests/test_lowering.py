@@ -15,8 +15,9 @@ from torch._guards import detect_fake_mode
 from torch._inductor.virtualized import V
 from torch.nn.modules.utils import _pair
 
-from fewshot import MAML, Episode, Examples, lowering
-from fewshot.pooling import Windows, gather, pool, scatter
+from fewshot import MAML, Episode, Examples
+from fewshot.engine.compiling import lowering
+from fewshot.engine.pooling import Windows, gather, pool, scatter
 
 aten = torch.ops.aten
 LAYOUTS = [torch.contiguous_format, torch.channels_last]

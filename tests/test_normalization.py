@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from fewshot.normalization import EpisodeNorm, forget_running_statistics
+from fewshot.engine.normalization import EpisodeNorm, forget_running_statistics
 
 EPS = 1e-5
 

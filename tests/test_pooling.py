@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from graphs import nodes
 from torch import Tensor, nn
 
-from fewshot import MAML, Conv4, Episode, Examples, pooling
-from fewshot.pooling import LeanPooling, max_pool2d
+from fewshot import MAML, Conv4, Episode, Examples
+from fewshot.engine import pooling
+from fewshot.engine.pooling import LeanPooling, max_pool2d
 
 WINDOWS: list[dict[str, Any]] = [
     {"kernel_size": 2},

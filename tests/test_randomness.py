@@ -2,7 +2,7 @@
 
 import torch
 
-from fewshot.randomness import normal, orders, reordered, seed_generators
+from fewshot.engine.randomness import normal, orders, reordered, seed_generators
 
 
 def test_the_order_is_random_and_a_function_of_the_inputs() -> None:

@@ -10,9 +10,9 @@ from torch import Tensor, fx, nn
 from torch._dynamo.utils import counters
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from fewshot.regions import compiled_by_region, end_region
+from fewshot.engine.compiling.regions import compiled_by_region, end_region
 
-# The compiler, called here by itself, causes it; `fewshot.compilation` ignores it.
+# The compiler, called here by itself, causes it; `fewshot.engine.compiling.compiler` ignores it.
 pytestmark = pytest.mark.filterwarnings(
     r"ignore:The \.grad attribute of a Tensor that is not a leaf:UserWarning"
 )

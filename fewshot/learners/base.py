@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
@@ -29,6 +29,7 @@ from fewshot.checkpoints import (
     check_shapes,
     read_checkpoint,
 )
+from fewshot.engine.randomness import seed_generators
 from fewshot.episodes.types import (
     Episode,
     Examples,
@@ -43,7 +44,6 @@ from fewshot.errors import FewshotError
 from fewshot.hyperparameters import RemembersArguments, build, describe, without_weights
 from fewshot.learners.guard import Guard
 from fewshot.learners.table import EpisodeTable
-from fewshot.randomness import seed_generators
 from fewshot.tasks import Classification, make_task
 from fewshot.tasks.estimates import Estimate
 
@@ -448,21 +448,6 @@ class MetaLearner(RemembersArguments, L.LightningModule):
 def step_seed(*numbers: int) -> int:
     """A seed of 63 bits that is a function of non-negative `numbers`."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1
-
-
-@contextmanager
-def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Inside, `network` is in evaluation mode.
-
-    A freshly loaded one is not, and would learn running averages.
-    """
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 _NOT_HELD = ("optimizer", "lr_scheduler", "weights")

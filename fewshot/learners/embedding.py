@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
-from fewshot.engine import map_episodes
+from fewshot.engine.episode_map import map_episodes
 from fewshot.episodes.types import Episode, Inputs, count, map_tensors
 from fewshot.learners.base import MetaLearner, Outcome
 

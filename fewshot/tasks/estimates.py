@@ -1,9 +1,10 @@
 """A mean over episodes with its confidence interval, and how such a figure is written."""
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from torch import Tensor
+if TYPE_CHECKING:  # figures of earlier runs are read and written without torch
+    from torch import Tensor
 
 
 class Estimate(NamedTuple):
@@ -13,13 +14,14 @@ class Estimate(NamedTuple):
     ci95: float
 
 
-def estimate(values: Tensor, weights: Tensor | None = None) -> Estimate:
+def estimate(values: "Tensor", weights: "Tensor | None" = None) -> Estimate:
     """Mean and 95 % confidence interval, 1.96 s / sqrt(n) with unbiased s, of episode values (n,).
 
     Episodes that count by positive `weights` (n,), such as their numbers of queries, have the ratio
     estimator's: the mean sum(w v) / sum(w), and the s of w (v - mean) / mean(w). The interval of a
     single episode is unknown: NaN.
 
+    >>> import torch
     >>> estimate(torch.tensor([0.5, 1.0, 0.75, 0.75]))
     Estimate(mean=0.75, ci95=0.2000...)
     """

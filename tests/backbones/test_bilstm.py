@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-import fewshot.normalization
+import fewshot.engine.normalization
 from fewshot.backbones import BiLSTM
-from fewshot.engine import choose
+from fewshot.engine.episode_map import choose
 from fewshot.episodes.types import Episode, Examples, Inputs
 from fewshot.errors import FewshotError
 from fewshot.learners import MAML
@@ -132,7 +132,7 @@ def test_adaptation_keeps_away_from_cudnn_whose_lstm_has_no_second_derivative(
 ) -> None:
     learner = MAML(BiLSTM(6, 3, 2), task={"kind": "classification", "way": 2}, inner_steps=1)
     seen: list[bool] = []
-    inner = fewshot.normalization._without_cudnn
+    inner = fewshot.engine.normalization._without_cudnn
 
     def spy(recurrence: object, *args: object, **kwargs: object) -> object:
         assert callable(recurrence)
@@ -143,7 +143,7 @@ def test_adaptation_keeps_away_from_cudnn_whose_lstm_has_no_second_derivative(
 
         return inner(looked_at, *args, **kwargs)
 
-    monkeypatch.setattr(fewshot.normalization, "_without_cudnn", spy)
+    monkeypatch.setattr(fewshot.engine.normalization, "_without_cudnn", spy)
     list(learner.run(batch(), training=True))
     assert seen
     assert not any(seen)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fewshot.backbones import ResNet12
 from fewshot.backbones.resnet12 import DropBlock
-from fewshot.engine import How
+from fewshot.engine.modes import How
 from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
 from fewshot.learners import MAML

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.backbones import TextTransformer
-from fewshot.engine import How
+from fewshot.engine.modes import How
 from fewshot.episodes.types import Episode, Examples, Inputs
 from fewshot.errors import FewshotError
 from fewshot.learners import MAML

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from fewshot.backbones import TorchvisionBackbone
-from fewshot.engine import How
+from fewshot.engine.modes import How
 from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import without_weights

@@ -9,7 +9,7 @@ from slopes import assert_slope
 from torch import Tensor, nn
 
 from fewshot.backbones import WRN28_10
-from fewshot.engine import How
+from fewshot.engine.modes import How
 from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
 from fewshot.learners import MAML

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from fewshot.attacks import FGSM, PGD
 from fewshot.backbones import MLP, Conv4
-from fewshot.compilation import Compiler
-from fewshot.engine import Parallel
+from fewshot.engine.compiling.compiler import Compiler
+from fewshot.engine.episode_map import Parallel
 from fewshot.episodes.types import Episode, Examples, episode
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import describe

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot.backbones import MLP, Conv4, Pixels
-from fewshot.engine import Parallel
+from fewshot.engine.episode_map import Parallel
 from fewshot.episodes.types import Episode, Examples, episode, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.learners import CAVIA

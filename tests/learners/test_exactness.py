@@ -19,8 +19,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fewshot.attacks import FGSM
 from fewshot.backbones import MLP, Conv4, ResNet12
-from fewshot.compilation import Compiler
-from fewshot.engine import Parallel
+from fewshot.engine.compiling.compiler import Compiler
+from fewshot.engine.episode_map import Parallel
+from fewshot.engine.normalization import EpisodeNorm
 from fewshot.episodes.types import Episode, Examples, episode
 from fewshot.learners import (
     ADML,
@@ -33,7 +34,6 @@ from fewshot.learners import (
     OptimizationLearner,
     ProtoMAML,
 )
-from fewshot.normalization import EpisodeNorm
 
 WAY, QUERIES, EPISODES, STEPS, SIZE = 3, 2, 2, 2, 16
 EPSILON, CONTEXT = 0.05, 3

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fewshot.backbones import Conv4
-from fewshot.compilation import Compiler
 from fewshot.datamodules import GlyphsDataModule
-from fewshot.engine import Parallel
+from fewshot.engine.compiling.compiler import Compiler
+from fewshot.engine.episode_map import Parallel
+from fewshot.engine.inner_loop import Weights
 from fewshot.episodes.types import Episode, Examples, episode
 from fewshot.errors import FewshotError
-from fewshot.inner_loop import Weights
 from fewshot.learners import IMAML
 from fewshot.learners.optimization.imaml import conjugate_gradients
 

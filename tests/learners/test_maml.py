@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fewshot.backbones import MLP, Conv4
 from fewshot.datamodules import SinusoidDataModule
-from fewshot.engine import Parallel
+from fewshot.engine.episode_map import Parallel
 from fewshot.episodes.types import Episode, Examples, episode
 from fewshot.errors import FewshotError
 from fewshot.learners import MAML, PrototypicalNetwork

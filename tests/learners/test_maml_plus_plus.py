@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot.backbones import MLP, Conv4
-from fewshot.compilation import Compiler
 from fewshot.datamodules import SinusoidDataModule
-from fewshot.engine import Parallel
+from fewshot.engine.compiling.compiler import Compiler
+from fewshot.engine.episode_map import Parallel
 from fewshot.episodes.types import Episode, Examples, episode
 from fewshot.errors import FewshotError
 from fewshot.learners import MAML, MAMLPlusPlus

@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot.backbones import MLP
+from fewshot.engine.randomness import orders
 from fewshot.episodes.types import Episode, Examples, episode, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.learners import MANN
 from fewshot.learners.model_based.mann import instance_accuracies
 from fewshot.learners.model_based.memory import EPSILON, Memory, access
-from fewshot.randomness import orders
 
 WAY, SHOT, QUERIES, EPISODES, D = 3, 1, 2, 2, 5
 HEADS, SLOTS, SIZE, HIDDEN = 2, 6, 4, 7

@@ -5,9 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.backbones import MLP, Conv4
+from fewshot.engine.modes import evaluation_mode
 from fewshot.episodes.types import Episode, Examples, Inputs, episode, map_tensors
 from fewshot.learners import PrototypicalNetwork
-from fewshot.learners.base import BatchNormPolicy, evaluation_mode
+from fewshot.learners.base import BatchNormPolicy
 
 TASK = {"kind": "classification", "way": 3}
 

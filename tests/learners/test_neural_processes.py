@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from fewshot.backbones import MLP, Pixels
+from fewshot.engine.randomness import normal
 from fewshot.episodes.types import Episode, Examples, episode
 from fewshot.errors import FewshotError
 from fewshot.learners import ANP, CNP, GaussianProcess
 from fewshot.learners.model_based.anp import attend
 from fewshot.learners.model_based.process import ProcessLearner, gaussian
-from fewshot.randomness import normal
 from fewshot.tasks.gaussian_process import posterior
 
 EPISODES, S, Q, WIDTH, FLOOR = 3, 4, 5, 6, 0.05

@@ -16,10 +16,10 @@ from torch.optim import SGD
 
 from fewshot.backbones import MLP, Conv4
 from fewshot.datamodules import SinusoidDataModule
-from fewshot.engine import Parallel
+from fewshot.engine.episode_map import Parallel
+from fewshot.engine.inner_loop import clipped
 from fewshot.episodes.types import Episode, Examples, episode, map_tensors
 from fewshot.errors import FewshotError
-from fewshot.inner_loop import clipped
 from fewshot.learners import ANIL, BOIL, FOMAML, MAML, MetaSGD, OptimizationLearner, ProtoMAML
 
 WAY, SHOT, QUERIES, EPISODES, LR, STEPS = 3, 2, 2, 2, 0.3, 2

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot import engine
-from fewshot.engine import Parallel
+from fewshot.engine import episode_map
+from fewshot.engine.episode_map import Parallel
+from fewshot.engine.inner_loop import Weights
 from fewshot.episodes.types import Episode, Examples
-from fewshot.inner_loop import Weights
 from fewshot.learners import ANIL, BOIL, FOMAML, MAML, MetaSGD, OptimizationLearner, ProtoMAML
 
 WAY, SHOT, QUERIES, EPISODES, STEPS = 3, 5, 5, 2, 2
@@ -138,6 +138,6 @@ def test_finding_out_what_auto_means_leaves_no_casts_behind(
 ) -> None:
     # autocast keeps the casts of parameters; those of a pass without gradients would cut the first
     # step's graph
-    monkeypatch.setattr(engine, "SMALL_FLOP", 0)
+    monkeypatch.setattr(episode_map, "SMALL_FLOP", 0)
     auto, loop = make(name, "auto"), make(name, "loop")
     assert torch.equal(flat(gradients(auto, batch, True)), flat(gradients(loop, batch, True)))

@@ -13,16 +13,16 @@ from torch.optim.lr_scheduler import LinearLR
 from torch.utils.data import DataLoader
 
 from fewshot.backbones import MLP, Conv4
-from fewshot.compilation import Compiler
 from fewshot.datamodules import SinusoidDataModule
-from fewshot.engine import Parallel
+from fewshot.engine.compiling.compiler import Compiler
+from fewshot.engine.episode_map import Parallel
+from fewshot.engine.inner_loop import Weights
+from fewshot.engine.randomness import orders
 from fewshot.episodes.types import Episode, Examples, episode, map_tensors
 from fewshot.errors import FewshotError
-from fewshot.inner_loop import Weights
 from fewshot.learners import Reptile
 from fewshot.learners.optimization.reptile import in_turn, mini_batches
 from fewshot.learners.optimization.second_moment import SecondMoment
-from fewshot.randomness import orders
 
 WAY, SHOT, QUERIES, EPISODES, LR, STEPS, BATCH = 3, 3, 2, 3, 0.02, 4, 4
 CLASSIFICATION = {"kind": "classification", "way": WAY}

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from fewshot.backbones import MLP, Pixels
+from fewshot.engine.randomness import orders
 from fewshot.episodes.types import Episode, Examples, episode
 from fewshot.errors import FewshotError
 from fewshot.learners import SNAIL
 from fewshot.learners.model_based.causal import CausalAttention, CausalLayer, DenseBlock
-from fewshot.randomness import orders
 
 WAY, SHOT, QUERIES, EPISODES, D = 3, 2, 4, 2, 5
 TASK = {"kind": "classification", "way": WAY}

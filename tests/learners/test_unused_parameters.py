@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from fewshot.backbones import MLP
 from fewshot.datamodules import SinusoidDataModule
-from fewshot.engine import Parallel
+from fewshot.engine.episode_map import Parallel
+from fewshot.engine.inner_loop import Weights, with_gradient
 from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
-from fewshot.inner_loop import Weights, with_gradient
 from fewshot.learners import ANIL, BOIL, FOMAML, MAML, MetaSGD, OptimizationLearner, ProtoMAML
 from fewshot.learners.base import Outcome
 

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
-from fewshot.engine import map_episodes
+from fewshot.engine.episode_map import map_episodes
+from fewshot.engine.modes import evaluation_mode
+from fewshot.engine.normalization import EpisodeNorm
 from fewshot.episodes.types import Episode, Examples, Inputs, count, episode, stack
 from fewshot.errors import FewshotError
-from fewshot.learners.base import Outcome, evaluation_mode
+from fewshot.learners.base import Outcome
 from fewshot.learners.embedding import at_least_float32, full_precision
 from fewshot.learners.rejecting import RejectingLearner
-from fewshot.normalization import EpisodeNorm
 from fewshot.tasks import Classification
 
 

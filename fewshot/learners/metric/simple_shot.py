@@ -10,13 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
+from fewshot.engine.modes import evaluation_mode
+from fewshot.engine.normalization import EpisodeNorm
 from fewshot.episodes.types import Episode, Examples, Inputs
 from fewshot.errors import FewshotError
-from fewshot.learners.base import Outcome, evaluation_mode
+from fewshot.learners.base import Outcome
 from fewshot.learners.metric.base import MetricLearner
 from fewshot.learners.metric.classes import class_means
 from fewshot.learners.metric.prototypical_network import negative_squared_distance
-from fewshot.normalization import EpisodeNorm
 
 
 class SimpleShot(MetricLearner):

@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
+from fewshot.engine.modes import evaluation_mode
 from fewshot.episodes.types import Episode, Examples, Inputs
 from fewshot.errors import FewshotError
-from fewshot.learners.base import Outcome, evaluation_mode
+from fewshot.learners.base import Outcome
 from fewshot.learners.embedding import EmbeddingLearner
 from fewshot.tasks import Task
 

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
 from fewshot.backbones.conv4 import Conv4
+from fewshot.engine.modes import evaluation_mode
 from fewshot.episodes.types import Episode, Examples, Inputs, count, episode
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import build
-from fewshot.learners.base import Outcome, evaluation_mode
+from fewshot.learners.base import Outcome
 from fewshot.learners.embedding import EmbeddingLearner, at_least_float32, full_precision
 from fewshot.learners.metric.classes import class_means
 from fewshot.learners.model_based.film import (

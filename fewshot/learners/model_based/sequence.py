@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
+from fewshot.engine.randomness import orders, reordered
 from fewshot.episodes.types import Examples, Inputs
 from fewshot.errors import FewshotError
 from fewshot.learners.model_based.base import ModelBasedLearner
-from fewshot.randomness import orders, reordered
 from fewshot.tasks import Classification, Task, check_one_way
 
 

@@ -6,11 +6,11 @@ from torch import Tensor, nn
 
 from fewshot.attacks import FGSM, Attack
 from fewshot.backbones.base import Backbone
+from fewshot.engine.inner_loop import Weights
+from fewshot.engine.normalization import EpisodeNorm
 from fewshot.episodes.types import Episode, Examples
-from fewshot.inner_loop import Weights
 from fewshot.learners.base import Outcome
 from fewshot.learners.optimization.maml import MAML
-from fewshot.normalization import EpisodeNorm
 
 
 class ADML(MAML):

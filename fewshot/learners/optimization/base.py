@@ -12,15 +12,16 @@ from torch.func import functional_call
 
 from fewshot.attacks import Attack
 from fewshot.backbones.base import Backbone, maps_of, needed_map_shape
-from fewshot.compilation import Compile, Compiler
-from fewshot.engine import How, Parallel, choose, loop_only, map_episodes
+from fewshot.engine.compiling.compiler import Compile, Compiler
+from fewshot.engine.episode_map import Parallel, choose, loop_only, map_episodes
+from fewshot.engine.inner_loop import Rate, Weights, gradient_steps
+from fewshot.engine.modes import How, evaluation_mode
+from fewshot.engine.normalization import EpisodeNorm, Statistics, forget_running_statistics
 from fewshot.episodes.types import Episode, Examples, Inputs, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import build
-from fewshot.inner_loop import Rate, Weights, gradient_steps
-from fewshot.learners.base import BatchNormPolicy, MetaLearner, Outcome, evaluation_mode
+from fewshot.learners.base import BatchNormPolicy, MetaLearner, Outcome
 from fewshot.learners.optimization.parameters import Adapt, adapted_names, refuse_unused
-from fewshot.normalization import EpisodeNorm, Statistics, forget_running_statistics
 from fewshot.tasks import Classification, Segmentation, check_one_way
 from fewshot.tasks.masks import at_size
 

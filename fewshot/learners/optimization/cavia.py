@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase  # what all batch and instance normalisations share
 
 from fewshot.backbones.base import Backbone
+from fewshot.engine.inner_loop import Weights
 from fewshot.episodes.types import Examples, Inputs
 from fewshot.errors import FewshotError
-from fewshot.inner_loop import Weights
 from fewshot.learners.optimization.base import OptimizationLearner
 
 

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
+from fewshot.engine.inner_loop import SCALE, Weights, gradient_steps, scaled_gradient, with_gradient
+from fewshot.engine.normalization import EpisodeNorm
 from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
-from fewshot.inner_loop import SCALE, Weights, gradient_steps, scaled_gradient, with_gradient
 from fewshot.learners.base import Outcome
 from fewshot.learners.optimization.base import OptimizationLearner
-from fewshot.normalization import EpisodeNorm
 
 
 class IMAML(OptimizationLearner):

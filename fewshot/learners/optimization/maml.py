@@ -6,8 +6,8 @@ from typing import Any
 from torch import nn
 
 from fewshot.backbones.base import Backbone
+from fewshot.engine.inner_loop import Weights
 from fewshot.episodes.types import Examples
-from fewshot.inner_loop import Weights
 from fewshot.learners.optimization.base import OptimizationLearner
 
 

@@ -9,13 +9,13 @@ from torch.nn.modules.batchnorm import _BatchNorm  # what BatchNorm1d, 2d and 3d
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from fewshot.backbones.base import Backbone
+from fewshot.engine.inner_loop import Weights
+from fewshot.engine.normalization import EpisodeNorm
 from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
-from fewshot.inner_loop import Weights
 from fewshot.learners.base import Outcome
 from fewshot.learners.optimization.base import OptimizationLearner
 from fewshot.learners.optimization.parameters import as_key
-from fewshot.normalization import EpisodeNorm
 
 
 class MAMLPlusPlus(OptimizationLearner):

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from fewshot.backbones.base import Backbone
+from fewshot.engine.inner_loop import Weights
 from fewshot.episodes.types import Examples
 from fewshot.errors import FewshotError
-from fewshot.inner_loop import Weights
 from fewshot.learners.optimization.base import OptimizationLearner
 from fewshot.learners.optimization.parameters import as_key
 

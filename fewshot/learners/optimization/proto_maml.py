@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
+from fewshot.engine.inner_loop import Weights
 from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
-from fewshot.inner_loop import Weights
 from fewshot.learners.base import Outcome
 from fewshot.learners.metric.classes import class_means
 from fewshot.learners.optimization.base import Adapted, OptimizationLearner

@@ -9,14 +9,14 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
+from fewshot.engine.inner_loop import Weights, clipped, scaled_gradient, with_gradient
+from fewshot.engine.normalization import EpisodeNorm
+from fewshot.engine.randomness import orders, reordered
 from fewshot.episodes.types import Episode, Examples, count, map_tensors
 from fewshot.errors import FewshotError
-from fewshot.inner_loop import Weights, clipped, scaled_gradient, with_gradient
 from fewshot.learners.base import Outcome
 from fewshot.learners.optimization.base import OptimizationLearner
 from fewshot.learners.optimization.second_moment import BETA2, SecondMoment
-from fewshot.normalization import EpisodeNorm
-from fewshot.randomness import orders, reordered
 from fewshot.tasks import Classification
 
 EPSILON = 1e-8  # of Adam

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from fewshot.inner_loop import Weights
+from fewshot.engine.inner_loop import Weights
 from fewshot.learners.optimization.parameters import as_key
 
 BETA2 = 0.999  # of Adam

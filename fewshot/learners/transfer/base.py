@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
+from fewshot.engine.modes import evaluation_mode
 from fewshot.episodes.types import Episode, Examples, Inputs
 from fewshot.errors import FewshotError
-from fewshot.learners.base import Outcome, evaluation_mode
+from fewshot.learners.base import Outcome
 from fewshot.learners.embedding import at_least_float32, full_precision
 from fewshot.learners.rejecting import RejectingLearner
 from fewshot.tasks import Classification

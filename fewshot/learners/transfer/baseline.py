@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
-from fewshot.inner_loop import Weights
+from fewshot.engine.inner_loop import Weights
 from fewshot.learners.transfer.base import TransferLearner
 from fewshot.learners.transfer.heads import (
     SGD,

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
+from fewshot.engine.inner_loop import Weights
 from fewshot.errors import FewshotError
-from fewshot.inner_loop import Weights
 from fewshot.learners.transfer.baseline import Baseline
 from fewshot.learners.transfer.heads import cosine_gradient, cosine_logits, descend, unit
 

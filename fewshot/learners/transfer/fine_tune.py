@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fewshot.backbones.base import Backbone
+from fewshot.engine.inner_loop import Weights, gradient_steps
+from fewshot.engine.modes import evaluation_mode
+from fewshot.engine.normalization import EpisodeNorm
 from fewshot.episodes.types import Episode, Examples, Inputs, count, episode, map_tensors
 from fewshot.errors import FewshotError
-from fewshot.inner_loop import Weights, gradient_steps
-from fewshot.learners.base import Outcome, evaluation_mode
+from fewshot.learners.base import Outcome
 from fewshot.learners.transfer.base import TransferLearner
 from fewshot.learners.transfer.heads import SGD, descend, linear_gradient, linear_logits, with_ones
-from fewshot.normalization import EpisodeNorm
 
 # no parameter of a backbone has a name without a dot before it: they begin with `backbone.`
 HEAD = "head"

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fewshot.engine.inner_loop import Weights
 from fewshot.errors import FewshotError
-from fewshot.inner_loop import Weights
 
 NORM_EPSILON = 1e-5  # added to the length of a feature by the code of arXiv:1904.04232
 

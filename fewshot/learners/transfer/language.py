@@ -18,10 +18,11 @@ from torch.optim.lr_scheduler import LinearLR
 
 from fewshot.backbones.base import Backbone
 from fewshot.backbones.hugging_face import HuggingFaceEncoder
+from fewshot.engine.modes import evaluation_mode
+from fewshot.engine.randomness import seed_generators
 from fewshot.episodes.types import Episode, Examples, Inputs, count, episode, map_tensors
 from fewshot.errors import FewshotError
-from fewshot.learners.base import MetaLearner, Outcome, evaluation_mode
-from fewshot.randomness import seed_generators
+from fewshot.learners.base import MetaLearner, Outcome
 from fewshot.tasks import Classification
 
 NO_CANDIDATE = -1e4  # the score of what is no candidate: below any log-probability

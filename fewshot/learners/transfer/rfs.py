@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
+from fewshot.engine.inner_loop import Weights
 from fewshot.errors import FewshotError
-from fewshot.inner_loop import Weights
 from fewshot.learners.transfer.base import TransferLearner
 from fewshot.learners.transfer.heads import linear_logits, with_ones
 

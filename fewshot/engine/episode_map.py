@@ -4,21 +4,17 @@ The result is the same.
 """
 
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager, nullcontext
-from contextvars import ContextVar
 from typing import Literal, TypeAlias, TypeVar
 
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from fewshot.compilation import Compiler
+from fewshot.engine.compiling.compiler import Compiler
+from fewshot.engine.modes import How, episode_modes, transformed
+from fewshot.engine.normalization import EpisodeNorm
 from fewshot.episodes.types import Episode, count, episode, map_tensors, stack
-from fewshot.normalization import EpisodeNorm
-from fewshot.pooling import LeanPooling
 
-How: TypeAlias = Literal["loop", "vmap"]
 Parallel: TypeAlias = Literal["auto", "loop", "vmap"]
 Result = TypeVar("Result")
 
@@ -28,11 +24,6 @@ SMALL_FLOP = 5_000_000
 Measured by ``benchmarks/engine.py``: a Conv4 of 0.7 MFLOP is 2.6 times as fast by vmap, one of 32
 MFLOP 0.6 times, because the activations of a whole meta-batch leave the cache.
 """
-
-
-transformed: ContextVar[bool] = ContextVar("transformed", default=False)
-"""Whether the code that runs is vmapped over episodes or traced to be compiled: inner gradients
-must then be those of ``torch.func``."""
 
 
 def choose(network: nn.Module, meta_batch: Episode) -> How:
@@ -64,19 +55,6 @@ def loop_only(network: nn.Module) -> str | None:
         m for m in network.modules() if isinstance(m, kinds) or getattr(m, "loop_only", False)
     )
     return next((type(module).__name__ for module in modules), None)
-
-
-@contextmanager
-def episode_modes(how: How) -> Iterator[EpisodeNorm]:
-    """What an episode runs under; gives the normalisation in force.
-
-    Its normalisation layers use its own statistics (see `EpisodeNorm`), attention runs in plain
-    operations, because the fused kernels have no second derivative, and max-pooling that is not
-    vmapped keeps less (see `LeanPooling`).
-    """
-    pooling = nullcontext() if how == "vmap" else LeanPooling(traced=transformed.get())
-    with sdpa_kernel(SDPBackend.MATH), pooling, EpisodeNorm(exact_vmap=how == "vmap") as norm:
-        yield norm
 
 
 def map_episodes(

@@ -24,9 +24,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 # what torch.func flattens its trees with
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from fewshot import lowering
+from fewshot.engine.compiling import lowering
+from fewshot.engine.compiling.regions import compiled_by_region
 from fewshot.errors import FewshotError
-from fewshot.regions import compiled_by_region
 
 Result = TypeVar("Result")
 Graph: TypeAlias = Callable[..., Sequence[Tensor]]

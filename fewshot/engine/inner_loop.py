@@ -8,9 +8,9 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from fewshot import engine
-from fewshot.recomputation import recomputed
-from fewshot.regions import end_region
+from fewshot.engine.compiling.regions import end_region
+from fewshot.engine.modes import transformed as under_transform
+from fewshot.engine.recomputation import recomputed
 
 Weights: TypeAlias = dict[str, Tensor]
 """Parameters of a network by name; `fast_weights` are those of one episode."""
@@ -87,7 +87,7 @@ def scaled_gradient(
     device = next(iter(weights.values())).device.type
     gradient = (
         _func_gradient
-        if (engine.transformed.get() if transformed is None else transformed)
+        if (under_transform.get() if transformed is None else transformed)
         else _plain_gradient
     )
     if not (

@@ -5,7 +5,7 @@ bits: in a Conv4 more than half of all that an inner loop holds. Here stays the 
 value in its window. Values and derivatives of every order are torch's own, by torch's own kernels;
 places are made into indices part by part. What these kernels do are operations of their own,
 `pool`, `scatter` and `gather`: a graph that is traced to be compiled holds them by name, and
-`fewshot.lowering` says what its compiler makes of them.
+`fewshot.engine.compiling.lowering` says what its compiler makes of them.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -97,8 +97,8 @@ class LeanPooling(TorchFunctionMode):
     Not for code that is vmapped.
 
     Args:
-        traced: the code inside is traced to be compiled: worth it is what `fewshot.lowering` has a
-            better form of.
+        traced: the code inside is traced to be compiled: worth it is what
+            `fewshot.engine.compiling.lowering` has a better form of.
     """
 
     def __init__(self, traced: bool = False) -> None:

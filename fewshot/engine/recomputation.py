@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from fewshot.engine import episode_modes
+from fewshot.engine.modes import episode_modes
 
 Named: TypeAlias = dict[str, Tensor]
 

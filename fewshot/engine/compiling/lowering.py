@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch._prims_common import suggest_memory_format
 
-from fewshot.pooling import Windows
+from fewshot.engine.pooling import Windows
 
 aten = torch.ops.aten
 NORM, NORM_BACKWARD = (
@@ -55,7 +55,7 @@ def table() -> Table:
 
 
 def expansion() -> Any:
-    """A pass of the compiler that says the operations of `fewshot.pooling` in simpler ones.
+    """A pass of the compiler that says the operations of `fewshot.engine.pooling` in simpler ones.
 
     The `table` would say them too early: before it is settled what the backward pass is given. That
     would be, as fewer bytes, a mask of each value in a window and not the place of the largest, and
@@ -74,7 +74,7 @@ def expansion() -> Any:
 
 
 def expand(graph: torch.fx.Graph) -> None:
-    """Put simpler operations in the place of those of `fewshot.pooling`."""
+    """Put simpler operations in the place of those of `fewshot.engine.pooling`."""
     from torch._inductor.pattern_matcher import (
         CallFunctionVarArgs,
         Match,

@@ -1,0 +1,1 @@
+"""How a function of one episode is run: differentiated, mapped, normalised, compiled."""

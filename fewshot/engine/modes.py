@@ -1,0 +1,46 @@
+"""What an episode runs under: its normalisation, attention and pooling; a network's own modes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import Literal, TypeAlias
+
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from fewshot.engine.normalization import EpisodeNorm
+from fewshot.engine.pooling import LeanPooling
+
+How: TypeAlias = Literal["loop", "vmap"]
+
+transformed: ContextVar[bool] = ContextVar("transformed", default=False)
+"""Whether the code that runs is vmapped over episodes or traced to be compiled: inner gradients
+must then be those of ``torch.func``."""
+
+
+@contextmanager
+def episode_modes(how: How) -> Iterator[EpisodeNorm]:
+    """What an episode runs under; gives the normalisation in force.
+
+    Its normalisation layers use its own statistics (see `EpisodeNorm`), attention runs in plain
+    operations, because the fused kernels have no second derivative, and max-pooling that is not
+    vmapped keeps less (see `LeanPooling`).
+    """
+    pooling = nullcontext() if how == "vmap" else LeanPooling(traced=transformed.get())
+    with sdpa_kernel(SDPBackend.MATH), pooling, EpisodeNorm(exact_vmap=how == "vmap") as norm:
+        yield norm
+
+
+@contextmanager
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Inside, `network` is in evaluation mode.
+
+    A freshly loaded one is not, and would learn running averages.
+    """
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
