@@ -31,14 +31,14 @@ from fewshot.datamodules import CLINC150DataModule, FewRelDataModule, SNIPSDataM
 from fewshot.datamodules.text import TextDataModule
 from fewshot.datasets.mnist import Digits
 from fewshot.datasets.multi_digit import Compositions
+from fewshot.datasets.preprocessing import as_float
+from fewshot.datasets.reading.store import PackedImages, open_store, packed
 from fewshot.datasets.snips import INTENTS
-from fewshot.datasets.store import PackedImages, open_store, packed
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.episodes.distributions import ClassTasks
 from fewshot.episodes.loader import EpisodeLoader
 from fewshot.episodes.streams import EpisodeStream
 from fewshot.episodes.types import Episode
-from fewshot.preprocessing import as_float
 
 WARM_UP = 50
 

@@ -4,8 +4,6 @@ from importlib.metadata import version
 
 __version__ = version("fewshot")
 
-from fewshot.attacks import FGSM, PGD, Attack
-from fewshot.augmentation import Augmentation
 from fewshot.backbones import (
     MLP,
     WRN28_10,
@@ -57,6 +55,7 @@ from fewshot.datamodules import (
     TripleMNISTDataModule,
     WikiOneDataModule,
 )
+from fewshot.datamodules.augmentation import Augmentation
 from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
 from fewshot.learners import (
@@ -98,6 +97,7 @@ from fewshot.learners import (
     TailFrequency,
     TransE,
 )
+from fewshot.learners.optimization.attacks import FGSM, PGD, Attack
 from fewshot.trained import load
 
 __all__ = [

@@ -32,7 +32,6 @@ from fewshot.callbacks.progress import EpisodeProgressBar
 from fewshot.callbacks.results import ResultsWriter
 from fewshot.callbacks.sources import SourceCurves
 from fewshot.callbacks.throughput import Throughput
-from fewshot.checkpoints import check_learner, read_checkpoint
 from fewshot.commands.export import export
 from fewshot.commands.predict import on_benchmark, predict
 from fewshot.commands.reports import list_classes, rank, summary
@@ -41,6 +40,7 @@ from fewshot.engine.allocation import keep_freed_memory
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import without_weights
 from fewshot.learners import MetaLearner
+from fewshot.learners.checkpoints import check_learner, read_checkpoint
 from fewshot.messages import check_configs, one_line
 from fewshot.preparation import prepare
 

@@ -16,11 +16,11 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from fewshot.checkpoints import read_checkpoint
+from fewshot.datasets.preprocessing import Preprocessing, as_float, make_preprocessing
 from fewshot.episodes.types import Examples, Inputs, map_tensors
 from fewshot.errors import FewshotError, nearest
 from fewshot.learners.base import MetaLearner
-from fewshot.preprocessing import Preprocessing, as_float, make_preprocessing
+from fewshot.learners.checkpoints import read_checkpoint
 from fewshot.tasks import Classification
 
 Items: TypeAlias = Tensor | dict[str, Tensor] | Sequence[Any]

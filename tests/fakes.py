@@ -14,9 +14,9 @@ from PIL import Image
 
 from fewshot.datasets.cifar100 import CIFAR_FS_TEST, CIFAR_FS_VAL
 from fewshot.datasets.fewglue_patterns import TASKS
-from fewshot.datasets.files import cached_arrays
 from fewshot.datasets.imagenet_classes import MINI, TIERED, classes
 from fewshot.datasets.omniglot import CACHE_FILE
+from fewshot.datasets.reading.downloads import cached_arrays
 from fewshot.datasets.snips import INTENTS as SNIPS_INTENTS
 from fewshot.extras import require
 

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot.attacks import FGSM, PGD, Attack
 from fewshot.backbones import Conv4
 from fewshot.engine.episode_map import Parallel
 from fewshot.episodes.types import Episode, Examples, episode
@@ -19,6 +18,7 @@ from fewshot.errors import FewshotError
 from fewshot.hyperparameters import build, describe
 from fewshot.learners import ANIL, MAML, OptimizationLearner
 from fewshot.learners.base import BatchNormPolicy
+from fewshot.learners.optimization.attacks import FGSM, PGD, Attack
 
 WAY, QUERIES, EPISODES = 3, 4, 2
 SLOPE = torch.tensor([1.5, -2.0, 0.0, 0.5], dtype=torch.float64)

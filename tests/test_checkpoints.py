@@ -13,7 +13,7 @@ from every_learner import pair
 import fewshot
 from fewshot import MAML, MLP, FewshotError, SinusoidDataModule
 from fewshot.callbacks.checkpoint import newest_checkpoint
-from fewshot.checkpoints import WholeFiles
+from fewshot.learners.checkpoints import WholeFiles
 from fewshot.main import main
 
 

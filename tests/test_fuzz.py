@@ -27,8 +27,8 @@ import fewshot
 from fewshot import FewshotError, ImageFolderDataModule
 from fewshot.commands import predict
 from fewshot.datasets.clinc150 import load_clinc150
-from fewshot.datasets.decoding import read_image
 from fewshot.datasets.image_folder import IMAGE_FILE
+from fewshot.datasets.reading.decoding import read_image
 from fewshot.main import main
 from fewshot.trained import TrainedLearner
 

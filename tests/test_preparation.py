@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fakes import fake_image_folder, fake_mini_imagenet
 
-from fewshot.datasets import store
+from fewshot.datasets.reading import store
 from fewshot.main import main
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs/mini_imagenet/protonet_5way1shot.yaml"

@@ -15,10 +15,15 @@ import fewshot
 from fewshot import Conv4, Examples, FewshotError, MetaLearner
 from fewshot.catalogue import learners
 from fewshot.datamodules import CLINC150DataModule, ImageFolderDataModule, OmniglotDataModule
-from fewshot.datasets.decoding import Encoded
 from fewshot.datasets.omniglot import _decode
+from fewshot.datasets.preprocessing import (
+    ImagePreprocessing,
+    TextPreprocessing,
+    as_float,
+    make_preprocessing,
+)
+from fewshot.datasets.reading.decoding import Encoded
 from fewshot.episodes.types import Episode, map_tensors
-from fewshot.preprocessing import ImagePreprocessing, TextPreprocessing, make_preprocessing
 from fewshot.tasks import Classification
 from fewshot.trained import Predictor, TrainedLearner
 
@@ -189,7 +194,7 @@ def test_image_files_become_what_training_saw(channels: Any, size: int, tmp_path
     assert isinstance(stored, Tensor)
     made = read([path for paths in by_class.values() for path in paths])
     assert isinstance(made, Tensor)
-    assert torch.equal(made, fewshot.preprocessing.as_float(stored))
+    assert torch.equal(made, as_float(stored))
     opened = [Image.open(path) for path in by_class["e"]]
     again = read(opened)
     assert isinstance(again, Tensor)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
-from fewshot.datasets.npz import npz_member
+from fewshot.datasets.reading.npz import npz_member
 from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError, check_at_least
 from fewshot.hyperparameters import weights_follow

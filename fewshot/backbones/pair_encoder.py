@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fewshot.backbones.hugging_face import HuggingFaceEncoder
 from fewshot.backbones.text import read_inputs
-from fewshot.datasets.pretrained_tokenizer import PretrainedTokenizer
+from fewshot.datasets.reading.pretrained_tokenizer import PretrainedTokenizer
 from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone, dropout_layer
-from fewshot.datasets.word_vectors import read_word_vectors
+from fewshot.datasets.reading.word_vectors import read_word_vectors
 from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError, check_at_least
 from fewshot.hyperparameters import weights_follow

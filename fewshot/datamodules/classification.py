@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from fewshot.datamodules.base import EpisodicDataModule
-from fewshot.datasets.files import data_root
+from fewshot.datasets.reading.downloads import data_root
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.episodes.distributions import ClassTasks, TaskDistribution, VaryingTasks
 from fewshot.episodes.sampling import check_split, draw_varying_episode

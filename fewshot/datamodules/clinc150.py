@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from fewshot.datamodules.text import TextDataModule
 from fewshot.datasets.clinc150 import Split, load_clinc150
-from fewshot.datasets.texts import TextData
+from fewshot.datasets.reading.texts import TextData
 from fewshot.errors import FewshotError, check_at_least
 
 

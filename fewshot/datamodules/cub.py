@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from fewshot.datamodules.published import PackedImageDataModule
 from fewshot.datasets.cub import CubSplit, load_cub
-from fewshot.datasets.files import data_root
+from fewshot.datasets.reading.downloads import data_root
 from fewshot.episodes.class_dataset import ClassDataset
 
 

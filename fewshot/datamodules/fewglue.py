@@ -14,9 +14,9 @@ from torch import Tensor
 from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datasets.fewglue import UNLABELLED, Row, read_fewglue
 from fewshot.datasets.fewglue_patterns import TASKS
-from fewshot.datasets.files import data_root
-from fewshot.datasets.pattern_encoding import NO_PIECE, PatternEncoder
-from fewshot.datasets.pretrained_tokenizer import PretrainedTokenizer
+from fewshot.datasets.reading.downloads import data_root
+from fewshot.datasets.reading.pattern_encoding import NO_PIECE, PatternEncoder
+from fewshot.datasets.reading.pretrained_tokenizer import PretrainedTokenizer
 from fewshot.episodes.distributions import Stacked, TaskDistribution
 from fewshot.episodes.streams import Stage
 from fewshot.episodes.types import Episode, Examples

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from fewshot.datamodules.text import TextDataModule
 from fewshot.datasets.fewrel import FewRel, load_fewrel
-from fewshot.datasets.texts import TextData
+from fewshot.datasets.reading.texts import TextData
 
 
 class FewRelDataModule(TextDataModule):

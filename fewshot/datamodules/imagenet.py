@@ -4,8 +4,8 @@ from abc import abstractmethod
 from typing import Any, ClassVar
 
 from fewshot.datamodules.published import PackedImageDataModule
-from fewshot.datasets.files import data_root
 from fewshot.datasets.mini_imagenet import load_mini_imagenet
+from fewshot.datasets.reading.downloads import data_root
 from fewshot.datasets.tiered_imagenet import load_tiered_imagenet
 from fewshot.episodes.class_dataset import ClassDataset
 

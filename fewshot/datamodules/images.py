@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fewshot.augmentation import Augmentation
+from fewshot.datamodules.augmentation import Augmentation
 from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datamodules.classification import ClassificationDataModule
+from fewshot.datasets.preprocessing import ImagePreprocessing, as_float
 from fewshot.episodes.streams import STAGES
 from fewshot.episodes.types import Batch, Examples, Inputs, map_examples
 from fewshot.errors import FewshotError
-from fewshot.preprocessing import ImagePreprocessing, as_float
 
 
 class FloatImages(EpisodicDataModule):

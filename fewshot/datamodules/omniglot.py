@@ -3,8 +3,8 @@
 from typing import Any, ClassVar
 
 from fewshot.datamodules.images import ImageDataModule
-from fewshot.datasets.files import data_root
 from fewshot.datasets.omniglot import OmniglotSplit, load_omniglot
+from fewshot.datasets.reading.downloads import data_root
 from fewshot.episodes.class_dataset import ClassDataset
 
 

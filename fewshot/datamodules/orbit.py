@@ -5,13 +5,13 @@ from typing import Any, ClassVar
 
 from fewshot.datamodules.images import FloatImages
 from fewshot.datamodules.sources import SourcesDataModule
-from fewshot.datasets.files import data_root
 from fewshot.datasets.orbit import Mode, Thing, UserTasks, load_orbit
+from fewshot.datasets.preprocessing import ImagePreprocessing
+from fewshot.datasets.reading.downloads import data_root
 from fewshot.episodes.loader import EpisodeLoader
 from fewshot.episodes.streams import Stage
 from fewshot.episodes.types import Episode
 from fewshot.errors import FewshotError
-from fewshot.preprocessing import ImagePreprocessing
 
 SUPPORT_VIDEOS = {"train": 5, "val": 15, "test": 15}
 QUERY_VIDEOS = {"train": 4, "val": None, "test": None}

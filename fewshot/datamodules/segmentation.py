@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datamodules.images import FloatImages
-from fewshot.datasets.files import data_root
+from fewshot.datasets.reading.downloads import data_root
 from fewshot.datasets.segmentation import (
     SegmentationDataset,
     SegmentationTasks,

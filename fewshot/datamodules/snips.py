@@ -3,8 +3,8 @@
 from typing import Any, ClassVar
 
 from fewshot.datamodules.text import TextDataModule
+from fewshot.datasets.reading.texts import TextData
 from fewshot.datasets.snips import Split, load_snips
-from fewshot.datasets.texts import TextData
 from fewshot.errors import check_at_least
 
 

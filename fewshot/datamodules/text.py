@@ -5,15 +5,15 @@ from functools import cached_property
 from typing import Any
 
 from fewshot.datamodules.classification import ClassificationDataModule
-from fewshot.datasets.pretrained_tokenizer import PretrainedTokenizer
-from fewshot.datasets.texts import TextData, TextOptions
-from fewshot.datasets.words import Terms
+from fewshot.datasets.preprocessing import TextPreprocessing
+from fewshot.datasets.reading.pretrained_tokenizer import PretrainedTokenizer
+from fewshot.datasets.reading.texts import TextData, TextOptions
+from fewshot.datasets.reading.words import Terms
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.episodes.distributions import FixedTask, NotaTasks, TaskDistribution
 from fewshot.episodes.streams import Stage
 from fewshot.episodes.types import Batch, Examples, map_examples
 from fewshot.errors import FewshotError
-from fewshot.preprocessing import TextPreprocessing
 
 
 class TextDataModule(ClassificationDataModule):

@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from fewshot.datamodules.base import EpisodicDataModule
-from fewshot.datasets.entity_vectors import read_vectors, train_vectors, with_inverses
 from fewshot.datasets.few_shot_graph import FewShotGraph, read_graph
-from fewshot.datasets.files import Arrays, data_root, file_hash
-from fewshot.datasets.neighbours import neighbours
-from fewshot.datasets.npz import mapped_arrays
+from fewshot.datasets.reading.downloads import Arrays, data_root, file_hash
+from fewshot.datasets.reading.entity_vectors import read_vectors, train_vectors, with_inverses
+from fewshot.datasets.reading.neighbours import neighbours
+from fewshot.datasets.reading.npz import mapped_arrays
 from fewshot.datasets.relation_tasks import EvaluationEpisodes, RelationTasks, background_relations
 from fewshot.episodes.distributions import TaskDistribution
 from fewshot.episodes.streams import Stage

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torchvision
 
-from fewshot.datasets.pickles import load_pickle
+from fewshot.datasets.reading.pickles import load_pickle
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.errors import FewshotError
 

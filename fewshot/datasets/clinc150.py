@@ -12,9 +12,9 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
-from fewshot.datasets.files import download as fetch
-from fewshot.datasets.json_files import place, read_object
-from fewshot.datasets.texts import (
+from fewshot.datasets.reading.downloads import download as fetch
+from fewshot.datasets.reading.json_files import place, read_object
+from fewshot.datasets.reading.texts import (
     TermSplitter,
     TextData,
     TextOptions,
@@ -22,7 +22,7 @@ from fewshot.datasets.texts import (
     encode_texts,
     split_groups,
 )
-from fewshot.datasets.words import tokenize
+from fewshot.datasets.reading.words import tokenize
 from fewshot.errors import FewshotError, check_at_least, check_choice
 
 URL = "https://raw.githubusercontent.com/clinc/oos-eval/master/data/"

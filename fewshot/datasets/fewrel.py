@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from fewshot.datasets.json_files import collection_paused, place, read_object
-from fewshot.datasets.texts import (
+from fewshot.datasets.reading.json_files import collection_paused, place, read_object
+from fewshot.datasets.reading.texts import (
     TermSplitter,
     TextData,
     TextOptions,

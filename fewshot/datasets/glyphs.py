@@ -28,7 +28,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fewshot.datasets.files import Arrays, cached_arrays
 from fewshot.datasets.glyph_rendering import (
     EXAMPLES,
     FACES,
@@ -37,6 +36,7 @@ from fewshot.datasets.glyph_rendering import (
     fonts_version,
     render_class,
 )
+from fewshot.datasets.reading.downloads import Arrays, cached_arrays
 from fewshot.episodes.class_dataset import ClassDataset
 
 TRAIN_SCRIPTS = ("Latin", "Greek", "Cyrillic", "Coptic", "Canadian Syllabics", "Lisu", "Old Italic")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from fewshot.datasets.decoding import read_image
+from fewshot.datasets.reading.decoding import read_image
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.errors import FewshotError
 
@@ -47,7 +47,7 @@ def load_image_folder(
     ``valid`` and ``validation`` are read as ``val``. Folders inside a class are searched too;
     hidden files and files that are no images are passed over.
 
-    `fewshot.datasets.decoding.read_image` says how an image is brought to size.
+    `fewshot.datasets.reading.decoding.read_image` says how an image is brought to size.
 
     Args:
         root: the folder.

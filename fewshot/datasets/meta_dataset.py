@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Self
 
-from fewshot.datasets.decoding import Channels, Cropped, Encoded, ImageSource, read_image
 from fewshot.datasets.meta_dataset_sources import SOURCES, ClassImages, find_images, spec_class
 from fewshot.datasets.meta_dataset_specs import Spec, read_spec
 from fewshot.datasets.omniglot import DRAWINGS, HALVES, split_characters
-from fewshot.datasets.store import packed
+from fewshot.datasets.reading.decoding import Channels, Cropped, Encoded, ImageSource, read_image
+from fewshot.datasets.reading.store import packed
 from fewshot.episodes.broad_sampling import Groups, check_groups, draw_broad_episode
 from fewshot.episodes.class_dataset import ClassDataset, LazyInputs
 from fewshot.episodes.distributions import VaryingTasks

@@ -14,9 +14,9 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fewshot.datasets.decoding import Cropped, ImageSource
 from fewshot.datasets.image_folder import IMAGE_FILE
 from fewshot.datasets.omniglot import read_drawings
+from fewshot.datasets.reading.decoding import Cropped, ImageSource
 from fewshot.errors import FewshotError
 from fewshot.extras import require
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from fewshot.datasets.decoding import ImageSource
 from fewshot.datasets.imagenet_classes import MINI, classes
-from fewshot.datasets.pickles import load_pickle
-from fewshot.datasets.published import (
+from fewshot.datasets.reading.decoding import ImageSource
+from fewshot.datasets.reading.pickles import load_pickle
+from fewshot.datasets.reading.published import (
     SPLITS,
     Reader,
     check_classes,

@@ -22,9 +22,9 @@ import torchvision
 from numpy.typing import NDArray
 from PIL import Image
 
-from fewshot.datasets.decoding import Encoded
-from fewshot.datasets.files import cached_arrays, opened_zip
-from fewshot.datasets.files import download as fetch
+from fewshot.datasets.reading.decoding import Encoded
+from fewshot.datasets.reading.downloads import cached_arrays, opened_zip
+from fewshot.datasets.reading.downloads import download as fetch
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.errors import FewshotError
 

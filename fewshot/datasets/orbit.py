@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fewshot.datasets.decoding import read_image
+from fewshot.datasets.reading.decoding import read_image
 from fewshot.episodes.distributions import Stacked
 from fewshot.episodes.streams import STAGES, Stage
 from fewshot.episodes.types import Episode, Examples, marked

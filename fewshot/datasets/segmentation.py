@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from fewshot.datasets.decoding import decoded
-from fewshot.datasets.files import cached_arrays, data_root
 from fewshot.datasets.image_folder import IMAGE_FILE, PROGRESS_FROM
+from fewshot.datasets.reading.decoding import decoded
+from fewshot.datasets.reading.downloads import cached_arrays, data_root
 from fewshot.episodes.distributions import Stacked
 from fewshot.episodes.sampling import Index, draw_classes
 from fewshot.episodes.types import Episode, Examples, marked

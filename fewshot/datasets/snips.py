@@ -8,8 +8,8 @@ UTF-8.
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
-from fewshot.datasets.json_files import place, read_object
-from fewshot.datasets.texts import (
+from fewshot.datasets.reading.json_files import place, read_object
+from fewshot.datasets.reading.texts import (
     TermSplitter,
     TextData,
     TextOptions,
@@ -17,7 +17,7 @@ from fewshot.datasets.texts import (
     encode_texts,
     split_groups,
 )
-from fewshot.datasets.words import tokenize
+from fewshot.datasets.reading.words import tokenize
 from fewshot.errors import FewshotError, check_at_least, check_choice
 
 INTENTS = (

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from fewshot.datasets.decoding import Encoded, ImageSource
 from fewshot.datasets.imagenet_classes import TIERED, classes
-from fewshot.datasets.npz import npz_member
-from fewshot.datasets.pickles import load_pickle
-from fewshot.datasets.published import (
+from fewshot.datasets.reading.decoding import Encoded, ImageSource
+from fewshot.datasets.reading.npz import npz_member
+from fewshot.datasets.reading.pickles import load_pickle
+from fewshot.datasets.reading.published import (
     SPLITS,
     Reader,
     check_classes,

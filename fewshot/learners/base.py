@@ -21,14 +21,6 @@ from typing_extensions import Self
 
 from fewshot.backbones.base import Backbone
 from fewshot.callbacks.progress import is_looked_at
-from fewshot.checkpoints import (
-    WholeFiles,
-    backbone_weights,
-    check_arguments,
-    check_learner,
-    check_shapes,
-    read_checkpoint,
-)
 from fewshot.engine.randomness import seed_generators
 from fewshot.episodes.types import (
     Episode,
@@ -42,6 +34,14 @@ from fewshot.episodes.types import (
 )
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import RemembersArguments, build, describe, without_weights
+from fewshot.learners.checkpoints import (
+    WholeFiles,
+    backbone_weights,
+    check_arguments,
+    check_learner,
+    check_shapes,
+    read_checkpoint,
+)
 from fewshot.learners.guard import Guard
 from fewshot.learners.table import EpisodeTable
 from fewshot.tasks import Classification, make_task

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fewshot.backbones import HuggingFaceEncoder
 from fewshot.datamodules import CLINC150DataModule
-from fewshot.datasets.pretrained_tokenizer import PretrainedTokenizer
+from fewshot.datasets.reading.pretrained_tokenizer import PretrainedTokenizer
 from fewshot.engine.episode_map import loop_only
 from fewshot.episodes.types import Episode, Examples, Inputs
 from fewshot.errors import FewshotError

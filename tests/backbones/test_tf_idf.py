@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fewshot.backbones import Backbone, TfIdf, WeightedBag
 from fewshot.backbones.tf_idf import inverse_document_frequencies
-from fewshot.datasets.words import build_vocabulary, document_frequencies, encode
+from fewshot.datasets.reading.words import build_vocabulary, document_frequencies, encode
 from fewshot.episodes.types import Examples
 from fewshot.errors import FewshotError
 from fewshot.learners import PrototypicalNetwork

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from fewshot.datamodules import ImageDataModule
+from fewshot.datasets.preprocessing import as_float
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.episodes.streams import STAGES
 from fewshot.episodes.types import Episode
 from fewshot.errors import FewshotError
-from fewshot.preprocessing import as_float
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fewshot.backbones import BagOfWords
 from fewshot.datamodules.clinc150 import CLINC150DataModule
-from fewshot.datasets.words import Terms
+from fewshot.datasets.reading.words import Terms
 from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
 from fewshot.main import run

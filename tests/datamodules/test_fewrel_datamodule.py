@@ -22,7 +22,7 @@ from fewshot.datasets.fewrel import (
     read_relations,
     without_leaks,
 )
-from fewshot.datasets.texts import TermSplitter, TextOptions
+from fewshot.datasets.reading.texts import TermSplitter, TextOptions
 from fewshot.errors import FewshotError
 
 

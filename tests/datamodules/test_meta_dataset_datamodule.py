@@ -22,8 +22,8 @@ from fake_meta_dataset import (
 )
 from PIL import Image
 
-from fewshot.augmentation import Augmentation
 from fewshot.datamodules import MetaDatasetDataModule
+from fewshot.datamodules.augmentation import Augmentation
 from fewshot.datasets.meta_dataset import DecodedImages, found_sources, load_source, omniglot_spec
 from fewshot.datasets.meta_dataset_sources import SOURCES, find_images, scaled_box
 from fewshot.datasets.meta_dataset_specs import read_spec, spanned

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from fewshot.datamodules.omniglot import OmniglotDataModule
-from fewshot.datasets.files import cached_arrays
 from fewshot.datasets.omniglot import CACHE_FILE
+from fewshot.datasets.reading.downloads import cached_arrays
 from fewshot.errors import FewshotError
 
 

@@ -8,8 +8,8 @@ import pytest
 from fakes import fake_wiki_one
 
 from fewshot import FewshotError, WikiOneDataModule
-from fewshot.datasets.entity_vectors import Model, read_vectors, train_vectors
-from fewshot.datasets.files import cached_arrays
+from fewshot.datasets.reading.downloads import cached_arrays
+from fewshot.datasets.reading.entity_vectors import Model, read_vectors, train_vectors
 from fewshot.episodes.types import Episode
 
 

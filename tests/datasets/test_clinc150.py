@@ -13,8 +13,8 @@ from torch import Tensor
 
 from fewshot.datasets import clinc150
 from fewshot.datasets.clinc150 import load_clinc150, read_utterances
-from fewshot.datasets.texts import TextOptions
-from fewshot.datasets.words import (
+from fewshot.datasets.reading.texts import TextOptions
+from fewshot.datasets.reading.words import (
     UNKNOWN,
     build_vocabulary,
     character_ngrams,

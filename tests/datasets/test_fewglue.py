@@ -10,8 +10,8 @@ from fakes import fake_fewglue, fewglue_record
 
 from fewshot.datasets.fewglue import Row, answer_worth, read_fewglue
 from fewshot.datasets.fewglue_patterns import TASKS, Pattern
-from fewshot.datasets.pattern_encoding import PatternEncoder
-from fewshot.datasets.pretrained_tokenizer import PretrainedTokenizer
+from fewshot.datasets.reading.pattern_encoding import PatternEncoder
+from fewshot.datasets.reading.pretrained_tokenizer import PretrainedTokenizer
 from fewshot.errors import FewshotError
 
 

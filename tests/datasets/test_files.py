@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fewshot.datasets import files
-from fewshot.datasets.files import cached_arrays, data_root, download, opened_zip
+from fewshot.datasets.reading import downloads
+from fewshot.datasets.reading.downloads import cached_arrays, data_root, download, opened_zip
 from fewshot.errors import FewshotError
 
 CONTENT = b"what the address gives" * 100
@@ -88,7 +88,7 @@ def test_an_address_that_gives_nothing_is_an_error(
         Path(path).write_bytes(CONTENT[:100])
         raise IncompleteRead(CONTENT[:100])
 
-    monkeypatch.setattr(files, "download_url_to_file", cut_off)
+    monkeypatch.setattr(downloads, "download_url_to_file", cut_off)
     with pytest.raises(FewshotError, match=r"could not download http://x .*IncompleteRead"):
         download("http://x", target, SHA256)
     assert is_clean(target.parent)
@@ -133,7 +133,7 @@ def test_a_server_that_falls_silent_is_given_up(
         handler.wfile.write(CONTENT[:100])
         stop.wait(20)
 
-    monkeypatch.setattr(files, "SILENCE", 0.3)
+    monkeypatch.setattr(downloads, "SILENCE", 0.3)
     with server(half) as url:
         with pytest.raises(FewshotError, match=r"could not download .*timed out"):
             download(url, tmp_path / "new/file", SHA256)
@@ -271,7 +271,7 @@ def test_a_link_in_an_archive_is_an_error(tmp_path: Path) -> None:
 
 def test_no_archive_is_unpacked() -> None:
     """What is never written cannot land outside of its folder: members are read in place."""
-    package = Path(files.__file__).parents[1]
+    package = Path(downloads.__file__).parents[1]
     sources = {path: path.read_text(encoding="utf-8") for path in package.rglob("*.py")}
     unpacking = re.compile(r"\.extract(all)?\(|unpack_archive|extract_archive")
     assert [str(path) for path, text in sources.items() if unpacking.search(text)] == []

@@ -12,7 +12,6 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from fewshot.datasets import glyph_rendering, glyphs
-from fewshot.datasets.files import Arrays
 from fewshot.datasets.glyph_rendering import FACES, SIDE, draw, font_file, render_class, vary
 from fewshot.datasets.glyphs import (
     ALIKE,
@@ -23,6 +22,7 @@ from fewshot.datasets.glyphs import (
     similarity,
     split_characters,
 )
+from fewshot.datasets.reading.downloads import Arrays
 from fewshot.errors import FewshotError
 
 EVERY = 50

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from fewshot.datasets import image_folder
-from fewshot.datasets.decoding import read_image
 from fewshot.datasets.image_folder import draw_split, load_image_folder, split_table
+from fewshot.datasets.reading.decoding import read_image
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.errors import FewshotError
 

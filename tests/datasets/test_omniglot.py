@@ -13,8 +13,8 @@ import torchvision
 from PIL import Image
 
 from fewshot.datasets import omniglot
-from fewshot.datasets.files import file_hash
 from fewshot.datasets.omniglot import HALVES, load_omniglot, split_characters
+from fewshot.datasets.reading.downloads import file_hash
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.errors import FewshotError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fewshot.datasets.pickles import load_pickle
+from fewshot.datasets.reading.pickles import load_pickle
 from fewshot.errors import FewshotError
 
 

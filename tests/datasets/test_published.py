@@ -17,7 +17,7 @@ from fewshot.datasets import mini_imagenet, tiered_imagenet
 from fewshot.datasets.cub import CubSplit, load_cub, split_kinds
 from fewshot.datasets.imagenet_classes import MINI, TIERED, classes
 from fewshot.datasets.mini_imagenet import load_mini_imagenet
-from fewshot.datasets.npz import npz_member
+from fewshot.datasets.reading.npz import npz_member
 from fewshot.datasets.tiered_imagenet import load_tiered_imagenet
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.episodes.distributions import gather

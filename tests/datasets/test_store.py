@@ -15,9 +15,17 @@ import pytest
 import torch
 from PIL import Image
 
-from fewshot.datasets import store
-from fewshot.datasets.decoding import Cropped, Encoded, ImageSource, read_image
-from fewshot.datasets.store import CHECKS, IMAGES, INDEX, Source, fingerprint_of, open_store, packed
+from fewshot.datasets.reading import store
+from fewshot.datasets.reading.decoding import Cropped, Encoded, ImageSource, read_image
+from fewshot.datasets.reading.store import (
+    CHECKS,
+    IMAGES,
+    INDEX,
+    Source,
+    fingerprint_of,
+    open_store,
+    packed,
+)
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.episodes.distributions import ClassTasks, gather
 from fewshot.episodes.streams import EpisodeStream

@@ -8,7 +8,7 @@ import torch
 from fakes import fake_clinc150
 
 from fewshot import BagOfWords, CLINC150DataModule, FewshotError
-from fewshot.datasets.word_vectors import known_words, read_word_vectors
+from fewshot.datasets.reading.word_vectors import known_words, read_word_vectors
 
 
 def written(path: Path, *lines: str) -> Path:

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot.attacks import FGSM, PGD
 from fewshot.backbones import MLP, Conv4
 from fewshot.engine.compiling.compiler import Compiler
 from fewshot.engine.episode_map import Parallel
@@ -18,6 +17,7 @@ from fewshot.episodes.types import Episode, Examples, episode
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import describe
 from fewshot.learners import ADML, MAML
+from fewshot.learners.optimization.attacks import FGSM, PGD
 
 WAY, SHOT, QUERIES, EPISODES, LR, STEPS, EPSILON = 3, 2, 2, 2, 0.3, 2, 0.07
 PGD_STEPS, PGD_STEP = 3, 0.03

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fewshot.attacks import FGSM
 from fewshot.backbones import MLP, Conv4, ResNet12
 from fewshot.engine.compiling.compiler import Compiler
 from fewshot.engine.episode_map import Parallel
@@ -34,6 +33,7 @@ from fewshot.learners import (
     OptimizationLearner,
     ProtoMAML,
 )
+from fewshot.learners.optimization.attacks import FGSM
 
 WAY, QUERIES, EPISODES, STEPS, SIZE = 3, 2, 2, 2, 16
 EPSILON, CONTEXT = 0.05, 3

@@ -10,7 +10,7 @@ from slopes import assert_slope
 from torch import Tensor
 
 from fewshot import FewshotError, GMatching, NeighbourEncoder, WikiOneDataModule
-from fewshot.datasets.neighbours import neighbours
+from fewshot.datasets.reading.neighbours import neighbours
 from fewshot.episodes.types import Episode, Examples
 
 SIZE, SHOT, QUERIES, CANDIDATES = 3, 2, 3, 4

@@ -4,12 +4,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fewshot.attacks import FGSM, Attack
 from fewshot.backbones.base import Backbone
 from fewshot.engine.inner_loop import Weights
 from fewshot.engine.normalization import EpisodeNorm
 from fewshot.episodes.types import Episode, Examples
 from fewshot.learners.base import Outcome
+from fewshot.learners.optimization.attacks import FGSM, Attack
 from fewshot.learners.optimization.maml import MAML
 
 

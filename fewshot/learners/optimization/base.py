@@ -10,7 +10,6 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fewshot.attacks import Attack
 from fewshot.backbones.base import Backbone, maps_of, needed_map_shape
 from fewshot.engine.compiling.compiler import Compile, Compiler
 from fewshot.engine.episode_map import Parallel, choose, loop_only, map_episodes
@@ -21,6 +20,7 @@ from fewshot.episodes.types import Episode, Examples, Inputs, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import build
 from fewshot.learners.base import BatchNormPolicy, MetaLearner, Outcome
+from fewshot.learners.optimization.attacks import Attack
 from fewshot.learners.optimization.parameters import Adapt, adapted_names, refuse_unused
 from fewshot.tasks import Classification, Segmentation, check_one_way
 from fewshot.tasks.masks import at_size

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fewshot.datasets.fewglue import Row
 from fewshot.datasets.fewglue_patterns import GlueTask, Pattern
-from fewshot.datasets.pretrained_tokenizer import PretrainedTokenizer
+from fewshot.datasets.reading.pretrained_tokenizer import PretrainedTokenizer
 from fewshot.errors import FewshotError
 
 PLACE = re.compile(r"(\{\w+\})")

@@ -18,10 +18,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fewshot.datasets.decoding import image_array, read_image
 from fewshot.datasets.image_folder import image_files, subfolders
-from fewshot.datasets.pretrained_tokenizer import PretrainedTokenizer
-from fewshot.datasets.words import PADDING, Terms, encode, split_terms
+from fewshot.datasets.reading.decoding import image_array, read_image
+from fewshot.datasets.reading.pretrained_tokenizer import PretrainedTokenizer
+from fewshot.datasets.reading.words import PADDING, Terms, encode, split_terms
 from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError
 

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar, get_args
 
 import numpy as np
 
-from fewshot.datasets.pretrained_tokenizer import PretrainedTokenizer
-from fewshot.datasets.word_vectors import known_words
-from fewshot.datasets.words import (
+from fewshot.datasets.reading.pretrained_tokenizer import PretrainedTokenizer
+from fewshot.datasets.reading.word_vectors import known_words
+from fewshot.datasets.reading.words import (
     Terms,
     build_vocabulary,
     character_ngrams,

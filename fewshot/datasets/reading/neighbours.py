@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot.datasets.few_shot_graph import Ids
-from fewshot.datasets.files import Arrays
+from fewshot.datasets.reading.downloads import Arrays
 
 
 def neighbours(background: Ids, inverses: Ids, entities: int, most: int) -> Arrays:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from fewshot.datasets.decoding import ImageSource
 from fewshot.datasets.image_folder import image_files, subfolders
-from fewshot.datasets.store import Source, fingerprint_of, open_store, packed, read_index
+from fewshot.datasets.reading.decoding import ImageSource
+from fewshot.datasets.reading.store import Source, fingerprint_of, open_store, packed, read_index
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.errors import FewshotError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fewshot.datasets.files import Arrays, cache_is_whole, opened_zip, write_cache
+from fewshot.datasets.reading.downloads import Arrays, cache_is_whole, opened_zip, write_cache
 from fewshot.errors import FewshotError
 
 log = logging.getLogger(__name__)

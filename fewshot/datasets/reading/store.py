@@ -33,7 +33,7 @@ from rich.progress import track
 from torch import Tensor
 from typing_extensions import Self
 
-from fewshot.datasets.decoding import Channels, ImageSource, read_image
+from fewshot.datasets.reading.decoding import Channels, ImageSource, read_image
 from fewshot.episodes.class_dataset import ClassDataset, LazyInputs
 from fewshot.errors import FewshotError
 from fewshot.files import atomic_write
@@ -106,7 +106,8 @@ def packed(
         folder: the store's; written to under a lock, so that other processes wait and then find it.
         fingerprint: a text that changes when the source's images do; see `fingerprint_of`.
         source: gives the images, if any must be packed.
-        image_size: H = W in pixels; `fewshot.datasets.decoding.read_image` brings them to size.
+        image_size: H = W in pixels; `fewshot.datasets.reading.decoding.read_image` brings them to
+            size.
         channels: 3 for RGB, 1 for grey.
         verify: compare every stored image with its checksum, and pack again what differs.
 

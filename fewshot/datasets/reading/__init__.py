@@ -1,0 +1,1 @@
+"""What sources of data are read with: downloads, caches, stores, decoders, vocabularies."""
