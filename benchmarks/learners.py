@@ -26,10 +26,10 @@ from rich.console import Console
 from rich.table import Table
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from fewshot.cli.main import FewshotCLI, run
 from fewshot.episodes.types import Examples, count
 from fewshot.errors import FewshotError
 from fewshot.learners.transfer.language import LanguageLearner
-from fewshot.main import FewshotCLI, run
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 QUIET = (

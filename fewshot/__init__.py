@@ -56,6 +56,7 @@ from fewshot.datamodules import (
     WikiOneDataModule,
 )
 from fewshot.datamodules.augmentation import Augmentation
+from fewshot.deployment.load import load
 from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
 from fewshot.learners import (
@@ -98,7 +99,6 @@ from fewshot.learners import (
     TransE,
 )
 from fewshot.learners.optimization.attacks import FGSM, PGD, Attack
-from fewshot.trained import load
 
 __all__ = [
     "ADML",

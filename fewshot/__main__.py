@@ -2,6 +2,6 @@
 
 import sys
 
-from fewshot.main import main
+from fewshot.cli.main import main
 
 sys.exit(main())

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fewshot.main import main
+from fewshot.cli.main import main
 
 SINUSOID = (
     "--model",

@@ -30,7 +30,7 @@ from fewshot import (
     SegmentationFolderDataModule,
     WikiOneDataModule,
 )
-from fewshot.catalogue import find, learners
+from fewshot.cli.catalogue import find, learners
 from fewshot.datamodules import EpisodicDataModule, ImageDataModule
 from fewshot.datamodules.images import FloatImages
 from fewshot.episodes.class_dataset import ClassDataset

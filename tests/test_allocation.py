@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from fewshot import main as program
+from fewshot.cli import main as program
 from fewshot.engine import allocation
 
 MB = 2**20

@@ -9,10 +9,10 @@ from rich.console import Console
 
 import fewshot
 from fewshot.backbones import Backbone, Conv4
-from fewshot.catalogue import Entry, benchmarks, concrete, find, learners, networks
+from fewshot.cli.catalogue import Entry, benchmarks, concrete, find, learners, networks
+from fewshot.cli.main import main
 from fewshot.datamodules import EpisodicDataModule
 from fewshot.learners import MetaLearner
-from fewshot.main import main
 
 KINDS = ((EpisodicDataModule, benchmarks), (MetaLearner, learners), (Backbone, networks))
 

@@ -13,8 +13,8 @@ from every_learner import pair
 import fewshot
 from fewshot import MAML, MLP, FewshotError, SinusoidDataModule
 from fewshot.callbacks.checkpoint import newest_checkpoint
+from fewshot.cli.main import main
 from fewshot.learners.checkpoints import WholeFiles
-from fewshot.main import main
 
 
 @pytest.fixture(scope="module")

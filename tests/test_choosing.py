@@ -6,8 +6,8 @@ import pytest
 from commands import FEW, QUIET, fit, results
 from fakes import fake_omniglot
 
-from fewshot.catalogue import learners
-from fewshot.main import main
+from fewshot.cli.catalogue import learners
+from fewshot.cli.main import main
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs/omniglot/protonet_5way1shot.yaml"
 SMALL = ("--data.meta_batch_size=2", "--data.queries=2", "--trainer.max_steps=2")

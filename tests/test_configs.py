@@ -30,7 +30,7 @@ from fakes import (
     fake_wiki_one,
 )
 
-from fewshot.catalogue import find
+from fewshot.cli.catalogue import find
 from fewshot.hyperparameters import constructor_arguments
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

@@ -12,10 +12,10 @@ import torch
 from commands import FEW, QUIET, SINUSOID, fit
 from fakes import fake_clinc150, fake_image_folder
 
+from fewshot.cli.main import main
+from fewshot.cli.messages import one_line
 from fewshot.errors import FewshotError, nearest
 from fewshot.learners import MAML
-from fewshot.main import main
-from fewshot.messages import one_line
 
 GLYPHS = ("--model=PrototypicalNetwork", "--model.backbone=Conv4", "--data=GlyphsDataModule")
 FOLDER = ("--model=PrototypicalNetwork", "--model.backbone=Conv4", "--data=ImageFolderDataModule")

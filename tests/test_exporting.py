@@ -11,11 +11,11 @@ import torch
 
 import fewshot
 from fewshot import Conv4, FewshotError
-from fewshot.commands.export import export
+from fewshot.cli.export import export
+from fewshot.cli.main import main
+from fewshot.deployment.export import AdaptedClassifier, Embedding, save_program, to_program
+from fewshot.deployment.predictor import TrainedLearner
 from fewshot.episodes.types import Inputs
-from fewshot.exporting import AdaptedClassifier, Embedding, save_program, to_program
-from fewshot.main import main
-from fewshot.trained import TrainedLearner
 
 Photos = tuple[Path, Path]
 

@@ -15,8 +15,8 @@ from fakes import fake_image_folder
 from torch.utils.data import Dataset
 
 from fewshot import Episode, Examples, FewshotError, ImageFolderDataModule
+from fewshot.cli.main import main
 from fewshot.episodes.loader import EpisodeLoader
-from fewshot.main import main
 
 
 class Faulty(Dataset[Episode]):

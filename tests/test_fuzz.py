@@ -25,12 +25,12 @@ from torch import Tensor
 
 import fewshot
 from fewshot import FewshotError, ImageFolderDataModule
-from fewshot.commands import predict
+from fewshot.cli import predict
+from fewshot.cli.main import main
 from fewshot.datasets.clinc150 import load_clinc150
 from fewshot.datasets.image_folder import IMAGE_FILE
 from fewshot.datasets.reading.decoding import read_image
-from fewshot.main import main
-from fewshot.trained import TrainedLearner
+from fewshot.deployment.predictor import TrainedLearner
 
 PATIENCE = 60  # seconds after which an example counts as hanging
 

@@ -14,9 +14,9 @@ import yaml
 from commands import FEW, QUIET, SINUSOID, fewshot, fit, results
 
 import fewshot as package
-from fewshot.catalogue import benchmarks, find, learners, networks
+from fewshot.cli.catalogue import benchmarks, find, learners, networks
+from fewshot.cli.main import main
 from fewshot.hyperparameters import parameter_names
-from fewshot.main import main
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs/sinusoid/maml_10shot.yaml"
 FACTS = {

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import fewshot
-from fewshot.main import main
+from fewshot.cli.main import main
 
 Photos = tuple[Path, Path]
 

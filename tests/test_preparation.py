@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from fakes import fake_image_folder, fake_mini_imagenet
 
+from fewshot.cli.main import main
 from fewshot.datasets.reading import store
-from fewshot.main import main
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs/mini_imagenet/protonet_5way1shot.yaml"
 SMALL = ("--data.verify=false", "--data.image_size=6", "--data.queries=2", "--data.train_way=5")

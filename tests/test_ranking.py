@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from fewshot.main import main
-from fewshot.ranking import ranks
+from fewshot.cli.main import main
+from fewshot.cli.rank import ranks
 from fewshot.tasks.estimates import Estimate
 
 

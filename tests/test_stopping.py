@@ -17,7 +17,7 @@ import torch
 from commands import SINUSOID, fit, results
 from torch import Tensor
 
-from fewshot.main import main
+from fewshot.cli.main import main
 
 HERE = Path(__file__).resolve().parent
 CONFIGS = HERE.parent / "configs"

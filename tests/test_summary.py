@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from fakes import fake_snips
 
-from fewshot.main import main
-from fewshot.runs import read_results
-from fewshot.summary import spread
+from fewshot.cli.main import main
+from fewshot.cli.runs import read_results
+from fewshot.cli.summary import spread
 
 RUN: dict[str, Any] = {
     "learner": "PrototypicalNetwork",

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import fewshot
 from fewshot import Conv4, Examples, FewshotError, MetaLearner
-from fewshot.catalogue import learners
+from fewshot.cli.catalogue import learners
 from fewshot.datamodules import CLINC150DataModule, ImageFolderDataModule, OmniglotDataModule
 from fewshot.datasets.omniglot import _decode
 from fewshot.datasets.preprocessing import (
@@ -23,9 +23,9 @@ from fewshot.datasets.preprocessing import (
     make_preprocessing,
 )
 from fewshot.datasets.reading.decoding import Encoded
+from fewshot.deployment.predictor import Predictor, TrainedLearner
 from fewshot.episodes.types import Episode, map_tensors
 from fewshot.tasks import Classification
-from fewshot.trained import Predictor, TrainedLearner
 
 WAY, SHOT, SIZE = 3, 2, 16
 EXTRA = {

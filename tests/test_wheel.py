@@ -75,8 +75,8 @@ def test_the_wheel_trains_outside_of_the_checkout(
     folder.mkdir()
     command = (
         (
-            "import sys, fewshot, fewshot.main; print(fewshot.__file__);"
-            " sys.exit(fewshot.main.main(sys.argv[1:]))"
+            "import sys, fewshot, fewshot.cli.main; print(fewshot.__file__);"
+            " sys.exit(fewshot.cli.main.main(sys.argv[1:]))"
         ),
         "fit",
         "--model=PrototypicalNetwork",

@@ -16,6 +16,7 @@ from slopes import assert_slope
 from torch import Tensor
 
 from fewshot.backbones import HuggingFaceEncoder
+from fewshot.cli.main import main
 from fewshot.datamodules import CLINC150DataModule
 from fewshot.datasets.reading.pretrained_tokenizer import PretrainedTokenizer
 from fewshot.engine.episode_map import loop_only
@@ -24,7 +25,6 @@ from fewshot.errors import FewshotError
 from fewshot.extras import require
 from fewshot.hyperparameters import without_weights
 from fewshot.learners import MAML, PrototypicalNetwork
-from fewshot.main import main
 
 IDS = 40
 TASK = {"kind": "classification", "way": 2}
@@ -34,7 +34,7 @@ def test_importing_the_package_does_not_import_transformers() -> None:
     # others may: torchmetrics does, where it finds it
     code = (
         "import sys, lightning, torchmetrics; before = 'transformers' in sys.modules; import"
-        " fewshot.main"
+        " fewshot.cli.main"
     )
     code += "; assert ('transformers' in sys.modules) == before"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -13,8 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from fewshot.backbones import MLP
 from fewshot.callbacks.curves import AdaptationCurve, adaptation_curves, draw_curves
+from fewshot.cli.main import main
 from fewshot.learners import PrototypicalNetwork
-from fewshot.main import main
 from fewshot.tasks.estimates import Estimate
 
 CLASSIFICATION = {

@@ -9,11 +9,11 @@ from fakes import fake_clinc150
 from torch import Tensor
 
 from fewshot.backbones import BagOfWords
+from fewshot.cli.main import run
 from fewshot.datamodules.clinc150 import CLINC150DataModule
 from fewshot.datasets.reading.words import Terms
 from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
-from fewshot.main import run
 
 CONFIG = Path(__file__).parents[2] / "configs/clinc150/tfidf_5way1shot.yaml"
 

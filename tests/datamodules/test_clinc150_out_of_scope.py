@@ -10,8 +10,8 @@ from commands import QUIET, results
 from fakes import fake_clinc150
 
 from fewshot import CLINC150DataModule, FewshotError
+from fewshot.cli.main import main, run
 from fewshot.learners.nota import best_threshold
-from fewshot.main import main, run
 
 INTENTS = [f"intent{i}x" for i in range(150)]
 

@@ -22,13 +22,13 @@ from fake_meta_dataset import (
 )
 from PIL import Image
 
+from fewshot.cli.main import main
 from fewshot.datamodules import MetaDatasetDataModule
 from fewshot.datamodules.augmentation import Augmentation
 from fewshot.datasets.meta_dataset import DecodedImages, found_sources, load_source, omniglot_spec
 from fewshot.datasets.meta_dataset_sources import SOURCES, find_images, scaled_box
 from fewshot.datasets.meta_dataset_specs import read_spec, spanned
 from fewshot.errors import FewshotError
-from fewshot.main import main
 
 MODEL = ("--model=PrototypicalNetwork", "--model.backbone=Conv4", "--model.backbone.width=4")
 SMALL = ("--data=MetaDatasetDataModule", "--data.image_size=16")

@@ -10,10 +10,10 @@ from commands import FEW, QUIET, fewshot, fit, results
 
 import fewshot as library
 from fewshot.backbones import Conv4
+from fewshot.cli.main import main
 from fewshot.episodes.types import Episode, Examples, count, singles
 from fewshot.errors import FewshotError
 from fewshot.learners import MetaLearner
-from fewshot.main import main
 
 ANY_WAY: dict[str, dict[str, Any]] = {
     "PrototypicalNetwork": {},

@@ -14,10 +14,10 @@ from torch import Tensor
 import fewshot
 from fewshot import BERTPair, Conv4, FewRelDataModule, FewshotError, HuggingFaceEncoder, PairEncoder
 from fewshot.backbones.pair_encoder import joined
+from fewshot.cli.main import main
 from fewshot.datasets.reading.pretrained_tokenizer import PretrainedTokenizer
 from fewshot.episodes.types import Episode, Examples, map_tensors
 from fewshot.extras import require
-from fewshot.main import main
 
 IDS = 40
 ENDS = ([2], [3], [3])

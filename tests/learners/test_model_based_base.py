@@ -12,13 +12,13 @@ from fakes import fake_clinc150, fake_omniglot
 from torch import Tensor, nn
 
 from fewshot.backbones import MLP, Conv4, Pixels, TextCNN
+from fewshot.cli.main import main
 from fewshot.datamodules import GaussianProcessDataModule, ImageDataModule, SinusoidDataModule
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.episodes.types import Episode, Examples, episode, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.learners import ANP, CNP, MANN, SNAIL, GaussianProcess, MetaLearner
 from fewshot.learners.base import BatchNormPolicy
-from fewshot.main import main
 
 TASK = {"kind": "classification", "way": 3}
 SMALL = ("--model.hidden=8", "--model.slots=6", "--model.slot_size=4")  # of a MANN

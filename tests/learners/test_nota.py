@@ -8,7 +8,7 @@ import torch
 from every_learner import NAMES, OF_LANGUAGE_MODELS, SIZES, SMALL, TinyImages
 
 from fewshot import MLP, FewshotError
-from fewshot.catalogue import find
+from fewshot.cli.catalogue import find
 from fewshot.episodes.distributions import NotaTasks, TaskDistribution
 from fewshot.episodes.streams import Stage
 from fewshot.episodes.types import Episode, episode

@@ -12,13 +12,13 @@ from fakes import fake_fewglue
 from torch import Tensor
 
 from fewshot.backbones import MLP, HuggingFaceEncoder, MaskedLanguageModel
+from fewshot.cli.main import main
 from fewshot.datamodules import FewGLUEDataModule
 from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
 from fewshot.learners import PET, FineTuneText
 from fewshot.learners.transfer.language import NO_CANDIDATE, TextClassifier, batches
 from fewshot.learners.transfer.pet import Ensemble, candidate_scores, hinge, one_pass_scores
-from fewshot.main import main
 
 
 @pytest.fixture(scope="module")

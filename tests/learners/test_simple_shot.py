@@ -11,12 +11,12 @@ from commands import FEW, QUIET, results
 from torch import Tensor
 
 from fewshot.backbones import MLP, Conv4
+from fewshot.cli.main import main
 from fewshot.datamodules import ImageDataModule
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.episodes.types import Episode, Examples, episode
 from fewshot.errors import FewshotError
 from fewshot.learners import MAML, Baseline, PrototypicalNetwork, SimpleShot
-from fewshot.main import main
 
 WAY = 3
 TASK = {"kind": "classification", "way": WAY}

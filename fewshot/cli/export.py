@@ -8,9 +8,8 @@ from typing import Any
 from torch import nn
 
 import fewshot
-from fewshot.commands.options import Options
-from fewshot.errors import FewshotError
-from fewshot.exporting import (
+from fewshot.cli.options import Options
+from fewshot.deployment.export import (
     AdaptedClassifier,
     Embedding,
     require_onnx,
@@ -18,8 +17,9 @@ from fewshot.exporting import (
     save_program,
     to_program,
 )
+from fewshot.deployment.load import load
+from fewshot.errors import FewshotError
 from fewshot.files import atomic_write
-from fewshot.trained import load
 
 
 def options() -> Options:

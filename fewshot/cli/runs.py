@@ -1,9 +1,11 @@
 """The results of earlier runs, read back."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fewshot.cli.options import Options
 from fewshot.errors import FewshotError
 
 
@@ -28,3 +30,12 @@ def read_results(path: Path) -> dict[str, Any]:
             f"{file} is no results.json ({error}); give folders of tested runs"
         ) from error
     return content
+
+
+def runs_of(parser: Options, args: Sequence[str]) -> list[str]:
+    """The runs that the command line `args` name, for a command that takes folders of runs."""
+    parser.add_argument(
+        "runs", nargs="*", metavar="RUN", help="the folder of a tested run, or its results.json"
+    )
+    runs: list[str] = getattr(parser.read(args), "runs", [])
+    return runs

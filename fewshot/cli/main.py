@@ -32,17 +32,19 @@ from fewshot.callbacks.progress import EpisodeProgressBar
 from fewshot.callbacks.results import ResultsWriter
 from fewshot.callbacks.sources import SourceCurves
 from fewshot.callbacks.throughput import Throughput
-from fewshot.commands.export import export
-from fewshot.commands.predict import on_benchmark, predict
-from fewshot.commands.reports import list_classes, rank, summary
+from fewshot.cli.export import export
+from fewshot.cli.list import list_classes
+from fewshot.cli.messages import check_configs, one_line
+from fewshot.cli.predict import on_benchmark, predict
+from fewshot.cli.prepare import prepare
+from fewshot.cli.rank import rank
+from fewshot.cli.summary import summary
 from fewshot.datamodules import EpisodicDataModule
 from fewshot.engine.allocation import keep_freed_memory
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import without_weights
 from fewshot.learners import MetaLearner
 from fewshot.learners.checkpoints import check_learner, read_checkpoint
-from fewshot.messages import check_configs, one_line
-from fewshot.preparation import prepare
 
 LINKS = {
     "task": "model.init_args.task",

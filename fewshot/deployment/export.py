@@ -19,13 +19,13 @@ from torch.export import Dim, ExportedProgram
 from torch.nn.modules.batchnorm import _NormBase  # what all batch and instance normalisations share
 from torch.utils import _pytree as pytree
 
+from fewshot.deployment.predictor import Predictor
 from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError
 from fewshot.extras import require
 from fewshot.files import written_beside
 from fewshot.learners.base import MetaLearner
 from fewshot.learners.embedding import EmbeddingLearner
-from fewshot.trained import Predictor
 
 TOLERANCE = 1e-5  # of a difference, relative to the largest value where that exceeds 1
 

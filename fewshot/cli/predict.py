@@ -8,10 +8,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fewshot.commands.options import Options, share
+from fewshot.cli.options import Options, share
+from fewshot.deployment.load import load
+from fewshot.deployment.predictor import Predictions
 from fewshot.errors import FewshotError
 from fewshot.files import atomic_write
-from fewshot.trained import Predictions, load
 
 SHOWN = 20  # rows of the table on the screen
 

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from fewshot.cli.options import Options
+from fewshot.cli.runs import read_results, results_file, runs_of
 from fewshot.errors import FewshotError
-from fewshot.runs import read_results, results_file
 from fewshot.tasks.estimates import format_estimate
 
 OF_A_RUN = (
@@ -28,6 +29,12 @@ OF_A_RUN = (
 
 The step, because each is tested at its best on validation.
 """
+
+
+def summary(args: Sequence[str]) -> None:
+    """Run the command."""
+    description = "Print each metric's mean and deviation over runs, of several seeds or folds."
+    print_summary(runs_of(Options("summary", description), args))
 
 
 class Spread(NamedTuple):

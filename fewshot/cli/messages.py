@@ -16,7 +16,7 @@ import lightning as L
 import torch
 import yaml
 
-from fewshot.catalogue import benchmarks, find, learners, networks
+from fewshot.cli.catalogue import benchmarks, find, learners, networks
 from fewshot.errors import FewshotError, nearest
 from fewshot.hyperparameters import parameter_names
 

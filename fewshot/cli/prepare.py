@@ -8,8 +8,8 @@ from typing import Any
 from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
 from rich.console import Console
 
+from fewshot.cli.messages import TOP_LEVEL
 from fewshot.datamodules import ClassificationDataModule, EpisodicDataModule
-from fewshot.messages import TOP_LEVEL
 
 
 def prepare(args: Sequence[str]) -> EpisodicDataModule:

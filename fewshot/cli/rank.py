@@ -8,12 +8,19 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from fewshot.cli.options import Options
+from fewshot.cli.runs import read_results, runs_of
 from fewshot.errors import FewshotError
-from fewshot.runs import read_results
 from fewshot.tasks.estimates import Estimate, format_estimate
 
 BETTER = {"accuracy": 1, "mse": -1}
 """Metrics to rank by, and whether more of it is better."""
+
+
+def rank(args: Sequence[str]) -> None:
+    """Run the command."""
+    description = "Compare runs on each source that all were tested on, and by their average rank."
+    print_ranks(runs_of(Options("rank", description), args))
 
 
 def ranks(estimates: Sequence[Estimate], sign: int = 1) -> list[float]:

@@ -1,1 +1,0 @@
-"""What the program does with a trained learner, beside Lightning's own subcommands."""

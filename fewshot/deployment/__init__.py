@@ -1,0 +1,1 @@
+"""After training: a learner on one's own data, and as a program without this library."""

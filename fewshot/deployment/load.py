@@ -1,0 +1,84 @@
+"""`fewshot.load`: the learner that a checkpoint holds, ready for support sets of one's own."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from fewshot.datasets.preprocessing import make_preprocessing
+from fewshot.deployment.predictor import TrainedLearner
+from fewshot.errors import FewshotError, nearest
+from fewshot.learners.base import MetaLearner
+from fewshot.learners.checkpoints import read_checkpoint
+
+
+def load(
+    checkpoint: str | os.PathLike[str],
+    device: str | torch.device = "auto",
+    learner: type[MetaLearner] | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    **kwargs: Any,
+) -> TrainedLearner:
+    """The learner that a checkpoint holds, ready for support sets and queries of one's own.
+
+    Args:
+        checkpoint: a .ckpt file that `fewshot fit`, or a Trainer with a learner of this library,
+            wrote.
+        device: where it computes; ``auto``: the accelerator where there is one, else the CPU.
+        learner: the learner's class, where it is one of your own; None: the library's of the name
+            in the checkpoint.
+        preprocessing: how inputs are made of files, a DataModule's `preprocessing`; None: as the
+            checkpoint says.
+        **kwargs: constructor arguments that override the checkpoint's, such as ``backbone`` for one
+            of your own.
+
+    Raises:
+        FewshotError: the file is no checkpoint, or its learner is not known.
+    """
+    held = read_checkpoint(checkpoint).get("fewshot")
+    if not isinstance(held, dict) or not isinstance(held.get("learner"), str):
+        raise FewshotError(
+            f"{checkpoint} was not written by fewshot; give a .ckpt file of `fewshot fit`"
+        )
+    cls, place = learner or _known(held["learner"]), _device(device)
+    try:
+        module = cls.load_from_checkpoint(checkpoint, map_location=place, **kwargs).eval()
+    except FewshotError:
+        raise
+    # whatever a damaged entry makes the learner's constructor stumble over
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise FewshotError(
+            f"{checkpoint} does not make a {cls.__name__} ({reason:.300}); it is damaged, or of"
+            " another version"
+        ) from error
+    facts = preprocessing or held.get("preprocessing")
+    return TrainedLearner(module, None if facts is None else make_preprocessing(facts))
+
+
+def _known(name: str) -> type[MetaLearner]:
+    from fewshot.cli.catalogue import learners  # here: the catalogue imports all classes
+
+    known = {entry.name: entry.cls for entry in learners()}
+    if name not in known:
+        raise FewshotError(
+            f"the checkpoint holds a {name}, which is none of the library's"
+            f" learners{nearest(name, known)}; pass learner=<its class> to fewshot.load"
+        )
+    return known[name]
+
+
+def _device(device: str | torch.device) -> torch.device:
+    if device == "auto":
+        device = (
+            torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        ) or "cpu"
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise FewshotError(
+            f"device {device!r} cannot be used ({str(error).splitlines()[0]}); try cpu"
+        ) from error
+    return found
