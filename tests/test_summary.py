@@ -66,6 +66,34 @@ def test_runs_that_do_not_belong_together_are_refused(
     assert message in line.replace(f"{tmp_path}/", "")
 
 
+def test_units_are_the_runs_own_or_those_of_the_old_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts = {"units": {"loss": "bits"}, "monitor": {"metric": "loss", "mode": "min"}}
+    for own, first, second in (
+        (facts, "0.60 ± 0.14", "1.20 ± 0.28 bits"),
+        ({}, "60.00 ± 14.14 %", "1.20 ± 0.28"),
+    ):
+        for fold, accuracy in enumerate((0.5, 0.7)):
+            (folder := tmp_path / str(fold)).mkdir(exist_ok=True)
+            (folder / "results.json").write_text(json.dumps(run(fold, accuracy, **own)))
+        assert main(["summary", str(tmp_path / "0"), str(tmp_path / "1")]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines]
+        assert ["accuracy", first] in rows
+        assert ["loss", second] in rows
+
+
+def test_an_old_run_goes_with_a_new_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    facts = {"units": {"accuracy": "%"}, "monitor": {"metric": "accuracy", "mode": "max"}}
+    for name, content in (("old", run(0, 0.5)), ("new", run(1, 0.7, **facts))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.json").write_text(json.dumps(content))
+    for order in (("old", "new"), ("new", "old")):
+        assert main(["summary", *(str(tmp_path / name) for name in order)]) == 0
+        assert "60.00 ± 14.14 %" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("content", [None, "{", "[]", "{}"])
 def test_what_is_no_result_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None

@@ -1,20 +1,28 @@
 import math
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 
+import fewshot.tasks
 from fewshot.errors import FewshotError
+from fewshot.hyperparameters import describe
 from fewshot.tasks import (
+    KINDS,
     Classification,
     GaussianRegression,
+    Ranking,
     Reading,
     Regression,
+    Segmentation,
+    Understanding,
+    VideoClassification,
     check_one_way,
     gaussian_log_likelihood,
     make_task,
+    task_class,
 )
 
 
@@ -53,15 +61,38 @@ def test_regression_is_judged_by_the_mean_squared_error() -> None:
     [
         (
             {"kind": "sorting"},
-            (
-                "task kind 'sorting' is unknown; use one of classification, ranking, reading,"
-                " regression"
-            ),
+            "^task kind 'sorting' is unknown; .*import path, such as my_module.MyKind$",
+        ),
+        (
+            {"kind": "clasification", "way": 5},
+            "^task kind 'clasification' is unknown; did you mean 'classification'",
         ),
         (
             {"way": 5},
-            "task kind None is unknown; use one of classification, ranking, reading, regression",
+            (
+                "^task kind None is no class of a task kind; use one of classification, ranking,"
+                " reading, regression, .*, or the import path of a class that is derived from"
+                " fewshot.tasks.Task$"
+            ),
         ),
+        (
+            {"kind": "no_such_module.Kind"},
+            (
+                r"^task kind 'no_such_module.Kind' cannot be imported \(No module named"
+                r" 'no_such_module'\); start where no_such_module can be imported, or set"
+            ),
+        ),
+        (
+            {"kind": "fewshot.tasks.regression.Regresion"},
+            "is unknown: fewshot.tasks.regression has no Regresion; did you mean 'Regression'",
+        ),
+        (
+            {"kind": "fewshot.tasks.ranking.mean_ranks"},
+            "^task kind 'fewshot.tasks.ranking.mean_ranks' is no",
+        ),
+        ({"kind": "fewshot.errors.FewshotError"}, "'fewshot.errors.FewshotError' is no class of a"),
+        ({"kind": FewshotError}, "is no class of a task kind"),
+        ({"kind": "fewshot.tasks.base.Task"}, "task kind Task does not state its kind; make it a"),
         ({"kind": "classification", "ways": 5}, "does not fit the kind 'classification'"),
         (
             {"kind": "classification", "way": 1},
@@ -77,6 +108,60 @@ def test_bad_facts_are_errors(facts: dict[str, object], message: str) -> None:
     with pytest.raises(FewshotError, match=message) as error:
         make_task(facts)
     assert not re.search(r"\n", str(error.value))
+
+
+def test_a_kind_is_named_by_its_path_or_by_itself() -> None:
+    made = make_task({"kind": "fewshot.tasks.regression.Regression", "targets": 3})
+    assert made == Regression(3)
+    assert make_task({"kind": Regression, "targets": 3}) == made
+    held = describe({"kind": Regression, "targets": 3})  # as in a checkpoint
+    assert make_task(held) == made
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_is_found_by_its_name(name: str) -> None:
+    cls = task_class(name)
+    assert cls.kind == name
+    assert getattr(fewshot.tasks, cls.__name__) is cls
+
+
+def test_every_public_name_is_there() -> None:
+    assert all(hasattr(fewshot.tasks, name) for name in fewshot.tasks.__all__)
+    with pytest.raises(AttributeError, match=r"'fewshot\.tasks' has no attribute 'Sorting'"):
+        _ = fewshot.tasks.Sorting
+
+
+def test_units_go_by_the_longest_name() -> None:
+    class Pixels(Regression):
+        units: ClassVar[dict[str, str]] = {"error": "%", "error_px": "px"}
+
+    expected = {"error": "%", "error_px": "px", "error_px_step3": "px", "error_adversarial": "%"}
+    task = Pixels()
+    assert {name: task.unit(name) for name in expected} == expected
+    assert {task.unit(name) for name in ("errors", "px", "loss", "loss_step0", "mse")} == {""}
+
+
+@pytest.mark.parametrize(
+    ("task", "shares"),
+    [
+        (Classification(2), ("accuracy_in_scope", "recall_none", "recall_none_step1")),
+        (Understanding(2), ("f1_macro", "f1a", "em", "em_step1")),
+        (Reading(), ("f1", "f1_adversarial")),
+        (VideoClassification(None), ("accuracy_video",)),
+    ],
+)
+def test_units_in_classification(task: Classification, shares: tuple[str, ...]) -> None:
+    names = ("accuracy", "accuracy_step12", "accuracy_adversarial", *shares)
+    assert {task.unit(name) for name in names} == {"%"}
+    assert {task.unit(name) for name in ("loss", "loss_step0", "auc", "eer")} == {""}
+
+
+def test_units_in_other_kinds() -> None:
+    for name in ("miou", "miou_step2", "fb_iou", "fb_iou_adversarial", "iou_car", "iou_1"):
+        assert Segmentation().unit(name) == "%"
+    for task in (Regression(), GaussianRegression(), Ranking(), Segmentation()):
+        for name in ("loss", "mse_step1", "coverage95", "log_likelihood", "mrr", "hits1"):
+            assert task.unit(name) == ""
 
 
 def test_the_facts_are_not_changed() -> None:

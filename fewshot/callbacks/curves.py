@@ -1,5 +1,7 @@
 """The adaptation curve: loss and metric at every inner step, in TensorBoard and as a file."""
 
+from collections.abc import Mapping
+
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
@@ -10,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from fewshot.callbacks.figures import Pixels, log, pixels, save, tensorboard
 from fewshot.callbacks.results import run_folder
 from fewshot.learners.base import MetaLearner
-from fewshot.tasks.estimates import Estimate, is_share
+from fewshot.tasks.estimates import Estimate, scale_of
 
 MARKED = 12  # steps up to which each has a marker
 LINE, INK, FAINT = "#0969da", "#1f2328", "#d8dee4"
@@ -43,7 +45,8 @@ class AdaptationCurve(Callback):
         curves = adaptation_curves(learner.estimates[stage], learner.task.monitor[0])
         if not curves:
             return None
-        image = pixels(draw_curves(curves), dpi=150)
+        units = {name: learner.task.unit(name) for name in curves}
+        image = pixels(draw_curves(curves, units), dpi=150)
         log(image, trainer, f"{stage}/adaptation")
         return image
 
@@ -66,11 +69,12 @@ def adaptation_curves(estimates: dict[str, Estimate], metric: str) -> dict[str, 
     return curves
 
 
-def draw_curves(curves: dict[str, list[Estimate]]) -> Figure:
-    """A panel for each curve, accuracies in per cent; the values at both ends are written out.
+def draw_curves(curves: dict[str, list[Estimate]], units: Mapping[str, str]) -> Figure:
+    """A panel for each curve, shares in per cent; the values at both ends are written out.
 
     Args:
         curves: estimates after 0, 1, ..., K inner steps, by the name of the quantity.
+        units: of the quantities, as `Task.unit` gives them.
     """
     width, height, panel, gap = 0.4 + 4.2 * len(curves), 3.4, 3.5, 0.7  # in inches
     figure = Figure(figsize=(width, height))
@@ -79,13 +83,12 @@ def draw_curves(curves: dict[str, list[Estimate]]) -> Figure:
         gap / width, 0.55 / height, 1 - 0.2 / width, 1 - 0.35 / height, wspace=gap / panel
     )
     for column, (name, curve) in enumerate(curves.items(), start=1):
-        _draw(figure.add_subplot(1, len(curves), column), name, curve)
+        _draw(figure.add_subplot(1, len(curves), column), name, curve, units[name])
     return figure
 
 
-def _draw(axis: Axes, name: str, curve: list[Estimate]) -> None:
-    percent = is_share(name)
-    scale = 100.0 if percent else 1.0
+def _draw(axis: Axes, name: str, curve: list[Estimate], unit: str) -> None:
+    percent, scale = unit == "%", scale_of(unit)
     means = [scale * mean for mean, _ in curve]
     low = [scale * (mean - ci95) for mean, ci95 in curve]
     high = [scale * (mean + ci95) for mean, ci95 in curve]
@@ -105,7 +108,7 @@ def _draw(axis: Axes, name: str, curve: list[Estimate]) -> None:
         (0, (9, -3 if rises else 3), "left"),
         (steps[-1], (0, 10 if rises else -17), "right"),
     ):
-        text = f"{means[step]:.1f} %" if percent else f"{means[step]:.3g}"
+        text = f"{means[step]:.1f} %" if percent else f"{means[step]:.3g} {unit}".rstrip()
         axis.annotate(
             text,
             (step, means[step]),
@@ -116,7 +119,7 @@ def _draw(axis: Axes, name: str, curve: list[Estimate]) -> None:
             color=INK,
         )
     axis.set_title(
-        f"{name}{' in per cent' if percent else ''}, mean ± 95 % CI",
+        f"{name}{' in per cent' if percent else f' in {unit}' if unit else ''}, mean ± 95 % CI",
         loc="left",
         fontsize=10,
         color=INK,

@@ -1,10 +1,11 @@
 """What `fewshot predict` leaves behind: one row a query."""
 
 import csv
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import Callback
 from PIL import Image
 from torch import Tensor
@@ -13,19 +14,16 @@ from fewshot.callbacks.results import run_folder
 from fewshot.episodes.types import MetaBatch, stacked
 from fewshot.files import atomic_write
 from fewshot.learners.base import MetaLearner, Outcome
-from fewshot.tasks import Classification, GaussianRegression, Ranking, Segmentation, mean_ranks
-from fewshot.tasks.masks import IGNORED, at_size
+from fewshot.tasks.base import Task
 
 
 class PredictionWriter(Callback):
-    """Write `predictions.csv` after a prediction run: episode, query, target, prediction.
+    """Write `predictions.csv` after a prediction run: episode, query, and what the task kind says.
 
-    Classification: the label, the predicted label and its probability. Regression: the target and
-    the output, and its standard deviation where the learner predicts one. Segmentation: the pixels
-    of the query's mask that are counted, the share of them labelled right, and where the predicted
-    mask lies, an image whose values are labels. Ranking: the right candidate and the first one,
-    both by their column in the scores, and the rank of the right one. Each rank of several writes
-    its own file, ``predictions_rank1.csv`` and so on.
+    Its columns are `Task.prediction_columns`: the target and the prediction, for classes with its
+    probability, for candidates with the rank of the right one, and so on. What is an image, such as
+    a predicted mask, whose values are labels, becomes a file of its own that the row names. Each
+    rank of several writes its own file, ``predictions_rank1.csv`` and so on.
     """
 
     def __init__(self) -> None:
@@ -52,63 +50,42 @@ class PredictionWriter(Callback):
         for one, targets in zip(predictions, labels, strict=True):
             number = trainer.global_rank + trainer.world_size * self.episodes
             self.episodes += 1
-            columns: list[list[Any]]
-            if isinstance(pl_module.task, Segmentation):
-                masks = at_size(one, targets).argmax(1)
-                counted = targets != IGNORED
-                right = ((masks == targets) & counted).sum((1, 2)) / counted.sum((1, 2)).clamp(
-                    min=1
-                )
-                columns = [
-                    counted.sum((1, 2)).tolist(),
-                    right.tolist(),
-                    self._save(trainer, number, masks),
-                ]
-            elif isinstance(pl_module.task, Classification):
-                probability, predicted = one.softmax(-1).max(-1)
-                columns = [
-                    pl_module.task.labels(targets).tolist(),
-                    predicted.tolist(),
-                    probability.tolist(),
-                ]
-            elif isinstance(pl_module.task, Ranking):
-                columns = [
-                    targets.tolist(),
-                    one.argmax(-1).tolist(),
-                    mean_ranks(one, targets).tolist(),
-                ]
-            else:
-                density = isinstance(pl_module.task, GaussianRegression)
-                parts = [targets, *(one.chunk(2, -1) if density else [one])]
-                columns = [torch.squeeze(part, -1).tolist() for part in parts]
+            columns = _columns(pl_module.task, one, targets, run_folder(trainer), number)
             self.rows += [
                 (number, query, *row) for query, row in enumerate(zip(*columns, strict=True))
             ]
 
-    def _save(self, trainer: L.Trainer, number: int, masks: Tensor) -> list[str]:
-        """Write the masks (Q, H, W) of an episode; gives their places in the run's folder."""
-        folder = run_folder(trainer) / "masks"
-        folder.mkdir(parents=True, exist_ok=True)
-        names = [f"masks/episode{number}_query{query}.png" for query in range(len(masks))]
-        for name, mask in zip(names, masks, strict=True):
-            Image.fromarray(mask.to(torch.uint8).numpy()).save(run_folder(trainer) / name)
-        return names
-
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the file."""
         assert isinstance(pl_module, MetaLearner)
-        classification = isinstance(pl_module.task, Classification)
         suffix = f"_rank{trainer.global_rank}" if trainer.world_size > 1 else ""
         path = run_folder(trainer) / f"predictions{suffix}.csv"
         with atomic_write(path) as file:
             writer = csv.writer(file)
-            names = (
-                ["label", "predicted", "probability"] if classification else ["target", "predicted"]
-            )
-            if isinstance(pl_module.task, Segmentation):
-                names = ["pixels", "right", "mask"]
-            names += ["deviation"] if isinstance(pl_module.task, GaussianRegression) else []
-            names += ["rank"] if isinstance(pl_module.task, Ranking) else []
-            writer.writerow(("episode", "query", *names))
+            writer.writerow(("episode", "query", *pl_module.task.prediction_columns))
             writer.writerows(self.rows)
         print(f"predictions: {path}")
+
+
+def _columns(
+    task: Task, outputs: Tensor, targets: Tensor, run: Path, number: int
+) -> list[Sequence[Any]]:
+    """The values of the task kind's columns for one episode; images are written to their folder."""
+    found: list[Sequence[Any]] = []
+    values = task.predictions(outputs, targets)
+    for name, column in zip(task.prediction_columns, values, strict=True):
+        folder = task.image_folders.get(name)
+        if folder is None:
+            found.append(column.tolist() if isinstance(column, Tensor) else column)
+        else:
+            found.append(_saved(column, run, f"{folder}/episode{number}_query"))
+    return found
+
+
+def _saved(images: Sequence[Any] | Tensor, run: Path, start: str) -> list[str]:
+    """Write images (Q, H, W) of labels; gives their places in the run's folder."""
+    names = [f"{start}{query}.png" for query in range(len(images))]
+    for name, image in zip(names, images, strict=True):
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.numpy()).save(run / name)
+    return names

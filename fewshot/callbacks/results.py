@@ -60,6 +60,11 @@ def results(trainer: L.Trainer, learner: MetaLearner) -> dict[str, Any]:
             **{name: version(name) for name in LIBRARIES},
         },
         "metrics": _plain(learner.estimates["test"], learner.columns["test"]),
+        # what `fewshot summary` and `rank` go by, which know no task kind
+        "units": {
+            name: unit for name in learner.estimates["test"] if (unit := learner.task.unit(name))
+        },
+        "monitor": dict(zip(("metric", "mode"), learner.task.monitor, strict=True)),
         **(
             {
                 "sources": {
@@ -114,7 +119,7 @@ def _trained_steps(trainer: L.Trainer, learner: MetaLearner) -> int:
 
 
 def results_table(result: dict[str, Any]) -> Table:
-    """The main metrics of a test with their 95 % confidence intervals; accuracies in per cent."""
+    """The main metrics of a test with their 95 % confidence intervals, in their units."""
     way = f"{result['way']}-way " if result["way"] else ""
     shot = f"{result['shot']}-shot" if result["shot"] else "any shot"
     split = f" ({result['split']})" if result["split"] else ""
@@ -126,17 +131,20 @@ def results_table(result: dict[str, Any]) -> Table:
             f" batch norm{attack}"
         ),
     )
+    units = result["units"]
     table.add_column("metric")
     table.add_column("mean ± 95 % CI", justify="right")
     for name, value in result["metrics"].items():
-        table.add_row(name, format_estimate(name, value["mean"], value["ci95"]))
+        table.add_row(name, _written(value, units.get(name, "")))
     for source, metrics in result.get("sources", {}).items():
         table.add_section()
         for name, value in metrics.items():
-            table.add_row(
-                f"{name} on {source}", format_estimate(name, value["mean"], value["ci95"])
-            )
+            table.add_row(f"{name} on {source}", _written(value, units.get(name, "")))
     return table
+
+
+def _written(value: Mapping[str, Any], unit: str) -> str:
+    return format_estimate(value["mean"], value["ci95"], unit)
 
 
 class ResultsWriter(Callback):

@@ -3,18 +3,15 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
+if TYPE_CHECKING:
+    from rich.table import Table
 
 from fewshot.cli.options import Options
 from fewshot.cli.runs import read_results, runs_of
 from fewshot.errors import FewshotError
 from fewshot.tasks.estimates import Estimate, format_estimate
-
-BETTER = {"accuracy": 1, "mse": -1}
-"""Metrics to rank by, and whether more of it is better."""
 
 
 def rank(args: Sequence[str]) -> None:
@@ -77,18 +74,38 @@ def print_ranks(paths: Sequence[str]) -> None:
         raise FewshotError(
             f"the runs have no source in common ({told}); test them on the same ones"
         )
-    metric = next((name for name in BETTER if all(name in run["metrics"] for run in runs)), None)
-    if metric is None:
-        raise FewshotError(
-            f"the runs have none of the metrics {', '.join(BETTER)} in common; rank runs of one"
-            " kind"
-        )
-    Console().print(_table(paths, runs, shared, metric))
+    from rich.console import Console
+
+    Console().print(_table(paths, runs, shared, *_judged_by(runs)))
+
+
+def _judged_by(runs: Sequence[Mapping[str, Any]]) -> tuple[str, int]:
+    """The metric that a run is judged by and all have, and 1 where more of it is better, else -1.
+
+    Raises:
+        FewshotError: there is none.
+    """
+    monitors = [run["monitor"] for run in runs if run["monitor"] is not None]
+    for monitor in monitors:
+        metric = monitor["metric"]
+        if all(metric in run["metrics"] for run in runs):
+            return metric, 1 if monitor["mode"] == "max" else -1
+    names = ", ".join(dict.fromkeys(monitor["metric"] for monitor in monitors))
+    raise FewshotError(
+        f"the runs are judged by {names or 'nothing'}, which they do not have in common; rank runs"
+        " of one kind"
+    )
 
 
 def _table(
-    paths: Sequence[str], runs: Sequence[Mapping[str, Any]], sources: Sequence[str], metric: str
-) -> Table:
+    paths: Sequence[str],
+    runs: Sequence[Mapping[str, Any]],
+    sources: Sequence[str],
+    metric: str,
+    sign: int,
+) -> "Table":
+    from rich.table import Table
+
     table = Table(
         title=f"{metric}, mean ± 95 % CI (rank)",
         caption="ranks that do not differ at the 5 % level are shared",
@@ -97,13 +114,13 @@ def _table(
     learners = [run["learner"] for run in runs]
     for path, learner in zip(paths, learners, strict=True):
         table.add_column(learner if learners.count(learner) == 1 else path, justify="right")
-    totals = [0.0] * len(runs)
+    totals, unit = [0.0] * len(runs), runs[0]["units"].get(metric, "")
     for source in sources:
         values = [_estimate(run["sources"][source][metric]) for run in runs]
-        placed = ranks(values, BETTER[metric])
+        placed = ranks(values, sign)
         totals = [total + rank for total, rank in zip(totals, placed, strict=True)]
         cells = (
-            f"{format_estimate(metric, *value)} ({rank:g})"
+            f"{format_estimate(*value, unit)} ({rank:g})"
             for value, rank in zip(values, placed, strict=True)
         )
         table.add_row(source, *cells)

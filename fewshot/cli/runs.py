@@ -1,7 +1,7 @@
 """The results of earlier runs, read back."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ def results_file(path: Path) -> Path:
 def read_results(path: Path) -> dict[str, Any]:
     """What `fewshot test` has written, by the run's folder or by its ``results.json``.
 
+    The first files of version 0.1.0 name no units and no metric to judge by: these are added.
+
     Raises:
         FewshotError: there is no such file, or it is no JSON object.
     """
@@ -29,7 +31,20 @@ def read_results(path: Path) -> dict[str, Any]:
         raise FewshotError(
             f"{file} is no results.json ({error}); give folders of tested runs"
         ) from error
-    return content
+    names = content.get("metrics", {})
+    return {"units": _old_units(names), "monitor": _old_monitor(names), **content}
+
+
+def _old_units(metrics: Iterable[str]) -> dict[str, str]:
+    """The units of a file that names none, from the names of its metrics; for old files alone."""
+    shares = ("accuracy", "recall", "f1", "em", "miou", "fb_iou", "iou_")
+    return {name: "%" for name in metrics if name.startswith(shares)}
+
+
+def _old_monitor(metrics: Container[str]) -> dict[str, str] | None:
+    """What a file is ranked by that does not say it; for old files alone."""
+    ends = {"accuracy": "max", "mse": "min"}
+    return next(({"metric": m, "mode": end} for m, end in ends.items() if m in metrics), None)
 
 
 def runs_of(parser: Options, args: Sequence[str]) -> list[str]:

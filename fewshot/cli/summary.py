@@ -5,9 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
-from rich.table import Table
-
 from fewshot.cli.options import Options
 from fewshot.cli.runs import read_results, results_file, runs_of
 from fewshot.errors import FewshotError
@@ -21,13 +18,16 @@ OF_A_RUN = (
     "threshold",
     "metrics",
     "versions",
+    "units",
+    "monitor",
     "train_data",
     "val_data",
     "test_data",
 )
 """What may differ between runs that are put together.
 
-The step, because each is tested at its best on validation.
+The step, because each is tested at its best on validation; units and monitor, which files of
+version 0.1.0 do not state, because the metrics' names say enough.
 """
 
 
@@ -90,6 +90,9 @@ def print_summary(paths: Sequence[str]) -> None:
             raise FewshotError(
                 f"{results_file(Path(path))} has no metrics; give folders of tested runs"
             )
+    from rich.console import Console
+    from rich.table import Table
+
     spreads, first = spread(results), next(iter(results.values()))
     way = f"{first['way']}-way " if first.get("way") else ""
     table = Table(
@@ -99,5 +102,6 @@ def print_summary(paths: Sequence[str]) -> None:
     table.add_column("metric")
     table.add_column("mean ± deviation", justify="right")
     for name, (mean, deviation) in spreads.items():
-        table.add_row(name, format_estimate(name, mean, deviation))
+        unit = first["units"].get(name, "")
+        table.add_row(name, format_estimate(mean, deviation, unit))
     Console().print(table)

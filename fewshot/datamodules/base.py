@@ -7,13 +7,14 @@ from typing import Any, ClassVar
 import lightning as L
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.episodes.distributions import TaskDistribution
 from fewshot.episodes.loader import EpisodeLoader, Item
 from fewshot.episodes.streams import EpisodeStream, ExampleStream, Stage
-from fewshot.episodes.types import Examples
+from fewshot.episodes.types import Examples, Inputs
 from fewshot.errors import FewshotError
 
 
@@ -113,6 +114,13 @@ class EpisodicDataModule(L.LightningDataModule):
             "queries": self.queries,
             "seed": self.seed,
         }
+
+    def references(self, support: Examples, inputs: Inputs) -> dict[str, tuple[Tensor, Tensor]]:
+        """What is known of the targets at `inputs` (n, ...), mean and deviation by what it is.
+
+        To compare predictions with; here nothing.
+        """
+        return {}
 
     def __str__(self) -> str:  # Lightning's would draw episodes to describe the loaders
         return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in self.protocol().items())})"

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from fewshot.datamodules.functions import FunctionDataModule
 from fewshot.datasets.gaussian_process import GaussianProcessTasks
-from fewshot.episodes.types import Examples
+from fewshot.episodes.types import Examples, Inputs
 from fewshot.tasks.gaussian_process import posterior
 
 
@@ -60,6 +60,11 @@ class GaussianProcessDataModule(FunctionDataModule):
         """The facts that stand beside every result on this benchmark."""
         kernel = {"length_scale": self.length_scale, "variance": self.variance, "noise": self.noise}
         return {**super().protocol(), **kernel}
+
+    def references(self, support: Examples, inputs: Inputs) -> dict[str, tuple[Tensor, Tensor]]:
+        """The exact posterior."""
+        assert isinstance(inputs, Tensor)
+        return {"exact posterior": self.posterior(support, inputs)}
 
     def posterior(self, support: Examples, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """The best possible prediction at `inputs` (n, 1): exact mean and deviation (n, 1)."""

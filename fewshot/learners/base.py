@@ -317,6 +317,15 @@ class MetaLearner(RemembersArguments, L.LightningModule):
                 torch.cat([outcome.outputs for outcome in outcomes]),
             )
 
+    def outputs_by_step(self, episode: Episode, outputs: Tensor) -> dict[str, Tensor]:
+        """Outputs for one episode's queries by what they are, as a picture tells them apart.
+
+        Args:
+            episode: one episode without the axis B, on the learner's device.
+            outputs: those that the learner is judged by, (n, ...); they come last.
+        """
+        return {"predicted": outputs}
+
     def validation_step(self, batch: MetaBatch, batch_idx: int) -> None:
         """Evaluate a meta-batch of validation episodes."""
         self._evaluation_step("val", batch)

@@ -1,21 +1,62 @@
-"""What every task kind has."""
+"""What every task kind has: its loss, its metrics, and how both are shown."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import ClassVar, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from torch import Tensor
 
-from fewshot.episodes.types import Examples
+from fewshot.episodes.types import Episode, Examples
 from fewshot.tasks.estimates import Estimate, estimate
+
+if TYPE_CHECKING:  # imported where a picture is drawn
+    from matplotlib.figure import Figure
+
+Normal: TypeAlias = tuple[Tensor, Tensor]
+"""Means and standard deviations (Q, T) of normal distributions."""
+
+
+@dataclass(frozen=True)
+class EpisodeView:
+    """An episode to draw, without the axis B and on the CPU, and what is known of its queries.
+
+    What takes computing is a function: a kind calls what it draws.
+
+    Args:
+        episode: support and query.
+        outputs: gives the learner's outputs (Q, ...).
+        outputs_by_step: gives them by what they are, `outputs` last: as ``predicted``, or before
+            and after inner steps.
+        references: gives the benchmark's own distributions of the targets, by what they are.
+        queries: queries to draw at most: of each class, or rows of them.
+        classes: classes to draw at most.
+    """
+
+    episode: Episode
+    outputs: Callable[[], Tensor]
+    outputs_by_step: Callable[[], Mapping[str, Tensor]]
+    references: Callable[[], Mapping[str, Normal]]
+    queries: int = 5
+    classes: int = 10
 
 
 class Task(ABC):
-    """What a learner's outputs mean for one episode: their size, their loss, their metrics."""
+    """What a learner's outputs mean for one episode: their size, their loss, their metrics.
+
+    And how they are shown: units of figures, columns of a table of predictions, a picture.
+    """
 
     kind: ClassVar[str]
+    """What messages call it."""
     monitor: ClassVar[tuple[str, Literal["min", "max"]]]
-    """The metric that picks the best checkpoint, and which end of it is best."""
+    """The metric that picks the best checkpoint and ranks runs, and which end of it is best."""
+    units: ClassVar[Mapping[str, str]] = {}
+    """What metrics are written in, see `unit`; ``%`` is for shares, which lie in [0, 1]."""
+    prediction_columns: ClassVar[tuple[str, ...]] = ("target", "predicted")
+    """What `predictions.csv` says of each query."""
+    image_folders: ClassVar[Mapping[str, str]] = {}
+    """The columns whose values are images, and the folder that these are written to."""
 
     @property
     @abstractmethod
@@ -46,3 +87,37 @@ class Task(ABC):
     def estimates(self, columns: Mapping[str, Tensor]) -> dict[str, Estimate]:
         """Results and 95 % confidence intervals from all episodes' table, (E,) by name: means."""
         return {name: estimate(values) for name, values in columns.items()}
+
+    # ------------------------------------------------------------------ how they are shown
+
+    def unit(self, metric: str) -> str:
+        """What a metric is written in; empty for a plain number.
+
+        What begins with a metric's name and an underscore is a variant of it, written alike:
+        ``accuracy_step3``, ``accuracy_adversarial``. The longest name counts.
+        """
+        while metric not in self.units and "_" in metric:
+            metric = metric.rpartition("_")[0]
+        return self.units.get(metric, "")
+
+    def predictions(self, outputs: Tensor, targets: Tensor) -> list[Sequence[Any] | Tensor]:
+        """The values of each of `prediction_columns` for one episode's n queries.
+
+        Args:
+            outputs: the learner's (n, ...), on the CPU as float32.
+            targets: what they are judged by, on the CPU.
+
+        Returns:
+            A list of n values a column; of those in `image_folders` labels (n, H, W), uint8.
+        """
+        return [listed(targets), listed(outputs)]
+
+    def picture(self, view: EpisodeView) -> "Figure | None":
+        """An episode with its predictions, drawn; None where there is no picture of such inputs."""
+        return None
+
+
+def listed(values: Tensor) -> list[Any]:
+    """Values (n,) or (n, 1) as n plain ones, (n, T) as n lists."""
+    found: list[Any] = (values.squeeze(-1) if values.dim() > 1 else values).tolist()
+    return found

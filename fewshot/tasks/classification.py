@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics.functional.classification import binary_f1_score, multiclass_f1_score
 
 from fewshot.episodes.types import Examples, marks_of
 from fewshot.errors import FewshotError
-from fewshot.tasks.base import Task
+from fewshot.tasks.base import EpisodeView, Task
 from fewshot.tasks.estimates import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Classification(Task):
 
     kind: ClassVar[str] = "classification"
     monitor: ClassVar[tuple[str, Literal["min", "max"]]] = ("accuracy", "max")
+    units: ClassVar[Mapping[str, str]] = {"accuracy": "%", "recall": "%"}
+    prediction_columns: ClassVar[tuple[str, ...]] = ("label", "predicted", "probability")
 
     way: int | None
     train_way: int | None = None
@@ -83,6 +87,21 @@ class Classification(Task):
         """The labels (n,) in targets, which say more in some tasks."""
         return targets
 
+    def predictions(self, outputs: Tensor, targets: Tensor) -> list[Sequence[Any] | Tensor]:
+        """The label, the predicted label and its probability."""
+        probability, predicted = outputs.softmax(-1).max(-1)
+        return [self.labels(targets).tolist(), predicted.tolist(), probability.tolist()]
+
+    def picture(self, view: EpisodeView) -> "Figure | None":
+        """Images: the support above, queries below, each marked with the class it was given."""
+        inputs = view.episode.query.inputs
+        if not isinstance(inputs, Tensor) or inputs.dim() != 4:
+            return None
+        from fewshot.tasks.drawing.images import draw_images
+
+        predicted = view.outputs().argmax(-1)
+        return draw_images(view.episode, predicted, view.queries, view.classes)
+
 
 @dataclass(frozen=True)
 class Understanding(Classification):
@@ -95,6 +114,7 @@ class Understanding(Classification):
     """
 
     kind: ClassVar[str] = "understanding"
+    units: ClassVar[Mapping[str, str]] = dict.fromkeys(("accuracy", "f1", "f1a", "em"), "%")
 
     measures: Sequence[str] = ("accuracy",)
 
@@ -131,6 +151,7 @@ class Reading(Classification):
     """
 
     kind: ClassVar[str] = "reading"
+    units: ClassVar[Mapping[str, str]] = {"accuracy": "%", "f1": "%"}
 
     way: int | None = None
 
@@ -150,6 +171,20 @@ class Reading(Classification):
         return {"accuracy": exact, "f1": f1}
 
 
+def _f1_macro(predicted: Tensor, labels: Tensor, groups: Tensor, way: int) -> Tensor:
+    """The mean F1 of the classes."""
+    from torchmetrics.functional.classification import multiclass_f1_score
+
+    return multiclass_f1_score(predicted, labels, way, average="macro")
+
+
+def _f1_of_answers(predicted: Tensor, labels: Tensor, groups: Tensor, way: int) -> Tensor:
+    """The F1 of class 1 over all answers."""
+    from torchmetrics.functional.classification import binary_f1_score
+
+    return binary_f1_score(predicted, labels)
+
+
 def _exact_match(predicted: Tensor, labels: Tensor, groups: Tensor, way: int) -> Tensor:
     """The share of groups with no wrong answer."""
     _, places = torch.unique(groups, return_inverse=True)
@@ -159,10 +194,8 @@ def _exact_match(predicted: Tensor, labels: Tensor, groups: Tensor, way: int) ->
 
 MEASURES: dict[str, Callable[[Tensor, Tensor, Tensor, int], Tensor]] = {
     "accuracy": lambda predicted, labels, _, way: (predicted == labels).float().mean(),
-    "f1_macro": lambda predicted, labels, _, way: multiclass_f1_score(
-        predicted, labels, way, average="macro"
-    ),
-    "f1a": lambda predicted, labels, _, way: binary_f1_score(predicted, labels),
+    "f1_macro": _f1_macro,
+    "f1a": _f1_of_answers,
     "em": _exact_match,
 }
 

@@ -38,16 +38,21 @@ def estimate(values: "Tensor", weights: "Tensor | None" = None) -> Estimate:
     )
 
 
-def is_share(name: str) -> bool:
-    """Whether the metric of this name lies in [0, 1] and is told in per cent."""
-    return name.startswith(("accuracy", "recall", "f1", "em", "miou", "fb_iou", "iou_"))
+def format_estimate(mean: float, spread: float | None, unit: str = "") -> str:
+    """The mean of a metric with its interval or deviation (None: unknown), in its unit.
 
+    A share, whose unit is ``%``, is written as so many per cent.
 
-def format_estimate(name: str, mean: float, spread: float | None) -> str:
-    """The mean of a metric with its interval or deviation (None: unknown), shares in per cent.
-
-    >>> format_estimate("accuracy", 0.5, 0.012)
+    >>> format_estimate(0.5, 0.012, "%")
     '50.00 ± 1.20 %'
+    >>> format_estimate(2.5, None)
+    '2.50 ± ?'
     """
-    scale, unit = (100.0, " %") if is_share(name) else (1.0, "")
-    return f"{scale * mean:.2f} ± {'?' if spread is None else f'{scale * spread:.2f}'}{unit}"
+    scale = scale_of(unit)
+    known = "?" if spread is None else f"{scale * spread:.2f}"
+    return f"{scale * mean:.2f} ± {known} {unit}".rstrip()
+
+
+def scale_of(unit: str) -> float:
+    """What a figure is multiplied by to be written in its unit."""
+    return 100.0 if unit == "%" else 1.0

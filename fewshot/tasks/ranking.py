@@ -1,9 +1,9 @@
 """Ranking: which of many candidates is the right one."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ class Ranking(Task):
 
     kind: ClassVar[str] = "ranking"
     monitor: ClassVar[tuple[str, Literal["min", "max"]]] = ("mrr", "max")
+    prediction_columns: ClassVar[tuple[str, ...]] = ("target", "predicted", "rank")
     hits: ClassVar[tuple[int, ...]] = (1, 5, 10)
 
     margin: float = 1.0
@@ -50,6 +51,11 @@ class Ranking(Task):
         ranks = mean_ranks(outputs, targets)
         hits = {f"hits{k}": (ranks <= k).float().mean() for k in self.hits}
         return {"mrr": ranks.reciprocal().mean(), **hits}
+
+    def predictions(self, outputs: Tensor, targets: Tensor) -> list[Sequence[Any] | Tensor]:
+        """The right candidate and the first one, by their columns, and the rank of the right."""
+        ranks = mean_ranks(outputs, targets)
+        return [targets.tolist(), outputs.argmax(-1).tolist(), ranks.tolist()]
 
     def marks(self, query: Examples, outputs: Tensor) -> dict[str, Tensor]:
         """``query_count``: how many queries an episode has."""

@@ -1,13 +1,17 @@
 """Regression, of values or of normal distributions."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from fewshot.tasks.base import Task
+from fewshot.tasks.base import EpisodeView, Normal, Task, listed
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,25 @@ class Regression(Task):
         """Mean squared error."""
         return {"mse": F.mse_loss(outputs, targets)}
 
+    def means(self, outputs: Tensor) -> Tensor:
+        """The predicted values (n, targets) in outputs, which say more in some tasks."""
+        return outputs
+
+    def bands(self, outputs: Tensor) -> Mapping[str, Normal]:
+        """The distributions of the targets that outputs tell of, by whose they are."""
+        return {}
+
+    def picture(self, view: EpisodeView) -> "Figure | None":
+        """A function of one variable: seen points, true and predicted values, their spread."""
+        inputs = view.episode.query.inputs
+        if not isinstance(inputs, Tensor) or inputs.shape[1:] != (1,) or self.targets != 1:
+            return None
+        from fewshot.tasks.drawing.functions import draw_function
+
+        predicted = {name: self.means(one) for name, one in view.outputs_by_step().items()}
+        spread = {**view.references(), **self.bands(view.outputs())}
+        return draw_function(view.episode, predicted, spread)
+
 
 @dataclass(frozen=True)
 class GaussianRegression(Regression):
@@ -48,6 +71,7 @@ class GaussianRegression(Regression):
     """
 
     monitor: ClassVar[tuple[str, Literal["min", "max"]]] = ("log_likelihood", "max")
+    prediction_columns: ClassVar[tuple[str, ...]] = ("target", "predicted", "deviation")
 
     @property
     def output_size(self) -> int:
@@ -66,6 +90,19 @@ class GaussianRegression(Regression):
             "mse": F.mse_loss(mean, targets),
             "coverage95": ((targets - mean).abs() <= 1.96 * deviation).float().mean(),
         }
+
+    def means(self, outputs: Tensor) -> Tensor:
+        """The means (n, targets) without their deviations."""
+        return outputs.chunk(2, -1)[0]
+
+    def bands(self, outputs: Tensor) -> Mapping[str, Normal]:
+        """What the learner predicts."""
+        mean, deviation = outputs.chunk(2, -1)
+        return {"predicted": (mean, deviation)}
+
+    def predictions(self, outputs: Tensor, targets: Tensor) -> list[Sequence[Any] | Tensor]:
+        """The target, the mean and the standard deviation."""
+        return [listed(values) for values in (targets, *outputs.chunk(2, -1))]
 
 
 def gaussian_log_likelihood(targets: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:

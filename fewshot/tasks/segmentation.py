@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from fewshot.episodes.types import Examples, marks_of
 from fewshot.errors import FewshotError
-from fewshot.tasks.base import Task
+from fewshot.tasks.base import EpisodeView, Task
 from fewshot.tasks.estimates import Estimate, estimate
 from fewshot.tasks.masks import (
+    IGNORED,
+    at_size,
     bootstrapped,
     by_class,
     foreground_background,
@@ -19,6 +21,9 @@ from fewshot.tasks.masks import (
     pixel_loss,
     pooled_ious,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,9 @@ class Segmentation(Task):
 
     kind: ClassVar[str] = "segmentation"
     monitor: ClassVar[tuple[str, Literal["min", "max"]]] = ("miou", "max")
+    units: ClassVar[Mapping[str, str]] = {"miou": "%", "fb_iou": "%", "iou": "%"}
+    prediction_columns: ClassVar[tuple[str, ...]] = ("pixels", "right", "mask")
+    image_folders: ClassVar[Mapping[str, str]] = {"mask": "masks"}
 
     way: int = 1
     classes: Sequence[str] = ()
@@ -98,6 +106,26 @@ class Segmentation(Task):
             if not suffix:
                 found |= self._of_each_class(*sums)
         return found
+
+    def predictions(self, outputs: Tensor, targets: Tensor) -> list[Sequence[Any] | Tensor]:
+        """The pixels that are counted, the share of them labelled right, and the mask."""
+        masks, counted = self.masks(outputs, targets), targets != IGNORED
+        pixels = counted.sum((1, 2))
+        right = ((masks == targets) & counted).sum((1, 2)) / pixels.clamp(min=1)
+        return [pixels.tolist(), right.tolist(), masks.to(torch.uint8)]
+
+    def masks(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The predicted masks (n, H, W), at the size of the true ones."""
+        return at_size(outputs, targets).argmax(1)
+
+    def picture(self, view: EpisodeView) -> "Figure | None":
+        """The support with its masks, then queries with the predicted and the true one."""
+        if not isinstance(view.episode.query.inputs, Tensor):
+            return None
+        from fewshot.tasks.drawing.masks import draw_masks
+
+        masks = self.masks(view.outputs(), view.episode.query.targets)
+        return draw_masks(view.episode, masks, view.queries)
 
     def _classes(self, columns: Mapping[str, Tensor]) -> int:
         last = max(int(columns[f"class_{label}"].max()) for label in range(1, self.way + 1))

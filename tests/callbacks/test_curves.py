@@ -44,7 +44,8 @@ def test_a_loss_that_is_the_metric_is_drawn_once() -> None:
 
 
 def test_the_figure_has_line_and_band_with_accuracy_in_per_cent() -> None:
-    figure = draw_curves(adaptation_curves(CLASSIFICATION, "accuracy"))
+    units = {"accuracy": "%", "loss": ""}
+    figure = draw_curves(adaptation_curves(CLASSIFICATION, "accuracy"), units)
     left, right = figure.axes
     for axis, scale, ci95, first in ((left, 100, 0.01, 0.25), (right, 1, 0.1, 2.0)):
         (line,) = axis.lines
@@ -64,8 +65,11 @@ def test_the_figure_has_line_and_band_with_accuracy_in_per_cent() -> None:
 
 
 def test_the_interval_of_one_episode_is_unknown_and_not_drawn() -> None:
-    figure = draw_curves({"mse": [Estimate(2.0, math.nan), Estimate(1.0, math.nan)]})
+    curves = {"error": [Estimate(2.0, math.nan), Estimate(1.0, math.nan)]}
+    figure = draw_curves(curves, {"error": "px"})
     figure.canvas.draw()
+    assert figure.axes[0].get_title(loc="left") == "error in px, mean ± 95 % CI"
+    assert [text.get_text() for text in figure.axes[0].texts] == ["2 px", "1 px"]
     assert np.ravel(figure.axes[0].lines[0].get_ydata()).tolist() == [2.0, 1.0]
 
 

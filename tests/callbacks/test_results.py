@@ -17,6 +17,7 @@ RESULT: dict[str, Any] = {
     "episodes": 600,
     "batchnorm": "inductive",
     "metrics": {"accuracy": {"mean": 0.98765, "ci95": 0.00123}, "mse": {"mean": 0.5, "ci95": None}},
+    "units": {"accuracy": "%"},
 }
 
 

@@ -271,6 +271,15 @@ class OptimizationLearner(MetaLearner):
             *_, weights = self.inner_loop(inside, steps)
             return Adapted(weights, self._statistics(weights, support, norm))
 
+    def outputs_by_step(self, episode: Episode, outputs: Tensor) -> dict[str, Tensor]:
+        """Those before adaptation, after the first inner step and after the last."""
+        last, found = self.eval_inner_steps, dict[str, Tensor]()
+        with torch.no_grad():
+            for step in range(min(last, 2)):
+                adapted = self.adapt_for(episode.support, step)
+                found[_after(step)] = self.predict(adapted, episode.query.inputs).to(outputs)
+        return found | {_after(last): outputs}
+
     def predict(self, adapted: Adapted, inputs: Inputs) -> Tensor:
         """Outputs (n, output_size) of inputs (n, ...).
 
@@ -444,6 +453,10 @@ class OptimizationLearner(MetaLearner):
         with norm.record() as statistics:
             self.forward_with(weights, self.embedded(support.inputs))
         return statistics
+
+
+def _after(steps: int) -> str:
+    return f"after {steps} step{'s' if steps > 1 else ''}" if steps else "before adaptation"
 
 
 def _replayed(norm: EpisodeNorm, statistics: Statistics | None) -> Any:

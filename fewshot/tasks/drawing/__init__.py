@@ -1,0 +1,1 @@
+"""Pictures of one episode with its predictions; imported when one is drawn."""
