@@ -1,5 +1,8 @@
 import math
 import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -129,6 +132,25 @@ def test_every_public_name_is_there() -> None:
     assert all(hasattr(fewshot.tasks, name) for name in fewshot.tasks.__all__)
     with pytest.raises(AttributeError, match=r"'fewshot\.tasks' has no attribute 'Sorting'"):
         _ = fewshot.tasks.Sorting
+
+
+LIGHT = """
+import sys, types
+fewshot = types.ModuleType("fewshot")  # without the package's own imports
+fewshot.__path__ = [{folder!r}]
+sys.modules["fewshot"] = fewshot
+import fewshot.cli.rank, fewshot.cli.summary, fewshot.tasks
+heavy = {{"torch", "lightning", "numpy", "matplotlib", "rich", "torchmetrics"}}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+fewshot.tasks.make_task({{"kind": "understanding", "way": 2}})
+assert "torch" in sys.modules
+assert not {{"matplotlib", "torchmetrics", "lightning"}} & set(sys.modules)
+"""
+
+
+def test_kinds_are_imported_when_they_are_asked_for() -> None:
+    folder = str(Path(fewshot.tasks.__file__).parents[1])
+    subprocess.run([sys.executable, "-c", LIGHT.format(folder=folder)], check=True)
 
 
 def test_units_go_by_the_longest_name() -> None:
