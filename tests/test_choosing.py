@@ -24,7 +24,7 @@ NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
     **dict.fromkeys(
         ("ANP", "CNP", "GaussianProcess"), ("the benchmark's task is classification", ())
     ),
-    "PANet": ("labels pixels, the benchmark's task is classification", ()),
+    "PANet": ("is made for segmentation, but the benchmark's task is classification", ()),
     "BERTPair": ("it needs a benchmark of texts with data.tokenizer set to the model", ()),
     **dict.fromkeys(("PET", "FineTuneText"), ("classifies by a language model", ())),
     **dict.fromkeys(

@@ -44,7 +44,7 @@ from fewshot.learners.checkpoints import (
 )
 from fewshot.learners.guard import Guard
 from fewshot.learners.table import EpisodeTable
-from fewshot.tasks import Classification, make_task
+from fewshot.tasks import Classification, Task, make_task
 from fewshot.tasks.estimates import Estimate
 
 BatchNormPolicy: TypeAlias = Literal["transductive", "inductive"]
@@ -93,6 +93,8 @@ class MetaLearner(RemembersArguments, L.LightningModule):
     trains_on: ClassVar[Literal["episodes", "examples", "nothing"]] = "episodes"
     """What a training batch is: a meta-batch, or plain `Examples` of the training classes;
     benchmarks read it. A learner that has all its training in `adapt` trains on `nothing`."""
+    takes: ClassVar[type[Task] | None] = None
+    """The kind of task that the learner is made for; None: any."""
     judges_nota: ClassVar[bool] = False
     """Whether it can say of a query that it is of none of the episode's classes."""
     fixed_way: ClassVar[bool] = False
@@ -112,6 +114,7 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.task = make_task(task)
+        self._check_kind()
         if not self.judges_nota and isinstance(self.task, Classification) and self.task.nota:
             raise FewshotError(
                 f"{type(self).__name__} cannot say that a query is of none of the classes, which"
@@ -145,6 +148,13 @@ class MetaLearner(RemembersArguments, L.LightningModule):
         self.estimates: dict[str, dict[str, Estimate]] = {}
         if weights is not None:
             self._take_backbone(weights)
+
+    def _check_kind(self) -> None:
+        if self.takes is not None and not isinstance(self.task, self.takes):
+            raise FewshotError(
+                f"{type(self).__name__} is made for {self.takes.kind}, but the benchmark's task is"
+                f" {self.task.kind}; choose another learner, or a benchmark of {self.takes.kind}"
+            )
 
     def facts(self) -> dict[str, Any]:
         """The learner's facts that stand beside its results."""

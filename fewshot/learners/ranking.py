@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
 from fewshot.episodes.types import Episode, Examples, Inputs, map_tensors, stack
-from fewshot.errors import FewshotError
 from fewshot.learners.base import MetaLearner, Outcome
 from fewshot.tasks import Ranking
 
@@ -30,15 +29,11 @@ class RankingLearner(MetaLearner):
         FewshotError: the benchmark's task is not ranking.
     """
 
+    takes = Ranking
     task: Ranking
 
     def __init__(self, backbone: Backbone | nn.Module, **kwargs: Any) -> None:
         super().__init__(backbone, **kwargs)
-        if not isinstance(self.task, Ranking):
-            raise FewshotError(
-                f"{type(self).__name__} ranks tails of relations, the benchmark's task is"
-                f" {self.task.kind}; choose a benchmark of ranking such as WikiOneDataModule"
-            )
 
     @property
     def features(self) -> int:

@@ -25,6 +25,8 @@ class RejectingLearner(EmbeddingLearner):
     """
 
     judges_nota = True
+    takes = Classification
+    task: Classification
 
     def __init__(
         self,
@@ -35,7 +37,7 @@ class RejectingLearner(EmbeddingLearner):
     ) -> None:
         super().__init__(backbone, **kwargs)
         self.nota_criterion: Criterion = nota_criterion
-        self.none = NoneOfTheAbove(nota, isinstance(self.task, Classification) and self.task.nota)
+        self.none = NoneOfTheAbove(nota, self.task.nota)
 
     def facts(self) -> dict[str, Any]:
         """The rule for none of the above, and its threshold."""

@@ -51,6 +51,8 @@ class Task(ABC):
     """What messages call it."""
     monitor: ClassVar[tuple[str, Literal["min", "max"]]]
     """The metric that picks the best checkpoint and ranks runs, and which end of it is best."""
+    dense: ClassVar[bool] = False
+    """Whether outputs are for every pixel: the head then reads feature maps."""
     units: ClassVar[Mapping[str, str]] = {}
     """What metrics are written in, see `unit`; ``%`` is for shares, which lie in [0, 1]."""
     prediction_columns: ClassVar[tuple[str, ...]] = ("target", "predicted")

@@ -46,6 +46,7 @@ class Segmentation(Task):
 
     kind: ClassVar[str] = "segmentation"
     monitor: ClassVar[tuple[str, Literal["min", "max"]]] = ("miou", "max")
+    dense: ClassVar[bool] = True
     units: ClassVar[Mapping[str, str]] = {"miou": "%", "fb_iou": "%", "iou": "%"}
     prediction_columns: ClassVar[tuple[str, ...]] = ("pixels", "right", "mask")
     image_folders: ClassVar[Mapping[str, str]] = {"mask": "masks"}

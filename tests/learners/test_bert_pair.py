@@ -289,7 +289,7 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
         BERTPair(Conv4(1, 16, width=4), task=NOTA)
     with pytest.raises(FewshotError, match=needs + ", not classification and HuggingFaceEncoder$"):
         BERTPair(HuggingFaceEncoder(IDS, str(folder)), task=NOTA)
-    with pytest.raises(FewshotError, match=needs + ", not regression and PairEncoder$"):
+    with pytest.raises(FewshotError, match=r"^BERTPair is made for .*task is regression; choose"):
         learner(folder, {"kind": "regression"})
     with pytest.raises(FewshotError, match=r"^pairs_per_chunk is 0"):
         learner(folder, pairs_per_chunk=0)

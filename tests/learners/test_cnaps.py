@@ -250,7 +250,7 @@ def test_any_backbone_with_batch_normalisation(backbone: Any, norms: int | None)
         ({"penalty": -1.0}, r"penalty is -1.0; set it to 0 or more"),
         (
             {"task": {"kind": "regression"}},
-            "SimpleCNAPs classifies, but the benchmark's task is regression",
+            "SimpleCNAPs is made for classification, but the benchmark's task is regression",
         ),
         ({"backbone": MLP(256, norm="batch")}, "MLP is no network on images; give an encoder"),
     ],

@@ -200,7 +200,7 @@ def test_regression_is_refused_in_one_line(name: str) -> None:
     cls, arguments = LEARNERS[name]
     with pytest.raises(
         FewshotError,
-        match=f"{cls.__name__} compares with classes, the benchmark's task is regression",
+        match=f"{cls.__name__} is made for classification, but the benchmark's task is regression",
     ):
         cls(MLP(1), task=SinusoidDataModule().task, **arguments)
 

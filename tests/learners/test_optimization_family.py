@@ -325,7 +325,8 @@ def test_what_cannot_adapt_is_refused() -> None:
         MAML(frozen, task={"kind": "classification", "way": 2})
     ANIL(frozen, task={"kind": "classification", "way": 2})
     with pytest.raises(
-        FewshotError, match=r"ProtoMAML has prototypes of classes, but the task is regression"
+        FewshotError,
+        match=r"ProtoMAML is made for classification, but the benchmark's task is regression",
     ):
         ProtoMAML(MLP(1), task={"kind": "regression"})
     with pytest.raises(

@@ -178,7 +178,8 @@ def test_each_pixel_goes_to_the_nearest_colour() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     task = {"kind": "segmentation", "way": 1}
     with pytest.raises(
-        FewshotError, match="PANet labels pixels, the benchmark's task is classification"
+        FewshotError,
+        match="PANet is made for segmentation, but the benchmark's task is classification",
     ):
         PANet(Conv4(3), task={"kind": "classification", "way": 5})
     with pytest.raises(FewshotError, match="needs feature maps, but MLP has features alone"):

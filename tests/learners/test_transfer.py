@@ -609,7 +609,7 @@ def test_the_backbone_may_come_from_any_learners_checkpoint(
         (
             Baseline,
             {"task": {"kind": "regression"}},
-            "Baseline classifies, but the task is regression; choose another",
+            "Baseline is made for classification, but the benchmark's task is regression; choose",
         ),
         (
             Baseline,

@@ -13,11 +13,9 @@ from fewshot.engine.episode_map import map_episodes
 from fewshot.engine.modes import evaluation_mode
 from fewshot.engine.normalization import EpisodeNorm
 from fewshot.episodes.types import Episode, Examples, Inputs, count, episode, stack
-from fewshot.errors import FewshotError
 from fewshot.learners.base import Outcome
 from fewshot.learners.embedding import at_least_float32, full_precision
 from fewshot.learners.rejecting import RejectingLearner
-from fewshot.tasks import Classification
 
 
 class MetricLearner(RejectingLearner):
@@ -38,11 +36,6 @@ class MetricLearner(RejectingLearner):
 
     def __init__(self, backbone: Backbone | nn.Module, **kwargs: Any) -> None:
         super().__init__(backbone, **kwargs)
-        if not isinstance(self.task, Classification):
-            raise FewshotError(
-                f"{type(self).__name__} compares with classes, the benchmark's task is"
-                f" {self.task.kind}; choose a benchmark of classification or a learner such as MAML"
-            )
 
     @abstractmethod
     def fit(self, features: Tensor, targets: Tensor, way: int) -> Any:

@@ -46,6 +46,7 @@ class BERTPair(MetaLearner):
     """
 
     judges_nota = True
+    takes = Classification
     task: Classification
 
     def __init__(
@@ -56,7 +57,7 @@ class BERTPair(MetaLearner):
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
-        if not isinstance(self.backbone, PairEncoder) or not isinstance(self.task, Classification):
+        if not isinstance(self.backbone, PairEncoder):
             raise FewshotError(
                 "BERTPair has a language model read two texts as one: it needs a benchmark of"
                 " texts with data.tokenizer set to the model, and the backbone PairEncoder, not"

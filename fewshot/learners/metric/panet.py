@@ -41,6 +41,8 @@ class PANet(EmbeddingLearner):
             range.
     """
 
+    takes = Segmentation
+
     def __init__(
         self,
         backbone: Backbone | nn.Module,
@@ -49,11 +51,6 @@ class PANet(EmbeddingLearner):
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
-        if not isinstance(self.task, Segmentation):
-            raise FewshotError(
-                f"PANet labels pixels, the benchmark's task is {self.task.kind}; choose a benchmark"
-                " of segmentation, or a learner such as PrototypicalNetwork"
-            )
         needed_map_shape(self.backbone, "PANet")
         if not scale > 0 or alignment < 0:
             raise FewshotError(

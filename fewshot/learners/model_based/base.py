@@ -3,17 +3,15 @@
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
 from fewshot.engine.modes import evaluation_mode
 from fewshot.episodes.types import Episode, Examples, Inputs
-from fewshot.errors import FewshotError
 from fewshot.learners.base import Outcome
 from fewshot.learners.embedding import EmbeddingLearner
-from fewshot.tasks import Task
 
 
 class ModelBasedLearner(EmbeddingLearner):
@@ -34,19 +32,11 @@ class ModelBasedLearner(EmbeddingLearner):
         **kwargs: arguments of `MetaLearner`.
     """
 
-    takes: ClassVar[type[Task]]
-    """The kind of task that the algorithm is made for."""
-
     def __init__(self, backbone: Backbone | nn.Module, frozen: bool = False, **kwargs: Any) -> None:
         super().__init__(backbone, **kwargs)
         self.frozen = frozen
         if frozen:
             self.backbone.requires_grad_(False)
-        if not isinstance(self.task, self.takes):
-            raise FewshotError(
-                f"{type(self).__name__} is made for {self.takes.kind}, but the benchmark's task is"
-                f" {self.task.kind}; choose another learner, or a benchmark of {self.takes.kind}"
-            )
 
     @abstractmethod
     def read(self, support: Examples) -> Any:

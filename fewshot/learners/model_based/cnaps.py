@@ -56,6 +56,8 @@ class ConditionalLearner(EmbeddingLearner):
             `batchnorm` is not inductive.
     """
 
+    takes = Classification
+
     def __init__(
         self,
         backbone: Backbone | nn.Module,
@@ -65,11 +67,6 @@ class ConditionalLearner(EmbeddingLearner):
     ) -> None:
         super().__init__(backbone, **kwargs)
         name = type(self).__name__
-        if not isinstance(self.task, Classification):
-            raise FewshotError(
-                f"{name} classifies, but the benchmark's task is {self.task.kind}; choose another"
-                " learner"
-            )
         if self.batchnorm != "inductive":
             raise FewshotError(
                 f"{name} normalises by the running averages of its backbone; set batchnorm:"

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
 from fewshot.learners.model_based.base import ModelBasedLearner
-from fewshot.tasks import GaussianRegression, Regression, Task
+from fewshot.tasks import GaussianRegression, Regression
 
 
 class ProcessLearner(ModelBasedLearner):
@@ -25,7 +25,7 @@ class ProcessLearner(ModelBasedLearner):
         **kwargs: arguments of `MetaLearner`.
     """
 
-    takes: ClassVar[type[Task]] = Regression
+    takes = Regression
     task: GaussianRegression
 
     def __init__(self, backbone: Backbone | nn.Module, **kwargs: Any) -> None:

@@ -1,6 +1,6 @@
 """What learners that read a support set item by item share: labels as inputs, and item order."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from fewshot.engine.randomness import orders, reordered
 from fewshot.episodes.types import Examples, Inputs
 from fewshot.errors import FewshotError
 from fewshot.learners.model_based.base import ModelBasedLearner
-from fewshot.tasks import Classification, Task, check_one_way
+from fewshot.tasks import Classification, check_one_way
 
 
 class SequenceLearner(ModelBasedLearner):
@@ -26,7 +26,7 @@ class SequenceLearner(ModelBasedLearner):
         **kwargs: arguments of `MetaLearner`.
     """
 
-    takes: ClassVar[type[Task]] = Classification
+    takes = Classification
     fixed_way = True
     task: Classification
 

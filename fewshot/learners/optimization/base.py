@@ -22,7 +22,7 @@ from fewshot.hyperparameters import build
 from fewshot.learners.base import BatchNormPolicy, MetaLearner, Outcome
 from fewshot.learners.optimization.attacks import Attack
 from fewshot.learners.optimization.parameters import Adapt, adapted_names, refuse_unused
-from fewshot.tasks import Classification, Segmentation, check_one_way
+from fewshot.tasks import Classification, check_one_way
 from fewshot.tasks.masks import at_size
 
 
@@ -155,7 +155,7 @@ class OptimizationLearner(MetaLearner):
             Compiler("capture" if compile == "capture" else "inductor") if compile else None
         )
         self._auto: dict[Hashable, How] = {}
-        self.dense = isinstance(self.task, Segmentation)
+        self.dense = self.task.dense
         if self.dense:
             needed_map_shape(self.backbone, type(self).__name__)
         self.head: nn.Module = (

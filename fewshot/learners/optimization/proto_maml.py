@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from fewshot.backbones.base import Backbone
 from fewshot.engine.inner_loop import Weights
 from fewshot.episodes.types import Episode, Examples
-from fewshot.errors import FewshotError
 from fewshot.learners.base import Outcome
 from fewshot.learners.metric.classes import class_means
 from fewshot.learners.optimization.base import Adapted, OptimizationLearner
@@ -49,6 +48,8 @@ class ProtoMAML(OptimizationLearner):
     """
 
     settles = ("head",)
+    takes = Classification
+    task: Classification
     fixed_way = False
     judges_nota = False  # no class, no prototype
 
@@ -60,11 +61,6 @@ class ProtoMAML(OptimizationLearner):
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, head=EpisodeHead(), **kwargs)  # every episode fills it
-        if not isinstance(self.task, Classification):
-            raise FewshotError(
-                f"ProtoMAML has prototypes of classes, but the task is {self.task.kind}; choose"
-                " MAML"
-            )
         self.inner_lr, self.first_order = inner_lr, first_order
         self.way = self.task.way or 0  # each meta-batch says it
 

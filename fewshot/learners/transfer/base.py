@@ -18,7 +18,6 @@ from fewshot.errors import FewshotError
 from fewshot.learners.base import Outcome
 from fewshot.learners.embedding import at_least_float32, full_precision
 from fewshot.learners.rejecting import RejectingLearner
-from fewshot.tasks import Classification
 
 
 class TransferLearner(RejectingLearner):
@@ -43,11 +42,6 @@ class TransferLearner(RejectingLearner):
 
     def __init__(self, backbone: Backbone | nn.Module, train_classes: int, **kwargs: Any) -> None:
         super().__init__(backbone, **kwargs)
-        if not isinstance(self.task, Classification):
-            raise FewshotError(
-                f"{type(self).__name__} classifies, but the task is {self.task.kind}; choose"
-                " another learner, or a classification benchmark"
-            )
         if self.none.active and self.none.rule == "learned":
             raise FewshotError(
                 f"{type(self).__name__} trains on examples, which are all of some class: it learns"

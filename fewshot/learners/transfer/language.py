@@ -54,6 +54,7 @@ class LanguageLearner(MetaLearner):
     """
 
     trains_on = "nothing"
+    takes = Classification
     task: Classification
     backbone: HuggingFaceEncoder
 
@@ -68,9 +69,7 @@ class LanguageLearner(MetaLearner):
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
-        if not isinstance(self.task, Classification) or not isinstance(
-            self.backbone, HuggingFaceEncoder
-        ):
+        if not isinstance(self.backbone, HuggingFaceEncoder):
             raise FewshotError(
                 f"{type(self).__name__} classifies by a language model; give it a classification"
                 f" task and the backbone MaskedLanguageModel, not {self.task.kind} and"
