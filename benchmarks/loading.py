@@ -38,7 +38,7 @@ from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.episodes.distributions import ClassTasks
 from fewshot.episodes.loader import EpisodeLoader
 from fewshot.episodes.streams import EpisodeStream
-from fewshot.episodes.types import Episode
+from fewshot.episodes.types import MetaBatch
 
 WARM_UP = 50
 
@@ -74,9 +74,9 @@ def stored(folder: Path) -> ClassDataset:
     return packed(folder, "generated", lambda: source, 84)["train"]
 
 
-def convert(meta_batch: Episode) -> list[torch.Tensor]:
+def convert(meta_batch: MetaBatch) -> list[torch.Tensor]:
     """Both parts' images as float, as `ImageDataModule.on_after_batch_transfer` does."""
-    return [as_float(part.inputs) for part in meta_batch]
+    return [as_float(part.inputs) for part in meta_batch.stacked]
 
 
 def percentiles(milliseconds: list[float]) -> str:

@@ -12,7 +12,7 @@ import torchvision.transforms.v2.functional as F
 from commands import fit, results
 from torch import Tensor
 
-from fewshot import Augmentation, Conv4, Episode, Examples, FewshotError, PrototypicalNetwork
+from fewshot import Augmentation, Conv4, Examples, FewshotError, PrototypicalNetwork
 from fewshot.datamodules import ImageDataModule
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.episodes.loader import EpisodeLoader
@@ -127,11 +127,11 @@ class Recorder(PrototypicalNetwork):
         self.validated: list[Any] = []
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
-        self.trained.append(batch)
+        self.trained.append(batch.stacked)
         super().training_step(batch, batch_idx)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        self.validated.append(batch)
+        self.validated.append(batch.stacked)
         super().validation_step(batch, batch_idx)
 
 
@@ -203,14 +203,12 @@ def test_an_episode_is_augmented_by_its_number_alone(
     data = benchmark(augment=ALL, **SIZES)
     data.trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     data.trainer.training = True
-    loader: EpisodeLoader[Episode] = EpisodeLoader(
+    loader: EpisodeLoader = EpisodeLoader(
         data.stream("train"), 6, 2, repeat=True, rank=1, world_size=2
     )
-    data._train_loader = loader
     for share, meta_batch in zip(loader, whole, strict=True):
-        assert torch.equal(
-            inputs(data.on_after_batch_transfer(share, 0).query)[0], inputs(meta_batch.query)[1]
-        )
+        augmented = data.on_after_batch_transfer(share, 0).stacked
+        assert torch.equal(inputs(augmented.query)[0], inputs(meta_batch.query)[1])
 
 
 class SavedAtTheSecondStep(L.Callback):
@@ -237,9 +235,8 @@ def test_images_are_normalised_by_the_benchmarks_constants(
     benchmark: type[ImageDataModule],
 ) -> None:
     batch = benchmark(**SIZES).stream("val").__getitems__([0])
-    assert isinstance(batch, Episode)
     plain, normalized = (
-        benchmark(normalize=on, **SIZES).on_after_batch_transfer(batch, 0).query
+        benchmark(normalize=on, **SIZES).on_after_batch_transfer(batch, 0).stacked.query
         for on in (False, True)
     )
     expected = F.normalize(inputs(plain), [0.5, 0.4, 0.3], [0.2, 0.25, 0.3])

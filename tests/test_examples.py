@@ -17,7 +17,7 @@ from fewshot.datamodules import ImageDataModule, SinusoidDataModule
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.episodes.loader import EpisodeLoader
 from fewshot.episodes.streams import ExampleStream
-from fewshot.episodes.types import Examples, count, map_examples
+from fewshot.episodes.types import ExampleBatch, Examples, MetaBatch
 from fewshot.errors import FewshotError
 from fewshot.learners import Baseline, PrototypicalNetwork
 
@@ -34,8 +34,9 @@ def stream(dataset: ClassDataset) -> ExampleStream:
     return ExampleStream(dataset, seed=3)
 
 
-def keys(examples: Examples) -> list[tuple[bytes, int]]:
+def keys(batch: ExampleBatch) -> list[tuple[bytes, int]]:
     """The bytes and the label of each example."""
+    examples = batch.examples
     assert isinstance(examples.inputs, Tensor)
     pairs = zip(examples.inputs, examples.targets.tolist(), strict=True)
     return [(image.numpy().tobytes(), label) for image, label in pairs]
@@ -51,10 +52,17 @@ def all_of(dataset: ClassDataset) -> set[tuple[bytes, int]]:
     }
 
 
-def handed_out(loader: EpisodeLoader[Examples], batches: int) -> list[tuple[bytes, int]]:
+def examples_loader(
+    stream: ExampleStream, *args: Any, **kwargs: Any
+) -> EpisodeLoader[ExampleBatch]:
+    """A loader of plain examples."""
+    return EpisodeLoader(stream, *args, **kwargs)
+
+
+def handed_out(loader: EpisodeLoader[ExampleBatch], batches: int) -> list[tuple[bytes, int]]:
     """The examples of the next batches, through the ends of passes."""
 
-    def endless() -> Iterator[Examples]:
+    def endless() -> Iterator[ExampleBatch]:
         while True:
             yield from loader
 
@@ -86,12 +94,12 @@ def test_an_example_is_given_by_seed_and_number(
 def test_batches_go_through_the_list_whatever_the_workers(
     stream: ExampleStream, workers: int
 ) -> None:
-    loader = EpisodeLoader(stream, 32, 8, repeat=True, num_workers=workers)
+    loader = examples_loader(stream, 32, 8, repeat=True, num_workers=workers)
     assert handed_out(loader, 9) == keys(stream.__getitems__(range(72)))
 
 
 def test_ranks_share_each_batch_without_overlap(stream: ExampleStream) -> None:
-    ranks = [EpisodeLoader(stream, 32, 8, repeat=True, rank=r, world_size=2) for r in range(2)]
+    ranks = [examples_loader(stream, 32, 8, repeat=True, rank=r, world_size=2) for r in range(2)]
     one, two = (handed_out(loader, 4) for loader in ranks)
     whole = keys(stream.__getitems__(range(32)))
     assert (one, two) == (whole[0::2], whole[1::2])
@@ -100,7 +108,7 @@ def test_ranks_share_each_batch_without_overlap(stream: ExampleStream) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_loader_goes_on_in_the_middle_of_a_pass(stream: ExampleStream, workers: int) -> None:
     first, second = (
-        EpisodeLoader(stream, 32, 8, repeat=True, num_workers=workers) for _ in range(2)
+        examples_loader(stream, 32, 8, repeat=True, num_workers=workers) for _ in range(2)
     )
     handed_out(first, 3)
     second.load_state_dict(first.state_dict())
@@ -110,9 +118,11 @@ def test_a_loader_goes_on_in_the_middle_of_a_pass(stream: ExampleStream, workers
 
 def test_examples_count_and_convert_like_episodes(stream: ExampleStream) -> None:
     batch = stream.__getitems__(range(7))
-    assert count(batch) == 7
-    doubled = map_examples(lambda part: Examples(part.inputs, part.targets * 2), batch)
-    assert doubled.targets.tolist() == [2 * label for label in batch.targets.tolist()]
+    assert (batch.size, batch.unit) == (7, "examples")
+    assert batch.numbers is not None
+    assert batch.numbers.tolist() == list(range(7))
+    doubled = batch.map(lambda part: Examples(part.inputs, part.targets * 2)).examples
+    assert doubled.targets.tolist() == [2 * n for n in batch.examples.targets.tolist()]
 
 
 # ---------------------------------------------------------------- a benchmark gives what its learne
@@ -184,19 +194,20 @@ def baseline(data: Images) -> Baseline:
 def test_the_learner_chooses(benchmark: Callable[..., Images]) -> None:
     data, recorder = benchmark(), Recorder()
     train(baseline(data), data, recorder)
-    assert all(isinstance(batch, Examples) for batch in recorder.seen)
+    assert all(isinstance(batch, ExampleBatch) for batch in recorder.seen)
     assert len(recorder.seen) == 8, "two epochs of 33 // 8 batches"
     stream = ExampleStream(data.dataset, data.seed)
-    expected = stream.__getitems__(range(64))
-    assert torch.equal(torch.cat([batch.targets for batch in recorder.seen]), expected.targets)
+    expected = stream.__getitems__(range(64)).examples
+    labels = torch.cat([batch.examples.targets for batch in recorder.seen])
+    assert torch.equal(labels, expected.targets)
     assert isinstance(expected.inputs, Tensor)
-    images = torch.cat([batch.inputs for batch in recorder.seen])
+    images = torch.cat([batch.examples.inputs for batch in recorder.seen])
     # converted, as the images of episodes are
     torch.testing.assert_close(images, expected.inputs / 255)
     recorder = Recorder()
     train(PrototypicalNetwork(MLP(64, (6,)), task=data.task), benchmark(), recorder)
-    assert not any(isinstance(batch, Examples) for batch in recorder.seen)
-    assert [count(batch) for batch in recorder.seen] == [2, 2, 2, 2]
+    assert all(isinstance(batch, MetaBatch) for batch in recorder.seen)
+    assert [batch.size for batch in recorder.seen] == [2, 2, 2, 2]
 
 
 @pytest.mark.parametrize("step", [3, 4, 6])
@@ -219,17 +230,16 @@ def test_resumed_training_is_bit_identical(
 def test_an_epoch_can_be_cut_short(benchmark: Callable[..., Images]) -> None:
     data, recorder = benchmark(), Recorder()
     train(baseline(data), data, recorder, limit_train_batches=3)
-    targets = ExampleStream(data.dataset, data.seed).__getitems__(range(48)).targets
-    assert torch.equal(torch.cat([batch.targets for batch in recorder.seen]), targets), (
-        "and nothing is skipped"
-    )
+    targets = ExampleStream(data.dataset, data.seed).__getitems__(range(48)).examples.targets
+    found = torch.cat([batch.examples.targets for batch in recorder.seen])
+    assert torch.equal(found, targets), "and nothing is skipped"
 
 
 def test_every_training_example_once_in_order(
     benchmark: Callable[..., Images], dataset: ClassDataset
 ) -> None:
     batches = list(benchmark().training_examples())
-    assert [count(batch) for batch in batches] == [8, 8, 8, 8, 1]
+    assert [batch.size for batch in batches] == [8, 8, 8, 8, 1]
     drawn = [key for batch in batches for key in keys(batch)]
     assert (len(drawn), set(drawn)) == (33, all_of(dataset))
     assert [label for _, label in drawn] == np.repeat(np.arange(5), COUNTS).tolist()
@@ -287,6 +297,6 @@ def test_another_number_of_classes_is_an_error(benchmark: Callable[..., Images])
 def test_episodes_are_no_examples(benchmark: Callable[..., Images]) -> None:
     data = benchmark()
     with pytest.raises(
-        FewshotError, match=r"Baseline trains on Examples .*, but the loader gives Episode"
+        FewshotError, match=r"Baseline trains on Examples .*, but the loader gives MetaBatch"
     ):
         next(baseline(data).training_outcomes(next(iter(data.val_dataloader()))))

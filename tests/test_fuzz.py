@@ -191,7 +191,7 @@ def test_image_folders(
         data = ImageFolderDataModule(str(root), size, channels, way=2, queries=1, test_episodes=2)
         if (found := one_line(lambda: data.datasets)) is None:
             return
-        episode = next(iter(data.test_dataloader()))
+        episode = next(iter(data.test_dataloader())).stacked
         assert isinstance(episode.query.inputs, Tensor)
         assert episode.query.inputs.shape[2:] == (channels, size, size)
         rows = sum(len(split.inputs) for split in found.values())

@@ -17,7 +17,6 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from once import Once
 from torch import Tensor
 from torch.optim.lr_scheduler import StepLR
-from torch.utils import _pytree as pytree
 
 from fewshot.backbones import MLP
 from fewshot.datamodules import SinusoidDataModule
@@ -26,14 +25,15 @@ from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.episodes.distributions import ClassTasks, Stacked, gather
 from fewshot.episodes.loader import EpisodeLoader
 from fewshot.episodes.streams import STAGES, EpisodeStream, VaryingStream
-from fewshot.episodes.types import Episode, count, episode, stack
+from fewshot.episodes.types import Episode, MetaBatch, count, episode, flatten, stack
 from fewshot.errors import FewshotError
 from fewshot.learners import MAML
 
 
-def keys(meta_batch: Episode) -> list[bytes]:
+def keys(batch: MetaBatch | Episode) -> list[bytes]:
     """The bytes of each episode."""
-    leaves = [pytree.tree_leaves(episode(meta_batch, i)) for i in range(count(meta_batch))]
+    episodes = batch.stacked if isinstance(batch, MetaBatch) else batch
+    leaves = [flatten(episode(episodes, i))[0] for i in range(count(episodes))]
     return [b"".join(leaf.numpy().tobytes() for leaf in one) for one in leaves]
 
 
@@ -92,18 +92,16 @@ def test_a_meta_batch_is_its_episodes_stacked(inputs: Any) -> None:
         ClassDataset(inputs, np.array([10, 12, 10], np.int64), ("a", "b", "c")), 2, 2, 3
     )
     rngs = [[np.random.default_rng([7, i]) for i in range(4)] for _ in range(2)]
-    together = tasks.draw_many(rngs[0])
+    (together,) = tasks.draw_many(rngs[0])
     one_by_one = stack([tasks.draw(rng) for rng in rngs[1]])
-    leaves, others = pytree.tree_leaves(together), pytree.tree_leaves(one_by_one)
+    leaves, others = flatten(together)[0], flatten(one_by_one)[0]
     assert len(leaves) == (6 if isinstance(inputs, dict) else 4)
     assert all(
         torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(leaves, others, strict=True)
     )
     rows = torch.tensor([[3, 1], [0, 31]])
-    taken = pytree.tree_leaves(gather(inputs, rows))
-    assert all(
-        torch.equal(a, b[rows]) for a, b in zip(taken, pytree.tree_leaves(inputs), strict=True)
-    )
+    taken = flatten(gather(inputs, rows))[0]
+    assert all(torch.equal(a, b[rows]) for a, b in zip(taken, flatten(inputs)[0], strict=True))
 
 
 def test_stacked_draws_one_after_the_other() -> None:
@@ -112,7 +110,8 @@ def test_stacked_draws_one_after_the_other() -> None:
             return Sinusoid(2, 3).draw(rng)
 
     rngs = [[np.random.default_rng([1, i]) for i in range(3)] for _ in range(2)]
-    assert keys(Slow().draw_many(rngs[0])) == keys(Sinusoid(2, 3).draw_many(rngs[1]))
+    (slow,), (fast,) = Slow().draw_many(rngs[0]), Sinusoid(2, 3).draw_many(rngs[1])
+    assert keys(slow) == keys(fast)
 
 
 # ---------------------------------------------------------------- the list
@@ -124,7 +123,8 @@ def test_an_episode_is_given_by_seed_stage_and_number(tasks: ClassTasks) -> None
     assert len(set(drawn)) == len(drawn)
     assert expected(EpisodeStream(tasks, 1, "val"), 7) == expected(streams[4], 7)
     both = streams[4].__getitems__([7, 3])
-    assert not isinstance(both, list)
+    assert both.numbers is not None
+    assert both.numbers.tolist() == [7, 3]
     assert keys(both) == expected(streams[4], 7, 3)
 
 
@@ -132,9 +132,9 @@ SCRIPT = """
 import hashlib, sys
 import numpy as np, torch
 from fewshot.datamodules import SinusoidDataModule
-from fewshot.datasets.base import ClassDataset
-from fewshot.distributions import ClassTasks
-from fewshot.loading import EpisodeStream
+from fewshot.episodes.class_dataset import ClassDataset
+from fewshot.episodes.distributions import ClassTasks
+from fewshot.episodes.streams import EpisodeStream
 images = np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8), np.uint8)
 data = ClassDataset(torch.from_numpy(images), np.full(5, 8), tuple("abcde"))
 digest = hashlib.sha256()
@@ -413,8 +413,8 @@ TWO_PROCESSES = """
 import sys, warnings
 import lightning as L
 import torch
-from torch.utils import _pytree as pytree
 from fewshot import MAML, MLP, SinusoidDataModule
+from fewshot.episodes.types import map_tensors
 
 warnings.filterwarnings("ignore")
 torch.set_num_threads(1)
@@ -423,7 +423,7 @@ class Saver(L.Callback):
     def __init__(self, path):
         self.path, self.seen = path, {}
     def note(self, stage, batch):
-        self.seen.setdefault(stage, []).append(pytree.tree_map(torch.clone, batch))
+        self.seen.setdefault(stage, []).append(map_tensors(torch.clone, batch.stacked))
     def on_train_batch_start(self, trainer, module, batch, *rest):
         self.note("train", batch)
     def on_validation_batch_start(self, trainer, module, batch, *rest):

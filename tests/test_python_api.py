@@ -16,6 +16,7 @@ from fewshot import (
     PrototypicalNetwork,
     SinusoidDataModule,
 )
+from fewshot.episodes.types import episode
 
 
 class Own(nn.Module):
@@ -75,10 +76,9 @@ def test_five_lines(tmp_path: Path) -> None:
 
 def test_adapt_and_predict_by_hand() -> None:
     data = GlyphsDataModule(way=3, shot=2, queries=1)
-    episode = data.on_after_batch_transfer(next(iter(data.test_dataloader())), 0)
+    batch = data.on_after_batch_transfer(next(iter(data.test_dataloader())), 0)
     learner = PrototypicalNetwork(Conv4(1, width=4), task=data.task).eval()
-    # tensors
-    support, query = (type(part)(part.inputs[0], part.targets[0]) for part in episode)  # type: ignore[index]
+    support, query = episode(batch.stacked, 0)
     outputs = learner.predict(learner.adapt(support), query.inputs)
     assert outputs.shape == (3, 3)
 

@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader
 
 from fewshot.backbones.pixels import Pixels
 from fewshot.episodes.types import Episode, Examples, Inputs
-from fewshot.learners.base import MetaLearner, Outcome
+from fewshot.learners.base import MetaLearner
+from fewshot.learners.outcome import Outcome
 from fewshot.tasks import Ranking, mean_ranks
 from fewshot.tasks.estimates import estimate
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
-from fewshot.episodes.types import Episode, Examples, episode, marked, marks_of, stack
+from fewshot.episodes.types import Episode, Examples, episode, stack
 from fewshot.errors import FewshotError
 from fewshot.tasks import Segmentation, make_task
 from fewshot.tasks.masks import IGNORED, at_size, bootstrapped, overlaps, pixel_loss
@@ -40,7 +40,7 @@ def table(
     rows = [task.metrics(one, mask) for one, mask in zip(logits, masks, strict=True)]
     columns = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
     images = torch.zeros(len(masks), 1)
-    return columns | task.marks(marked(images, torch.stack(masks), marks), torch.stack(logits))
+    return columns | task.marks(Examples(images, torch.stack(masks), marks), torch.stack(logits))
 
 
 def written_out(
@@ -198,11 +198,11 @@ def test_labels_of_episodes_that_do_not_say_their_classes_stand_for_themselves()
 def test_marks_travel_with_the_episodes() -> None:
     one = Episode(
         Examples(torch.zeros(1, 3, 2, 2), torch.zeros(1, 2, 2)),
-        marked(torch.zeros(1, 3, 2, 2), torch.zeros(1, 2, 2), torch.tensor([7])),
+        Examples(torch.zeros(1, 3, 2, 2), torch.zeros(1, 2, 2), torch.tensor([7])),
     )
     batch = stack([one, one])
-    assert marks_of(batch.query).tolist() == [[7], [7]]  # type: ignore[union-attr]  # it has them
-    assert marks_of(episode(batch, 1).query).tolist() == [7]  # type: ignore[union-attr]
+    assert batch.query.marks.tolist() == [[7], [7]]  # type: ignore[union-attr]  # it has them
+    assert episode(batch, 1).query.marks.tolist() == [7]  # type: ignore[union-attr]
 
 
 def test_the_task_is_made_from_plain_facts() -> None:

@@ -9,9 +9,13 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from fewshot.callbacks.interruption import validation_follows
 from fewshot.errors import FewshotError
 from fewshot.learners.base import MetaLearner
+from fewshot.learners.lightning_internals import (
+    tell_loggers_the_right_step,
+    validation_follows,
+    write_checkpoint,
+)
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -65,14 +69,19 @@ class LastCheckpoint(ModelCheckpoint):
                 raise FewshotError(f"{name} is {value}; set it > 0, or leave it out")
         self.every_n_steps, self.every_minutes = every_n_steps, every_minutes
         self._due = False
+        self._written_at, self._written_step = 0.0, 0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock."""
+        super().on_train_start(trainer, pl_module)
+        self._written_at = time.monotonic()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Correct the step that loggers are told.
 
         lightning 2.6 adds one when it resumes from the end of an epoch.
         """
-        loop = trainer.fit_loop.epoch_loop
-        loop._batches_that_stepped = loop.batch_progress.total.completed
+        tell_loggers_the_right_step(trainer)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any
@@ -100,7 +109,7 @@ class LastCheckpoint(ModelCheckpoint):
         Other errors leave the one before.
         """
         stopped = isinstance(exception, SIGTERMException) and not trainer.validating
-        if stopped and self._last_global_step_saved != trainer.global_step:
+        if stopped and self._written_step != trainer.global_step:
             self._save(trainer)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -111,15 +120,15 @@ class LastCheckpoint(ModelCheckpoint):
             return True
         if self.every_minutes is None:
             return False
-        assert self._last_time_checked is not None  # since `on_train_start`
-        passed = time.monotonic() - self._last_time_checked >= 60 * self.every_minutes
+        passed = time.monotonic() - self._written_at >= 60 * self.every_minutes
         return bool(trainer.strategy.broadcast(passed))  # the first rank's clock counts
 
     def _save(self, trainer: L.Trainer) -> None:
-        self._due, self._last_time_checked = False, time.monotonic()
+        self._due, self._written_at = False, time.monotonic()
         # set by the Trainer from outside
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            self._save_none_monitor_checkpoint(trainer, self._monitor_candidates(trainer))
+            self._written_step = trainer.global_step
+            write_checkpoint(self, trainer)
 
 
 def newest_checkpoint(root: str | os.PathLike[str], name: str) -> Path | None:

@@ -13,15 +13,13 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from fewshot.learners.lightning_internals import (
+    cluster_environment,
+    stop_after_this_step,
+    validation_follows,
+)
+
 Handler = Callable[[int, FrameType | None], Any]
-
-
-def validation_follows(trainer: L.Trainer) -> bool:
-    """Whether a validation comes right after the training step whose end it is."""
-    loop = trainer.fit_loop
-    assert loop._data_fetcher is not None
-    # Lightning says it nowhere else
-    return loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
 
 
 class Interruption(Callback):
@@ -45,7 +43,7 @@ class Interruption(Callback):
         if threading.current_thread() is not threading.main_thread():
             return  # others receive no signals
         numbers = [signal.SIGINT, signal.SIGTERM]
-        environment = trainer._accelerator_connector.cluster_environment
+        environment = cluster_environment(trainer)
         if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
             assert environment.requeue_signal is not None  # but on Windows
             handler = signal.getsignal(environment.requeue_signal)
@@ -83,8 +81,7 @@ class Interruption(Callback):
 
     def _stop(self, trainer: L.Trainer) -> None:
         if self._acting:
-            # what the loop asks for when the step is logged
-            trainer._signal_connector.received_sigterm = True
+            stop_after_this_step(trainer)
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException

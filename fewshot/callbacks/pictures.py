@@ -11,7 +11,7 @@ from torch import Tensor
 from fewshot.callbacks.figures import log, pixels, save, tensorboard
 from fewshot.callbacks.results import run_folder
 from fewshot.datamodules.base import EpisodicDataModule
-from fewshot.episodes.types import Episode, MetaBatch, map_tensors, singles
+from fewshot.episodes.types import Episode, MetaBatch, map_tensors
 from fewshot.learners.base import MetaLearner
 from fewshot.tasks.base import EpisodeView, Normal
 
@@ -59,7 +59,7 @@ class EpisodePicture(Callback):
 
     def _keep(self, batch: MetaBatch, batch_idx: int) -> None:
         if batch_idx == 0:
-            self.first = next(singles(batch))
+            self.first = next(MetaBatch.of(batch).singles())
 
     @rank_zero_only
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

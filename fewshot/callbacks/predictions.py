@@ -11,9 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from fewshot.callbacks.results import run_folder
-from fewshot.episodes.types import MetaBatch, stacked
+from fewshot.episodes.types import MetaBatch
 from fewshot.files import atomic_write
-from fewshot.learners.base import MetaLearner, Outcome
+from fewshot.learners.base import MetaLearner
+from fewshot.learners.outcome import Outcome
 from fewshot.tasks.base import Task
 
 
@@ -45,11 +46,14 @@ class PredictionWriter(Callback):
     ) -> None:
         """Collect the rows of a meta-batch."""
         assert isinstance(pl_module, MetaLearner)
+        batch = MetaBatch.of(batch)
+        numbers = batch.numbers
+        if numbers is None:
+            numbers = pl_module.next_numbers(self.episodes, batch.size)
+        self.episodes += batch.size
         predictions = [one for outcome in outputs for one in outcome.outputs.float().cpu()]
-        labels = [targets for part in stacked(batch) for targets in part.query.targets.cpu()]
-        for one, targets in zip(predictions, labels, strict=True):
-            number = trainer.global_rank + trainer.world_size * self.episodes
-            self.episodes += 1
+        labels = [targets for part in batch.parts for targets in part.query.targets.cpu()]
+        for one, targets, number in zip(predictions, labels, numbers.tolist(), strict=True):
             columns = _columns(pl_module.task, one, targets, run_folder(trainer), number)
             self.rows += [
                 (number, query, *row) for query, row in enumerate(zip(*columns, strict=True))

@@ -7,33 +7,10 @@ import time
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+from lightning.pytorch.callbacks import RichProgressBar
 
-from fewshot.episodes.types import Examples, count
-
-
-def is_drawn(bar: ProgressBar | None, batch_idx: int) -> bool:
-    """Whether a progress bar is drawn anew at the end of a training step.
-
-    One that does not say may be.
-    """
-    if bar is None or not getattr(bar, "is_enabled", True):
-        return False
-    return (batch_idx + 1) % int(getattr(bar, "refresh_rate", 1)) == 0
-
-
-def is_looked_at(trainer: L.Trainer, batch_idx: int) -> bool:
-    """Whether a training step's figures are logged or shown, or the training or its epoch ends.
-
-    At others they need not be logged, which with two figures would take 0.7 ms: a sixth of a step
-    of a small network.
-    """
-    return (
-        bool(trainer._logger_connector.should_update_logs)  # as Lightning's own callbacks ask
-        or is_drawn(trainer.progress_bar_callback, batch_idx)
-        or trainer.is_last_batch
-        or trainer.global_step + 1 == trainer.max_steps
-    )
+from fewshot.episodes.types import as_batch
+from fewshot.learners.cadence import is_drawn
 
 
 class EpisodeProgressBar(RichProgressBar):
@@ -67,8 +44,9 @@ class EpisodeProgressBar(RichProgressBar):
 
         Draw the bar anew where it is time to.
         """
-        self._episodes += count(batch) * trainer.world_size
-        self._name = "examples" if isinstance(batch, Examples) else "episodes"
+        trained = as_batch(batch)
+        self._episodes += trained.size * trainer.world_size
+        self._name = trained.unit
         # Lightning's reads the figures at every step, which waits for an accelerator
         if is_drawn(self, batch_idx) or trainer.is_last_batch:
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)

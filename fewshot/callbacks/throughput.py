@@ -6,7 +6,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from fewshot.episodes.types import count
+from fewshot.episodes.types import as_batch
 
 
 class Throughput(Callback):
@@ -36,7 +36,7 @@ class Throughput(Callback):
         batch_idx: int,
     ) -> None:
         """Count what was trained on since the clock runs; the first step starts it."""
-        self._count(trainer, batch)
+        self._count(trainer, as_batch(batch).size)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stop the clock."""
@@ -64,17 +64,17 @@ class Throughput(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Count what was tested since the clock runs; the first meta-batch starts it."""
-        self._count(trainer, batch)
+        self._count(trainer, as_batch(batch).size)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the test's speed."""
         self._log(pl_module, "test")
 
-    def _count(self, trainer: L.Trainer, batch: Any) -> None:
+    def _count(self, trainer: L.Trainer, size: int) -> None:
         if self._since is None:
             self._since = time.perf_counter()
         else:
-            self._episodes += count(batch) * trainer.world_size
+            self._episodes += size * trainer.world_size
 
     def _stop(self) -> None:
         if self._since is not None:

@@ -44,7 +44,8 @@ from fewshot.engine.allocation import keep_freed_memory
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import without_weights
 from fewshot.learners import MetaLearner
-from fewshot.learners.checkpoints import check_learner, read_checkpoint
+from fewshot.learners.checkpoint_checks import check_learner
+from fewshot.learners.checkpoints import read_checkpoint
 
 LINKS = {
     "task": "model.init_args.task",

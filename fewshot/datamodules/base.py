@@ -12,9 +12,9 @@ from torch.utils.data import Dataset
 
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.episodes.distributions import TaskDistribution
-from fewshot.episodes.loader import EpisodeLoader, Item
+from fewshot.episodes.loader import EpisodeLoader
 from fewshot.episodes.streams import EpisodeStream, ExampleStream, Stage
-from fewshot.episodes.types import Examples, Inputs
+from fewshot.episodes.types import ExampleBatch, Examples, Inputs
 from fewshot.errors import FewshotError
 
 
@@ -148,11 +148,20 @@ class EpisodicDataModule(L.LightningDataModule):
             " episodes"
         )
 
-    def training_examples(self) -> Iterator[Examples]:
+    def training_examples(self) -> Iterator[ExampleBatch]:
         """Each example of the training classes once, in batches of `batch_size`, in order."""
         stream = ExampleStream(self.examples(), self.seed)
         for start in range(0, len(stream), self.batch_size):
-            yield stream.at(np.arange(start, min(start + self.batch_size, len(stream))))
+            rows = np.arange(start, min(start + self.batch_size, len(stream)))
+            yield ExampleBatch(stream.at(rows), torch.from_numpy(rows))
+
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """Move a batch, but for its numbers, which are read where nobody waits for a device."""
+        moved = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        numbers = getattr(batch, "numbers", None)
+        return moved if numbers is None else moved._replace(numbers=numbers)
 
     def train_dataloader(self) -> EpisodeLoader[Any]:
         """What the learner trains on, meta-batches or plain examples, endless, an epoch at a time.
@@ -201,7 +210,7 @@ class EpisodicDataModule(L.LightningDataModule):
         """The test episodes."""
         return self.test_dataloader()
 
-    def _example_loader(self) -> EpisodeLoader[Examples]:
+    def _example_loader(self) -> EpisodeLoader[ExampleBatch]:
         stream, (_, world_size) = ExampleStream(self.examples(), self.seed), self._ranks()
         if self.batch_size > len(stream) or self.batch_size % world_size:
             raise FewshotError(
@@ -216,8 +225,8 @@ class EpisodicDataModule(L.LightningDataModule):
         return self._numbered(self.stream(stage), self.episodes[stage], meta_batch_size, repeat)
 
     def _numbered(
-        self, stream: Dataset[Item], number: int, size: int, repeat: bool
-    ) -> EpisodeLoader[Item]:
+        self, stream: Dataset[Any], number: int, size: int, repeat: bool
+    ) -> EpisodeLoader[Any]:
         rank, world_size = self._ranks()
         return EpisodeLoader(
             stream,

@@ -1,6 +1,7 @@
 """What the benchmarks of images share: conversion, augmentation and normalisation on the device."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datamodules.classification import ClassificationDataModule
 from fewshot.datasets.preprocessing import ImagePreprocessing, as_float
 from fewshot.episodes.streams import STAGES
-from fewshot.episodes.types import Batch, Examples, Inputs, map_examples
+from fewshot.episodes.types import Examples, Inputs, TrainingBatch
 from fewshot.errors import FewshotError
 
 
@@ -39,20 +40,18 @@ class FloatImages(EpisodicDataModule):
         """Values of an image, for backbones that flatten it."""
         return self.in_channels * self.image_size**2
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+    def on_after_batch_transfer(self, batch: TrainingBatch, dataloader_idx: int) -> TrainingBatch:
         """Convert the images (uint8) of a meta-batch, or of plain examples, to float in [0, 1]."""
-        return self._precise(
-            map_examples(lambda part: part._replace(inputs=as_float(part.inputs)), batch)
-        )
+        return self._precise(batch.map(_as_float))
 
-    def _precise(self, batch: Batch) -> Batch:
+    def _precise(self, batch: TrainingBatch) -> TrainingBatch:
         """The batch in the Trainer's precision.
 
         It was converted before, except what was uint8 then.
         """
-        converted: Batch = (
-            self.trainer.precision_plugin.convert_input(batch) if self.trainer else batch
-        )
+        if not self.trainer:
+            return batch
+        converted: TrainingBatch = self.trainer.precision_plugin.convert_input(batch)
         return converted
 
 
@@ -109,44 +108,55 @@ class ImageBatches(FloatImages):
             **({"normalize": True} if self.normalize else {}),
         }
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+    def on_after_batch_transfer(self, batch: TrainingBatch, dataloader_idx: int) -> TrainingBatch:
         """Convert the images (uint8) of a meta-batch, or of plain examples, to float.
 
-        Augment them, normalise them.
+        Augment them in training, normalise them.
         """
-        batch = map_examples(lambda part: part._replace(inputs=as_float(part.inputs)), batch)
-        if self.trainer and self.trainer.training and self._train_loader is not None:
-            batch = self._augmented(batch, self._train_loader.numbers_at_hand)
+        batch = batch.map(_as_float)
+        augments = self.augment is not None or self.augment_query is not None
+        if augments and self.trainer and self.trainer.training:
+            batch = batch.map_parts(partial(self._augmented, batch.unit))
         if self.normalize:
             mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
-            batch = map_examples(
-                lambda part: part._replace(inputs=_normalized(part.inputs, mean, std)), batch
+            batch = batch.map(
+                lambda part: part._replace(inputs=_normalized(part.inputs, mean, std))
             )
         return self._precise(batch)
 
-    def _augmented(self, batch: Batch, numbers: Sequence[int]) -> Batch:
-        """Augment the float images of these episodes, or of these plain examples."""
-        if self.augment is None and self.augment_query is None:
-            return batch
-        if isinstance(batch, list):
-            return [
-                self._augmented(one, [number]) for one, number in zip(batch, numbers, strict=True)
-            ]
+    def _augmented(
+        self, unit: str, parts: list[Examples], numbers: Tensor | None
+    ) -> list[Examples]:
+        """Float images, augmented: the support and the query of episodes, or plain examples.
+
+        Args:
+            unit: which of the two, as a batch says.
+            parts: the images.
+            numbers: of the episodes or examples, (b,).
+        """
+        assert numbers is not None  # the loader has numbered them
         # a fourth number in the seed, so that no episode is drawn with these generators
-        stage = len(STAGES) if isinstance(batch, Examples) else 0
-        rngs = [np.random.default_rng([self.seed, stage, number, 2]) for number in numbers]
-        how = iter((self.augment, self.augment_query))
+        stage = len(STAGES) if unit == "examples" else STAGES.index("train")
+        seeds = ([self.seed, stage, number, 2] for number in numbers.tolist())
+        rngs = [np.random.default_rng(seed) for seed in seeds]
+        how = (self.augment, self.augment_query)
+        return [_changed(part, by, rngs) for part, by in zip(parts, how, strict=False)]
 
-        def changed(part: Examples) -> Examples:
-            augmentation = next(how)
-            if augmentation is None:
-                return part
-            assert isinstance(part.inputs, Tensor)
-            images = part.inputs.flatten(0, -4)
-            drawn = torch.cat([augmentation.draw(rng, len(images) // len(rngs)) for rng in rngs])
-            return part._replace(inputs=augmentation(images, drawn).view(part.inputs.shape))
 
-        return map_examples(changed, batch)
+def _changed(
+    part: Examples, augmentation: Augmentation | None, rngs: Sequence[np.random.Generator]
+) -> Examples:
+    """Float images, the same number for each generator, augmented."""
+    if augmentation is None:
+        return part
+    assert isinstance(part.inputs, Tensor)
+    images = part.inputs.flatten(0, -4)
+    drawn = torch.cat([augmentation.draw(rng, len(images) // len(rngs)) for rng in rngs])
+    return part._replace(inputs=augmentation(images, drawn).view(part.inputs.shape))
+
+
+def _as_float(part: Examples) -> Examples:
+    return part._replace(inputs=as_float(part.inputs))
 
 
 def _normalized(images: Inputs, mean: Tensor, std: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from fewshot.episodes.broad_sampling import MAX_CONTRIBUTION, MAX_QUERIES, MAX_W
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.episodes.distributions import TaskDistribution
 from fewshot.episodes.streams import Stage
-from fewshot.episodes.types import Examples
+from fewshot.episodes.types import TrainingBatch
 from fewshot.errors import FewshotError
 
 
@@ -160,10 +160,9 @@ class MetaDatasetDataModule(ImageBatches, SourcesDataModule):
         names: Sequence[str] = list(self.splits) if stage == "test" else self.trained
         return {name: self.splits[name][stage].tasks() for name in names}
 
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+    def on_after_batch_transfer(self, batch: TrainingBatch, dataloader_idx: int) -> TrainingBatch:
         """Images as float, augmented in training; of plain examples too."""
-        episodes: Any = batch if isinstance(batch, Examples) else [episode for _, episode in batch]
-        return ImageBatches.on_after_batch_transfer(self, episodes, dataloader_idx)
+        return ImageBatches.on_after_batch_transfer(self, batch, dataloader_idx)
 
     def examples(self) -> ClassDataset:
         """The training classes, for learners that train without episodes.

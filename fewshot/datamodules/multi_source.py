@@ -11,7 +11,7 @@ from fewshot.datamodules.images import ImageBatches
 from fewshot.datamodules.sources import SourcesDataModule
 from fewshot.episodes.distributions import TaskDistribution
 from fewshot.episodes.streams import Stage
-from fewshot.episodes.types import Episode, Examples, map_examples
+from fewshot.episodes.types import Examples, MetaBatch
 from fewshot.errors import FewshotError
 
 FACTS = ("in_channels", "image_size", "in_features", "vocab_size", "tokenizer")
@@ -147,17 +147,21 @@ class MultiSourceDataModule(SourcesDataModule):
     def _all_weights(self) -> Sequence[float]:
         return self.given or [1.0] * len(self.benchmarks)
 
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+    def on_before_batch_transfer(self, batch: MetaBatch, dataloader_idx: int) -> MetaBatch:
         """What each benchmark does before its episodes go to the device."""
-        return [
-            (source, self.benchmarks[source].on_before_batch_transfer(episode, dataloader_idx))
-            for source, episode in batch
-        ]
 
-    def converted(self, source: str, episode: Episode) -> Episode:
+        def prepared(source: str, part: MetaBatch) -> MetaBatch:
+            ready: MetaBatch = self.benchmarks[source].on_before_batch_transfer(
+                part, dataloader_idx
+            )
+            return ready
+
+        return batch.map_by_source(prepared)
+
+    def converted(self, source: str, batch: MetaBatch) -> MetaBatch:
         """An episode as its benchmark converts it; images of one size and number of channels."""
-        converted: Episode = self.benchmarks[source].on_after_batch_transfer(episode, 0)
-        return map_examples(self._of_one_size, converted) if self.images else converted
+        converted: MetaBatch = self.benchmarks[source].on_after_batch_transfer(batch, 0)
+        return converted.map(self._of_one_size) if self.images else converted
 
     def _of_one_size(self, part: Examples) -> Examples:
         assert isinstance(part.inputs, Tensor)

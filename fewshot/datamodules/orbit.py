@@ -10,7 +10,7 @@ from fewshot.datasets.preprocessing import ImagePreprocessing
 from fewshot.datasets.reading.downloads import data_root
 from fewshot.episodes.loader import EpisodeLoader
 from fewshot.episodes.streams import Stage
-from fewshot.episodes.types import Episode
+from fewshot.episodes.types import MetaBatch
 from fewshot.errors import FewshotError
 
 SUPPORT_VIDEOS = {"train": 5, "val": 15, "test": 15}
@@ -177,13 +177,11 @@ class ORBITDataModule(SourcesDataModule, FloatImages):
         """Find the data on every rank."""
         _ = self.users
 
-    def converted(self, source: str, episode: Episode) -> Episode:
+    def converted(self, source: str, batch: MetaBatch) -> MetaBatch:
         """A user's task with frames as float in [0, 1]."""
-        return FloatImages.on_after_batch_transfer(self, episode, 0)
+        return FloatImages.on_after_batch_transfer(self, batch, 0)
 
-    def _loader(
-        self, stage: Stage, meta_batch_size: int, repeat: bool = False
-    ) -> EpisodeLoader[Any]:
+    def _loader(self, stage: Stage, meta_batch_size: int, repeat: bool = False) -> EpisodeLoader:
         learner = self.trainer.lightning_module if self.trainer else None
         if stage != "train" and getattr(learner, "batchnorm", None) == "transductive":
             raise FewshotError(

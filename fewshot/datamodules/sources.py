@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from torch import Tensor
 
@@ -10,8 +9,8 @@ from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.episodes.distributions import TaskDistribution
 from fewshot.episodes.loader import EpisodeLoader
 from fewshot.episodes.source_stream import SourceStream
-from fewshot.episodes.streams import EpisodeStream, Stage
-from fewshot.episodes.types import Episode
+from fewshot.episodes.streams import Stage
+from fewshot.episodes.types import MetaBatch, TrainingBatch
 from fewshot.errors import FewshotError
 
 
@@ -26,14 +25,14 @@ class SourcesDataModule(EpisodicDataModule):
         """How likely each source of training is."""
         return [1.0] * len(self.sources("train"))
 
-    def converted(self, source: str, episode: Episode) -> Episode:
-        """An episode of a source, with B = 1, as learners read it; on the device."""
-        return episode
+    def converted(self, source: str, batch: MetaBatch) -> MetaBatch:
+        """An episode of a source as learners read it; on the device."""
+        return batch
 
     def source_of(self, stage: Stage, numbers: Tensor) -> list[str]:
         """The sources of validation or test episodes with these numbers (n,)."""
-        names = list(self.sources(stage))
-        return [names[number % len(names)] for number in numbers.tolist()]
+        stream = self.stream(stage)
+        return [stream.source_of(number) for number in numbers.tolist()]
 
     def tasks(self, stage: Stage) -> TaskDistribution:
         """The distribution of the only source.
@@ -48,19 +47,17 @@ class SourcesDataModule(EpisodicDataModule):
             )
         return next(iter(sources.values()))
 
-    def stream(self, stage: Stage) -> EpisodeStream:
+    def stream(self, stage: Stage) -> SourceStream:
         """The endless list of a stage's episodes."""
         sources = self.sources(stage)
         return SourceStream(
             sources, self.seed, stage, self.weights() if stage == "train" else [1.0] * len(sources)
         )
 
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+    def on_after_batch_transfer(self, batch: TrainingBatch, dataloader_idx: int) -> TrainingBatch:
         """Convert each episode as its source wants it."""
-        return [self.converted(source, episode) for source, episode in batch]
+        return batch.map_by_source(self.converted)
 
-    def _loader(
-        self, stage: Stage, meta_batch_size: int, repeat: bool = False
-    ) -> EpisodeLoader[Any]:
+    def _loader(self, stage: Stage, meta_batch_size: int, repeat: bool = False) -> EpisodeLoader:
         number = self.episodes[stage] * (1 if stage == "train" else len(self.sources(stage)))
         return self._numbered(self.stream(stage), number, meta_batch_size, repeat)

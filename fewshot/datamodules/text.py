@@ -4,6 +4,8 @@ from abc import abstractmethod
 from functools import cached_property
 from typing import Any
 
+from torch import Tensor
+
 from fewshot.datamodules.classification import ClassificationDataModule
 from fewshot.datasets.preprocessing import TextPreprocessing
 from fewshot.datasets.reading.pretrained_tokenizer import PretrainedTokenizer
@@ -12,7 +14,7 @@ from fewshot.datasets.reading.words import Terms
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.episodes.distributions import FixedTask, NotaTasks, TaskDistribution
 from fewshot.episodes.streams import Stage
-from fewshot.episodes.types import Batch, Examples, map_examples
+from fewshot.episodes.types import Examples, TrainingBatch
 from fewshot.errors import FewshotError
 
 
@@ -208,18 +210,20 @@ class TextDataModule(ClassificationDataModule):
             super().check(stage, self.datasets[stage])
         return super().tasks(stage)
 
-    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+    def on_before_batch_transfer(self, batch: TrainingBatch, dataloader_idx: int) -> TrainingBatch:
         """Cut the padding down to the longest text of the batch.
 
         Here, where no device is waited for.
         """
-        if isinstance(batch, list):
-            return [self.on_before_batch_transfer(one, dataloader_idx) for one in batch]
-        parts = (batch,) if isinstance(batch, Examples) else batch
-        longest = max(
-            int(part.inputs["lengths"].max()) for part in parts if isinstance(part.inputs, dict)
-        )
-        return map_examples(lambda part: part._replace(inputs=_cut(part, longest)), batch)
+        return batch.map_parts(_trimmed)
+
+
+def _trimmed(parts: list[Examples], _: Tensor | None) -> list[Examples]:
+    """Texts that are read together, without the padding behind the longest of them."""
+    longest = max(
+        int(part.inputs["lengths"].max()) for part in parts if isinstance(part.inputs, dict)
+    )
+    return [part._replace(inputs=_cut(part, longest)) for part in parts]
 
 
 def _cut(part: Examples, places: int) -> dict[str, Any]:

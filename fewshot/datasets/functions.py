@@ -54,14 +54,12 @@ class FunctionTasks(ABC):
         s = self.shot
         return Episode(Examples(x[:s], y[:s]), Examples(x[s:], y[s:]))
 
-    def draw_many(self, rngs: Sequence[np.random.Generator]) -> Episode:
-        """A task per generator: the meta-batch of stacking `draw` of each, only faster."""
+    def draw_many(self, rngs: Sequence[np.random.Generator]) -> list[Episode]:
+        """One part of a task a generator: `draw` of each, stacked, only faster."""
         x, y = self._points(rngs)
         s = self.shot
-        return Episode(
-            Examples(x[:, :s].contiguous(), y[:, :s].contiguous()),
-            Examples(x[:, s:].contiguous(), y[:, s:].contiguous()),
-        )
+        support = Examples(x[:, :s].contiguous(), y[:, :s].contiguous())
+        return [Episode(support, Examples(x[:, s:].contiguous(), y[:, s:].contiguous()))]
 
     def _points(self, rngs: Sequence[np.random.Generator]) -> tuple[Tensor, Tensor]:
         """The places and values of all points, float32 (B, K, 1); the support's come first."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from fewshot.datasets.reading.decoding import read_image
 from fewshot.episodes.distributions import Stacked
 from fewshot.episodes.streams import STAGES, Stage
-from fewshot.episodes.types import Episode, Examples, marked
+from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
 
 Mode: TypeAlias = Literal["CLE-VE", "CLU-VE"]
@@ -245,7 +245,7 @@ class UserTasks(Stacked):
         asked, targets, videos = zip(*query, strict=True)
         return Episode(
             Examples(torch.stack(clips), torch.tensor(labels)),
-            marked(torch.stack(asked), torch.tensor(targets), torch.tensor(videos)),
+            Examples(torch.stack(asked), torch.tensor(targets), torch.tensor(videos)),
         )
 
     def _videos(

@@ -19,7 +19,7 @@ from fewshot.datasets.reading.decoding import decoded
 from fewshot.datasets.reading.downloads import cached_arrays, data_root
 from fewshot.episodes.distributions import Stacked
 from fewshot.episodes.sampling import Index, draw_classes
-from fewshot.episodes.types import Episode, Examples, marked
+from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
 from fewshot.tasks.masks import IGNORED
 
@@ -111,7 +111,7 @@ class SegmentationTasks(Stacked):
             support += [self._example(row, own, rng) for row in rows[: self.shot]]
             query += [self._example(row, every, rng) for row in rows[self.shot :]]
         marks = torch.tensor([self.places[number] for number in chosen.tolist()])
-        return Episode(Examples(*_stacked(support)), marked(*_stacked(query), marks))
+        return Episode(Examples(*_stacked(support)), Examples(*_stacked(query), marks))
 
     def _example(
         self, row: int, labels: NDArray[np.int64], rng: np.random.Generator

@@ -17,10 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.nn.modules.batchnorm import _NormBase  # what all batch and instance normalisations share
-from torch.utils import _pytree as pytree
 
 from fewshot.deployment.predictor import Predictor
-from fewshot.episodes.types import Inputs
+from fewshot.episodes.types import Inputs, flatten, unflatten
 from fewshot.errors import FewshotError
 from fewshot.extras import require
 from fewshot.files import written_beside
@@ -36,16 +35,14 @@ class AdaptedClassifier(nn.Module):
     def __init__(self, predictor: Predictor) -> None:
         super().__init__()
         self.learner = detached(predictor.learner.module)
-        leaves, self.structure = pytree.tree_flatten(predictor.adapted)
-        self.others = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-        for place, leaf in enumerate(leaves):
-            if isinstance(leaf, Tensor):
-                self.register_buffer(f"adapted_{place}", leaf.clone())
+        leaves, self.structure = flatten(predictor.adapted)
+        self.names = [f"adapted_{place}" for place in range(len(leaves))]
+        for name, leaf in zip(self.names, leaves, strict=True):
+            self.register_buffer(name, leaf.clone())
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Probabilities (n, N)."""
-        leaves = [getattr(self, f"adapted_{i}", other) for i, other in enumerate(self.others)]
-        adapted = pytree.tree_unflatten(leaves, self.structure)
+        adapted = unflatten(self.structure, [getattr(self, name) for name in self.names])
         return self.learner.predict(adapted, inputs).softmax(-1)
 
 

@@ -13,7 +13,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from fewshot.engine.compiling.compiler import Compiler
 from fewshot.engine.modes import How, episode_modes, transformed
 from fewshot.engine.normalization import EpisodeNorm
-from fewshot.episodes.types import Episode, count, episode, map_tensors, stack
+from fewshot.episodes.types import (
+    Episode,
+    count,
+    episode,
+    flatten,
+    map_tensors,
+    stack,
+    unflatten,
+)
 
 Parallel: TypeAlias = Literal["auto", "loop", "vmap"]
 Result = TypeVar("Result")
@@ -95,9 +103,12 @@ def map_episodes(
             with episode_modes(how) as norm:
                 if how == "loop":
                     return function(episodes, norm)
+                # of tensors alone: torch's transforms take no None, which marks may be
+                leaves, structure = flatten(episodes)
                 result: Result = torch.func.vmap(
-                    lambda one: function(one, norm), randomness="different"
-                )(episodes)
+                    lambda *leaves: function(unflatten(structure, leaves), norm),
+                    randomness="different",
+                )(*leaves)
                 return result
         finally:
             transformed.reset(outside)

@@ -15,7 +15,7 @@ from fewshot.episodes.sampling import (
     draw_outsiders,
     draw_unequal_episode,
 )
-from fewshot.episodes.types import Episode, Examples, Inputs, MetaBatch, map_tensors, stack
+from fewshot.episodes.types import Episode, Examples, Inputs, episode, map_tensors, stack
 
 
 class TaskDistribution(Protocol):
@@ -24,16 +24,19 @@ class TaskDistribution(Protocol):
     def draw(self, rng: np.random.Generator) -> Episode:
         """One episode, without the axis B; a function of the generator alone."""
 
-    def draw_many(self, rngs: Sequence[np.random.Generator]) -> MetaBatch:
-        """The meta-batch of one episode per generator: `draw` stacked, or a list if sizes vary."""
+    def draw_many(self, rngs: Sequence[np.random.Generator]) -> list[Episode]:
+        """The parts of a meta-batch of one episode a generator.
+
+        That is `draw` of each, stacked to one part; or where they differ in size one by one.
+        """
 
 
 class Stacked:
     """Mix-in: `draw_many` as the stack of `draw`, for distributions with no faster way."""
 
-    def draw_many(self: TaskDistribution, rngs: Sequence[np.random.Generator]) -> Episode:
-        """The meta-batch of one episode a generator."""
-        return stack([self.draw(rng) for rng in rngs])
+    def draw_many(self: TaskDistribution, rngs: Sequence[np.random.Generator]) -> list[Episode]:
+        """One part of one episode a generator."""
+        return [stack([self.draw(rng) for rng in rngs])]
 
 
 class ClassTasks:
@@ -59,11 +62,13 @@ class ClassTasks:
 
     def draw(self, rng: np.random.Generator) -> Episode:
         """One episode: support (S, ...), query (N*Q, ...), labels 0..N-1 in blocks."""
-        many = self.draw_many([rng])
-        return Episode(*(Examples(_first(part.inputs), part.targets[0]) for part in many))
+        return episode(self._drawn([rng]), 0)
 
-    def draw_many(self, rngs: Sequence[np.random.Generator]) -> Episode:
-        """A meta-batch with one gather for the support and one for the query."""
+    def draw_many(self, rngs: Sequence[np.random.Generator]) -> list[Episode]:
+        """One part, with one gather for the support and one for the query."""
+        return [self._drawn(rngs)]
+
+    def _drawn(self, rngs: Sequence[np.random.Generator]) -> Episode:
         if self.unequal_shots:
             return self._draw_unequal(rngs)
         rows = [
@@ -150,8 +155,7 @@ class NotaTasks(ClassTasks):
             [self.labels.repeat_interleave(queries), torch.full((none_queries,), way)]
         )
 
-    def draw_many(self, rngs: Sequence[np.random.Generator]) -> Episode:
-        """A meta-batch with one gather for the support and one for the query."""
+    def _drawn(self, rngs: Sequence[np.random.Generator]) -> Episode:
         support, query = [], []
         for rng in rngs:
             classes = draw_classes(rng, len(self.counts), self.way)
@@ -224,11 +228,3 @@ def gather(inputs: Inputs | LazyInputs, rows: torch.Tensor) -> Inputs:
     # uint8 rows are copied as int64 words where they fit: 4x faster than byte by byte
     words = flat.view(torch.int64) if flat.dtype == torch.uint8 and flat.shape[1] % 8 == 0 else flat
     return words[rows.flatten()].view(inputs.dtype).view(*rows.shape, *inputs.shape[1:])
-
-
-def _first(inputs: Inputs) -> Inputs:
-    return (
-        {name: value[0] for name, value in inputs.items()}
-        if isinstance(inputs, dict)
-        else inputs[0]
-    )

@@ -1,23 +1,34 @@
 """Hands numbered episodes out in meta-batches, sharded over ranks, resumable.
 
-Numbers are consecutive; of each meta-batch, rank r of R takes every R-th episode from r on.
+Numbers are consecutive; of each meta-batch, rank r of R takes every R-th from r on.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Generic
 
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import TypeVar
 
-from fewshot.episodes.types import Episode
+from fewshot.episodes.types import MetaBatch
 from fewshot.episodes.workers import translate_worker_errors
 from fewshot.errors import FewshotError
 
-Item = TypeVar("Item", default=Episode)
-"""What a loader hands out: meta-batches, or plain examples."""
+Batch = TypeVar("Batch", default=MetaBatch)
+"""What a loader hands out: meta-batches, or batches of plain examples."""
 
 
-class EpisodeLoader(Generic[Item]):
+def share(start: int, end: int, rank: int, world_size: int) -> range:
+    """The numbers of `start` ...
+
+    `end` - 1 that are rank's of `world_size`: every such-th from it on.
+
+    >>> list(share(8, 16, 1, 4))
+    [9, 13]
+    """
+    return range(start + rank, end, world_size)
+
+
+class EpisodeLoader(Generic[Batch]):
     """Hands a stream's episodes out in meta-batches: this rank's share, in order, resumable.
 
     Lightning takes it as a dataloader (it is an iterable with a length) and, because it is no
@@ -45,7 +56,7 @@ class EpisodeLoader(Generic[Item]):
 
     def __init__(
         self,
-        stream: Dataset[Item],
+        stream: Dataset[Any],
         episodes: int,
         meta_batch_size: int,
         repeat: bool = False,
@@ -71,20 +82,14 @@ class EpisodeLoader(Generic[Item]):
                 f"{episodes} episodes are too few for {world_size} processes; ask for {world_size}"
                 " or more"
             )
-        self.stream, self.episodes, self.meta_batch_size, self.repeat = (
-            stream,
-            episodes,
-            meta_batch_size,
-            repeat,
-        )
+        self.stream, self.episodes = stream, episodes
+        self.meta_batch_size, self.repeat = meta_batch_size, repeat
         self.limit, self.rank, self.world_size = limit, rank, world_size
         self._next_batch = 0  # in the whole list, not in the pass
         self._left = 0  # meta-batches that the pass under way still has to give
         self._resumed = False  # the next pass is the rest of one that a checkpoint interrupted
         self._batches = _Batches()
-        self.numbers_at_hand: Sequence[int] = ()
-        """The episodes of the meta-batch that was handed out last."""
-        self._loader: DataLoader[Item] = DataLoader(
+        self._loader: DataLoader[Any] = DataLoader(
             stream,
             batch_sampler=self._batches,
             collate_fn=_as_is,
@@ -103,11 +108,9 @@ class EpisodeLoader(Generic[Item]):
         """Meta-batches that are taken of a whole pass."""
         if self.limit is None:
             return len(self)
-        return (
-            int(len(self) * self.limit)
-            if isinstance(self.limit, float)
-            else min(len(self), self.limit)
-        )
+        if isinstance(self.limit, float):
+            return int(len(self) * self.limit)
+        return min(len(self), self.limit)
 
     def numbers(self) -> Iterator[list[int]]:
         """This rank's episode numbers of each meta-batch of the coming pass."""
@@ -116,18 +119,15 @@ class EpisodeLoader(Generic[Item]):
         end = (first + length) * self.meta_batch_size if self.repeat else self.episodes
         starts = range(first * self.meta_batch_size, end, self.meta_batch_size)
         for start in starts[:length]:
-            yield list(
-                range(start + self.rank, min(start + self.meta_batch_size, end), self.world_size)
-            )
+            stop = min(start + self.meta_batch_size, end)
+            yield list(share(start, stop, self.rank, self.world_size))
 
-    def __iter__(self) -> Iterator[Item]:
+    def __iter__(self) -> Iterator[Batch]:
         """One pass. The position counts what was handed out, not what workers have drawn ahead."""
         numbers = list(self.numbers())
         self._resumed, self._left = False, len(numbers)
         self._batches.numbers = numbers
-        batches = translate_worker_errors(self._loader)
-        for batch, at_hand in zip(batches, numbers, strict=True):
-            self.numbers_at_hand = at_hand
+        for batch in translate_worker_errors(self._loader):
             if self.repeat:
                 self._next_batch += 1
                 self._left -= 1

@@ -2,16 +2,13 @@
 
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
 
 import numpy as np
+import torch
 
 from fewshot.episodes.distributions import TaskDistribution
 from fewshot.episodes.streams import EpisodeStream, Stage
-from fewshot.episodes.types import Episode, map_tensors
-
-Sourced: TypeAlias = list[tuple[str, Episode]]
-"""A meta-batch before conversion: each episode's source name, and the episode with B = 1."""
+from fewshot.episodes.types import Episode, MetaBatch, map_tensors
 
 
 class SourceStream(EpisodeStream):
@@ -44,21 +41,22 @@ class SourceStream(EpisodeStream):
         _, episode = self.draw(number)
         return episode
 
-    # the datamodule converts it
-    def __getitems__(self, numbers: Sequence[int]) -> Sourced:  # type: ignore[override]
-        """The meta-batch of these episodes; what a DataLoader calls."""
-        drawn = (self.draw(number) for number in numbers)
-        return [
-            (source, map_tensors(lambda tensor: tensor[None], episode)) for source, episode in drawn
-        ]
+    def __getitems__(self, numbers: Sequence[int]) -> MetaBatch:
+        """The meta-batch of these episodes, a part each; what a DataLoader calls."""
+        sources, episodes = zip(*(self.draw(number) for number in numbers), strict=True)
+        parts = [map_tensors(lambda tensor: tensor[None], one) for one in episodes]
+        return MetaBatch(parts, torch.tensor(numbers), sources)
 
     def draw(self, number: int) -> tuple[str, Episode]:
         """The name of the source of episode `number`, and the episode, without the axis B."""
         if self.in_turn:
-            place, source = divmod(number, len(self.names))
-            name = self.names[source]
+            place, name = number // len(self.names), self.source_of(number)
             rng = np.random.default_rng([self.seed, self.stage, place, zlib.crc32(name.encode())])
         else:
             rng = self._rng(number)
             name = self.names[int(rng.choice(len(self.names), p=self.weights))]
         return name, self.sources[name].draw(rng)
+
+    def source_of(self, number: int) -> str:
+        """The name of the source of episode `number` where they take turns."""
+        return self.names[number % len(self.names)]

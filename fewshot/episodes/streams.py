@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.episodes.distributions import TaskDistribution, gather
-from fewshot.episodes.types import Episode, Examples, MetaBatch
+from fewshot.episodes.types import Episode, ExampleBatch, Examples, MetaBatch
 
 Stage: TypeAlias = Literal["train", "val", "test"]
 STAGES: tuple[Stage, ...] = ("train", "val", "test")
@@ -37,13 +37,14 @@ class EpisodeStream(Dataset[Episode]):
 
     def __getitems__(self, numbers: Sequence[int]) -> MetaBatch:
         """The meta-batch of these episodes; what a DataLoader calls."""
-        return self.tasks.draw_many([self._rng(number) for number in numbers])
+        parts = self.tasks.draw_many([self._rng(number) for number in numbers])
+        return MetaBatch(parts, torch.tensor(numbers))
 
     def _rng(self, number: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, self.stage, number])
 
 
-class ExampleStream(Dataset[Examples]):
+class ExampleStream(Dataset[ExampleBatch]):
     """The endless list of a dataset's labelled examples, by number: pass after pass over all.
 
     Every pass has a random order of its own, a function of the seed and the pass alone. Labels are
@@ -63,17 +64,17 @@ class ExampleStream(Dataset[Examples]):
         """The examples of a pass."""
         return len(self.labels)
 
-    def __getitem__(self, number: int) -> Examples:
+    def __getitem__(self, number: int) -> ExampleBatch:
         """Example `number`, as a batch of one."""
         return self.__getitems__([number])
 
-    def __getitems__(self, numbers: Sequence[int]) -> Examples:
-        """Inputs (n, ...) as they are stored, and labels (n,); what a DataLoader calls."""
+    def __getitems__(self, numbers: Sequence[int]) -> ExampleBatch:
+        """The batch of these examples, inputs as they are stored; what a DataLoader calls."""
         passes, places = np.divmod(np.asarray(numbers, np.int64), len(self))
         rows = np.empty_like(places)
         for number in np.unique(passes):
             rows[passes == number] = self._order_of(int(number))[places[passes == number]]
-        return self.at(rows)
+        return ExampleBatch(self.at(rows), torch.tensor(numbers))
 
     def at(self, rows: np.ndarray) -> Examples:
         """The examples at these rows (n,) of the dataset."""
@@ -114,7 +115,8 @@ class VaryingStream(EpisodeStream):
 
     def __getitems__(self, numbers: Sequence[int]) -> MetaBatch:
         """The meta-batch of these episodes, which belong to one."""
-        return self._chosen(numbers[0]).draw_many([self._rng(number) for number in numbers])
+        parts = self._chosen(numbers[0]).draw_many([self._rng(number) for number in numbers])
+        return MetaBatch(parts, torch.tensor(numbers))
 
     def _chosen(self, number: int) -> TaskDistribution:
         # a fourth number in the seed, so that no episode has this generator

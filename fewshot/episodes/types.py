@@ -1,62 +1,36 @@
-"""Examples and episodes: the values that flow between benchmarks and learners.
+"""Examples, episodes, meta-batches: the values that flow between benchmarks and learners.
 
 Shape legend, used all over the package: B episodes, N way, K shot, Q queries a class, S = N*K
-support examples, C channels, H height, W width, L tokens, D features. A meta-batch is an `Episode`
-whose tensors have a leading axis B; where the episodes differ in size, a list of such Episodes,
-each with B = 1. Both types are NamedTuples, so `torch.func`, pinning and Lightning's device
-transfer take them as they are.
+support examples, C channels, H height, W width, L tokens, D features. Stacked episodes are an
+`Episode` whose tensors have a leading axis B. All types are NamedTuples, so `torch.func`, pinning
+and Lightning's device transfer take them as they are.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, TypeAlias, TypeVar, cast
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 import torch
 from torch import Tensor
-from torch.utils import (
-    _pytree as pytree,
-)  # what torch.func itself maps over; NamedTuples and dicts are built in
+
+from fewshot.errors import FewshotError
 
 Inputs: TypeAlias = Tensor | dict[str, Tensor]
-"""What a backbone reads: a tensor, or a dict of tensors with equal first axes (text, graphs)."""
+"""What a backbone reads: a tensor, or a dict of them with the same first axes (text, graphs)."""
 
 Tree = TypeVar("Tree")
 
 
 class Examples(NamedTuple):
-    """Inputs and their targets, with the same first axis (S or N*Q.
+    """Inputs and their targets, with the same first axis (S or N*Q; stacked, B comes before it).
 
-    In a meta-batch B comes before it).
-    """
-
-    inputs: Inputs
-    targets: Tensor
-
-
-class Marked(NamedTuple):
-    """Query examples with marks by which results are told apart, and which no learner reads.
-
-    See `marked`.
-
+    `marks` stand beside queries whose results are told apart by them; no learner reads them.
     Segmentation: the place among the benchmark's classes of each label 1..N, (N,). Videos: the
     video of each query.
     """
 
     inputs: Inputs
     targets: Tensor
-    marks: Tensor
-
-
-def marked(inputs: Inputs, targets: Tensor, marks: Tensor) -> Examples:
-    """Query examples with marks.
-
-    Whoever reads `inputs` and `targets` by name takes them for what they stand for.
-    """
-    return cast(Examples, Marked(inputs, targets, marks))
-
-
-def marks_of(query: Examples) -> Tensor | None:
-    """The marks of query examples; None where they have none."""
-    return query.marks if isinstance(query, Marked) else None
+    marks: Tensor | None = None
 
 
 class Episode(NamedTuple):
@@ -66,51 +40,227 @@ class Episode(NamedTuple):
     query: Examples
 
 
-MetaBatch: TypeAlias = Episode | list[Episode]
-"""Several episodes: stacked along a first axis B, or where sizes differ, each with B = 1."""
-
-Batch = TypeVar("Batch", Episode, list[Episode], Examples)
-"""What a learner trains on: a meta-batch of episodes, or plain labelled examples."""
+PartFunction: TypeAlias = Callable[[list[Examples], Tensor | None], Sequence[Examples]]
+"""From what is read together to what takes its place: the support and the query of a part, or plain
+examples alone; and the numbers (b,) of its episodes, or of the examples."""
 
 
-def map_examples(function: Callable[[Examples], Examples], batch: Batch) -> Batch:
-    """Apply `function` to the support and query of episodes, or to plain examples."""
-    if isinstance(batch, Examples):
-        return function(batch)
-    if isinstance(batch, list):
-        return [map_examples(function, one) for one in batch]
-    return Episode(*(function(part) for part in batch))
+class MetaBatch(NamedTuple):
+    """Numbered episodes, as a loader hands them out.
+
+    Args:
+        parts: the episodes. Stacked to one part; or where their sizes differ one by one, each with
+            B = 1.
+        numbers: of each episode in its stage's list, (B,) int64 on the CPU; None where nobody has
+            numbered them.
+        sources: the name of each part's source, for benchmarks of several.
+    """
+
+    parts: list[Episode]
+    numbers: Tensor | None = None
+    sources: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, batch: Any, learner: str = "the learner") -> "MetaBatch":
+        """What a loader gave to `learner`, as a meta-batch: perhaps stacked episodes, or a list.
+
+        Raises:
+            FewshotError: it is neither.
+        """
+        if isinstance(batch, MetaBatch):
+            return batch
+        parts = [batch] if isinstance(batch, Episode) else batch
+        if isinstance(parts, list) and parts and all(isinstance(one, Episode) for one in parts):
+            return cls(parts)
+        raise FewshotError(
+            f"{learner} takes episodes, but the loader gives {type(batch).__name__}; take one of"
+            " the library's benchmarks, or yield an Episode whose tensors have a first axis B"
+        )
+
+    @property
+    def unit(self) -> str:
+        """What there are `size` of."""
+        return "episodes"
+
+    @property
+    def size(self) -> int:
+        """B, the number of episodes."""
+        return sum(count(part) for part in self.parts)
+
+    @property
+    def stacked(self) -> Episode:
+        """The episodes, where all are of one size: the only part.
+
+        Raises:
+            FewshotError: they differ in size.
+        """
+        if len(self.parts) != 1:
+            raise FewshotError(
+                f"the meta-batch has {len(self.parts)} parts, whose episodes differ in size; take"
+                " its `parts` one by one"
+            )
+        return self.parts[0]
+
+    def numbered(self) -> Iterator[tuple[Episode, Tensor | None]]:
+        """Each part with the numbers (b,) of its episodes."""
+        if self.numbers is None:
+            yield from ((part, None) for part in self.parts)
+            return
+        sizes = [count(part) for part in self.parts]
+        yield from zip(self.parts, torch.split(self.numbers, sizes), strict=True)
+
+    def singles(self) -> Iterator[Episode]:
+        """Each episode, with B = 1."""
+        for part in self.parts:
+            for i in range(count(part)):
+                yield map_tensors(lambda tensor: tensor[i : i + 1], part)  # noqa: B023
+
+    def map(self, function: Callable[[Examples], Examples]) -> "MetaBatch":
+        """The meta-batch with `function` applied to the support and the query of each part."""
+        return self.map_parts(lambda examples, _: [function(one) for one in examples])
+
+    def map_parts(self, function: PartFunction) -> "MetaBatch":
+        """The meta-batch with `function` applied to support and query of each part together."""
+        parts = [Episode(*function(list(part), numbers)) for part, numbers in self.numbered()]
+        return self._replace(parts=parts)
+
+    def map_by_source(self, function: Callable[[str, "MetaBatch"], "MetaBatch"]) -> "MetaBatch":
+        """The meta-batch with each part replaced by what `function` makes of it for its source."""
+        assert self.sources is not None  # of a benchmark of several
+        parts: list[Episode] = []
+        for source, (part, numbers) in zip(self.sources, self.numbered(), strict=True):
+            parts += function(source, MetaBatch([part], numbers)).parts
+        return self._replace(parts=parts)
+
+
+class ExampleBatch(NamedTuple):
+    """Numbered plain examples of the training classes, for learners that train without episodes.
+
+    Args:
+        examples: inputs (n, ...) and labels (n,).
+        numbers: of each example in the endless list of passes, (n,) int64 on the CPU; None where
+            nobody has numbered them.
+    """
+
+    examples: Examples
+    numbers: Tensor | None = None
+
+    @classmethod
+    def of(cls, batch: Any, learner: str = "the learner") -> "ExampleBatch":
+        """What a loader gave to `learner`, as a batch of examples.
+
+        Raises:
+            FewshotError: it is neither such a batch nor Examples.
+        """
+        if isinstance(batch, ExampleBatch):
+            return batch
+        if isinstance(batch, Examples):
+            return cls(batch)
+        raise FewshotError(
+            f"{learner} trains on Examples (inputs and labels), but the loader gives"
+            f" {type(batch).__name__}; train it on one of the library's benchmarks, or yield"
+            " Examples"
+        )
+
+    @property
+    def unit(self) -> str:
+        """What there are `size` of."""
+        return "examples"
+
+    @property
+    def size(self) -> int:
+        """How many examples there are."""
+        return len(self.examples.targets)
+
+    def map(self, function: Callable[[Examples], Examples]) -> "ExampleBatch":
+        """The batch with `function` applied to its examples."""
+        return self._replace(examples=function(self.examples))
+
+    def map_parts(self, function: PartFunction) -> "ExampleBatch":
+        """The same for a function of lists."""
+        (examples,) = function([self.examples], self.numbers)
+        return self._replace(examples=examples)
+
+    def map_by_source(self, function: Callable[[str, MetaBatch], MetaBatch]) -> "ExampleBatch":
+        """Itself: plain examples are of one source, which nobody names."""
+        return self
+
+
+def as_batch(batch: Any) -> MetaBatch | ExampleBatch:
+    """What a loader gave, whichever of the two it is.
+
+    Raises:
+        FewshotError: it is neither.
+    """
+    plain = isinstance(batch, ExampleBatch | Examples)
+    return ExampleBatch.of(batch) if plain else MetaBatch.of(batch)
+
+
+TrainingBatch = TypeVar("TrainingBatch", MetaBatch, ExampleBatch)
+"""What a learner trains on."""
+
+
+def count(episodes: Episode) -> int:
+    """B, the number of stacked episodes."""
+    return len(episodes.query.targets)
+
+
+def episode(episodes: Episode, index: int) -> Episode:
+    """Number `index` of stacked episodes, without the axis B."""
+    return map_tensors(lambda tensor: tensor[index], episodes)
+
+
+def stack(trees: Sequence[Tree]) -> Tree:
+    """Stack trees of the same shapes along a new first axis, such as episodes."""
+    rows = [flatten(tree) for tree in trees]
+    stacked = [torch.stack(column) for column in zip(*(leaves for leaves, _ in rows), strict=True)]
+    return cast(Tree, unflatten(rows[0][1], stacked))
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
-    """Apply `function` to every tensor of inputs, examples, an episode or a meta-batch."""
-    return cast(Tree, pytree.tree_map(function, tree))
+    """Apply `function` to every tensor of inputs, examples, an episode, or what a learner keeps."""
+    leaves, structure = flatten(tree)
+    return cast(Tree, unflatten(structure, [function(leaf) for leaf in leaves]))
 
 
-def stack(episodes: Sequence[Tree]) -> Tree:
-    """Stack trees of equal shapes along a new first axis: B episodes to a meta-batch."""
-    return cast(Tree, pytree.tree_map(lambda *tensors: torch.stack(tensors), *episodes))
+class Leaf(NamedTuple):
+    """The place of a tensor in a structure."""
+
+    number: int
 
 
-def episode(meta_batch: Episode, index: int) -> Episode:
-    """Episode number `index` of a meta-batch, without the axis B."""
-    return map_tensors(lambda tensor: tensor[index], meta_batch)
+def flatten(tree: Any) -> tuple[list[Tensor], Any]:
+    """The tensors of a tree, and its structure: the tree with a `Leaf` in the place of each.
+
+    Trees are tuples, NamedTuples, lists and dicts; what else is in them belongs to the structure.
+    """
+    leaves: list[Tensor] = []
+
+    def walk(node: Any) -> Any:
+        if isinstance(node, Tensor):
+            leaves.append(node)
+            return Leaf(len(leaves) - 1)
+        return _rebuilt(node, walk)
+
+    return leaves, walk(tree)
 
 
-def stacked(meta_batch: MetaBatch) -> list[Episode]:
-    """The stacked parts of a meta-batch: itself, or each episode where they differ in size."""
-    return meta_batch if isinstance(meta_batch, list) else [meta_batch]
+def unflatten(structure: Any, leaves: Sequence[Tensor]) -> Any:
+    """The tree of this structure with these tensors."""
+
+    def walk(node: Any) -> Any:
+        return leaves[node.number] if isinstance(node, Leaf) else _rebuilt(node, walk)
+
+    return walk(structure)
 
 
-def singles(meta_batch: MetaBatch) -> Iterator[Episode]:
-    """Each episode of a meta-batch, with B = 1."""
-    for part in stacked(meta_batch):
-        for i in range(count(part)):
-            yield map_tensors(lambda tensor: tensor[i : i + 1], part)  # noqa: B023  # used at once
-
-
-def count(batch: MetaBatch | Examples) -> int:
-    """B, the number of episodes in a meta-batch; of plain examples, how many they are."""
-    if isinstance(batch, list):
-        return sum(count(part) for part in batch)
-    return (batch if isinstance(batch, Examples) else batch.query).targets.shape[0]
+def _rebuilt(node: Any, walk: Callable[[Any], Any]) -> Any:
+    """A node of a tree with `walk` applied to what it holds."""
+    if isinstance(node, tuple):
+        children = [walk(child) for child in node]
+        return type(node)(*children) if hasattr(node, "_fields") else tuple(children)
+    if isinstance(node, list):
+        return [walk(child) for child in node]
+    if isinstance(node, dict):
+        return {key: walk(child) for key, child in node.items()}
+    return node

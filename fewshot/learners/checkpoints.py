@@ -1,26 +1,37 @@
-"""Checkpoints, written whole and checked before use: plain values, right learner, right shapes."""
+"""Checkpoints: written whole, read as plain values alone, and what a learner keeps in its own."""
 
 import io
 import os
-from collections.abc import Mapping
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from torch import Tensor
+from torch import nn
+from typing_extensions import Self
 
 from fewshot.errors import FewshotError
 from fewshot.files import atomic_write
-from fewshot.hyperparameters import parameter_names
+from fewshot.hyperparameters import without_weights
+from fewshot.learners.checkpoint_checks import (
+    backbone_weights,
+    check_arguments,
+    check_learner,
+    check_shapes,
+)
+from fewshot.learners.guard import Guard
+from fewshot.learners.lightning_internals import attached_trainer
 
-RUNNING = ("running_mean", "running_var", "num_batches_tracked")
-"""What batch normalisation calls its running averages."""
 
+def read_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[str, Any]:
+    """The content of a checkpoint; only plain values and tensors are loaded.
 
-def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The content of a checkpoint, on the CPU; only plain values and tensors are loaded.
+    Args:
+        path: the file.
+        map_location: where its tensors go, as for `torch.load`.
 
     Raises:
         FewshotError: there is no such file, or it is no checkpoint.
@@ -30,7 +41,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"there is no checkpoint {path}; give the path of a .ckpt file that `fewshot fit` wrote"
         )
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     # the unpickler passes on whatever foreign bytes make it stumble over
     except Exception as error:
         if isinstance(error, OSError) and error.filename:
@@ -90,109 +101,91 @@ class WholeFiles(TorchCheckpointIO):
         return read_checkpoint(path)
 
 
-def check_shapes(held: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Check that the tensors of a checkpoint are those of the learner that shall take them.
+class Checkpointed(L.LightningModule):
+    """Mix-in: what a learner writes into its checkpoints, and how one makes a learner again."""
 
-    Raises:
-        FewshotError: naming the first parameter that differs and both its shapes.
-    """
-    remedy = "; build the learner as the checkpoint's was (backbone, its arguments, way)"
-    for name in [*expected, *held]:
-        if name not in held or name not in expected:
-            owner = "the checkpoint" if name not in held else "this learner"
-            raise FewshotError(f"{owner} has no parameter {name}: the backbones differ{remedy}")
-        if held[name].shape != expected[name].shape:
-            shapes = (
-                f"{tuple(held[name].shape)} in the checkpoint, {tuple(expected[name].shape)} in"
-                " this learner"
-            )
-            raise FewshotError(f"the parameter {name} is {shapes}{remedy}")
+    backbone: nn.Module
+    guard: Guard
+    batchnorm: str
+    seed: int
+    loaded_step: int
+    weights_file: str | None
+    preprocessing: dict[str, Any] | None
 
+    def setup(self, stage: str) -> None:
+        """Have checkpoints written whole and read as plain values.
 
-def backbone_weights(
-    checkpoint: Mapping[str, Any],
-    path: str | os.PathLike[str],
-    expected: Mapping[str, Tensor],
-    running_averages: bool = True,
-) -> dict[str, Tensor]:
-    """The tensors of the backbone alone in any learner's checkpoint.
+        A way of the user's own is left in place.
+        """
+        with suppress(NotImplementedError):  # of strategies in which each rank saves its own part
+            if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+                self.trainer.strategy.checkpoint_io = WholeFiles()
 
-    Args:
-        checkpoint: what `read_checkpoint` gave.
-        path: its file, for the messages.
-        expected: the `state_dict` of the backbone that shall take them.
-        running_averages: whether batch normalisation needs them; a learner that adapts its body
-            (MAML) keeps none.
-
-    Raises:
-        FewshotError: no learner of this library wrote it, or the backbones differ.
-    """
-    if checkpoint.get("fewshot", {}).get("learner") is None:
-        raise FewshotError(
-            f"weights {path} was not written by fewshot; give a .ckpt file of `fewshot fit`"
+    def take_backbone(self, path: str) -> None:
+        """Begin with the backbone of the checkpoint `path`, whatever learner wrote it."""
+        checkpoint = read_checkpoint(path)
+        inductive = self.batchnorm == "inductive"
+        self.backbone.load_state_dict(
+            backbone_weights(checkpoint, path, self.backbone.state_dict(), inductive)
         )
-    prefix = "backbone."
-    held = {
-        n.removeprefix(prefix): v
-        for n, v in checkpoint["state_dict"].items()
-        if n.startswith(prefix)
-    }
-    missing = [name for name in expected if name not in held]
-    if missing and all(name.rpartition(".")[2] in RUNNING for name in missing):
-        if running_averages:
-            raise FewshotError(
-                f"weights {path} hold no running averages of batch normalisation, because the"
-                " learner that wrote them keeps none; set batchnorm: transductive, which needs"
-                " none, or give another learner's"
-            )
-        held |= {name: expected[name] for name in missing}
-    for name in [*expected, *held]:
-        shapes = [
-            tuple(side[name].shape) if name in side else "missing" for side in (held, expected)
-        ]
-        if shapes[0] != shapes[1]:
-            raise FewshotError(
-                f"weights {path} do not fit the backbone: {name} is {shapes[0]} in the file,"
-                f" {shapes[1]} in the backbone; build the backbone as the file's was"
-            )
-    return held
+        self.weights_file, self.loaded_step = path, checkpoint.get("global_step", 0)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Record who wrote the checkpoint, training's own state, how files become inputs."""
+        self.guard.settle()
+        benchmark = getattr(attached_trainer(self), "datamodule", None)
+        checkpoint["fewshot"] = {
+            "version": metadata.version("fewshot"),
+            "learner": type(self).__name__,
+            "seed": self.seed,
+            "skipped": self.guard.skipped,
+            "preprocessing": getattr(benchmark, "preprocessing", self.preprocessing),
+        }
 
-def check_arguments(checkpoint: Mapping[str, Any], learner: type) -> None:
-    """Check that a learner's class still takes the arguments that a checkpoint holds.
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse another learner's checkpoint, and one of another network."""
+        check_learner(checkpoint, type(self).__name__)
+        check_shapes(checkpoint["state_dict"], self.state_dict())
+        self.loaded_step = checkpoint.get("global_step", 0)
+        if (trainer := attached_trainer(self)) is not None:
+            # Lightning takes on the precision after it has loaded the weights: in double precision
+            # they were rounded.
+            trainer.precision_plugin.convert_module(self)
+        # the first checkpoints of version 0.1.0 hold neither
+        self.seed = checkpoint["fewshot"].get("seed", self.seed)
+        self.guard.skipped = checkpoint["fewshot"].get("skipped", 0)
+        self.preprocessing = checkpoint["fewshot"].get("preprocessing")
 
-    Raises:
-        FewshotError: the checkpoint has no weights, or is of a version of the library in which the
-            class had others.
-    """
-    version = checkpoint["fewshot"].get("version")
-    if "state_dict" not in checkpoint:
-        raise FewshotError(
-            f"the checkpoint of fewshot {version} holds no weights; give one that `fewshot fit`"
-            " wrote"
-        )
-    known = parameter_names(learner)
-    for name in checkpoint.get("hyper_parameters", {}):
-        if name not in known:
-            raise FewshotError(
-                f"the checkpoint of fewshot {version} has the argument {name}, which"
-                f" {learner.__name__} of fewshot {metadata.version('fewshot')} does not have; load"
-                " it with that version"
-            )
+    @classmethod
+    # hparams_file, strict and weights_only are settled here
+    def load_from_checkpoint(  # type: ignore[override]
+        cls, checkpoint_path: Any, map_location: Any = None, **kwargs: Any
+    ) -> Self:
+        """The learner that a checkpoint holds, without further arguments.
 
+        Nothing but plain values and tensors is loaded.
 
-def check_learner(checkpoint: dict[str, Any], name: str) -> None:
-    """Check that a loaded checkpoint is of the learner `name`.
+        Args:
+            checkpoint_path: the file.
+            map_location: where its tensors go, as for `torch.load`; None: the device that they were
+                on where there is CUDA, else the CPU.
+            **kwargs: constructor arguments that override what the checkpoint holds.
 
-    Raises:
-        FewshotError: it is another learner's, or none of this library's.
-    """
-    held = checkpoint.get("fewshot", {}).get("learner")
-    if held is None:
-        raise FewshotError(
-            f"the checkpoint was not written by fewshot; train a {name} with `fewshot fit` first"
-        )
-    if held != name:
-        raise FewshotError(
-            f"the checkpoint holds a {held}, not a {name}; load it with --model {held}"
-        )
+        Raises:
+            FewshotError: the file is no checkpoint, or not this learner's.
+        """
+        if map_location is None and not torch.cuda.is_available():
+            map_location = "cpu"
+        return cls.from_content(read_checkpoint(checkpoint_path, map_location), **kwargs)
+
+    @classmethod
+    def from_content(cls, checkpoint: dict[str, Any], **kwargs: Any) -> Self:
+        """The same of what `read_checkpoint` gave, on the device of its tensors."""
+        check_learner(checkpoint, cls.__name__)
+        check_arguments(checkpoint, cls)
+        with without_weights():
+            learner = cls(**{**checkpoint.get("hyper_parameters", {}), **kwargs})
+        learner.on_load_checkpoint(checkpoint)
+        learner.load_state_dict(checkpoint["state_dict"])
+        weights = next(iter(checkpoint["state_dict"].values()), torch.empty(0))
+        return learner.to(weights.device)

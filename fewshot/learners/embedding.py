@@ -8,7 +8,8 @@ from torch import Tensor
 
 from fewshot.engine.episode_map import map_episodes
 from fewshot.episodes.types import Episode, Inputs, count, map_tensors
-from fewshot.learners.base import MetaLearner, Outcome
+from fewshot.learners.base import MetaLearner
+from fewshot.learners.outcome import Outcome
 
 CHUNK_PIXELS = 56_448
 """Pixels of the images that a CPU embeds at once, so that their maps stay in its caches.

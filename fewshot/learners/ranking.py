@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
 from fewshot.episodes.types import Episode, Examples, Inputs, map_tensors, stack
-from fewshot.learners.base import MetaLearner, Outcome
+from fewshot.learners.base import MetaLearner
+from fewshot.learners.outcome import Outcome
 from fewshot.tasks import Ranking
 
 CELLS = 2**24

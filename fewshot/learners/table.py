@@ -21,6 +21,11 @@ class EpisodeTable(Metric):
         self.add_state("numbers", [], dist_reduce_fx="cat")
         self.add_state("rows", [], dist_reduce_fx="cat")
 
+    @property
+    def rows_so_far(self) -> int:
+        """How many episodes this rank has added."""
+        return sum(len(numbers) for numbers in self.numbers)
+
     def update(self, numbers: Tensor, values: dict[str, Tensor]) -> None:
         """Add the episodes `numbers` (B,) with their `values`, a tensor (B,) a name."""
         self.names = tuple(values)

@@ -77,7 +77,7 @@ class Task(ABC):
         """What else a table of results keeps of each episode, (B,) by name.
 
         Args:
-            query: the queries of a meta-batch, which may be `fewshot.episodes.types.marked`.
+            query: the queries of a meta-batch, which may be marked.
             outputs: what the learner gave for them, (B, n, ...).
         """
         return {}

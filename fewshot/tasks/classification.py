@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fewshot.episodes.types import Examples, marks_of
+from fewshot.episodes.types import Examples
 from fewshot.errors import FewshotError
 from fewshot.tasks.base import EpisodeView, Task
 from fewshot.tasks.estimates import Estimate
@@ -204,7 +204,7 @@ MEASURES: dict[str, Callable[[Tensor, Tensor, Tensor, int], Tensor]] = {
 class VideoClassification(Classification):
     """Frame classification judged by video: `accuracy_video` is the mean over all episodes' videos.
 
-    A video's accuracy is that over its frames; `Marked.marks` says which frame is of which video.
+    A video's accuracy is that over its frames; `Examples.marks` says which frame is of which video.
     The interval is 1.96 s / sqrt(videos). The table of episodes keeps the number of videos, and the
     sums of their accuracies and of the squares. `accuracy` beside it is over the frames of an
     episode, averaged over episodes.
@@ -219,7 +219,7 @@ class VideoClassification(Classification):
         Where nothing is marked an episode is one video.
         """
         right = (outputs.argmax(-1) == query.targets).float()
-        videos = marks_of(query)
+        videos = query.marks
         if videos is None:
             videos = torch.zeros_like(query.targets)
         rows = [

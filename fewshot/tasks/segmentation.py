@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from fewshot.episodes.types import Examples, marks_of
+from fewshot.episodes.types import Examples
 from fewshot.errors import FewshotError
 from fewshot.tasks.base import EpisodeView, Task
 from fewshot.tasks.estimates import Estimate, estimate
@@ -40,7 +40,7 @@ class Segmentation(Task):
 
     Args:
         way: classes of an episode besides the background.
-        classes: the benchmark's classes by name; episodes are about some of them, `Marked.marks`
+        classes: the benchmark's classes by name; episodes are about some of them, `Examples.marks`
             says which.
     """
 
@@ -76,10 +76,10 @@ class Segmentation(Task):
     def marks(self, query: Examples, outputs: Tensor) -> dict[str, Tensor]:
         """``class_1``..``class_N``: which of the benchmark's classes each label stands for.
 
-        Where the queries are not `fewshot.episodes.types.marked`, label n is class n - 1 in all
+        Where the queries are not marked, label n is class n - 1 in all
         episodes.
         """
-        marks = marks_of(query)
+        marks = query.marks
         if marks is None:
             marks = torch.arange(self.way, device=query.targets.device).expand(
                 len(query.targets), -1

@@ -16,7 +16,7 @@ from fewshot.callbacks.pictures import EpisodePicture
 from fewshot.datamodules import GaussianProcessDataModule, SinusoidDataModule
 from fewshot.episodes.types import Episode, Examples, map_tensors, stack
 from fewshot.learners import CNP, MAML, PrototypicalNetwork
-from fewshot.learners.base import Outcome
+from fewshot.learners.outcome import Outcome
 from fewshot.tasks import Regression
 from fewshot.tasks.gaussian_process import posterior
 

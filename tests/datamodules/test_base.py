@@ -11,7 +11,7 @@ from fewshot.datamodules import ImageDataModule
 from fewshot.datasets.preprocessing import as_float
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.episodes.streams import STAGES
-from fewshot.episodes.types import Episode
+from fewshot.episodes.types import MetaBatch
 from fewshot.errors import FewshotError
 
 
@@ -36,8 +36,9 @@ def benchmark(class_dataset: Callable[..., ClassDataset]) -> type[ImageDataModul
     return Images
 
 
-def targets(meta_batch: Episode) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    return tuple(meta_batch.support.targets.shape), tuple(meta_batch.query.targets.shape)
+def targets(meta_batch: MetaBatch) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    support, query = meta_batch.stacked
+    return tuple(support.targets.shape), tuple(query.targets.shape)
 
 
 def test_each_stage_has_its_own_shape_of_episodes(benchmark: type[ImageDataModule]) -> None:
@@ -73,21 +74,17 @@ def test_stages_draw_from_their_own_classes(benchmark: type[ImageDataModule]) ->
         assert isinstance(images, Tensor)
         known = {image.numpy().tobytes() for image in images}
         for meta_batch in loader:
-            assert isinstance(meta_batch.query.inputs, Tensor)
-            assert {
-                image.numpy().tobytes() for image in meta_batch.query.inputs.flatten(0, 1)
-            } <= known
+            inputs = meta_batch.stacked.query.inputs
+            assert isinstance(inputs, Tensor)
+            assert {image.numpy().tobytes() for image in inputs.flatten(0, 1)} <= known
 
 
 def test_the_test_episodes_depend_on_the_seed_alone(benchmark: type[ImageDataModule]) -> None:
     def first(**kwargs: Any) -> Tensor:
-        inputs = next(
-            iter(
-                benchmark(queries=2, test_episodes=2, eval_batch_size=2, **kwargs).test_dataloader()
-            )
-        )
-        assert isinstance(inputs.query.inputs, Tensor)
-        return inputs.query.inputs
+        data = benchmark(queries=2, test_episodes=2, eval_batch_size=2, **kwargs)
+        inputs = next(iter(data.test_dataloader())).stacked.query.inputs
+        assert isinstance(inputs, Tensor)
+        return inputs
 
     once = first()
     torch.manual_seed(7)
@@ -111,7 +108,7 @@ def test_images_become_floats_between_0_and_1(benchmark: type[ImageDataModule]) 
     assert (data.in_channels, data.image_size, data.in_features) == (3, 8, 192)
     batch = next(iter(data.val_dataloader()))
     converted = data.on_after_batch_transfer(batch, 0)
-    for part, original in zip(converted, batch, strict=True):
+    for part, original in zip(converted.stacked, batch.stacked, strict=True):
         assert isinstance(part.inputs, Tensor)
         assert isinstance(original.inputs, Tensor)
         assert original.inputs.dtype == torch.uint8
@@ -199,8 +196,9 @@ def test_unequal_shots_share_out_the_support(benchmark: type[ImageDataModule]) -
     data = benchmark(
         way=3, shot=2, queries=2, unequal_shots=True, val_episodes=30, eval_batch_size=30
     )
-    (batch,) = data.val_dataloader()
-    assert targets(batch) == ((30, 6), (30, 6))
+    (meta_batch,) = data.val_dataloader()
+    batch = meta_batch.stacked
+    assert targets(meta_batch) == ((30, 6), (30, 6))
     shots = [torch.bincount(labels, minlength=3).tolist() for labels in batch.support.targets]
     assert len({tuple(one) for one in shots}) > 3
     assert all(min(one) >= 1 for one in shots)
@@ -243,8 +241,7 @@ def test_images_have_the_precision_of_the_trainer(
         accelerator="cpu", precision=precision, logger=False, enable_checkpointing=False
     )
     drawn = data.stream("val").__getitems__([0, 1])
-    assert not isinstance(drawn, list)
-    batch = data.on_after_batch_transfer(drawn, 0)
+    batch = data.on_after_batch_transfer(drawn, 0).stacked
     assert batch.support.inputs.dtype == batch.query.inputs.dtype == expected  # type: ignore[union-attr]
     assert batch.support.targets.dtype == torch.int64
 

@@ -12,7 +12,7 @@ from fewshot.backbones import BagOfWords
 from fewshot.cli.main import run
 from fewshot.datamodules.clinc150 import CLINC150DataModule
 from fewshot.datasets.reading.words import Terms
-from fewshot.episodes.types import Episode, Examples
+from fewshot.episodes.types import Episode, Examples, MetaBatch
 from fewshot.errors import FewshotError
 
 CONFIG = Path(__file__).parents[2] / "configs/clinc150/tfidf_5way1shot.yaml"
@@ -32,18 +32,18 @@ def test_an_episode_holds_the_ids_of_its_texts(root: str) -> None:
     module = CLINC150DataModule(
         root=root, train_way=20, train_queries=3, meta_batch_size=2, train_episodes=2
     )
-    batch = next(iter(module.train_dataloader()))
+    batch = next(iter(module.train_dataloader())).stacked
     places = inputs(batch.support)["tokens"].shape[-1]
     assert inputs(batch.support)["tokens"].shape == (2, 20, places)
     assert inputs(batch.query)["lengths"].shape == (2, 60)
-    test = next(iter(module.test_dataloader()))
+    test = next(iter(module.test_dataloader())).stacked
     assert inputs(test.query)["tokens"].shape == (8, 75, places)
 
 
 @pytest.mark.parametrize("terms", ["words", "ngrams"])
 def test_cutting_the_padding_changes_no_feature(root: str, terms: Terms) -> None:
     module = CLINC150DataModule(root=root, terms=terms)
-    batch = next(iter(module.val_dataloader()))
+    batch = next(iter(module.val_dataloader())).stacked
     longer = Episode(
         *(
             Examples(
@@ -53,7 +53,7 @@ def test_cutting_the_padding_changes_no_feature(root: str, terms: Terms) -> None
             for part in batch
         )
     )
-    cut = module.on_before_batch_transfer(longer, 0)
+    cut = module.on_before_batch_transfer(MetaBatch([longer]), 0).stacked
     longest = max(int(inputs(part)["lengths"].max()) for part in batch)
     network = BagOfWords(module.vocab_size)
     for part, whole in zip(cut, longer, strict=True):

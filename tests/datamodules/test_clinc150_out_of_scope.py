@@ -51,8 +51,8 @@ def test_the_queries_are_all_utterances_and_the_others_have_the_label_n(root: Pa
     assert module.task["nota"] is True
     for loader, none in ((module.val_dataloader(), 10), (module.test_dataloader(), 20)):
         (task,) = loader
-        assert task.support.targets.tolist() == [[n for n in range(150) for _ in range(2)]]
-        assert task.query.targets.tolist() == [[*range(150)] + [150] * none]
+        assert task.stacked.support.targets.tolist() == [[n for n in range(150) for _ in range(2)]]
+        assert task.stacked.query.targets.tolist() == [[*range(150)] + [150] * none]
     with pytest.raises(
         FewshotError, match="out_of_scope is on and split is seed; set split: all, or nota_rate"
     ):
@@ -91,8 +91,8 @@ def test_the_threshold_comes_from_validation_and_the_two_parts_stand_apart(
         ("test", cli.datamodule.test_dataloader()),
     ):
         (task_,) = loader
-        outcome = cli.model.evaluate(cli.datamodule.on_before_batch_transfer(task_, 0))
-        outputs[stage] = outcome.outputs[0, :, :-1], task_.query.targets[0]
+        outcome = cli.model.evaluate(cli.datamodule.on_before_batch_transfer(task_, 0).stacked)
+        outputs[stage] = outcome.outputs[0, :, :-1], task_.stacked.query.targets[0]
     logits, targets = outputs["val"]
     threshold = best_threshold(
         logits.amax(1), logits.argmax(1) == targets, targets == 150, criterion

@@ -28,7 +28,8 @@ def test_a_benchmark_hands_out_its_family_of_functions(benchmark: type[FunctionD
     assert facts.items() <= data.protocol().items()
     assert data.tasks("train") == family(2, 4)
     assert data.tasks("val") == data.tasks("test") == family(3, 7)
-    train, test = next(iter(data.train_dataloader())), next(iter(data.test_dataloader()))
+    train = next(iter(data.train_dataloader())).stacked
+    test = next(iter(data.test_dataloader())).stacked
     assert isinstance(train.support.inputs, Tensor)
     assert train.support.inputs.shape == (5, 2, 1)
     assert train.query.targets.shape == (5, 4, 1)
@@ -68,8 +69,8 @@ def test_the_supports_of_training_differ_from_meta_batch_to_meta_batch() -> None
     data = SinusoidDataModule(
         shot=3, queries=7, train_queries=4, train_shots=(2, 4), meta_batch_size=5, train_episodes=50
     )
-    sizes = [batch.support.targets.shape for batch in data.train_dataloader()]
+    sizes = [batch.stacked.support.targets.shape for batch in data.train_dataloader()]
     assert {size[1] for size in sizes} == {2, 3, 4}
     assert {size[0] for size in sizes} == {5}
-    assert {batch.query.targets.shape[1] for batch in data.train_dataloader()} == {4}
-    assert {batch.support.targets.shape[1] for batch in data.test_dataloader()} == {3}
+    assert {batch.stacked.query.targets.shape[1] for batch in data.train_dataloader()} == {4}
+    assert {batch.stacked.support.targets.shape[1] for batch in data.test_dataloader()} == {3}

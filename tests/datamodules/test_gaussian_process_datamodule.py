@@ -15,7 +15,7 @@ def test_it_hands_out_functions_of_its_kernel() -> None:
     assert data.task == {"kind": "regression", "targets": 1}
     assert data.tasks("test") == GaussianProcessTasks(3, 7, 0.5, 2.0, 0.2)
     shots = [
-        batch.support.targets.shape[1]
+        batch.stacked.support.targets.shape[1]
         for batch, _ in zip(data.train_dataloader(), range(20), strict=False)
     ]
     assert set(shots) == {2, 3}

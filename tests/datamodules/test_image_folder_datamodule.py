@@ -24,7 +24,7 @@ def test_an_episode_holds_the_images_of_its_classes(animals: str) -> None:
     )
     assert (module.in_channels, module.image_size, module.in_features) == (3, 8, 192)
     episode = next(iter(module.test_dataloader()))
-    query = episode.query.inputs
+    query = episode.stacked.query.inputs
     assert isinstance(query, torch.Tensor)
     assert query.shape == (5, 6, 3, 8, 8)
     classes = query[:, :, 0, 0, 0].view(5, 2, 3) // 20

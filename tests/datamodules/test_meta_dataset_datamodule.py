@@ -221,16 +221,19 @@ def test_images_are_augmented_and_scaled(root: Path, tmp_path: Path) -> None:
     trainer.training = True
     augmented = data.on_after_batch_transfer(batch, 0)
     again = data.on_after_batch_transfer(batch, 0)
-    for (_, before), after, same in zip(batch, augmented, again, strict=True):
+    parts = zip(batch.parts, augmented.parts, again.parts, strict=True)
+    for before, after, same in parts:
         plain = before.query.inputs / 127.5 - 1
         flipped = (after.query.inputs - plain.flip(-1)).abs().amax((0, 2, 3, 4)) < 1e-5
         kept = (after.query.inputs - plain).abs().amax((0, 2, 3, 4)) < 1e-5
         assert (flipped | kept).all()
         assert torch.equal(after.query.inputs, same.query.inputs)
     trainer.validating = True
-    (_, before), *_ = batch
+    before, *_ = batch.parts
     plain = before.query.inputs / 127.5 - 1
-    assert torch.allclose(data.on_after_batch_transfer(batch, 0)[0].query.inputs, plain, atol=1e-5)
+    assert torch.allclose(
+        data.on_after_batch_transfer(batch, 0).parts[0].query.inputs, plain, atol=1e-5
+    )
 
 
 @pytest.fixture(autouse=True)

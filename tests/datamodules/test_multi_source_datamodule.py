@@ -18,6 +18,7 @@ from fewshot.datamodules import (
 from fewshot.datamodules.multi_source import resized
 from fewshot.episodes.loader import EpisodeLoader
 from fewshot.episodes.source_stream import SourceStream
+from fewshot.episodes.types import Examples
 from fewshot.errors import FewshotError
 
 MODEL = ("--model=PrototypicalNetwork", "--model.backbone=Conv4", "--model.backbone.width=4")
@@ -33,20 +34,25 @@ def drawn(data: MultiSourceDataModule, stage: Any, numbers: list[int]) -> Any:
     return [stream.draw(number) for number in numbers]
 
 
+def images(part: Examples) -> torch.Tensor:
+    assert isinstance(part.inputs, torch.Tensor)
+    return part.inputs
+
+
 def test_sources_take_turns_in_the_test() -> None:
     data = MultiSourceDataModule(
         {"one": glyphs(way=3), "two": glyphs(way=4, shot=2)}, test_episodes=3
     )
     batches = list(data.test_dataloader())
-    names = [name for batch in batches for name, _ in batch]
+    names = [name for batch in batches for name in batch.sources or ()]
     assert names == ["one", "two"] * 3
     assert data.source_of("test", torch.arange(6)) == names
-    converted = data.on_after_batch_transfer(batches[0], 0)
-    assert [tuple(one.support.inputs.shape) for one in converted[:2]] == [
+    converted = data.on_after_batch_transfer(batches[0], 0).parts
+    assert [tuple(images(one.support).shape) for one in converted[:2]] == [
         (1, 3, 1, 28, 28),
         (1, 8, 1, 28, 28),
     ]
-    assert converted[0].support.inputs.dtype == torch.float32
+    assert images(converted[0].support).dtype == torch.float32
     assert data.task == {"kind": "classification", "way": None}
     assert MultiSourceDataModule({"one": glyphs(), "two": glyphs()}).task["way"] == 5
 
@@ -59,7 +65,9 @@ def test_ranks_share_the_episodes() -> None:
             data.stream("test"), 6, 4, rank=rank, world_size=2
         )
         found.update(
-            zip(range(rank, 6, 2), (name for batch in loader for name, _ in batch), strict=True)
+            (number, name)
+            for batch in loader
+            for number, name in zip(batch.numbers.tolist(), batch.sources, strict=True)
         )
     assert [found[number] for number in range(6)] == data.source_of("test", torch.arange(6))
 
@@ -94,11 +102,11 @@ def test_images_are_brought_to_one_size(tmp_path: Path) -> None:
     data = MultiSourceDataModule({"grey": glyphs(), "mine": folder}, image_size=16, in_channels=3)
     assert (data.in_channels, data.image_size, data.in_features) == (3, 16, 768)
     batch = data.on_after_batch_transfer(next(iter(data.test_dataloader())), 0)
-    assert {tuple(one.query.inputs.shape[-3:]) for one in batch} == {(3, 16, 16)}
-    images = torch.rand(2, 3, 3, 8, 8)
-    assert torch.equal(resized(images, 8, 3), images)
-    assert torch.allclose(resized(images, 8, 1), images.mean(2, keepdim=True))
-    assert torch.equal(resized(images[:, :, :1], 8, 3)[:, :, 2], images[:, :, 0])
+    assert {tuple(images(one.query).shape[-3:]) for one in batch.parts} == {(3, 16, 16)}
+    random = torch.rand(2, 3, 3, 8, 8)
+    assert torch.equal(resized(random, 8, 3), random)
+    assert torch.allclose(resized(random, 8, 1), random.mean(2, keepdim=True))
+    assert torch.equal(resized(random[:, :, :1], 8, 3)[:, :, 2], random[:, :, 0])
 
 
 def test_functions_of_several_families(tmp_path: Path) -> None:

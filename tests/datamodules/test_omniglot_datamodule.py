@@ -32,14 +32,14 @@ def test_an_episode_holds_drawings_as_they_are_cached(data: Path) -> None:
     module = OmniglotDataModule(way=5, shot=5, train_shot=1, meta_batch_size=2, train_episodes=2)
     assert (module.in_channels, module.image_size, module.in_features) == (1, 28, 784)
     batch = next(iter(module.train_dataloader()))
-    support = batch.support.inputs
+    support = batch.stacked.support.inputs
     assert isinstance(support, torch.Tensor)
     assert support.shape == (2, 5, 1, 28, 28)
     assert support.dtype == torch.uint8
     test = next(iter(module.test_dataloader()))
-    assert isinstance(test.query.inputs, torch.Tensor)
-    assert test.query.inputs.shape == (8, 75, 1, 28, 28)
-    floats = module.on_after_batch_transfer(batch, 0).support.inputs
+    assert isinstance(test.stacked.query.inputs, torch.Tensor)
+    assert test.stacked.query.inputs.shape == (8, 75, 1, 28, 28)
+    floats = module.on_after_batch_transfer(batch, 0).stacked.support.inputs
     assert isinstance(floats, torch.Tensor)
     assert torch.allclose(floats, support / 255)
 

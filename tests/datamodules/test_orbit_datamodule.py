@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fewshot.datamodules import ORBITDataModule
 from fewshot.datasets.orbit import Mode, load_orbit, past_clip, valid_places
-from fewshot.episodes.types import Examples, marked, marks_of
+from fewshot.episodes.types import Examples
 from fewshot.errors import FewshotError
 from fewshot.tasks import VideoClassification, make_task
 
@@ -82,7 +82,7 @@ def test_the_latest_frame_of_an_example_is_the_last_of_its_channels(root: Path) 
     module = ORBITDataModule(str(root), image_size=8, clip_length=3, query_frames=60)
     assert (module.in_channels, module.in_features) == (9, 9 * 64)
     episode = module.stream("test")[0]
-    images, videos = episode.query.inputs, marks_of(episode.query)
+    images, videos = episode.query.inputs, episode.query.marks
     assert isinstance(images, Tensor)
     assert isinstance(videos, Tensor)
     assert images.shape[1:] == (9, 8, 8)
@@ -95,24 +95,32 @@ def test_the_latest_frame_of_an_example_is_the_last_of_its_channels(root: Path) 
         )
 
 
+def images(part: Examples) -> Tensor:
+    assert isinstance(part.inputs, Tensor)
+    return part.inputs
+
+
 def test_a_task_takes_all_things_of_a_user_and_all_valid_frames(root: Path) -> None:
     module = ORBITDataModule(
         str(root), image_size=8, support_frames=2, query_frames=20, test_episodes=2
     )
     loader = module.test_dataloader()
     # as they come, with their sources
-    batches: list[Any] = [entry for batch in loader for entry in batch]
-    assert [user for user, _ in batches] == ["P004", "P005"] * 2  # 2 tasks of each user
-    episode = batches[0][1]
-    assert episode.support.inputs.shape == (1, 3 * 7 * 2, 3, 8, 8)
-    assert episode.query.inputs.shape == (1, 3 * 20, 3, 8, 8)
-    for _, one in batches:
-        videos, labels = marks_of(one.query), one.query.targets
+    batches = list(loader)
+    assert [user for batch in batches for user in batch.sources or ()] == [
+        "P004",
+        "P005",
+    ] * 2  # 2 tasks of each user
+    episode = batches[0].parts[0]
+    assert images(episode.support).shape == (1, 3 * 7 * 2, 3, 8, 8)
+    assert images(episode.query).shape == (1, 3 * 20, 3, 8, 8)
+    for one in (part for batch in batches for part in batch.parts):
+        videos, labels = one.query.marks, one.query.targets
         assert isinstance(videos, Tensor)
         # a video has one label
         assert len(set(zip(videos[0].tolist(), labels[0].tolist(), strict=True))) == 3
-    (converted,) = module.on_after_batch_transfer(batches[:1], 0)
-    torch.testing.assert_close(converted.query.inputs, episode.query.inputs.float() / 255)
+    converted = module.on_after_batch_transfer(batches[0], 0).parts[0]
+    torch.testing.assert_close(images(converted.query), images(episode.query).float() / 255)
 
 
 def test_training_tasks_differ_in_way(tmp_path: Path) -> None:
@@ -138,7 +146,7 @@ def test_frames_without_the_object_are_dropped_from_queries_alone(tmp_path: Path
     assert [len(thing.query) for thing in things] == [2, 1]
     assert valid_places(things[0].query[0]) == list(range(2, 52))
     episode = module.sources("test")["P002"].draw(np.random.default_rng(0))
-    videos = marks_of(episode.query)
+    videos = episode.query.marks
     assert videos is not None
     assert sorted(torch.bincount(videos).tolist()) == [50, 52, 52]
     assert len(episode.support.targets) == 2 * 3 * 4  # clean frames are never filtered
@@ -165,7 +173,7 @@ def test_the_accuracy_is_by_video_with_its_interval() -> None:
         marks = torch.repeat_interleave(torch.arange(len(frames)), torch.tensor(frames))
         right = (logits.argmax(-1) == targets).double()
         accuracies += [float(part.mean()) for part in torch.split(right, list(frames))]
-        row = task.marks(marked(torch.zeros(1, 1), targets[None], marks[None]), logits[None])
+        row = task.marks(Examples(torch.zeros(1, 1), targets[None], marks[None]), logits[None])
         row |= {name: value[None] for name, value in task.metrics(logits, targets).items()}
         for name, value in row.items():
             columns.setdefault(name, []).append(value)

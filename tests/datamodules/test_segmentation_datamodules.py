@@ -11,14 +11,14 @@ from fakes import fake_camvid, fake_masks, fake_voc
 from fewshot.datamodules import CamVidDataModule, Pascal5iDataModule, SegmentationFolderDataModule
 from fewshot.datamodules.camvid import CLASSES
 from fewshot.episodes.streams import STAGES, Stage
-from fewshot.episodes.types import Episode, marks_of
+from fewshot.episodes.types import Episode
 from fewshot.errors import FewshotError
 
 TABLE = {"train": {"cup": 1, "key": 2}, "val": {"pen": 3, "bag": 4}, "test": {"hat": 5, "cap": 6}}
 
 
 def marks(episode: Episode) -> set[int]:
-    found = marks_of(episode.query)
+    found = episode.query.marks
     assert found is not None
     return set(found.flatten().tolist())
 
@@ -29,13 +29,14 @@ def labels(targets: torch.Tensor) -> set[int]:
 
 def test_an_episode_is_about_classes_of_its_stage(tmp_path: Path) -> None:
     module = Pascal5iDataModule(str(fake_voc(tmp_path)), fold=2, image_size=16, test_episodes=12)
-    batch = next(iter(module.test_dataloader()))
+    meta_batch = next(iter(module.test_dataloader()))
+    batch = meta_batch.stacked
     images = batch.query.inputs
     assert isinstance(images, torch.Tensor)
     assert images.shape == (8, 1, 3, 16, 16)
     assert batch.query.targets.shape == (8, 1, 16, 16)
     assert marks(batch) <= set(range(10, 15))
-    converted = module.on_after_batch_transfer(batch, 0)
+    converted = module.on_after_batch_transfer(meta_batch, 0).stacked
     torch.testing.assert_close(converted.query.inputs, images.float() / 255)
     assert marks(converted) == marks(batch)
     stages: tuple[Stage, ...] = ("train", "val")
@@ -47,8 +48,8 @@ def test_the_test_episodes_are_one_list(tmp_path: Path) -> None:
     root = str(fake_voc(tmp_path))
     first, second = (Pascal5iDataModule(root, image_size=8, test_episodes=4) for _ in range(2))
     for one, other in zip(first.test_dataloader(), second.test_dataloader(), strict=True):
-        # tensors
-        assert torch.equal(one.query.inputs, other.query.inputs)  # type: ignore[arg-type]
+        images = (one.stacked.query.inputs, other.stacked.query.inputs)
+        assert torch.equal(*images)  # type: ignore[arg-type]  # tensors
 
 
 def test_the_protocol_names_fold_and_lists(tmp_path: Path) -> None:

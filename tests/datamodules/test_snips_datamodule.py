@@ -15,8 +15,8 @@ from fewshot.errors import FewshotError
 def test_one_task_has_all_intents(tmp_path: Path) -> None:
     data = SNIPSDataModule(root=str(fake_snips(tmp_path)), shot=5)
     (task,) = data.test_dataloader()
-    assert task.support.targets.tolist() == [[n for n in range(7) for _ in range(5)]]
-    assert task.query.targets.tolist() == [[n for n in range(7) for _ in range(3)]]
+    assert task.stacked.support.targets.tolist() == [[n for n in range(7) for _ in range(5)]]
+    assert task.stacked.query.targets.tolist() == [[n for n in range(7) for _ in range(3)]]
     assert data.protocol()["split"] == "all, fold 0"
     assert data.protocol()["queries"] == "all"
     with pytest.raises(

@@ -46,7 +46,7 @@ def assert_uniform(values: Array, low: float, high: float) -> None:
 
 
 def test_sinusoids_are_fitted_by_amplitudes_and_phases_of_the_paper() -> None:
-    x, y = points(Sinusoid(shot=5, queries=45).draw_many(generators(TASKS)))
+    x, y = points(Sinusoid(shot=5, queries=45).draw_many(generators(TASKS))[0])
     assert_uniform(x, -5, 5)
     # a sin(x - phi) = (a cos phi) sin x - (a sin phi) cos x
     coefficients, residual = fit(np.stack([np.sin(x), np.cos(x)], -1), y)
@@ -61,7 +61,7 @@ def test_sinusoids_are_fitted_by_amplitudes_and_phases_of_the_paper() -> None:
 
 
 def test_sinusoid_and_line_is_half_of_each() -> None:
-    x, y = points(SinusoidAndLine(shot=10, queries=40).draw_many(generators(TASKS)))
+    x, y = points(SinusoidAndLine(shot=10, queries=40).draw_many(generators(TASKS))[0])
     assert_uniform(x, -5, 5)
     wave, wave_residual = fit(np.stack([np.sin(x), np.cos(x)], -1), y)
     line, line_residual = fit(np.stack([x, np.ones_like(x)], -1), y)
@@ -75,7 +75,7 @@ def test_sinusoid_and_line_is_half_of_each() -> None:
 
 
 def test_harmonics_are_fitted_by_the_frequency_that_was_drawn() -> None:
-    x, y = points(Harmonic(shot=20, queries=30).draw_many(generators(TASKS)))
+    x, y = points(Harmonic(shot=20, queries=30).draw_many(generators(TASKS))[0])
     # the first number of a task
     frequency = np.array([5 + 2 * rng.random() for rng in generators(TASKS)])
     angle = frequency[:, None] * x
@@ -95,7 +95,7 @@ def test_harmonics_are_fitted_by_the_frequency_that_was_drawn() -> None:
 
 
 def test_harmonic_places_lie_around_one_centre_for_support_and_query() -> None:
-    x, _ = points(Harmonic(shot=200, queries=200).draw_many(generators(1000)))
+    x, _ = points(Harmonic(shot=200, queries=200).draw_many(generators(1000))[0])
     support, query = x[:, :200], x[:, 200:]
     assert_uniform_spread(support.mean(1), -4, 4)
     # both means are the centre up to a variance of 1/200 each
@@ -161,7 +161,7 @@ def test_a_meta_batch_is_its_episodes_stacked(
     kind: type[FunctionTasks], shot: int, queries: int, tasks: int, seed: int
 ) -> None:
     distribution = kind(shot, queries)
-    many = distribution.draw_many(generators(tasks, seed))
+    (many,) = distribution.draw_many(generators(tasks, seed))
     episodes = [distribution.draw(rng) for rng in generators(tasks, seed)]
     for i, size in enumerate((shot, queries)):
         for j in range(2):
@@ -177,13 +177,13 @@ def test_a_meta_batch_is_its_episodes_stacked(
 def test_episodes_depend_on_the_generator_alone(kind: type[FunctionTasks]) -> None:
     distribution = kind(shot=5, queries=5)
     first, again, other = (
-        points(distribution.draw_many(generators(2, seed))) for seed in (1, 1, 2)
+        points(distribution.draw_many(generators(2, seed))[0]) for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(first, again)
     assert not np.isclose(first, other).any()
     # one generator twice draws two tasks, one after the other
     rng = np.random.default_rng(3)
-    both = points(distribution.draw_many([rng, rng]))
+    both = points(distribution.draw_many([rng, rng])[0])
     rng = np.random.default_rng(3)
     one, two = points(distribution.draw(rng)), points(distribution.draw(rng))
     np.testing.assert_array_equal(both, np.stack([one, two], axis=1))

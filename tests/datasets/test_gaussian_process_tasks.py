@@ -19,7 +19,7 @@ def test_products_of_values_are_the_kernel_on_average(
     length_scale: float, variance: float, noise: float
 ) -> None:
     tasks = 20_000
-    many = GaussianProcessTasks(1, 1, length_scale, variance, noise).draw_many(generators(tasks))
+    (many,) = GaussianProcessTasks(1, 1, length_scale, variance, noise).draw_many(generators(tasks))
     (x, y), (x_new, y_new) = (
         [torch.as_tensor(part.inputs)[:, 0, 0].double(), part.targets[:, 0, 0].double()]
         for part in many
@@ -66,7 +66,7 @@ def test_a_meta_batch_is_its_episodes_stacked(
     shot: int, queries: int, tasks: int, seed: int
 ) -> None:
     distribution = GaussianProcessTasks(shot, queries)
-    many = distribution.draw_many(generators(tasks, seed))
+    (many,) = distribution.draw_many(generators(tasks, seed))
     episodes = [distribution.draw(rng) for rng in generators(tasks, seed)]
     for part in range(2):
         for kind in range(2):
@@ -75,7 +75,7 @@ def test_a_meta_batch_is_its_episodes_stacked(
 
 
 def test_points_that_coincide_are_no_trouble() -> None:
-    many = GaussianProcessTasks(100, 200, length_scale=4.0, noise=0.0).draw_many(generators(20))
+    (many,) = GaussianProcessTasks(100, 200, length_scale=4.0, noise=0.0).draw_many(generators(20))
     assert many.query.targets.isfinite().all()
 
 

@@ -18,13 +18,13 @@ from fewshot.datasets.segmentation import (
     members_by_pixels,
     read_pair,
 )
-from fewshot.episodes.types import Examples, marks_of
+from fewshot.episodes.types import Examples
 from fewshot.errors import FewshotError
 from fewshot.tasks.masks import IGNORED
 
 
 def marked_with(query: Examples) -> list[int]:
-    marks = marks_of(query)
+    marks = query.marks
     assert marks is not None
     return [int(mark) for mark in marks]
 

@@ -11,7 +11,7 @@ from commands import FEW, QUIET, fewshot, fit, results
 import fewshot as library
 from fewshot.backbones import Conv4
 from fewshot.cli.main import main
-from fewshot.episodes.types import Episode, Examples, count, singles
+from fewshot.episodes.types import Episode, Examples, MetaBatch
 from fewshot.errors import FewshotError
 from fewshot.learners import MetaLearner
 
@@ -65,7 +65,8 @@ def made(name: str, **arguments: Any) -> MetaLearner:
 
 def outcomes(learner: MetaLearner, episodes: list[Episode], training: bool) -> list[Any]:
     """The loss and the logits of each episode of a meta-batch."""
-    ran = learner.training_outcomes(episodes) if training else learner.predict_step(episodes, 0)
+    batch = MetaBatch(episodes)
+    ran = learner.training_outcomes(batch) if training else learner.predict_step(batch, 0)
     return [(outcome.loss.detach(), outcome.outputs.detach()) for outcome in ran]
 
 
@@ -103,13 +104,15 @@ def test_padded_and_stacked_they_would_depend_on_each_other() -> None:
 def test_the_gradient_is_that_of_the_mean_over_episodes() -> None:
     learner = made("ProtoMAML").train()
     for one in EPISODES:
-        for outcome in learner.training_outcomes([one]):
+        for outcome in learner.training_outcomes(MetaBatch([one])):
             torch.autograd.backward(outcome.loss.sum() / 3)
     expected = [
         parameter.grad.clone() for parameter in learner.parameters() if parameter.grad is not None
     ]
     learner.zero_grad()
-    loss = torch.cat([outcome.loss for outcome in learner.training_outcomes(EPISODES)]).mean()
+    loss = torch.cat(
+        [outcome.loss for outcome in learner.training_outcomes(MetaBatch(EPISODES))]
+    ).mean()
     torch.autograd.backward(loss)
     found = [parameter.grad for parameter in learner.parameters() if parameter.grad is not None]
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
@@ -197,5 +200,6 @@ def test_bad_ranges(
 
 
 def test_counting_and_singling_out() -> None:
-    assert count(EPISODES) == 3
-    assert [one.support.targets.shape[1] for one in singles(EPISODES)] == [4, 6, 7]
+    meta_batch = MetaBatch(EPISODES)
+    assert meta_batch.size == 3
+    assert [one.support.targets.shape[1] for one in meta_batch.singles()] == [4, 6, 7]

@@ -102,7 +102,7 @@ def written_out(own: BERTPair, one: Episode) -> Tensor:
     for query, size in zip(one.query.inputs["tokens"], one.query.inputs["lengths"], strict=True):
         same: dict[int, list[Tensor]] = {}
         different: dict[int, list[Tensor]] = {}
-        inputs, labels = one.support
+        inputs, labels, _ = one.support
         assert isinstance(inputs, dict)
         for text, length, label in zip(
             inputs["tokens"], inputs["lengths"], labels.tolist(), strict=True
@@ -206,7 +206,7 @@ def test_it_learns_relations_and_none_of_the_above(tmp_path: Path) -> None:
     )  # fmt: skip
     torch.manual_seed(0)
     own = BERTPair(PairEncoder(data.vocab_size, data.tokenizer), task=data.task)
-    (one,) = [next(iter(data.test_dataloader()))]
+    one = next(iter(data.test_dataloader())).stacked
     outcome = own.eval().evaluate(one)
     assert outcome.outputs.shape[1:] == (3 * 2 + 2, 4)
     none = one.query.targets == 3

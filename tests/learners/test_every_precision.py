@@ -23,7 +23,6 @@ from every_learner import (
 )
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
-from torch.utils._pytree import tree_leaves
 
 from fewshot import (
     Conv4,
@@ -34,7 +33,7 @@ from fewshot import (
 )
 from fewshot.datamodules import EpisodicDataModule
 from fewshot.datamodules.images import FloatImages
-from fewshot.episodes.types import map_tensors, stacked
+from fewshot.episodes.types import flatten, map_tensors
 from fewshot.learners import MetaLearner, SimpleShot
 
 SMALL: dict[str, Any] = {"train_episodes": 8, "val_episodes": 2, "test_episodes": 2}
@@ -168,7 +167,7 @@ def test_it_makes_no_tensor_without_saying_on_which_device(name: str) -> None:
         training = stage == "train"
         if training and (name in UNTRAINED or learner.trains_on == "examples"):
             continue
-        meta_batch = stacked(next(iter(getattr(benchmark, f"{stage}_dataloader")())))[0]
+        meta_batch = next(iter(getattr(benchmark, f"{stage}_dataloader")())).parts[0]
         meta_batch = map_tensors(
             lambda tensor: tensor / 255 if tensor.dtype == torch.uint8 else tensor, meta_batch
         )
@@ -196,7 +195,7 @@ def test_its_batches_can_be_pinned(name: str) -> None:
     _, benchmark = pair(name, **SMALL)
     stages = ["val", "test"] if name in UNTRAINED else ["train", "val", "test"]
     for stage in stages:
-        for tensor in tree_leaves(next(iter(getattr(benchmark, f"{stage}_dataloader")()))):
+        for tensor in flatten(next(iter(getattr(benchmark, f"{stage}_dataloader")())))[0]:
             assert (
                 not isinstance(tensor, Tensor) or torch._debug_has_internal_overlap(tensor) != 1
             ), stage

@@ -351,7 +351,7 @@ def test_the_inner_loop_comes_to_rest_at_the_default_rate(
     # anywhere.
     benchmark = GlyphsDataModule(way=5, shot=1)
     benchmark.setup("fit")
-    images, labels = episode(next(iter(benchmark.train_dataloader())), 0).support
+    images, labels, _ = episode(next(iter(benchmark.train_dataloader())).stacked, 0).support
     assert isinstance(images, Tensor)
     learner = IMAML(Conv4(1, 28), task={"kind": "classification", "way": 5}, **settings).double()
     start = {name: weight.detach() for name, weight in learner.network.named_parameters()}

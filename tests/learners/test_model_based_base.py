@@ -307,7 +307,7 @@ def test_the_exact_process_takes_its_kernel_from_the_benchmark(
     assert (result["length_scale"], result["variance"], result["noise"]) == (0.9, 1.0, 0.3)
     data = GaussianProcessDataModule(length_scale=0.9, noise=0.3, test_episodes=3)
     learner = GaussianProcess(0.9, 1.0, 0.3, task=data.task)
-    batch = next(iter(data.test_dataloader()))
+    batch = next(iter(data.test_dataloader())).stacked
     expected = learner.evaluate(map_tensors(Tensor.clone, batch)).metrics["log_likelihood"].mean()
     assert result["metrics"]["log_likelihood"]["mean"] == pytest.approx(expected.item())
     refused = ["test", *args, *FEW, *QUIET, f"--trainer.default_root_dir={tmp_path}"]

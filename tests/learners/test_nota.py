@@ -11,7 +11,7 @@ from fewshot import MLP, FewshotError
 from fewshot.cli.catalogue import find
 from fewshot.episodes.distributions import NotaTasks, TaskDistribution
 from fewshot.episodes.streams import Stage
-from fewshot.episodes.types import Episode, episode
+from fewshot.episodes.types import episode
 from fewshot.hyperparameters import parameter_names
 from fewshot.learners import MetaLearner
 from fewshot.learners.nota import Criterion, NoneOfTheAbove, best_threshold
@@ -98,8 +98,8 @@ def test_every_learner_judges_or_refuses_in_a_line(name: str) -> None:
         {"transform": "l2"} if name == "SimpleShot" else {}
     )  # its default asks for training examples first
     learner = cls(**arguments, **SMALL.get(name, {}), **centred)
-    batch = benchmark.on_after_batch_transfer(next(iter(benchmark.test_dataloader())), 0)
-    assert isinstance(batch, Episode)
+    loaded = next(iter(benchmark.test_dataloader()))
+    batch = benchmark.on_after_batch_transfer(loaded, 0).stacked
     outcome = learner.evaluate(batch)
     assert outcome.outputs.shape == (2, 3 * 3 + 4, 4)
     assert outcome.outputs.isfinite().all()

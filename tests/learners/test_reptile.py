@@ -209,7 +209,9 @@ def test_serial_training_with_epsilon_to_zero(tmp_path: Path) -> None:
     )  # fmt: skip
     trainer.fit(learner, make_data())
     for k, meta_batch in enumerate(make_data().train_dataloader()):
-        support = map_tensors(lambda tensor: tensor.double(), episode(meta_batch, 0).support)
+        support = map_tensors(
+            lambda tensor: tensor.double(), episode(meta_batch.stacked, 0).support
+        )
         assert support.targets.shape == (8, 1)
         end = trained(written_out, support, [], size=None, adam=adam)
         with torch.no_grad():

@@ -202,7 +202,7 @@ def test_weights_without_running_averages_need_the_transductive_policy(tmp_path:
         SimpleShot(Conv4(1, 16, width=4), weights=source, task=TASK)
     shot = SimpleShot(Conv4(1, 16, width=4), weights=source, task=TASK, batchnorm="transductive")
     trainer().test(shot, data(), verbose=False)
-    inputs = [part.inputs for part in data().training_examples()]
+    inputs = [batch.examples.inputs for batch in data().training_examples()]
     network = shot.backbone.train()  # by the statistics of each batch
     with torch.no_grad():
         # tensors

@@ -511,7 +511,7 @@ def test_a_checkpoint_needs_no_arguments_in_another_process(
     learners = {name: learner for name, (learner, _, _) in found.items()}
     paths = {name: str(path) for name, (_, _, path) in found.items()}
     images = data()
-    batch = images.on_after_batch_transfer(next(iter(images.test_dataloader())), 0)
+    batch = images.on_after_batch_transfer(next(iter(images.test_dataloader())), 0).stacked
     torch.save(tuple(tuple(part) for part in batch), tmp_path / "batch.pt")
     script = f"""
 import torch, fewshot

@@ -15,7 +15,7 @@ from fewshot.engine.inner_loop import Weights, with_gradient
 from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
 from fewshot.learners import ANIL, BOIL, FOMAML, MAML, MetaSGD, OptimizationLearner, ProtoMAML
-from fewshot.learners.base import Outcome
+from fewshot.learners.outcome import Outcome
 
 REGRESSION = {"kind": "regression"}
 

@@ -21,11 +21,9 @@ from torch._guards import TracingContext, tracing
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
-# what torch.func flattens its trees with
-from torch.utils._pytree import tree_flatten, tree_unflatten
-
 from fewshot.engine.compiling import lowering
 from fewshot.engine.compiling.regions import compiled_by_region
+from fewshot.episodes.types import flatten, unflatten
 from fewshot.errors import FewshotError
 
 Result = TypeVar("Result")
@@ -69,7 +67,7 @@ class Compiler:
         Raises:
             FewshotError: the compiler fails, for example because the machine has no C++ compiler.
         """
-        tensors, tree = tree_flatten(arguments)
+        tensors, tree = flatten(arguments)
         device = tensors[0].device.type
         # The graph holds its own casts, so that it runs outside of autocast and is another for each
         # precision.
@@ -92,7 +90,7 @@ class Compiler:
             raise FewshotError(
                 f"compile: true does not work here ({_reason(error)}); set compile: false"
             ) from error
-        result: Result = tree_unflatten(list(leaves), result_tree)
+        result: Result = unflatten(result_tree, list(leaves))
         return result
 
     def _make(
@@ -211,7 +209,7 @@ def _traced(
 
     def flat(*tensors: Tensor) -> list[Tensor]:
         nonlocal result_tree
-        leaves, result_tree = tree_flatten(function(tree_unflatten(list(tensors), tree)))
+        leaves, result_tree = flatten(function(unflatten(tree, tensors)))
         return leaves
 
     # The empty table keeps every `detach`, which by default is traced as nothing and would let

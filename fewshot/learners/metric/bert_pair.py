@@ -16,9 +16,10 @@ from fewshot.backbones.text import read_inputs
 from fewshot.engine.modes import evaluation_mode
 from fewshot.episodes.types import Episode, Examples, Inputs, count, episode
 from fewshot.errors import FewshotError, check_at_least
-from fewshot.learners.base import MetaLearner, Outcome
+from fewshot.learners.base import MetaLearner
 from fewshot.learners.embedding import at_least_float32
 from fewshot.learners.metric.classes import class_means
+from fewshot.learners.outcome import Outcome
 from fewshot.tasks import Classification
 
 

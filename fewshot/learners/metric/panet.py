@@ -16,8 +16,8 @@ from fewshot.backbones.base import Backbone, maps_of, needed_map_shape
 from fewshot.engine.modes import evaluation_mode
 from fewshot.episodes.types import Episode, Examples, Inputs
 from fewshot.errors import FewshotError
-from fewshot.learners.base import Outcome
 from fewshot.learners.embedding import EmbeddingLearner, at_least_float32, full_precision
+from fewshot.learners.outcome import Outcome
 from fewshot.tasks import Segmentation
 from fewshot.tasks.masks import IGNORED, at_size, cell_weights
 

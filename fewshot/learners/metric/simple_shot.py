@@ -14,10 +14,10 @@ from fewshot.engine.modes import evaluation_mode
 from fewshot.engine.normalization import EpisodeNorm
 from fewshot.episodes.types import Episode, Examples, Inputs
 from fewshot.errors import FewshotError
-from fewshot.learners.base import Outcome
 from fewshot.learners.metric.base import MetricLearner
 from fewshot.learners.metric.classes import class_means
 from fewshot.learners.metric.prototypical_network import negative_squared_distance
+from fewshot.learners.outcome import Outcome
 
 
 class SimpleShot(MetricLearner):
@@ -77,7 +77,8 @@ class SimpleShot(MetricLearner):
             return  # `run` says what to do
         to_device = self.trainer.strategy.batch_to_device
         self.set_center(
-            to_device(batch, self.device).inputs for batch in datamodule.training_examples()
+            to_device(batch, self.device).examples.inputs
+            for batch in datamodule.training_examples()
         )
 
     def _refuse_unknown_center(self) -> None:

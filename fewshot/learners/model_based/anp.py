@@ -11,9 +11,9 @@ from fewshot.backbones.base import Backbone
 from fewshot.engine.randomness import normal
 from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
-from fewshot.learners.base import Outcome
 from fewshot.learners.model_based.cnp import check_sizes, pairs
 from fewshot.learners.model_based.process import ProcessLearner, gaussian, perceptron
+from fewshot.learners.outcome import Outcome
 
 
 class Seen(NamedTuple):

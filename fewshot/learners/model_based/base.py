@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from fewshot.backbones.base import Backbone
 from fewshot.engine.modes import evaluation_mode
 from fewshot.episodes.types import Episode, Examples, Inputs
-from fewshot.learners.base import Outcome
 from fewshot.learners.embedding import EmbeddingLearner
+from fewshot.learners.outcome import Outcome
 
 
 class ModelBasedLearner(EmbeddingLearner):

@@ -12,7 +12,6 @@ from fewshot.engine.modes import evaluation_mode
 from fewshot.episodes.types import Episode, Examples, Inputs, count, episode
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import build
-from fewshot.learners.base import Outcome
 from fewshot.learners.embedding import EmbeddingLearner, at_least_float32, full_precision
 from fewshot.learners.metric.classes import class_means
 from fewshot.learners.model_based.film import (
@@ -22,6 +21,7 @@ from fewshot.learners.model_based.film import (
     modulate,
     modulated_norms,
 )
+from fewshot.learners.outcome import Outcome
 from fewshot.tasks import Classification
 
 

@@ -52,7 +52,7 @@ class GaussianProcess(ProcessLearner):
 
     def answer(self, kept: Examples, queries: Tensor) -> Tensor:
         """Posterior means and standard deviations of noisy observations at the queries."""
-        x, y = kept
+        x, y, _ = kept
         assert isinstance(x, Tensor)
         found = posterior(x, y, queries, self.length_scale, self.variance, self.noise)
         return torch.cat(found, -1).to(queries.dtype)

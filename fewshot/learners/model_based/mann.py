@@ -13,10 +13,10 @@ from fewshot.backbones.base import Backbone
 from fewshot.engine.randomness import orders, reordered
 from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
-from fewshot.learners.base import Outcome
 from fewshot.learners.embedding import joined
 from fewshot.learners.model_based.memory import Memory, access
 from fewshot.learners.model_based.sequence import SequenceLearner
+from fewshot.learners.outcome import Outcome
 
 
 class State(NamedTuple):

@@ -8,9 +8,9 @@ from fewshot.backbones.base import Backbone
 from fewshot.engine.inner_loop import Weights
 from fewshot.engine.normalization import EpisodeNorm
 from fewshot.episodes.types import Episode, Examples
-from fewshot.learners.base import Outcome
 from fewshot.learners.optimization.attacks import FGSM, Attack
 from fewshot.learners.optimization.maml import MAML
+from fewshot.learners.outcome import Outcome
 
 
 class ADML(MAML):

@@ -19,9 +19,10 @@ from fewshot.engine.normalization import EpisodeNorm, Statistics, forget_running
 from fewshot.episodes.types import Episode, Examples, Inputs, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import build
-from fewshot.learners.base import BatchNormPolicy, MetaLearner, Outcome
+from fewshot.learners.base import BatchNormPolicy, MetaLearner
 from fewshot.learners.optimization.attacks import Attack
 from fewshot.learners.optimization.parameters import Adapt, adapted_names, refuse_unused
+from fewshot.learners.outcome import Outcome
 from fewshot.tasks import Classification, check_one_way
 from fewshot.tasks.masks import at_size
 

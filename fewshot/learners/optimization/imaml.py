@@ -11,8 +11,8 @@ from fewshot.engine.inner_loop import SCALE, Weights, gradient_steps, scaled_gra
 from fewshot.engine.normalization import EpisodeNorm
 from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
-from fewshot.learners.base import Outcome
 from fewshot.learners.optimization.base import OptimizationLearner
+from fewshot.learners.outcome import Outcome
 
 
 class IMAML(OptimizationLearner):

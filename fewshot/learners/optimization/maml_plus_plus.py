@@ -13,9 +13,9 @@ from fewshot.engine.inner_loop import Weights
 from fewshot.engine.normalization import EpisodeNorm
 from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
-from fewshot.learners.base import Outcome
 from fewshot.learners.optimization.base import OptimizationLearner
 from fewshot.learners.optimization.parameters import as_key
+from fewshot.learners.outcome import Outcome
 
 
 class MAMLPlusPlus(OptimizationLearner):

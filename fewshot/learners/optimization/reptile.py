@@ -12,11 +12,11 @@ from fewshot.backbones.base import Backbone
 from fewshot.engine.inner_loop import Weights, clipped, scaled_gradient, with_gradient
 from fewshot.engine.normalization import EpisodeNorm
 from fewshot.engine.randomness import orders, reordered
-from fewshot.episodes.types import Episode, Examples, count, map_tensors
+from fewshot.episodes.types import Episode, Examples, MetaBatch, map_tensors
 from fewshot.errors import FewshotError
-from fewshot.learners.base import Outcome
 from fewshot.learners.optimization.base import OptimizationLearner
 from fewshot.learners.optimization.second_moment import BETA2, SecondMoment
+from fewshot.learners.outcome import Outcome
 from fewshot.tasks import Classification
 
 EPSILON = 1e-8  # of Adam
@@ -85,7 +85,7 @@ class Reptile(OptimizationLearner):
             SecondMoment(self.initial_weights()) if inner_optimizer == "adam" else None
         )
 
-    def training_outcomes(self, batch: Any) -> Iterator[Outcome]:
+    def training_outcomes(self, batch: MetaBatch) -> Iterator[Outcome]:
         """The family's.
 
         When all have been handed out, the second moment goes on by what their tasks end with.
@@ -96,7 +96,7 @@ class Reptile(OptimizationLearner):
                 total[name] = total.get(name, 0) + squares.sum(0)
             yield outcome
         if self.second_moment is not None:
-            tasks, reduce = count(batch), self.trainer.strategy.reduce
+            tasks, reduce = batch.size, self.trainer.strategy.reduce
             mean = {
                 name: reduce(squares / tasks, reduce_op="mean") for name, squares in total.items()
             }

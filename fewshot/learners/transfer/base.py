@@ -12,15 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
-from fewshot.engine.modes import evaluation_mode
-from fewshot.episodes.types import Episode, Examples, Inputs
+from fewshot.episodes.types import ExampleBatch, Examples
 from fewshot.errors import FewshotError
-from fewshot.learners.base import Outcome
-from fewshot.learners.embedding import at_least_float32, full_precision
-from fewshot.learners.rejecting import RejectingLearner
+from fewshot.learners.comparing import ComparingLearner
+from fewshot.learners.outcome import Outcome
 
 
-class TransferLearner(RejectingLearner):
+class TransferLearner(ComparingLearner):
     """Transfer learning: tell all training classes apart, then classify episodes by the features.
 
     Training takes plain batches of the training classes' examples (the benchmark's `batch_size`; an
@@ -73,19 +71,17 @@ class TransferLearner(RejectingLearner):
 
     # ------------------------------------------------------------------ training
 
+    def as_batch(self, batch: Any) -> ExampleBatch:
+        """What a loader gave, as plain examples."""
+        return ExampleBatch.of(batch, type(self).__name__)
+
     def training_outcomes(self, batch: Any) -> Iterator[Outcome]:
         """The cross-entropy of each example (n,) among all training classes."""
-        if not isinstance(batch, Examples):
-            raise FewshotError(
-                f"{type(self).__name__} trains on Examples (inputs and labels), but the loader"
-                f" gives {type(batch).__name__}; train it on one of the library's benchmarks, or"
-                " yield Examples"
-            )
-        logits = self.classifier(self.embed(batch.inputs))
-        accuracy = (logits.argmax(-1) == batch.targets).float()
-        yield Outcome(
-            F.cross_entropy(logits, batch.targets, reduction="none"), {"accuracy": accuracy}, logits
-        )
+        inputs, targets, _ = self.as_batch(batch).examples
+        logits = self.classifier(self.embed(inputs))
+        accuracy = (logits.argmax(-1) == targets).float()
+        losses = F.cross_entropy(logits, targets, reduction="none")
+        yield Outcome(losses, {"accuracy": accuracy}, logits)
 
     def on_fit_start(self) -> None:
         """Refuse a benchmark with another number of training classes."""
@@ -106,32 +102,18 @@ class TransferLearner(RejectingLearner):
 
     # ------------------------------------------------------------------ the two verbs, and the meta
 
+    def fit_all(self, features: Tensor, targets: Tensor, way: int) -> Any:
+        """The same with an axis B."""
+        return self.fit(features, targets, way)
+
+    def compare_all(self, predictors: Any, features: Tensor) -> Tensor:
+        """The same with an axis B."""
+        return self.compare(predictors, features)
+
     def adapt(self, support: Examples) -> Any:
-        """The predictor of one support set, of any way.
-
-        Batch normalisation by the running averages.
-        """
-        with evaluation_mode(self.backbone), torch.no_grad():
-            features, way = self.embed(support.inputs), int(support.targets.max()) + 1
-            with full_precision(features):
-                return self.fit(at_least_float32(features), support.targets, way)
-
-    def predict(self, adapted: Any, inputs: Inputs) -> Tensor:
-        """Logits (n, N) of inputs (n, ...)."""
-        with evaluation_mode(self.backbone):
-            features = self.embed(inputs)
-            with full_precision(features):
-                logits: Tensor = self.none(self.compare(adapted, at_least_float32(features)))
-                return logits
-
-    def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
-        """Embed the meta-batch in one pass, fit all predictors at once, and judge the queries."""
-        support, query = self.embed_meta_batch(meta_batch, training=False)
-        labels = meta_batch.support.targets
-        with full_precision(support):
-            predictors = self.fit(support, labels, int(labels.max()) + 1)
-            outputs = self.none(self.compare(predictors, query))
-        yield self.judged(outputs, meta_batch.query.targets)
+        """The predictor of one support set, of any way; no gradient goes through it."""
+        with torch.no_grad():
+            return super().adapt(support)
 
     # ------------------------------------------------------------------ checkpoints
 

@@ -22,7 +22,8 @@ from fewshot.engine.modes import evaluation_mode
 from fewshot.engine.randomness import seed_generators
 from fewshot.episodes.types import Episode, Examples, Inputs, count, episode, map_tensors
 from fewshot.errors import FewshotError
-from fewshot.learners.base import MetaLearner, Outcome
+from fewshot.learners.base import MetaLearner
+from fewshot.learners.outcome import Outcome
 from fewshot.tasks import Classification
 
 NO_CANDIDATE = -1e4  # the score of what is no candidate: below any log-probability

@@ -22,7 +22,7 @@ def draw_function(
         spread: means and standard deviations (Q, 1) by whose they are, drawn as bands of 2
             deviations: `predicted` is filled, others are outlined.
     """
-    (x_support, y_support), x_query, y_query = (
+    (x_support, y_support, _), x_query, y_query = (
         episode.support,
         episode.query.inputs,
         episode.query.targets,

@@ -21,7 +21,7 @@ def draw_images(episode: Episode, predicted: Tensor, queries: int = 5, classes: 
         queries: rows of queries at most.
         classes: columns at most.
     """
-    (support, labels), images, targets = (
+    (support, labels, _), images, targets = (
         episode.support,
         episode.query.inputs,
         episode.query.targets,

@@ -1,0 +1,122 @@
+"""What a checkpoint must be before it is used: the right learner's, of the right shapes."""
+
+import os
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+from torch import Tensor
+
+from fewshot.errors import FewshotError
+from fewshot.hyperparameters import parameter_names
+
+RUNNING = ("running_mean", "running_var", "num_batches_tracked")
+"""What batch normalisation calls its running averages."""
+
+
+def check_shapes(held: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Check that the tensors of a checkpoint are those of the learner that shall take them.
+
+    Raises:
+        FewshotError: naming the first parameter that differs and both its shapes.
+    """
+    remedy = "; build the learner as the checkpoint's was (backbone, its arguments, way)"
+    for name in [*expected, *held]:
+        if name not in held or name not in expected:
+            owner = "the checkpoint" if name not in held else "this learner"
+            raise FewshotError(f"{owner} has no parameter {name}: the backbones differ{remedy}")
+        if held[name].shape != expected[name].shape:
+            shapes = (
+                f"{tuple(held[name].shape)} in the checkpoint, {tuple(expected[name].shape)} in"
+                " this learner"
+            )
+            raise FewshotError(f"the parameter {name} is {shapes}{remedy}")
+
+
+def backbone_weights(
+    checkpoint: Mapping[str, Any],
+    path: str | os.PathLike[str],
+    expected: Mapping[str, Tensor],
+    running_averages: bool = True,
+) -> dict[str, Tensor]:
+    """The tensors of the backbone alone in any learner's checkpoint.
+
+    Args:
+        checkpoint: what `read_checkpoint` gave.
+        path: its file, for the messages.
+        expected: the `state_dict` of the backbone that shall take them.
+        running_averages: whether batch normalisation needs them; a learner that adapts its body
+            (MAML) keeps none.
+
+    Raises:
+        FewshotError: no learner of this library wrote it, or the backbones differ.
+    """
+    if checkpoint.get("fewshot", {}).get("learner") is None:
+        raise FewshotError(
+            f"weights {path} was not written by fewshot; give a .ckpt file of `fewshot fit`"
+        )
+    prefix = "backbone."
+    held = {
+        n.removeprefix(prefix): v
+        for n, v in checkpoint["state_dict"].items()
+        if n.startswith(prefix)
+    }
+    missing = [name for name in expected if name not in held]
+    if missing and all(name.rpartition(".")[2] in RUNNING for name in missing):
+        if running_averages:
+            raise FewshotError(
+                f"weights {path} hold no running averages of batch normalisation, because the"
+                " learner that wrote them keeps none; set batchnorm: transductive, which needs"
+                " none, or give another learner's"
+            )
+        held |= {name: expected[name] for name in missing}
+    for name in [*expected, *held]:
+        shapes = [
+            tuple(side[name].shape) if name in side else "missing" for side in (held, expected)
+        ]
+        if shapes[0] != shapes[1]:
+            raise FewshotError(
+                f"weights {path} do not fit the backbone: {name} is {shapes[0]} in the file,"
+                f" {shapes[1]} in the backbone; build the backbone as the file's was"
+            )
+    return held
+
+
+def check_arguments(checkpoint: Mapping[str, Any], learner: type) -> None:
+    """Check that a learner's class still takes the arguments that a checkpoint holds.
+
+    Raises:
+        FewshotError: the checkpoint has no weights, or is of a version of the library in which the
+            class had others.
+    """
+    version = checkpoint["fewshot"].get("version")
+    if "state_dict" not in checkpoint:
+        raise FewshotError(
+            f"the checkpoint of fewshot {version} holds no weights; give one that `fewshot fit`"
+            " wrote"
+        )
+    known = parameter_names(learner)
+    for name in checkpoint.get("hyper_parameters", {}):
+        if name not in known:
+            raise FewshotError(
+                f"the checkpoint of fewshot {version} has the argument {name}, which"
+                f" {learner.__name__} of fewshot {metadata.version('fewshot')} does not have; load"
+                " it with that version"
+            )
+
+
+def check_learner(checkpoint: dict[str, Any], name: str) -> None:
+    """Check that a loaded checkpoint is of the learner `name`.
+
+    Raises:
+        FewshotError: it is another learner's, or none of this library's.
+    """
+    held = checkpoint.get("fewshot", {}).get("learner")
+    if held is None:
+        raise FewshotError(
+            f"the checkpoint was not written by fewshot; train a {name} with `fewshot fit` first"
+        )
+    if held != name:
+        raise FewshotError(
+            f"the checkpoint holds a {held}, not a {name}; load it with --model {held}"
+        )

@@ -1,0 +1,114 @@
+"""Evaluation by episodes: a row each in a table, means with their intervals at the end."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from fewshot.episodes.loader import share
+from fewshot.episodes.types import Episode, MetaBatch, map_tensors
+from fewshot.learners.outcome import Outcome, joined_outcomes
+from fewshot.learners.table import EpisodeTable
+from fewshot.tasks import Task
+from fewshot.tasks.estimates import Estimate
+
+
+class Evaluation(L.LightningModule):
+    """Mix-in: validation, test and prediction over a benchmark's episodes.
+
+    Attributes:
+        columns: the table of the last validation (``val``) and test, (E,) by name.
+        estimates: the results made of it, by name.
+    """
+
+    task: Task
+    tables: nn.ModuleDict
+    columns: dict[str, dict[str, Tensor]]
+    estimates: dict[str, dict[str, Estimate]]
+
+    @abstractmethod
+    def run(self, episodes: Episode, training: bool) -> Iterator[Outcome]:
+        """Adapt to and predict each of B stacked episodes; yields outcomes of successive chunks."""
+
+    def evaluate(self, episodes: Episode) -> Outcome:
+        """Adapt to and predict each stacked episode, with no inference mode or outer graph."""
+        with torch.inference_mode(False), torch.no_grad():
+            # Tensors made in inference mode can take no part in the inner loop's autograd; clones
+            # can.
+            return joined_outcomes(
+                list(self.run(map_tensors(torch.clone, episodes), training=False))
+            )
+
+    def outputs_by_step(self, episode: Episode, outputs: Tensor) -> dict[str, Tensor]:
+        """Outputs for one episode's queries by what they are, as a picture tells them apart.
+
+        Args:
+            episode: one episode without the axis B, on the learner's device.
+            outputs: those that the learner is judged by, (n, ...); they come last.
+        """
+        return {"predicted": outputs}
+
+    def validation_step(self, batch: MetaBatch, batch_idx: int) -> None:
+        """Evaluate a meta-batch of validation episodes."""
+        self._evaluation_step("val", batch)
+
+    def test_step(self, batch: MetaBatch, batch_idx: int) -> None:
+        """Evaluate a meta-batch of test episodes."""
+        self._evaluation_step("test", batch)
+
+    def predict_step(self, batch: MetaBatch, batch_idx: int) -> list[Outcome]:
+        """The outcomes of a meta-batch of test episodes: one, or one each where sizes differ."""
+        return [self.evaluate(part) for part in MetaBatch.of(batch).parts]
+
+    def _evaluation_step(self, stage: str, batch: MetaBatch) -> None:
+        table = self._table(stage)
+        for part, numbers in MetaBatch.of(batch).numbered():
+            outcome = self.evaluate(part)
+            if numbers is None:
+                numbers = self.next_numbers(table.rows_so_far, len(outcome.loss))
+            values = {"loss": outcome.loss, **outcome.metrics}
+            marks = self.task.marks(part.query, outcome.outputs)
+            table.update(numbers.to(self.device), values | marks)
+
+    def next_numbers(self, seen: int, more: int) -> Tensor:
+        """Numbers for `more` episodes that a loader of one's own gave none, after `seen` others."""
+        rank, world_size = self.trainer.global_rank, self.trainer.world_size
+        return torch.tensor(share(0, world_size * (seen + more), rank, world_size)[seen:])
+
+    def _table(self, stage: str) -> EpisodeTable:
+        table = self.tables[stage]
+        assert isinstance(table, EpisodeTable)
+        return table
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin an empty table."""
+        self._table("val").reset()
+
+    def on_test_epoch_start(self) -> None:
+        """Begin an empty table."""
+        self._table("test").reset()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation episodes' means."""
+        self._log_estimates("val")
+        scheduler = self.lr_schedulers() if self.trainer.state.fn == "fit" else None
+        if isinstance(scheduler, ReduceLROnPlateau) and not self.trainer.sanity_checking:
+            scheduler.step(self.estimates["val"][self.task.monitor[0]].mean)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test episodes' means with their confidence intervals."""
+        self._log_estimates("test")
+
+    def _log_estimates(self, stage: str) -> None:
+        self.columns[stage] = self._table(stage).columns()
+        values = {name: column for name, column in self.columns[stage].items() if name != "episode"}
+        self.estimates[stage] = self.task.estimates(values)
+        main = self.task.monitor[0]
+        for name, (mean, ci95) in self.estimates[stage].items():
+            # equal on every rank already; sync_dist keeps Lightning from warning that it might not
+            # be
+            self.log(f"{stage}/{name}", mean, prog_bar=name == main, sync_dist=True)
+            self.log(f"{stage}/{name}_ci95", ci95, sync_dist=True)

@@ -1,0 +1,131 @@
+"""Private names of Lightning, all in one place: what is asked of it that it says nowhere else.
+
+`PRIVATE` names them with their purpose; a test fails first, and says which, when a new Lightning
+has taken one away.
+"""
+
+import importlib
+from typing import NamedTuple
+
+import lightning as L
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+
+class Private(NamedTuple):
+    """A private name: the module and the class that have it, and what we need it for."""
+
+    module: str
+    owner: str
+    name: str
+    purpose: str
+
+
+LOOPS, CONNECTORS = "lightning.pytorch.loops", "lightning.pytorch.trainer.connectors"
+PRIVATE = (
+    Private("lightning.pytorch", "Trainer", "_logger_connector", "whether a logger takes a step"),
+    Private(
+        f"{CONNECTORS}.logger_connector.logger_connector",
+        "_LoggerConnector",
+        "should_update_logs",
+        "whether a logger takes a step",
+    ),
+    Private("lightning.pytorch", "Trainer", "_accelerator_connector", "the cluster a run is on"),
+    Private(
+        f"{CONNECTORS}.accelerator_connector",
+        "_AcceleratorConnector",
+        "cluster_environment",
+        "the cluster a run is on",
+    ),
+    Private("lightning.pytorch", "Trainer", "_signal_connector", "stop between two steps"),
+    Private(
+        f"{CONNECTORS}.signal_connector",
+        "_SignalConnector",
+        "received_sigterm",
+        "stop between two steps",
+    ),
+    Private(
+        f"{LOOPS}.training_epoch_loop",
+        "_TrainingEpochLoop",
+        "_should_check_val_fx",
+        "whether a validation follows",
+    ),
+    Private(
+        f"{LOOPS}.training_epoch_loop",
+        "_TrainingEpochLoop",
+        "_batches_that_stepped",
+        "the step that loggers are told",
+    ),
+    Private(f"{LOOPS}.fit_loop", "_FitLoop", "_data_fetcher", "whether a validation follows"),
+    Private("lightning.pytorch", "LightningModule", "_trainer", "whether a Trainer is attached"),
+    Private(
+        "lightning.pytorch.callbacks",
+        "ModelCheckpoint",
+        "_save_none_monitor_checkpoint",
+        "write last.ckpt",
+    ),
+    Private("lightning.pytorch.callbacks", "ModelCheckpoint", "_monitor_candidates", "the same"),
+    Private("lightning.pytorch.cli", "LightningCLI", "_parser", "options of one subcommand"),
+    Private("lightning.pytorch.cli", "LightningCLI", "_instantiate_trainer", "our callbacks"),
+    Private(
+        "lightning.pytorch.cli",
+        "LightningCLI",
+        "_prepare_subcommand_kwargs",
+        "the file that --ckpt_path means",
+    ),
+    Private("lightning.pytorch.cli", "LightningCLI", "_parse_ckpt_path", "configs stay the user's"),
+)
+
+
+def missing() -> list[str]:
+    """What the Lightning at hand lacks of `PRIVATE`, a line each."""
+    return [f"{p.module}.{p.owner}.{p.name}: {p.purpose}" for p in PRIVATE if not _is_there(p)]
+
+
+def _is_there(private: Private) -> bool:
+    """Whether the class has the name, or its methods set such an attribute."""
+    try:
+        owner = getattr(importlib.import_module(private.module), private.owner)
+    except (ImportError, AttributeError):
+        return False
+    methods = [m for c in owner.__mro__ for m in vars(c).values() if hasattr(m, "__code__")]
+    return hasattr(owner, private.name) or any(private.name in m.__code__.co_names for m in methods)
+
+
+def attached_trainer(module: L.LightningModule) -> L.Trainer | None:
+    """The Trainer of a module; its public attribute `trainer` is an error where there is none."""
+    return module._trainer
+
+
+def logger_takes_step(trainer: L.Trainer) -> bool:
+    """Whether loggers take the training step under way, as Lightning's own callbacks ask."""
+    return bool(trainer._logger_connector.should_update_logs)
+
+
+def validation_follows(trainer: L.Trainer) -> bool:
+    """Whether a validation comes right after the training step whose end it is."""
+    loop = trainer.fit_loop
+    assert loop._data_fetcher is not None
+    return loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
+
+
+def tell_loggers_the_right_step(trainer: L.Trainer) -> None:
+    """Set the step that loggers are told: lightning 2.6 adds one when an epoch's end is resumed."""
+    loop = trainer.fit_loop.epoch_loop
+    loop._batches_that_stepped = loop.batch_progress.total.completed
+
+
+def cluster_environment(trainer: L.Trainer) -> ClusterEnvironment | None:
+    """What the run's processes were started by."""
+    found: ClusterEnvironment | None = trainer._accelerator_connector.cluster_environment
+    return found
+
+
+def stop_after_this_step(trainer: L.Trainer) -> None:
+    """Have the training end when the step under way is logged, as after a SIGTERM."""
+    trainer._signal_connector.received_sigterm = True
+
+
+def write_checkpoint(callback: ModelCheckpoint, trainer: L.Trainer) -> None:
+    """Have a checkpoint callback without a monitor write its file now."""
+    callback._save_none_monitor_checkpoint(trainer, callback._monitor_candidates(trainer))
