@@ -3,6 +3,7 @@
 To add one: write the file, import its class here.
 """
 
+from fewshot.backbones.bag_of_words import BagOfWords
 from fewshot.backbones.base import Backbone
 from fewshot.backbones.bilstm import BiLSTM
 from fewshot.backbones.colours import Colours
@@ -17,7 +18,7 @@ from fewshot.backbones.pair_encoder import PairEncoder
 from fewshot.backbones.pixels import Pixels
 from fewshot.backbones.relation_cnn import RelationCNN
 from fewshot.backbones.resnet12 import ResNet12
-from fewshot.backbones.text import BagOfWords, TextCNN
+from fewshot.backbones.text_cnn import TextCNN
 from fewshot.backbones.text_transformer import TextTransformer
 from fewshot.backbones.tf_idf import TfIdf
 from fewshot.backbones.torchvision_model import TorchvisionBackbone

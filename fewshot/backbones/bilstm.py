@@ -4,18 +4,23 @@ Shapes: n texts, L token places (padding included), E embedding size, H hidden s
 direction.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from fewshot.backbones.base import Backbone, check_dropout
-from fewshot.backbones.text import mask_padding, read_inputs, word_vectors
+from fewshot.backbones.text import (
+    TextBackbone,
+    before_end,
+    mask_padding,
+    mean_over_time,
+    read_inputs,
+)
 from fewshot.episodes.types import Inputs
 from fewshot.errors import check_at_least
 
 
-class BiLSTM(Backbone):
+class BiLSTM(TextBackbone):
     """BiLSTM: word vectors, an LSTM in both directions, the maximum over time.
 
     Paper: arXiv:1705.02364.
@@ -32,9 +37,7 @@ class BiLSTM(Backbone):
         pooling: `max` (the paper's best) or `mean` over the words, or `last`: what each direction
             ends with.
         dropout: rate after the word vectors and between the layers, in training.
-        vectors: a file of word vectors that the words' begin at; the benchmark's `vectors`. None:
-            random ones.
-        vocabulary: the word of each id, which a file of vectors needs; the benchmark's.
+        **kwargs: `vectors` and `vocabulary` of `TextBackbone`.
 
     Raises:
         FewshotError: an argument out of range.
@@ -48,14 +51,10 @@ class BiLSTM(Backbone):
         layers: int = 1,
         pooling: Literal["max", "mean", "last"] = "max",
         dropout: float = 0.0,
-        vectors: str | None = None,
-        vocabulary: list[str] | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(vocab_size, embedding_dim, dropout, **kwargs)
         check_at_least(1, hidden=hidden, layers=layers)
-        check_dropout(dropout)
-        self.embedding = word_vectors(vocab_size, embedding_dim, vectors, vocabulary)
-        self.dropout = nn.Dropout(dropout)
         self.forwards, self.backwards = (
             nn.ModuleList(
                 nn.LSTM(2 * hidden if i else embedding_dim, hidden, batch_first=True)
@@ -81,15 +80,14 @@ class BiLSTM(Backbone):
             states = self.dropout(states)
             onward, back = forwards(states)[0], backwards(_at(states, turned))[0]
             states = torch.cat([onward, _at(back, turned)], -1)
-        states = mask_padding(states, lengths)
-        words = lengths.clamp(min=1).unsqueeze(-1)
         if self.pooling == "mean":
-            return states.sum(-2) / words
+            return mean_over_time(states, lengths)
+        states, words = mask_padding(states, lengths), lengths.clamp(min=1)
         if self.pooling == "last":
-            last, first = _at(states, words - 1).squeeze(-2), states[..., 0, :]
+            last, first = _at(states, words.unsqueeze(-1) - 1).squeeze(-2), states[..., 0, :]
             hidden = self.out_features // 2
             return torch.cat([last[..., :hidden], first[..., hidden:]], -1)
-        past_end = torch.arange(tokens.shape[-1], device=tokens.device) >= words
+        past_end = ~before_end(words, tokens.shape[-1])
         return states.masked_fill(past_end.unsqueeze(-1), float("-inf")).amax(-2)
 
 

@@ -5,11 +5,10 @@ Shapes: n texts, L token places (padding included), D features.
 
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
-from fewshot.backbones.text import mask_padding, read_inputs
+from fewshot.backbones.text import before_end, mean_over_time, read_inputs
 from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError
 from fewshot.extras import require
@@ -91,7 +90,7 @@ class HuggingFaceEncoder(Backbone):
         states: Tensor = output.last_hidden_state
         if self.pooling == "cls":
             return states[..., 0, :]
-        return mask_padding(states, lengths).sum(-2) / lengths.clamp(min=1).unsqueeze(-1)
+        return mean_over_time(states, lengths)
 
     def _read(self, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
         """Ids (n, L), lengths (n,) and the attention mask (n, L)."""
@@ -101,10 +100,7 @@ class HuggingFaceEncoder(Backbone):
             raise FewshotError(
                 f"a text has {tokens.shape[-1]} pieces, the model takes {most}; set data.max_length"
             )
-        mask = torch.arange(tokens.shape[-1], device=tokens.device) < lengths.clamp(
-            min=1
-        ).unsqueeze(-1)
-        return tokens, lengths, mask.long()
+        return tokens, lengths, before_end(lengths.clamp(min=1), tokens.shape[-1]).long()
 
 
 def load_network(

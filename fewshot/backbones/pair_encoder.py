@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fewshot.backbones.hugging_face import HuggingFaceEncoder
-from fewshot.backbones.text import read_inputs
+from fewshot.backbones.text import before_end, read_inputs
 from fewshot.datasets.reading.pretrained_tokenizer import PretrainedTokenizer
 from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError
@@ -73,7 +73,7 @@ class PairEncoder(HuggingFaceEncoder):
                 f"two texts have {tokens.shape[-1]} pieces, the model takes {most}; set"
                 f" data.max_length to {most // 2}"
             )
-        mask = torch.arange(tokens.shape[-1], device=tokens.device) < lengths[:, None]
+        mask = before_end(lengths, tokens.shape[-1])
         # which text a piece is of, where the model has learned to be told
         types = (
             {"token_type_ids": second}

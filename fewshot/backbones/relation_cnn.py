@@ -1,21 +1,20 @@
-"""The convolutional sentence encoder of relation extraction (Zeng et al.
-
-2014), with FewRel's settings.
+"""The convolutional encoder of relation extraction (Zeng et al. 2014), with FewRel's settings.
 
 Shapes: n sentences, L word places (padding included), E size of a word with its two positions, F
 filters.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from fewshot.backbones.base import Backbone, dropout_layer
-from fewshot.backbones.text import mask_padding, max_over_time, read_inputs, word_vectors
+from fewshot.backbones.text import TextBackbone, mask_padding, max_over_time, read_inputs
 from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError, check_at_least
 
 
-class RelationCNN(Backbone):
+class RelationCNN(TextBackbone):
     """RelationCNN: words with their distances to two entities, a convolution, a maximum.
 
     Paper: arXiv:1810.10147.
@@ -31,11 +30,7 @@ class RelationCNN(Backbone):
         filters: filters, and number of features.
         width: of the filters, in words; odd.
         max_length: distances are told apart up to this one.
-        dropout: rate at the features in training. Above 0, `torch.vmap` must be told its
-            `randomness`.
-        vectors: a file of word vectors that the words' begin at; the benchmark's `vectors`. None:
-            random ones.
-        vocabulary: the word of each id, which a file of vectors needs; the benchmark's.
+        **kwargs: arguments of `TextBackbone`.
 
     Raises:
         FewshotError: an argument out of range.
@@ -49,11 +44,9 @@ class RelationCNN(Backbone):
         filters: int = 230,
         width: int = 3,
         max_length: int = 128,
-        dropout: float = 0.0,
-        vectors: str | None = None,
-        vocabulary: list[str] | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(vocab_size, embedding_dim, **kwargs)
         check_at_least(
             1, position_dim=position_dim, filters=filters, width=width, max_length=max_length
         )
@@ -62,14 +55,12 @@ class RelationCNN(Backbone):
                 f"width is {width}; set an odd width, so that a word stands in the middle of its"
                 " window"
             )
-        self.embedding = word_vectors(vocab_size, embedding_dim, vectors, vocabulary)
         self.to_head, self.to_tail = (
             nn.Embedding(2 * max_length + 1, position_dim) for _ in range(2)
         )
         self.convolution = nn.Conv1d(
             embedding_dim + 2 * position_dim, filters, width, padding=width // 2
         )
-        self.dropout = dropout_layer(dropout)
         self.max_length, self.out_features = max_length, filters
 
     def forward(self, inputs: Inputs) -> Tensor:

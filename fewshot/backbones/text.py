@@ -1,13 +1,14 @@
-"""Networks on word ids: a convolutional one and a bag of words.
+"""What networks on word ids share: their inputs, their vectors of words, and masked padding.
 
-Shapes: n texts, L token places (padding included), E embedding size, F filters of each width.
+Shapes: n texts, L token places (padding included), E embedding size.
 
 Padding never changes the features: the texts' lengths mask it. There are no packed sequences and no
-branches on values, so both networks can be vmapped over texts and weights and differentiated twice.
+branches on values, so that such networks can be vmapped over texts and weights and differentiated
+twice (LSTMs and attention excepted; see there).
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,135 +19,66 @@ from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError, check_at_least
 from fewshot.hyperparameters import weights_follow
 
-EMBEDDING_RANGE = 0.25  # word vectors start uniform in +-0.25, as Kim's random ones do
 
+class TextBackbone(Backbone):
+    """A network that begins with a vector for each word id.
 
-class TextCNN(Backbone):
-    """TextCNN: a convolution over words for each kernel width, then the maximum over time.
-
-    Paper: arXiv:1408.5882.
-
-    The convolutions are wide: a text stands between `width` - 1 zero vectors on either side, so
-    every window that holds a word of it counts, and it may be shorter than a kernel.
+    A subclass builds its own layers after this constructor, so that the vectors are drawn first.
 
     Args:
         vocab_size: how many word ids there are, padding (0) and unknown (1) included.
-        embedding_dim: size of a word's vector (the paper: 300, pretrained).
-        filters: filters of each width (the paper: 100).
-        widths: the kernels' widths in words (the paper: 3, 4, 5).
-        dropout: rate at the features in training (the paper: 0.5). Above 0, `torch.vmap` must be
-            told its `randomness`.
-        vectors: a file of word vectors that the words' begin at; the benchmark's `vectors`. None:
-            random ones.
-        vocabulary: the word of each id, which a file of vectors needs; the benchmark's.
-
-    Raises:
-        FewshotError: an argument out of range.
-    """
-
-    def __init__(
-        self,
-        vocab_size: int,
-        embedding_dim: int = 128,
-        filters: int = 100,
-        widths: Sequence[int] = (3, 4, 5),
-        dropout: float = 0.0,
-        vectors: str | None = None,
-        vocabulary: list[str] | None = None,
-    ) -> None:
-        super().__init__()
-        check_at_least(
-            1, filters=filters, **{f"widths[{i}]": width for i, width in enumerate(widths)}
-        )
-        if not widths:
-            raise FewshotError("widths is empty; name at least one kernel width, such as [3, 4, 5]")
-        self.embedding = word_vectors(vocab_size, embedding_dim, vectors, vocabulary)
-        self.convolutions = nn.ModuleList(
-            nn.Conv1d(embedding_dim, filters, width, padding=width - 1) for width in widths
-        )
-        self.dropout = dropout_layer(dropout)
-        self.widths = tuple(widths)
-        self.out_features = filters * len(widths)
-
-    def forward(self, inputs: Inputs) -> Tensor:
-        """Features (n, F * widths) of `inputs`: ``tokens`` (n, L) and ``lengths`` (n,), int64."""
-        tokens, lengths = read_inputs(inputs)
-        words = mask_padding(self.embedding(tokens), lengths).transpose(-1, -2)  # n, E, L
-        maxima = [
-            max_over_time(convolution(words), lengths + width - 1)
-            for width, convolution in zip(self.widths, self.convolutions, strict=True)
-        ]
-        features: Tensor = self.dropout(torch.cat(maxima, dim=-1))
-        return features
-
-
-class BagOfWords(Backbone):
-    """BagOfWords: the mean of the words' learned vectors, then an MLP, without order.
-
-    Paper: Iyyer et al. 2015.
-
-    The order of the words does not matter. Source: "Deep Unordered Composition Rivals Syntactic
-    Methods for Text Classification", ACL 2015.
-
-    Args:
-        vocab_size: how many word ids there are, padding (0) and unknown (1) included.
-        embedding_dim: size of a word's vector (the paper: 300).
-        hidden_features: sizes of the linear layers after the mean, a ReLU behind each; none by
-            default (the paper: three of 300).
+        embedding_dim: size E of a word's vector.
         dropout: rate at the features in training. Above 0, `torch.vmap` must be told its
             `randomness`.
-        vectors: a file of word vectors that the words' begin at; the benchmark's `vectors`. None:
-            random ones.
-        vocabulary: the word of each id, which a file of vectors needs; the benchmark's.
+        vectors: a file of word vectors that the words' begin at; the benchmark's `vectors`. None,
+            or where a checkpoint's weights follow: random ones.
+        vocabulary: the word of each id, which a file of vectors needs; the benchmark's. Ids past it
+            have none.
 
     Raises:
-        FewshotError: an argument out of range.
+        FewshotError: an argument out of range, or a file that does not fit.
     """
+
+    embedding_range: ClassVar[float | None] = 0.25
+    """Vectors start uniform in +- this, as Kim's random ones do; None: standard normal."""
 
     def __init__(
         self,
         vocab_size: int,
         embedding_dim: int = 128,
-        hidden_features: Sequence[int] = (),
         dropout: float = 0.0,
         vectors: str | None = None,
         vocabulary: list[str] | None = None,
     ) -> None:
         super().__init__()
-        check_at_least(
-            1, **{f"hidden_features[{i}]": size for i, size in enumerate(hidden_features)}
-        )
-        self.embedding = word_vectors(vocab_size, embedding_dim, vectors, vocabulary)
-        sizes = [embedding_dim, *hidden_features]
-        self.layers = nn.Sequential()
-        for size, next_size in pairwise(sizes):
-            self.layers.extend([nn.Linear(size, next_size), nn.ReLU()])
+        check_at_least(2, vocab_size=vocab_size)  # padding and unknown
+        check_at_least(1, embedding_dim=embedding_dim)
         self.dropout = dropout_layer(dropout)
-        self.out_features = sizes[-1]
-
-    def forward(self, inputs: Inputs) -> Tensor:
-        """Features (n, out_features) of `inputs`: ``tokens`` (n, L) and ``lengths`` (n,), int64."""
-        tokens, lengths = read_inputs(inputs)
-        mean = mask_padding(self.embedding(tokens), lengths).sum(-2) / lengths.clamp(
-            min=1
-        ).unsqueeze(-1)
-        features: Tensor = self.dropout(self.layers(mean))
-        return features
+        self.embedding = nn.Embedding(vocab_size, embedding_dim)
+        if (bound := self.embedding_range) is not None:
+            nn.init.uniform_(self.embedding.weight, -bound, bound)
+        if vectors is not None and not weights_follow():
+            _begin_at(self.embedding.weight, vectors, vocabulary)
 
 
-def mask_padding(words: Tensor, lengths: Tensor) -> Tensor:
-    """`words` (n, L, E) with zeros from each text's length (n,) on."""
-    return words * (
-        torch.arange(words.shape[-2], device=words.device) < lengths.unsqueeze(-1)
-    ).unsqueeze(-1)
-
-
-def max_over_time(maps: Tensor, windows: Tensor) -> Tensor:
-    """ReLU of the maximum (n, F) of `maps` (n, F, places) over the first `windows` (n,) of each."""
-    past_end = torch.arange(maps.shape[-1], device=maps.device) >= windows.unsqueeze(-1)
-    # the ReLU behind the maximum: the same function on fewer elements, and 0 where there is no
-    # window
-    return maps.masked_fill(past_end.unsqueeze(-2), float("-inf")).amax(-1).relu()
+def _begin_at(weight: Tensor, vectors: str, vocabulary: Sequence[str] | None) -> None:
+    """Write those of a file of `vectors` over the rows (V, E) of their words, in place."""
+    if not vocabulary:
+        raise FewshotError(
+            f"the vectors of {vectors} are those of words, but the benchmark names none; give"
+            " vocabulary"
+        )
+    found = read_word_vectors(vectors, vocabulary)
+    embedding_dim = weight.shape[1]
+    if found and (size := len(next(iter(found.values())))) != embedding_dim:
+        raise FewshotError(
+            f"embedding_dim is {embedding_dim}, the vectors of {vectors} have {size}; set it to"
+            f" {size}"
+        )
+    with torch.no_grad():
+        for i, word in enumerate(vocabulary):
+            if word in found:
+                weight[i] = torch.from_numpy(found[word])
 
 
 def read_inputs(inputs: Inputs) -> tuple[Tensor, Tensor]:
@@ -164,43 +96,29 @@ def read_inputs(inputs: Inputs) -> tuple[Tensor, Tensor]:
     )
 
 
-def word_vectors(
-    vocab_size: int,
-    embedding_dim: int,
-    vectors: str | None = None,
-    vocabulary: Sequence[str] | None = None,
-) -> nn.Embedding:
-    """A vector for each word id, padding (0) and unknown (1) included, to be learned.
+def before_end(lengths: Tensor, places: int) -> Tensor:
+    """Which of so many places (n, L) stand before the end of texts of `lengths` (n,).
 
-    Args:
-        vocab_size: how many ids there are.
-        embedding_dim: size of a vector.
-        vectors: a file of word vectors that those of its words begin at; None, or where a
-            checkpoint's weights follow: random ones.
-        vocabulary: the word of each id; ids past it have none.
-
-    Raises:
-        FewshotError: an argument out of range, or a file that does not fit.
+    >>> before_end(torch.tensor([0, 2]), 3)
+    tensor([[False, False, False],
+            [ True,  True, False]])
     """
-    check_at_least(2, vocab_size=vocab_size)  # padding and unknown
-    check_at_least(1, embedding_dim=embedding_dim)
-    embedding = nn.Embedding(vocab_size, embedding_dim)
-    nn.init.uniform_(embedding.weight, -EMBEDDING_RANGE, EMBEDDING_RANGE)
-    if vectors is None or weights_follow():
-        return embedding
-    if not vocabulary:
-        raise FewshotError(
-            f"the vectors of {vectors} are those of words, but the benchmark names none; give"
-            " vocabulary"
-        )
-    found = read_word_vectors(vectors, vocabulary)
-    if found and (size := len(next(iter(found.values())))) != embedding_dim:
-        raise FewshotError(
-            f"embedding_dim is {embedding_dim}, the vectors of {vectors} have {size}; set it to"
-            f" {size}"
-        )
-    with torch.no_grad():
-        for i, word in enumerate(vocabulary):
-            if word in found:
-                embedding.weight[i] = torch.from_numpy(found[word])
-    return embedding
+    return torch.arange(places, device=lengths.device) < lengths.unsqueeze(-1)
+
+
+def mask_padding(words: Tensor, lengths: Tensor) -> Tensor:
+    """`words` (n, L, E) with zeros from each text's length (n,) on."""
+    return words * before_end(lengths, words.shape[-2]).unsqueeze(-1)
+
+
+def mean_over_time(words: Tensor, lengths: Tensor) -> Tensor:
+    """The mean (n, E) of each text's `words` (n, L, E); 0 of a text without words."""
+    return mask_padding(words, lengths).sum(-2) / lengths.clamp(min=1).unsqueeze(-1)
+
+
+def max_over_time(maps: Tensor, windows: Tensor) -> Tensor:
+    """ReLU of the maximum (n, F) of `maps` (n, F, places) over the first `windows` (n,) of each."""
+    past_end = ~before_end(windows, maps.shape[-1])
+    # the ReLU behind the maximum: the same function on fewer elements, and 0 where there is no
+    # window
+    return maps.masked_fill(past_end.unsqueeze(-2), float("-inf")).amax(-1).relu()

@@ -8,13 +8,12 @@ import math
 import torch
 from torch import Tensor, nn
 
-from fewshot.backbones.base import Backbone, check_dropout
-from fewshot.backbones.text import mask_padding, read_inputs
+from fewshot.backbones.text import TextBackbone, before_end, mean_over_time, read_inputs
 from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError, check_at_least
 
 
-class TextTransformer(Backbone):
+class TextTransformer(TextBackbone):
     """TextTransformer: word vectors with sinusoidal positions, an encoder, the words' mean.
 
     Paper: arXiv:1706.03762.
@@ -36,6 +35,9 @@ class TextTransformer(Backbone):
         FewshotError: an argument out of range.
     """
 
+    embedding_range = None
+    """As the paper has them, scaled up to the size of the positions."""
+
     def __init__(
         self,
         vocab_size: int,
@@ -45,19 +47,13 @@ class TextTransformer(Backbone):
         feedforward: int = 256,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__()
-        check_at_least(2, vocab_size=vocab_size)  # padding and unknown
-        check_at_least(
-            1, embedding_dim=embedding_dim, layers=layers, heads=heads, feedforward=feedforward
-        )
-        check_dropout(dropout)
+        super().__init__(vocab_size, embedding_dim, dropout)
+        check_at_least(1, layers=layers, heads=heads, feedforward=feedforward)
         if embedding_dim % 2 or embedding_dim % heads:
             raise FewshotError(
                 f"embedding_dim is {embedding_dim}; set it to an even multiple of the heads, which"
                 f" are {heads}"
             )
-        # standard normal: as the paper has them, scaled up to the size of the positions
-        self.embedding = nn.Embedding(vocab_size, embedding_dim)
         # nn.TransformerEncoder would copy one layer, so that all began alike
         self.layers = nn.ModuleList(
             nn.TransformerEncoderLayer(
@@ -66,7 +62,6 @@ class TextTransformer(Backbone):
             for _ in range(layers)
         )
         self.norm = nn.LayerNorm(embedding_dim)
-        self.dropout = nn.Dropout(dropout)
         self.out_features = embedding_dim
 
     def forward(self, inputs: Inputs) -> Tensor:
@@ -76,12 +71,10 @@ class TextTransformer(Backbone):
         words = self.dropout(words + sinusoids(words))
         # A text without words attends to one place of padding, because a softmax over nothing is
         # not a number.
-        past_end = torch.arange(tokens.shape[-1], device=tokens.device) >= lengths.clamp(
-            min=1
-        ).unsqueeze(-1)
+        past_end = ~before_end(lengths.clamp(min=1), tokens.shape[-1])
         for layer in self.layers:
             words = layer(words, src_key_padding_mask=past_end)
-        return mask_padding(self.norm(words), lengths).sum(-2) / lengths.clamp(min=1).unsqueeze(-1)
+        return mean_over_time(self.norm(words), lengths)
 
 
 def sinusoids(words: Tensor) -> Tensor:

@@ -8,9 +8,12 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from fewshot.backbones.bag_of_words import BagOfWords
 from fewshot.backbones.base import Backbone
 from fewshot.backbones.bilstm import BiLSTM
-from fewshot.backbones.text import BagOfWords, TextCNN
+from fewshot.backbones.relation_cnn import RelationCNN
+from fewshot.backbones.text import TextBackbone
+from fewshot.backbones.text_cnn import TextCNN
 from fewshot.backbones.text_transformer import TextTransformer
 from fewshot.errors import FewshotError
 
@@ -117,6 +120,18 @@ def test_out_features_counts_widths_and_the_last_layer() -> None:
     }
     assert TextCNN(VOCAB).out_features == 300
     assert BagOfWords(VOCAB).out_features == 128
+
+
+@pytest.mark.parametrize("kind", [TextCNN, BagOfWords, BiLSTM, RelationCNN, TextTransformer])
+def test_a_seed_draws_the_words_vectors_first(kind: type[TextBackbone]) -> None:
+    torch.manual_seed(3)
+    expected = torch.nn.Embedding(VOCAB, 8).weight
+    if kind is not TextTransformer:  # whose vectors are standard normal
+        torch.nn.init.uniform_(expected, -0.25, 0.25)
+    torch.manual_seed(3)
+    network = kind(VOCAB, embedding_dim=8)
+    assert torch.equal(network.embedding.weight, expected)
+    assert next(iter(network.state_dict())) == "embedding.weight"
 
 
 def test_padding_changes_no_feature(network: Backbone) -> None:
