@@ -2,13 +2,13 @@
 
 from typing import Any, ClassVar
 
-from fewshot.datamodules.text import TextDataModule
+from fewshot.datamodules.intents import IntentDataModule
 from fewshot.datasets.clinc150 import Split, load_clinc150
 from fewshot.datasets.reading.texts import TextData
-from fewshot.errors import FewshotError, check_at_least
+from fewshot.errors import FewshotError
 
 
-class CLINC150DataModule(TextDataModule):
+class CLINC150DataModule(IntentDataModule):
     """CLINC150: 150 intents of 10 domains, 150 short English utterances each.
 
     Paper: arXiv:1909.02027.
@@ -24,37 +24,19 @@ class CLINC150DataModule(TextDataModule):
         split: ``seed`` draws 50/50/50 intents; ``domain`` draws 4/3/3 whole domains, 60/45/45
             intents, so that the test's subjects are new too; ``all`` has all 150 intents in
             training, validation and test.
-        split_seed: seeds the draw.
-        fold: which support is drawn, for ``split: all``.
         out_of_scope: add the original's out-of-scope utterances to the queries of validation and
             test (100 and 1000), to be told as none of the intents; for ``split: all``.
-        queries: query examples a class; ``split: all`` takes all.
-        **kwargs: arguments of `TextDataModule`. `max_length` counts words (the longest utterance
+        **kwargs: arguments of `IntentDataModule`. `max_length` counts words (the longest utterance
             has 28).
     """
 
     benchmark: ClassVar[str] = "CLINC150"
+    split: Split
 
-    def __init__(
-        self,
-        split: Split = "seed",
-        split_seed: int = 0,
-        fold: int = 0,
-        out_of_scope: bool = False,
-        queries: int = 15,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(queries=queries, **kwargs)
-        check_at_least(0, fold=fold)
-        self.split, self.split_seed, self.fold, self.out_of_scope = (
-            split,
-            split_seed,
-            fold,
-            out_of_scope,
-        )
-        if split == "all":
-            self.take_whole()
-        elif out_of_scope:
+    def __init__(self, split: Split = "seed", out_of_scope: bool = False, **kwargs: Any) -> None:
+        super().__init__(split=split, **kwargs)
+        self.out_of_scope = out_of_scope
+        if out_of_scope and not self.whole:
             raise FewshotError(
                 f"out_of_scope is on and split is {split}; set split: all, or nota_rate for"
                 " episodes"
@@ -77,15 +59,6 @@ class CLINC150DataModule(TextDataModule):
     def asks_for_none(self) -> bool:
         """Whether there are queries of none of the classes."""
         return self.out_of_scope or super().asks_for_none
-
-    @property
-    def split_name(self) -> str:
-        """The split with its seed, or the fold."""
-        return (
-            f"all, fold {self.fold}"
-            if self.whole
-            else f"{self.split}, split_seed {self.split_seed}"
-        )
 
     def protocol(self) -> dict[str, Any]:
         """The facts that stand beside every result."""

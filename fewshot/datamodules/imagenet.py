@@ -1,12 +1,12 @@
 """mini-ImageNet and tiered-ImageNet."""
 
-from abc import abstractmethod
 from typing import Any, ClassVar
 
 from fewshot.datamodules.published import PackedImageDataModule
-from fewshot.datasets.mini_imagenet import load_mini_imagenet
+from fewshot.datasets.mini_imagenet import MINI_IMAGENET
 from fewshot.datasets.reading.downloads import data_root
-from fewshot.datasets.tiered_imagenet import load_tiered_imagenet
+from fewshot.datasets.reading.published_splits import PublishedSplits
+from fewshot.datasets.tiered_imagenet import TIERED_IMAGENET
 from fewshot.episodes.class_dataset import ClassDataset
 
 
@@ -19,14 +19,16 @@ class ImageNetPartDataModule(PackedImageDataModule):
         **kwargs: arguments of `PackedImageDataModule`.
     """
 
+    source: ClassVar[PublishedSplits]
+    folder: ClassVar[str]
+    """Of the data root's cache, where the packed store goes."""
     form: str | None = None
     # of mini-ImageNet's training images, as MetaOptNet's code has them
     mean = (0.4721, 0.4533, 0.4100)
     std = (0.2772, 0.2677, 0.2845)
 
-    @abstractmethod
-    def read(self) -> tuple[str, dict[str, ClassDataset]]:
-        """The form of the files, and the classes of train, val and test."""
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
 
     def protocol(self) -> dict[str, Any]:
         """The facts that stand beside every result, the form of the files among them."""
@@ -34,7 +36,10 @@ class ImageNetPartDataModule(PackedImageDataModule):
 
     def load(self) -> dict[str, ClassDataset]:
         """The classes of train, val and test."""
-        self.form, datasets = self.read()
+        cache = data_root(None) / self.folder
+        self.form, datasets = self.source.load(
+            self.root, cache, self.image_size, self.verify, self.verify_store
+        )
         return datasets
 
 
@@ -43,28 +48,22 @@ class MiniImageNetDataModule(ImageNetPartDataModule):
 
     Paper: arXiv:1606.04080.
 
-    The split is Ravi and Larochelle's. `fewshot.datasets.mini_imagenet.load_mini_imagenet` names
-    the four forms of the files that `root` may hold. The packed store takes 1.3 GB. 600, 1000, 2000
-    or 10 000 test episodes are in use.
+    The split is Ravi and Larochelle's. `fewshot.datasets.mini_imagenet` names the four forms of the
+    files that `root` may hold. The packed store takes 1.3 GB. 600, 1000, 2000 or 10 000 test
+    episodes are in use.
 
     Args:
         **kwargs: arguments of `PackedImageDataModule`.
     """
 
     benchmark: ClassVar[str] = "mini-ImageNet"
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    source = MINI_IMAGENET
+    folder = "mini_imagenet"
 
     @property
     def split_name(self) -> str:
         """The split of Ravi and Larochelle."""
         return "ravi"
-
-    def read(self) -> tuple[str, dict[str, ClassDataset]]:
-        """Read mini-ImageNet."""
-        cache = data_root(None) / "mini_imagenet"
-        return load_mini_imagenet(self.root, cache, self.image_size, self.verify, self.verify_store)
 
 
 class TieredImageNetDataModule(ImageNetPartDataModule):
@@ -72,27 +71,18 @@ class TieredImageNetDataModule(ImageNetPartDataModule):
 
     Paper: arXiv:1803.00676.
 
-    Train, validation and test share no superclass.
-    `fewshot.datasets.tiered_imagenet.load_tiered_imagenet` names the three forms of the files that
-    `root` may hold. The packed store takes 16.5 GB.
+    Train, validation and test share no superclass. `fewshot.datasets.tiered_imagenet` names the
+    three forms of the files that `root` may hold. The packed store takes 16.5 GB.
 
     Args:
         **kwargs: arguments of `PackedImageDataModule`.
     """
 
     benchmark: ClassVar[str] = "tiered-ImageNet"
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    source = TIERED_IMAGENET
+    folder = "tiered_imagenet"
 
     @property
     def split_name(self) -> str:
         """The split of Ren et al., by superclass."""
         return "ren"
-
-    def read(self) -> tuple[str, dict[str, ClassDataset]]:
-        """Read tiered-ImageNet."""
-        cache = data_root(None) / "tiered_imagenet"
-        return load_tiered_imagenet(
-            self.root, cache, self.image_size, self.verify, self.verify_store
-        )

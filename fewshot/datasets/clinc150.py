@@ -106,16 +106,7 @@ def load_clinc150(
         parts |= {
             f"{part}_none": {OUT_OF_SCOPE: texts} for part, texts in read_out_of_scope(path).items()
         }
-    return encode_texts(
-        {
-            part: {
-                intent: [splitter.split(text) for text in texts]
-                for intent, texts in classes.items()
-            }
-            for part, classes in parts.items()
-        },
-        splitter,
-    )
+    return encode_texts(splitter.split_parts(parts), splitter)
 
 
 def find_file(root: Path, name: str, download: bool) -> Path:

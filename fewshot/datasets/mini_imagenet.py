@@ -1,28 +1,31 @@
 """mini-ImageNet: 100 classes of 600 images of ImageNet, 84x84 (Vinyals et al., arXiv:1606.04080).
 
 The split is Ravi and Larochelle's (2017), which all results since are reported on. Its files are in
-use in four forms.
+use in four forms: ``images/`` beside ``{train,val,test}.csv``;
+``mini-imagenet-cache-{train,val,test}.pkl``;
+``miniImageNet_category_split_{train_phase_train,val,test}.pickle``; or
+``{train,val,test}/<wnid>/*.jpg``.
 """
 
 import csv
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fewshot.datasets.imagenet_classes import MINI, classes
 from fewshot.datasets.reading.decoding import ImageSource
 from fewshot.datasets.reading.pickles import load_pickle
-from fewshot.datasets.reading.published import (
+from fewshot.datasets.reading.published import Numbers
+from fewshot.datasets.reading.published_splits import (
     SPLITS,
-    Reader,
-    check_classes,
-    load_splits,
+    PublishedSplits,
+    by_number,
+    is_rgb,
     read_class_folders,
 )
-from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.errors import FewshotError
 
 IMAGES = 600  # a class
@@ -46,32 +49,8 @@ ABSENT = (
 )
 
 
-def load_mini_imagenet(
-    root: Path, cache: Path, image_size: int = 84, verify: bool = True, verify_store: bool = False
-) -> tuple[str, dict[str, ClassDataset]]:
-    """The form that the files have, and train, val and test.
-
-    Args:
-        root: holds one of the forms, itself or in ``mini_imagenet/`` (or ``mini-imagenet``,
-            ``miniImageNet``, ...): ``images/`` beside ``{train,val,test}.csv``;
-            ``mini-imagenet-cache-{train,val,test}.pkl``;
-            ``miniImageNet_category_split_{train_phase_train,val,test}.pickle``; or
-            ``{train,val,test}/<wnid>/*.jpg``.
-        cache: folder of the packed store.
-        image_size: side in pixels.
-        verify: each class must have its 600 images.
-        verify_store: check the whole store.
-
-    Raises:
-        FewshotError: nothing is found, or what is found is damaged or lacks a class.
-    """
-    check = partial(_check, verify=verify)
-    return load_splits(root, cache, image_size, verify_store, PLACES, FORMS, READERS, check, ABSENT)
-
-
-def _check(where: str, found: Mapping[str, Mapping[str, int]], verify: bool) -> None:
-    check_classes(where, found, classes(MINI), r"n\d{8}")
-    for split, counts in found.items() if verify else ():
+def _check_numbers(where: str, numbers: Numbers) -> None:
+    for split, counts in numbers.items():
         for name, count in counts.items():
             if count != IMAGES:
                 raise FewshotError(
@@ -111,26 +90,18 @@ def _read_categories(paths: Mapping[str, Path], split: str) -> dict[str, list[Im
         images, labels = _checked(content["data"]), np.asarray(content["labels"], np.int64)
         if len(images) != len(labels):
             raise ValueError(f"{len(images)} images, {len(labels)} labels")
-        # numbers, as the files know no names: the classes of a split are told apart by its name
-        return {
-            f"{split}{label:03d}": [images[i] for i in np.flatnonzero(labels == label)]
-            for label in np.unique(labels)
-        }
+        return by_number(images, labels, split)
     except (KeyError, TypeError, ValueError) as error:
         raise _other(paths[split], "data and labels", error) from error
 
 
-def _checked(images: Any) -> np.ndarray:
-    if (
-        not isinstance(images, np.ndarray)
-        or images.dtype != np.uint8
-        or images.ndim != 4
-        or images.shape[3] != 3
-    ):
+def _checked(images: Any) -> NDArray[np.uint8]:
+    if not is_rgb(images):
         raise ValueError(
             f"its images are {getattr(images, 'dtype', type(images).__name__)} {np.shape(images)}"
         )
-    return images
+    checked: NDArray[np.uint8] = images
+    return checked
 
 
 def _other(path: Path, keys: str, error: Exception) -> FewshotError:
@@ -139,9 +110,17 @@ def _other(path: Path, keys: str, error: Exception) -> FewshotError:
     )
 
 
-READERS: dict[str, Reader] = {
-    "csv": _read_csv,
-    "cache_pkl": _read_cache,
-    "category_pickle": _read_categories,
-    "folders": read_class_folders,
-}
+MINI_IMAGENET = PublishedSplits(
+    places=PLACES,
+    forms=FORMS,
+    readers={
+        "csv": _read_csv,
+        "cache_pkl": _read_cache,
+        "category_pickle": _read_categories,
+        "folders": read_class_folders,
+    },
+    classes=classes(MINI),
+    named=r"n\d{8}",
+    check_numbers=_check_numbers,
+    absent=ABSENT,
+)

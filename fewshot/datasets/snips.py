@@ -98,16 +98,7 @@ def load_snips(
                 [[intent] for intent in INTENTS], SIZES, split_seed
             ).items()
         }
-    return encode_texts(
-        {
-            part: {
-                intent: [splitter.split(text) for text in texts]
-                for intent, texts in classes.items()
-            }
-            for part, classes in parts.items()
-        },
-        splitter,
-    )
+    return encode_texts(splitter.split_parts(parts), splitter)
 
 
 def find_folder(root: Path) -> Path:

@@ -1,7 +1,10 @@
-"""tiered-ImageNet: 608 ImageNet classes, split by superclass, 84x84 (arXiv:1803.00676)."""
+"""tiered-ImageNet: 608 ImageNet classes, split by superclass, 84x84 (arXiv:1803.00676).
+
+Its files are in use in three forms: ``{train,val,test}_images_png.pkl`` or ``_images.npz``, each
+with ``{train,val,test}_labels.pkl``; or ``{train,val,test}/<wnid>/*.jpg``.
+"""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +14,14 @@ from fewshot.datasets.imagenet_classes import TIERED, classes
 from fewshot.datasets.reading.decoding import Encoded, ImageSource
 from fewshot.datasets.reading.npz import npz_member
 from fewshot.datasets.reading.pickles import load_pickle
-from fewshot.datasets.reading.published import (
+from fewshot.datasets.reading.published import Numbers
+from fewshot.datasets.reading.published_splits import (
     SPLITS,
-    Reader,
-    check_classes,
-    load_splits,
+    PublishedSplits,
+    by_number,
+    is_rgb,
     read_class_folders,
 )
-from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.errors import FewshotError
 
 IMAGES = {"train": 448_695, "val": 124_261, "test": 206_209}
@@ -38,31 +41,9 @@ ABSENT = (
 )
 
 
-def load_tiered_imagenet(
-    root: Path, cache: Path, image_size: int = 84, verify: bool = True, verify_store: bool = False
-) -> tuple[str, dict[str, ClassDataset]]:
-    """The form that the files have, and train, val and test.
-
-    Args:
-        root: holds one of the forms, itself or in ``tiered_imagenet/`` (or ``tiered-imagenet``,
-            ...): ``{train,val,test}_images_png.pkl`` or ``_images.npz``, each with
-            ``{train,val,test}_labels.pkl``; or ``{train,val,test}/<wnid>/*.jpg``.
-        cache: folder of the packed store.
-        image_size: side in pixels.
-        verify: each split must have its number of images.
-        verify_store: check the whole store.
-
-    Raises:
-        FewshotError: nothing is found, or what is found is damaged or lacks a class.
-    """
-    check = partial(_check, verify=verify)
-    return load_splits(root, cache, image_size, verify_store, PLACES, FORMS, READERS, check, ABSENT)
-
-
-def _check(where: str, found: Mapping[str, Mapping[str, int]], verify: bool) -> None:
-    check_classes(where, found, classes(TIERED), r"n\d{8}")
-    for split, expected in IMAGES.items() if verify else ():
-        if (count := sum(found[split].values())) != expected:
+def _check_numbers(where: str, numbers: Numbers) -> None:
+    for split, expected in IMAGES.items():
+        if (count := sum(numbers[split].values())) != expected:
             raise FewshotError(
                 f"{where}: the {split} split has {count} images, tiered-ImageNet's has {expected};"
                 " complete it, or set verify: false"
@@ -84,7 +65,7 @@ def _read_png(paths: Mapping[str, Path], split: str) -> dict[str, list[ImageSour
 
 def _read_npz(paths: Mapping[str, Path], split: str) -> dict[str, list[ImageSource]]:
     images = npz_member(paths[split], "images")
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+    if not is_rgb(images):
         raise FewshotError(
             f"{paths[split]}: its images are {images.dtype} {images.shape}; replace it"
         )
@@ -108,13 +89,15 @@ def _by_class(
         raise FewshotError(
             f"{path} holds no label_specific for each image ({error!r}); replace it"
         ) from error
-    order = labels.argsort(kind="stable")
-    numbers, starts = np.unique(labels[order], return_index=True)
-    groups = np.split(order, starts[1:])
-    return {
-        f"{split}{number:03d}": [images[i] for i in rows]
-        for number, rows in zip(numbers, groups, strict=True)
-    }
+    return by_number(images, labels, split)
 
 
-READERS: dict[str, Reader] = {"png_pkl": _read_png, "npz": _read_npz, "folders": read_class_folders}
+TIERED_IMAGENET = PublishedSplits(
+    places=PLACES,
+    forms=FORMS,
+    readers={"png_pkl": _read_png, "npz": _read_npz, "folders": read_class_folders},
+    classes=classes(TIERED),
+    named=r"n\d{8}",
+    check_numbers=_check_numbers,
+    absent=ABSENT,
+)

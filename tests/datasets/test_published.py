@@ -16,9 +16,9 @@ from fakes import colour, fake_cub, fake_mini_imagenet, fake_tiered_imagenet
 from fewshot.datasets import mini_imagenet, tiered_imagenet
 from fewshot.datasets.cub import CubSplit, load_cub, split_kinds
 from fewshot.datasets.imagenet_classes import MINI, TIERED, classes
-from fewshot.datasets.mini_imagenet import load_mini_imagenet
+from fewshot.datasets.mini_imagenet import MINI_IMAGENET
 from fewshot.datasets.reading.npz import npz_member
-from fewshot.datasets.tiered_imagenet import load_tiered_imagenet
+from fewshot.datasets.tiered_imagenet import TIERED_IMAGENET
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.episodes.distributions import gather
 from fewshot.errors import FewshotError
@@ -57,7 +57,7 @@ def check(datasets: dict[str, ClassDataset], number: int) -> None:
 @pytest.mark.parametrize("place", ["", "mini-imagenet"])
 def test_every_form_of_mini_imagenet(tmp_path: Path, form: str, place: str) -> None:
     fake_mini_imagenet(tmp_path / "root" / place, form, images=2)
-    found, datasets = load_mini_imagenet(tmp_path / "root", tmp_path / "cache", SIZE, verify=False)
+    found, datasets = MINI_IMAGENET.load(tmp_path / "root", tmp_path / "cache", SIZE, verify=False)
     assert found == form
     check(datasets, 2)
     if form == "category_pickle":  # it knows numbers alone
@@ -70,7 +70,7 @@ def test_every_form_of_mini_imagenet(tmp_path: Path, form: str, place: str) -> N
 @pytest.mark.parametrize("form", ["png_pkl", "npz", "compressed npz", "folders"])
 def test_every_form_of_tiered_imagenet(tmp_path: Path, form: str) -> None:
     fake_tiered_imagenet(tmp_path / "root", form.rpartition(" ")[2], 2, "compressed" in form)
-    found, datasets = load_tiered_imagenet(
+    found, datasets = TIERED_IMAGENET.load(
         tmp_path / "root", tmp_path / "cache", SIZE, verify=False
     )
     assert found == form.rpartition(" ")[2]
@@ -216,7 +216,7 @@ def test_a_damaged_cub_is_one_line(cub: Path, tmp_path: Path, case: CubEdit) -> 
 def test_missing_data_name_their_source_files_and_licence(tmp_path: Path) -> None:
     for load, parts in (
         (
-            load_mini_imagenet,
+            MINI_IMAGENET.load,
             (
                 "images/",
                 "train.csv",
@@ -226,7 +226,7 @@ def test_missing_data_name_their_source_files_and_licence(tmp_path: Path) -> Non
             ),
         ),
         (
-            load_tiered_imagenet,
+            TIERED_IMAGENET.load,
             ("train_images_png.pkl", "_images.npz", "train_labels.pkl", "few-shot-ssl-public"),
         ),
         (load_cub, ("CUB_200_2011/", "images.txt", "bounding_boxes.txt", "vision.caltech.edu")),
@@ -245,10 +245,10 @@ def test_a_part_is_taken_only_where_the_user_says_so(tmp_path: Path, form: str) 
         FewshotError,
         match="has 1 images, mini-ImageNet's have 600; complete it, or set verify: false",
     ):
-        load_mini_imagenet(root, tmp_path / "cache", SIZE)
-    load_mini_imagenet(root, tmp_path / "cache", SIZE, verify=False)
+        MINI_IMAGENET.load(root, tmp_path / "cache", SIZE)
+    MINI_IMAGENET.load(root, tmp_path / "cache", SIZE, verify=False)
     with pytest.raises(FewshotError, match="has 1 images"):  # nor does the store hide it
-        load_mini_imagenet(root, tmp_path / "cache", SIZE)
+        MINI_IMAGENET.load(root, tmp_path / "cache", SIZE)
 
 
 def test_numbers_of_images_are_checked_everywhere(cub: Path, tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ def test_numbers_of_images_are_checked_everywhere(cub: Path, tmp_path: Path) -> 
     with pytest.raises(
         FewshotError, match="the train split has 351 images, tiered-ImageNet's has 448695"
     ):
-        load_tiered_imagenet(tmp_path / "root", tmp_path / "cache", SIZE)
+        TIERED_IMAGENET.load(tmp_path / "root", tmp_path / "cache", SIZE)
     with pytest.raises(FewshotError, match="has 400 photographs, CUB has 11788"):
         load_cub(cub, tmp_path / "cache", image_size=SIZE)
     assert sum(tiered_imagenet.IMAGES.values()) == 779_165
@@ -277,7 +277,7 @@ def test_a_missing_class_is_named(tmp_path: Path, form: str) -> None:
     with pytest.raises(
         FewshotError, match=f"has no image of the val class '{name}'; add its images"
     ):
-        load_mini_imagenet(root, tmp_path / "cache", SIZE, verify=False)
+        MINI_IMAGENET.load(root, tmp_path / "cache", SIZE, verify=False)
 
 
 def test_a_class_of_another_split_is_named(tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_a_class_of_another_split_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         FewshotError, match=f"has the test class '{name}', which is not in the split"
     ):
-        load_mini_imagenet(root, tmp_path / "cache", SIZE, verify=False)
+        MINI_IMAGENET.load(root, tmp_path / "cache", SIZE, verify=False)
 
 
 PICKLES: dict[str, tuple[str, Callable[[dict[str, object]], object], str]] = {
@@ -330,7 +330,7 @@ def test_other_pickles_are_refused(tmp_path: Path, damage: str) -> None:
     edit(content)
     path.write_bytes(pickle.dumps(content))
     with pytest.raises(FewshotError, match=message) as caught:
-        load_mini_imagenet(root, tmp_path / "cache", SIZE, verify=False)
+        MINI_IMAGENET.load(root, tmp_path / "cache", SIZE, verify=False)
     assert "\n" not in str(caught.value)
 
 
@@ -389,7 +389,7 @@ def test_a_damaged_tiered_imagenet_is_one_line(tmp_path: Path, damage: str) -> N
     root = fake_tiered_imagenet(tmp_path / "root", form, 1)
     edit(root)
     with pytest.raises(FewshotError, match=message) as caught:
-        load_tiered_imagenet(root, tmp_path / "cache", SIZE, verify=False)
+        TIERED_IMAGENET.load(root, tmp_path / "cache", SIZE, verify=False)
     assert "\n" not in str(caught.value)
 
 
@@ -399,7 +399,7 @@ def test_files_that_are_incomplete_name_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(
         FewshotError, match=r"has mini\S+train.pkl, but no mini-imagenet-cache-test.pkl; add"
     ):
-        load_mini_imagenet(root, tmp_path / "cache", SIZE, verify=False)
+        MINI_IMAGENET.load(root, tmp_path / "cache", SIZE, verify=False)
 
 
 def test_a_list_that_names_a_missing_image(tmp_path: Path) -> None:
@@ -407,25 +407,25 @@ def test_a_list_that_names_a_missing_image(tmp_path: Path) -> None:
     path = next((root / "images").iterdir())
     path.unlink()
     with pytest.raises(FewshotError, match=f"{path} cannot be decoded"):
-        load_mini_imagenet(root, tmp_path / "cache", SIZE, verify=False)
+        MINI_IMAGENET.load(root, tmp_path / "cache", SIZE, verify=False)
     (root / "train.csv").write_text("name,class\na,b\n")
     with pytest.raises(FewshotError, match=r"train.csv is no table of filename,label"):
-        load_mini_imagenet(root, tmp_path / "cache", SIZE, verify=False)
+        MINI_IMAGENET.load(root, tmp_path / "cache", SIZE, verify=False)
 
 
 def test_the_store_is_enough_when_the_data_are_gone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     root = fake_mini_imagenet(tmp_path / "root", "folders", images=1)
-    load_mini_imagenet(root, tmp_path / "cache", SIZE, verify=False)
+    MINI_IMAGENET.load(root, tmp_path / "cache", SIZE, verify=False)
     shutil.rmtree(root)
     with caplog.at_level(logging.INFO):
-        form, datasets = load_mini_imagenet(root, tmp_path / "cache", SIZE, verify=False)
+        form, datasets = MINI_IMAGENET.load(root, tmp_path / "cache", SIZE, verify=False)
     assert "the data are not there" in caplog.text
     assert form == "folders"
     check(datasets, 1)
     with pytest.raises(FewshotError, match="does not hold mini-ImageNet"):
         # packed in another size
-        load_mini_imagenet(root, tmp_path / "cache", SIZE + 1, verify=False)
+        MINI_IMAGENET.load(root, tmp_path / "cache", SIZE + 1, verify=False)
     with pytest.raises(FewshotError, match="image_size is 0"):
-        load_mini_imagenet(root, tmp_path / "cache", 0)
+        MINI_IMAGENET.load(root, tmp_path / "cache", 0)

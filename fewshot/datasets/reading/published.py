@@ -6,17 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from fewshot.datasets.image_folder import image_files, subfolders
-from fewshot.datasets.reading.decoding import ImageSource
-from fewshot.datasets.reading.store import Source, fingerprint_of, open_store, packed, read_index
+from fewshot.datasets.reading.store import Source, open_store, packed, read_index
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.errors import FewshotError
 
 log = logging.getLogger(__name__)
 
-SPLITS = ("train", "val", "test")
-Reader: TypeAlias = Callable[[Mapping[str, Path], str], dict[str, list[ImageSource]]]
-"""From the paths of a form and a split to the images of each class."""
+Numbers: TypeAlias = Mapping[str, Mapping[str, int]]
+"""How many images each class of each split has."""
 
 
 class Found(NamedTuple):
@@ -58,55 +55,9 @@ def find_form(
     return None
 
 
-def find_splits(
-    root: Path,
-    places: Sequence[str],
-    forms: Mapping[str, Mapping[str, str]],
-    readers: Mapping[str, Reader],
-    check: Callable[[str, Mapping[str, Mapping[str, int]]], None],
-    absent: str,
-) -> Found:
-    """Find a benchmark whose files know their splits.
-
-    Args:
-        root: the data's root.
-        places: as for `find_form`.
-        forms: as for `find_form`.
-        readers: of each form, the images of each class from its paths and a split.
-        check: checks the images of each class of each split before they are packed; gets the folder
-            as text.
-        absent: what to say after the root where nothing is found.
-
-    Raises:
-        FewshotError: nothing is found, or not all of it.
-    """
-    found = find_form(root, places, forms)
-    if found is None:
-        raise FewshotError(f"{root} {absent}")
-    form, paths = found
-    folder = paths["train"].parent
-    files = [path for path in paths.values() if path.is_file()]
-    files += [file for path in paths.values() if path.is_dir() for file in image_files(path)]
-
-    def source() -> Source:
-        content = {split: readers[form](paths, split) for split in SPLITS}
-        check(
-            str(folder),
-            {s: {name: len(images) for name, images in c.items()} for s, c in content.items()},
-        )
-        return content
-
-    return Found(form, fingerprint_of(files, folder), source)
-
-
-def read_class_folders(paths: Mapping[str, Path], split: str) -> dict[str, list[ImageSource]]:
-    """The images of each folder of a split: a `Reader` of ``{train,val,test}/<class>/*.jpg``."""
-    return {name: list(image_files(folder)) for name, folder in subfolders(paths[split]).items()}
-
-
 def check_classes(
     where: str,
-    found: Mapping[str, Mapping[str, int]],
+    found: Numbers,
     published: Mapping[str, Sequence[str]],
     named: str,
 ) -> None:
@@ -175,49 +126,3 @@ def load_packed(
     return found.form, packed(
         folder, found.fingerprint, found.source, image_size, verify=verify_store
     )
-
-
-def load_splits(
-    root: Path,
-    cache: Path,
-    image_size: int,
-    verify_store: bool,
-    places: Sequence[str],
-    forms: Mapping[str, Mapping[str, str]],
-    readers: Mapping[str, Reader],
-    check: Callable[[str, Mapping[str, Mapping[str, int]]], None],
-    absent: str,
-) -> tuple[str, dict[str, ClassDataset]]:
-    """The form and datasets of a benchmark whose files know their splits, checked in every case.
-
-    Args:
-        root: as for `find_splits`.
-        cache: as for `load_packed`.
-        image_size: as for `load_packed`.
-        verify_store: as for `load_packed`.
-        places: as for `find_splits`.
-        forms: as for `find_splits`.
-        readers: as for `find_splits`.
-        check: as for `find_splits`; called on the finished datasets too, which may be of an older
-            store.
-        absent: as for `find_splits`.
-
-    Raises:
-        FewshotError: the data cannot be found or packed, or are not the benchmark's.
-    """
-    form, datasets = load_packed(
-        lambda: find_splits(root, places, forms, readers, check, absent),
-        cache,
-        image_size,
-        verify_store,
-    )
-    check(str(root), counted(datasets))
-    return form, datasets
-
-
-def counted(datasets: Mapping[str, ClassDataset]) -> dict[str, dict[str, int]]:
-    """The images of each class of each split."""
-    return {
-        split: dict(zip(dataset.classes, dataset.counts.tolist(), strict=True))
-        for split, dataset in datasets.items()
-    }

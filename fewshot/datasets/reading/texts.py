@@ -106,6 +106,15 @@ class TermSplitter:
             return self.pretrained.split(text, self.options.max_length)
         return split_terms(text, self.options.terms, self.options.max_length)
 
+    def split_parts(
+        self, parts: Mapping[str, Mapping[str, Sequence[str]]]
+    ) -> dict[str, dict[str, list[list[str]]]]:
+        """The terms of each text of each class of each part."""
+        return {
+            part: {name: [self.split(text) for text in texts] for name, texts in classes.items()}
+            for part, classes in parts.items()
+        }
+
     def split_words(self, words: Sequence[str]) -> list[list[str]]:
         """The terms of each of the `words` of a text that is split into words already.
 
