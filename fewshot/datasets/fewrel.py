@@ -290,12 +290,10 @@ def placed(
     places = [(starts[start], starts[end]) for start, end in spans]
     size = splitter.options.max_length - len(before) - len(after)
     first, last = window(len(terms), places, max(size, 1))
-    head, tail = (
-        (_inside(a, first, last, len(before)), _inside(b, first, last, len(before)))
-        for a, b in places
-    )
+    head, tail = (_inside(span, first, last, len(before)) for span in places)
     return [*before, *terms[first:last], *after], head, tail
 
 
-def _inside(at: int, first: int, last: int, shift: int) -> int:
-    return min(max(at, first), last) - first + shift
+def _inside(span: Span, first: int, last: int, shift: int) -> Span:
+    start, end = (min(max(place, first), last) - first + shift for place in span)
+    return start, end
