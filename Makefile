@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 CONFIG ?= configs/glyphs/protonet_5way1shot.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev train test lint types unit slow format bench clean
+.PHONY: help install dev train test lint types unit slow gpu format bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -34,6 +34,11 @@ unit: dev  ## the test suite, on all cores
 
 slow: dev  ## the tests that take minutes each, which `make test` leaves out
 	$(BIN)/python -m pytest -m slow -q
+
+gpu: dev  ## what a machine with a GPU can show in nine minutes: its tests, peers, MAML's full schedule
+	@$(BIN)/python benchmarks/gpu.py --check
+	@$(BIN)/python -m pip install --quiet --no-compile --editable '.[bench]'
+	@$(BIN)/python benchmarks/gpu.py
 
 format: dev  ## format the code and mend what the linter can
 	$(BIN)/ruff format .

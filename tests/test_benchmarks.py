@@ -1,0 +1,109 @@
+"""The measurements: their commands run, and what needs a GPU says so and runs nothing."""
+
+import importlib.util
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+def script(name: str) -> Any:
+    """The module of a file of benchmarks/, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def gpu() -> Any:
+    return script("gpu")
+
+
+@pytest.fixture
+def schedule(monkeypatch: pytest.MonkeyPatch, own_data_root: Path) -> Callable[..., None]:
+    """`python benchmarks/schedule.py`, which sets the data's root of its process."""
+    monkeypatch.setenv("FEWSHOT_DATA", str(own_data_root))  # and so back to it in the end
+
+    def run(*arguments: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["schedule.py", *arguments])
+        script("schedule").main()
+
+    return run
+
+
+def test_the_schedule_gives_the_time_of_60_000_steps_and_of_the_warm_up_apart(
+    schedule: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    schedule(
+        "--steps=3", "--warmup=1",
+        "--", "--model.compile=false", "--data.num_workers=0", "--data.meta_batch_size=2",
+    )  # fmt: skip
+    printed = capsys.readouterr().out
+    line = re.fullmatch(
+        r"maml_5way1shot_full on cpu: (\d+\.\d{4}) s a step, (\d+\.\d) min for 60000"
+        r" \(and (\d+\.\d) s until step 1\)\n",
+        printed,
+    )
+    assert line, printed
+    step, minutes, first = map(float, line.groups())
+    assert minutes == pytest.approx(1000 * step, abs=0.1)
+    assert first > step > 0
+
+
+@pytest.mark.parametrize("warmup", ["0", "3"])
+def test_a_warm_up_that_leaves_no_step_is_refused(
+    warmup: str, schedule: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        schedule("--steps=3", f"--warmup={warmup}")
+    assert f"--warmup is {warmup} of 3 steps; set 1 to 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["--check"]])
+def test_without_a_gpu_nothing_is_run(
+    arguments: list[str],
+    gpu: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["gpu.py", *arguments])
+    with pytest.raises(SystemExit, match=r"^there is no GPU that torch can use: nothing was run$"):
+        gpu.main()
+    assert capfd.readouterr().out == ""
+
+
+def test_all_parts_together_have_nine_minutes(gpu: Any) -> None:
+    assert sum(part.limit for part in gpu.PARTS) <= 9 * 60
+    for part in gpu.PARTS:
+        for file in (one for one in part.arguments if one.endswith(".py")):
+            assert (BENCHMARKS.parent / file).is_file()
+
+
+def test_a_part_that_takes_too_long_ends_with_all_that_it_has_started(
+    gpu: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    child = f"import time; time.sleep(2); open({str(tmp_path / 'alive')!r}, 'w')"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    assert not gpu.run(gpu.Part("slow", ["-c", parent], 1))
+    assert re.search(r"^--- slow: stopped: it may take 1 s, 1 s$", capfd.readouterr().out, re.M)
+    time.sleep(2)
+    assert not (tmp_path / "alive").exists()
+
+
+@pytest.mark.parametrize(("status", "outcome"), [(0, "done"), (3, "exit status 3")])
+def test_a_part_tells_how_it_ended(
+    gpu: Any, status: int, outcome: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert gpu.run(gpu.Part("part", ["-c", f"raise SystemExit({status})"], 60)) is (status == 0)
+    assert re.search(rf"^--- part: {outcome}, \d+ s$", capfd.readouterr().out, re.M)
