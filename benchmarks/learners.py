@@ -26,7 +26,8 @@ from rich.console import Console
 from rich.table import Table
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from fewshot.cli.main import FewshotCLI, run
+from fewshot.cli.lightning import FewshotCLI
+from fewshot.cli.main import run
 from fewshot.episodes.types import Examples, count
 from fewshot.errors import FewshotError
 from fewshot.learners.transfer.language import LanguageLearner

@@ -1,197 +1,28 @@
-"""fewshot: few-shot learning and meta-learning on PyTorch Lightning."""
+"""fewshot: few-shot learning and meta-learning on PyTorch Lightning.
+
+Names are imported when they are asked for: `import fewshot` alone loads no torch.
+"""
 
 from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from fewshot.lazy import lazy_names
 
 __version__ = version("fewshot")
 
-from fewshot.backbones import (
-    MLP,
-    WRN28_10,
-    Backbone,
-    BagOfWords,
-    BiLSTM,
-    Colours,
-    Conv4,
-    DilatedNetwork,
-    EntityVectors,
-    HuggingFaceEncoder,
-    MappedEntityVectors,
-    MaskedLanguageModel,
-    NeighbourEncoder,
-    PairEncoder,
-    Pixels,
-    RelationCNN,
-    ResNet12,
-    TextCNN,
-    TextTransformer,
-    TfIdf,
-    TorchvisionBackbone,
-    WeightedBag,
-)
-from fewshot.datamodules import (
-    CamVidDataModule,
-    CIFARFSDataModule,
-    CLINC150DataModule,
-    CUBDataModule,
-    DoubleMNISTDataModule,
-    FC100DataModule,
-    FewGLUEDataModule,
-    FewRelDataModule,
-    GaussianProcessDataModule,
-    GlyphsDataModule,
-    HarmonicDataModule,
-    ImageFolderDataModule,
-    MetaDatasetDataModule,
-    MiniImageNetDataModule,
-    MultiSourceDataModule,
-    OmniglotDataModule,
-    ORBITDataModule,
-    Pascal5iDataModule,
-    SegmentationFolderDataModule,
-    SinusoidAndLineDataModule,
-    SinusoidDataModule,
-    SNIPSDataModule,
-    TieredImageNetDataModule,
-    TripleMNISTDataModule,
-    WikiOneDataModule,
-)
-from fewshot.datamodules.augmentation import Augmentation
-from fewshot.deployment.load import load
-from fewshot.episodes.types import Episode, Examples
-from fewshot.errors import FewshotError
-from fewshot.learners import (
-    ADML,
-    ANIL,
-    ANP,
-    BOIL,
-    CAVIA,
-    CNP,
-    FOMAML,
-    IMAML,
-    MAML,
-    MANN,
-    PET,
-    R2D2,
-    RFS,
-    SNAIL,
-    Baseline,
-    BaselinePlusPlus,
-    BERTPair,
-    CNAPs,
-    FineTune,
-    FineTuneText,
-    GaussianProcess,
-    GMatching,
-    MAMLPlusPlus,
-    MatchingNetwork,
-    MetaLearner,
-    MetaR,
-    MetaSGD,
-    PANet,
-    ProtoMAML,
-    PrototypicalNetwork,
-    RelationNetwork,
-    Reptile,
-    SiameseNetwork,
-    SimpleCNAPs,
-    SimpleShot,
-    TailFrequency,
-    TransE,
-)
-from fewshot.learners.optimization.attacks import FGSM, PGD, Attack
-
-__all__ = [
-    "ADML",
-    "ANIL",
-    "ANP",
-    "BOIL",
-    "CAVIA",
-    "CNP",
-    "FGSM",
-    "FOMAML",
-    "IMAML",
-    "MAML",
-    "MANN",
-    "MLP",
-    "PET",
-    "PGD",
-    "R2D2",
-    "RFS",
-    "SNAIL",
-    "WRN28_10",
-    "Attack",
-    "Augmentation",
-    "BERTPair",
-    "Backbone",
-    "BagOfWords",
-    "Baseline",
-    "BaselinePlusPlus",
-    "BiLSTM",
-    "CIFARFSDataModule",
-    "CLINC150DataModule",
-    "CNAPs",
-    "CUBDataModule",
-    "CamVidDataModule",
-    "Colours",
-    "Conv4",
-    "DilatedNetwork",
-    "DoubleMNISTDataModule",
-    "EntityVectors",
-    "Episode",
-    "Examples",
-    "FC100DataModule",
-    "FewGLUEDataModule",
-    "FewRelDataModule",
-    "FewshotError",
-    "FineTune",
-    "FineTuneText",
-    "GMatching",
-    "GaussianProcess",
-    "GaussianProcessDataModule",
-    "GlyphsDataModule",
-    "HarmonicDataModule",
-    "HuggingFaceEncoder",
-    "ImageFolderDataModule",
-    "MAMLPlusPlus",
-    "MappedEntityVectors",
-    "MaskedLanguageModel",
-    "MatchingNetwork",
-    "MetaDatasetDataModule",
-    "MetaLearner",
-    "MetaR",
-    "MetaSGD",
-    "MiniImageNetDataModule",
-    "MultiSourceDataModule",
-    "NeighbourEncoder",
-    "ORBITDataModule",
-    "OmniglotDataModule",
-    "PANet",
-    "PairEncoder",
-    "Pascal5iDataModule",
-    "Pixels",
-    "ProtoMAML",
-    "PrototypicalNetwork",
-    "RelationCNN",
-    "RelationNetwork",
-    "Reptile",
-    "ResNet12",
-    "SNIPSDataModule",
-    "SegmentationFolderDataModule",
-    "SiameseNetwork",
-    "SimpleCNAPs",
-    "SimpleShot",
-    "SinusoidAndLineDataModule",
-    "SinusoidDataModule",
-    "TailFrequency",
-    "TextCNN",
-    "TextTransformer",
-    "TfIdf",
-    "TieredImageNetDataModule",
-    "TorchvisionBackbone",
-    "TransE",
-    "TripleMNISTDataModule",
-    "WeightedBag",
-    "WikiOneDataModule",
-    "__version__",
-    "load",
-]
+if TYPE_CHECKING:
+    from fewshot.backbones import *
+    from fewshot.datamodules import *
+    from fewshot.datamodules.augmentation import Augmentation as Augmentation
+    from fewshot.deployment.load import load as load
+    from fewshot.episodes.types import Episode as Episode
+    from fewshot.episodes.types import ExampleBatch as ExampleBatch
+    from fewshot.episodes.types import Examples as Examples
+    from fewshot.episodes.types import MetaBatch as MetaBatch
+    from fewshot.errors import FewshotError as FewshotError
+    from fewshot.learners import *
+    from fewshot.learners.optimization.attacks import FGSM as FGSM
+    from fewshot.learners.optimization.attacks import PGD as PGD
+    from fewshot.learners.optimization.attacks import Attack as Attack
+else:
+    __getattr__, __dir__ = lazy_names(__name__)

@@ -9,19 +9,25 @@ from rich.console import Console
 
 import fewshot
 from fewshot.backbones import Backbone, Conv4
-from fewshot.cli.catalogue import Entry, benchmarks, concrete, find, learners, networks
+from fewshot.cli.catalogue import Entry, benchmarks, find, learners, networks
 from fewshot.cli.main import main
 from fewshot.datamodules import EpisodicDataModule
+from fewshot.lazy import public_names
 from fewshot.learners import MetaLearner
 
 KINDS = ((EpisodicDataModule, benchmarks), (MetaLearner, learners), (Backbone, networks))
 
 
 def exported(base: type) -> set[str]:
-    classes = [
-        vars(fewshot)[name] for name in fewshot.__all__ if isinstance(vars(fewshot)[name], type)
-    ]
-    return {cls.__name__ for cls in classes if issubclass(cls, base) and cls is not base}
+    """The concrete subclasses of `base` that the package exports, by importing them all."""
+    everything = (getattr(fewshot, name) for name in public_names("fewshot"))
+    classes = [cls for cls in everything if isinstance(cls, type) and issubclass(cls, base)]
+    return {cls.__name__ for cls in classes if cls is not base and not unfinished(cls)}
+
+
+def unfinished(cls: type) -> bool:
+    """Whether a class leaves an abstract method; Lightning's have no metaclass that knows."""
+    return any(getattr(getattr(cls, n, None), "__isabstractmethod__", False) for n in dir(cls))
 
 
 @pytest.mark.parametrize(("base", "entries"), KINDS)
@@ -44,7 +50,7 @@ def test_every_entry_says_what_it_is_and_where_it_comes_from(entry: Entry) -> No
 
 
 def test_base_classes_are_not_listed() -> None:
-    assert {"MetaLearner", "Backbone"} <= set(fewshot.__all__)
+    assert {"MetaLearner", "Backbone"} <= set(public_names("fewshot"))
     names = {entry.name for _, entries in KINDS for entry in entries()}
     assert not names & {
         "MetaLearner",
@@ -60,7 +66,15 @@ def test_classes_of_users_are_not_listed() -> None:
         pass
 
     assert not inspect.isabstract(Own)
-    assert "Own" not in [entry.name for entry in concrete(Backbone)]
+    assert "Own" not in [entry.name for entry in networks()]
+
+
+@pytest.mark.parametrize(
+    "entry", [*benchmarks(), *learners(), *networks()], ids=lambda entry: entry.name
+)
+def test_what_is_read_from_the_source_is_what_is_imported(entry: Entry) -> None:
+    assert entry.cls.__name__ == entry.name
+    assert entry.doc == inspect.getdoc(entry.cls)
 
 
 def test_find() -> None:

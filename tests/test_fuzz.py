@@ -25,11 +25,11 @@ from torch import Tensor
 
 import fewshot
 from fewshot import FewshotError, ImageFolderDataModule
-from fewshot.cli import predict
 from fewshot.cli.main import main
 from fewshot.datasets.clinc150 import load_clinc150
 from fewshot.datasets.image_folder import IMAGE_FILE
 from fewshot.datasets.reading.decoding import read_image
+from fewshot.deployment.load import load
 from fewshot.deployment.predictor import TrainedLearner
 
 PATIENCE = 60  # seconds after which an example counts as hanging
@@ -244,7 +244,7 @@ def clinc(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @functools.cache
 def loaded(path: str) -> TrainedLearner:
-    return fewshot.load(path, "cpu")
+    return load(path, "cpu")
 
 
 def predicted(
@@ -253,7 +253,7 @@ def predicted(
     """What `fewshot predict` writes; None where it refuses, after which nothing must be left."""
     # the checkpoint is the same for all examples: it is loaded once
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predict, "load", lambda path, device: loaded(path))
+        patch.setattr(fewshot, "load", lambda path, device: loaded(path))
         args = (
             f"--ckpt_path={checkpoint}",
             f"--support={support}",

@@ -1,51 +1,34 @@
 """Networks from inputs to features, one file each.
 
-To add one: write the file, import its class here.
+To add one: write the file, import its class here (which costs nothing until it is asked for).
 """
 
-from fewshot.backbones.bag_of_words import BagOfWords
-from fewshot.backbones.base import Backbone
-from fewshot.backbones.bilstm import BiLSTM
-from fewshot.backbones.colours import Colours
-from fewshot.backbones.conv4 import Conv4
-from fewshot.backbones.dilated import DilatedNetwork
-from fewshot.backbones.entity_vectors import EntityVectors, MappedEntityVectors
-from fewshot.backbones.hugging_face import HuggingFaceEncoder
-from fewshot.backbones.masked_language_model import MaskedLanguageModel
-from fewshot.backbones.mlp import MLP
-from fewshot.backbones.neighbour_encoder import NeighbourEncoder
-from fewshot.backbones.pair_encoder import PairEncoder
-from fewshot.backbones.pixels import Pixels
-from fewshot.backbones.relation_cnn import RelationCNN
-from fewshot.backbones.resnet12 import ResNet12
-from fewshot.backbones.text_cnn import TextCNN
-from fewshot.backbones.text_transformer import TextTransformer
-from fewshot.backbones.tf_idf import TfIdf
-from fewshot.backbones.torchvision_model import TorchvisionBackbone
-from fewshot.backbones.weighted_bag import WeightedBag
-from fewshot.backbones.wrn import WRN28_10
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "MLP",
-    "WRN28_10",
-    "Backbone",
-    "BagOfWords",
-    "BiLSTM",
-    "Colours",
-    "Conv4",
-    "DilatedNetwork",
-    "EntityVectors",
-    "HuggingFaceEncoder",
-    "MappedEntityVectors",
-    "MaskedLanguageModel",
-    "NeighbourEncoder",
-    "PairEncoder",
-    "Pixels",
-    "RelationCNN",
-    "ResNet12",
-    "TextCNN",
-    "TextTransformer",
-    "TfIdf",
-    "TorchvisionBackbone",
-    "WeightedBag",
-]
+from fewshot.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .bag_of_words import BagOfWords as BagOfWords
+    from .base import Backbone as Backbone
+    from .bilstm import BiLSTM as BiLSTM
+    from .colours import Colours as Colours
+    from .conv4 import Conv4 as Conv4
+    from .dilated import DilatedNetwork as DilatedNetwork
+    from .entity_vectors import EntityVectors as EntityVectors
+    from .entity_vectors import MappedEntityVectors as MappedEntityVectors
+    from .hugging_face import HuggingFaceEncoder as HuggingFaceEncoder
+    from .masked_language_model import MaskedLanguageModel as MaskedLanguageModel
+    from .mlp import MLP as MLP
+    from .neighbour_encoder import NeighbourEncoder as NeighbourEncoder
+    from .pair_encoder import PairEncoder as PairEncoder
+    from .pixels import Pixels as Pixels
+    from .relation_cnn import RelationCNN as RelationCNN
+    from .resnet12 import ResNet12 as ResNet12
+    from .text_cnn import TextCNN as TextCNN
+    from .text_transformer import TextTransformer as TextTransformer
+    from .tf_idf import TfIdf as TfIdf
+    from .torchvision_model import TorchvisionBackbone as TorchvisionBackbone
+    from .weighted_bag import WeightedBag as WeightedBag
+    from .wrn import WRN28_10 as WRN28_10
+else:
+    __getattr__, __dir__ = lazy_names(__name__)

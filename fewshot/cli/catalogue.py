@@ -1,65 +1,67 @@
-"""Every benchmark, learner and backbone, found by import, so that the list cannot go stale."""
+"""Every benchmark, learner and backbone of the package, read from the source.
 
+So the list cannot go stale, and nothing has to be imported for it: it is there at once.
+"""
+
+import ast
+import functools
 import inspect
 import re
+from pathlib import Path
 from typing import NamedTuple
 
-from rich.console import Console
-from rich.table import Table
-
-import fewshot.backbones
-import fewshot.datamodules
-import fewshot.learners
+import fewshot
+from fewshot.lazy import public_names
 
 
 class Entry(NamedTuple):
     """A class that the command line knows by its short name."""
 
     name: str
-    cls: type
+    doc: str
+    """Its docstring."""
+
+    @property
+    def cls(self) -> type:
+        """The class itself, imported."""
+        found: type = getattr(fewshot, self.name)
+        return found
 
     @property
     def summary(self) -> str:
         """The first sentence of its docstring, without its name and its paper."""
-        text = " ".join((inspect.getdoc(self.cls) or "").split("\n\n")[0].split())
+        text = " ".join(self.doc.split("\n\n")[0].split())
         return re.sub(r" Paper: .*$", "", text.removeprefix(f"{self.name}: "))
 
     @property
     def paper(self) -> str:
-        """The source that its docstring names after ``Paper:``."""
-        paragraphs = (
-            " ".join(text.split()) for text in (inspect.getdoc(self.cls) or "").split("\n\n")
-        )
+        """The source that its docstring names after ``Paper:``; empty where it names none."""
+        paragraphs = (" ".join(text.split()) for text in self.doc.split("\n\n"))
         matches = (re.search(r"Paper: (.+?)\.?$", text) for text in paragraphs)
         return next((match.group(1) for match in matches if match), "")
 
 
-def concrete(base: type) -> list[Entry]:
-    """The concrete subclasses of `base` that the package exports, by name."""
-    found: set[type] = set()
-    stack: list[type] = [base]
-    while stack:
-        subclasses: list[type] = stack.pop().__subclasses__()
-        stack += subclasses
-        for cls in subclasses:
-            if not inspect.isabstract(cls) and getattr(fewshot, cls.__name__, None) is cls:
-                found.add(cls)
-    return sorted((Entry(cls.__name__, cls) for cls in found), key=lambda entry: entry.name.lower())
+@functools.cache
+def entries(room: str) -> list[Entry]:
+    """The classes that `room` exports and whose docstrings name a paper: no base class does."""
+    names = public_names(f"fewshot.{room}")
+    found = (Entry(name, _docstring(module, name)) for name, module in names.items())
+    return sorted((entry for entry in found if entry.paper), key=lambda entry: entry.name.lower())
 
 
 def benchmarks() -> list[Entry]:
     """Every benchmark's DataModule."""
-    return concrete(fewshot.datamodules.EpisodicDataModule)
+    return entries("datamodules")
 
 
 def learners() -> list[Entry]:
     """Every learner."""
-    return concrete(fewshot.learners.MetaLearner)
+    return entries("learners")
 
 
 def networks() -> list[Entry]:
     """Every backbone."""
-    return concrete(fewshot.backbones.Backbone)
+    return entries("backbones")
 
 
 def find(path: str) -> type | None:
@@ -68,18 +70,19 @@ def find(path: str) -> type | None:
     return next((e.cls for e in (*benchmarks(), *learners(), *networks()) if e.name == name), None)
 
 
-def print_catalogue() -> None:
-    """Print one table a kind."""
-    console = Console()
-    for title, entries in (
-        ("Benchmarks (--data)", benchmarks()),
-        ("Learners (--model)", learners()),
-        ("Backbones (--model.backbone)", networks()),
-    ):
-        table = Table(title=title, title_justify="left", title_style="bold", expand=False)
-        table.add_column("class", no_wrap=True)
-        table.add_column("what it is")
-        table.add_column("paper")
-        for entry in entries:
-            table.add_row(entry.name, entry.summary, entry.paper)
-        console.print(table)
+def import_all() -> None:
+    """Import every public class, so that the parser knows it by its short name."""
+    for name in public_names("fewshot"):
+        getattr(fewshot, name)
+
+
+def _docstring(module: str, name: str) -> str:
+    classes = (node for node in _syntax(module).body if isinstance(node, ast.ClassDef))
+    found = next(node for node in classes if node.name == name)
+    return inspect.cleandoc(ast.get_docstring(found) or "")
+
+
+@functools.cache
+def _syntax(module: str) -> ast.Module:
+    file = Path(fewshot.__file__).parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    return ast.parse(file.read_text(encoding="utf-8"))

@@ -1,23 +1,13 @@
 """`fewshot export`: an adapted classifier or the embedding, as a program without this library."""
 
+import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 import fewshot
 from fewshot.cli.options import Options
-from fewshot.deployment.export import (
-    AdaptedClassifier,
-    Embedding,
-    require_onnx,
-    save_onnx,
-    save_program,
-    to_program,
-)
-from fewshot.deployment.load import load
 from fewshot.errors import FewshotError
 from fewshot.files import atomic_write
 
@@ -49,15 +39,28 @@ def options() -> Options:
 
 def export(args: Sequence[str]) -> None:
     """Run the command."""
-    given = options().read(args)
+    _write(options().read(args))
+
+
+def _write(given: argparse.Namespace) -> None:
+    # here: seconds, which a misspelt option does not take
+    from fewshot.deployment.export import (
+        AdaptedClassifier,
+        Embedding,
+        require_onnx,
+        save_onnx,
+        save_program,
+        to_program,
+    )
+
     if given.format != "pt2":
         require_onnx()
-    learner = load(given.ckpt_path, "cpu")
+    learner = fewshot.load(given.ckpt_path, "cpu")
     facts: dict[str, Any] = {
         "learner": type(learner.module).__name__,
         "fewshot": fewshot.__version__,
     }
-    module: nn.Module
+    module: AdaptedClassifier | Embedding
     if "support" in given:
         predictor = learner.adapt(Path(given.support))
         kind, module = "classifier", AdaptedClassifier(predictor)

@@ -5,35 +5,17 @@ it is the innermost complaint; the patterns below pick it out. What matches none
 it is, in one line.
 """
 
-import inspect
 import pydoc
 import re
-from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from importlib import import_module
 
-import lightning as L
-import torch
-import yaml
-
+from fewshot.cli.arguments import unknown_option
 from fewshot.cli.catalogue import benchmarks, find, learners, networks
+from fewshot.cli.commands import COMMANDS
 from fewshot.errors import FewshotError, nearest
 from fewshot.hyperparameters import parameter_names
 
-COMMANDS = ("fit", "validate", "test", "predict", "prepare", "export", "list", "rank", "summary")
-TOP_LEVEL = (
-    *(
-        "config",
-        "seed_everything",
-        "trainer",
-        "model",
-        "data",
-        "ckpt_path",
-        "weights_only",
-        "test_after_fit",
-    ),
-    "checkpoint",
-)
 TYPES = {
     "int": "an integer",
     "float": "a number",
@@ -65,35 +47,6 @@ def one_line(error: BaseException) -> str:
     )
 
 
-def check_configs(args: Sequence[str]) -> None:
-    """Check that every config file named in `args` is YAML: jsonargparse does not name the file.
-
-    Raises:
-        FewshotError: naming the file and the line.
-    """
-    for option, value in pairwise([*args, ""]):
-        name, equals, inline = option.partition("=")
-        path = Path(inline if equals else value)
-        if name not in ("--config", "-c") or not path.is_file():
-            continue
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except UnicodeDecodeError as error:
-            raise FewshotError(
-                f"{path} is no text file ({error.reason}); give a YAML config"
-            ) from error
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            where = f", line {mark.line + 1}" if mark else ""
-            raise FewshotError(
-                f"{path}{where}: this is no YAML ({getattr(error, 'problem', error)}); mend it"
-            ) from error
-        if not isinstance(content, dict):
-            raise FewshotError(
-                f"{path} is no config: it must hold keys such as `model:`, `data:` and `trainer:`"
-            )
-
-
 def _joined(text: str) -> str:
     return " ".join(text.split())
 
@@ -104,7 +57,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-# ---------------------------------------------------------------------- what to say of each complai
+# ------------------------------------------------------------------ what to say of each complaint
 
 
 def _key(text: str) -> str:
@@ -135,12 +88,17 @@ def _wrong_class(match: re.Match[str]) -> str:
     )
 
 
+def public(module: str) -> list[str]:
+    """The public names of a module; it is imported where there is such a message to make."""
+    return list(import_module(module).__all__)
+
+
 CHOICES: dict[str, Callable[[], list[str]]] = {
     "data": lambda: [entry.name for entry in benchmarks()],
     "model": lambda: [entry.name for entry in learners()],
     "backbone": lambda: [entry.name for entry in networks()],
-    "optimizer": lambda: list(torch.optim.__all__),
-    "lr_scheduler": lambda: list(torch.optim.lr_scheduler.__all__),
+    "optimizer": lambda: public("torch.optim"),
+    "lr_scheduler": lambda: public("torch.optim.lr_scheduler"),
 }
 """What may stand under each key that names a class."""
 
@@ -156,14 +114,7 @@ def _wrong_kind(match: re.Match[str]) -> str:
 
 
 def _wrong_key(match: re.Match[str]) -> str:
-    key = match.group(1)
-    top, _, rest = key.partition(".")
-    if top == "trainer":
-        names = [f"trainer.{name}" for name in inspect.signature(L.Trainer).parameters]
-        return f"unknown option {key!r}{nearest(key, names)}"
-    if top in TOP_LEVEL and rest:
-        return f"unknown option {key!r}; say first which class: --{top} NAME (see `fewshot list`)"
-    return f"unknown option {top!r}{nearest(top, TOP_LEVEL)}"
+    return unknown_option(match.group(1))
 
 
 def _missing(match: re.Match[str]) -> str:

@@ -3,46 +3,21 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+import fewshot
 from fewshot.cli.options import Options, share
-from fewshot.deployment.load import load
-from fewshot.deployment.predictor import Predictions
 from fewshot.errors import FewshotError
 from fewshot.files import atomic_write
 
+if TYPE_CHECKING:
+    from fewshot.deployment.predictor import Predictions
+
 SHOWN = 20  # rows of the table on the screen
-
-BENCHMARK_OPTIONS = (
-    "--config",
-    "-c",
-    "--model",
-    "--data",
-    "--trainer",
-    "--seed_everything",
-    "--print_config",
-)
-"""What tells that a benchmark's test episodes are meant: the options of Lightning's `predict`."""
-
-
-def on_benchmark(args: Sequence[str]) -> bool:
-    """Whether the arguments of `predict` mean a benchmark's test episodes.
-
-    Raises:
-        FewshotError: they mean both those and files of one's own.
-    """
-    names = [arg.partition("=")[0] for arg in args]
-    benchmark = [name for name in names if name.split(".")[0] in BENCHMARK_OPTIONS]
-    own = [name for name in names if name in ("--support", "--query", "--reject")]
-    if benchmark and own:
-        raise FewshotError(
-            f"{own[0]} names files of your own, {benchmark[0]} a benchmark's test episodes; leave"
-            " one of them out"
-        )
-    return bool(benchmark)
 
 
 def options() -> Options:
@@ -86,7 +61,7 @@ def predict(args: Sequence[str]) -> None:
         raise FewshotError(
             f"output {output} is a folder; name a file in it, such as {output / 'predictions.csv'}"
         )
-    learner = load(given.ckpt_path, given.device)
+    learner = fewshot.load(given.ckpt_path, given.device)
     predictor = learner.adapt(Path(given.support))
     items = learner.reader.query(Path(given.query))
     predictions = predictor(items)
@@ -116,7 +91,7 @@ def predict(args: Sequence[str]) -> None:
     console.print(f"predictions: {output}", soft_wrap=True)
 
 
-def named(predictions: Predictions, reject: float) -> list[tuple[str, float]]:
+def named(predictions: "Predictions", reject: float) -> list[tuple[str, float]]:
     """The class of each query and its probability; no class ("") where that is below `reject`."""
     pairs = zip(predictions.names, predictions.confidences.tolist(), strict=True)
     return [(name if probability >= reject else "", probability) for name, probability in pairs]

@@ -8,7 +8,8 @@ from typing import Any
 from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
 from rich.console import Console
 
-from fewshot.cli.messages import TOP_LEVEL
+from fewshot.cli.arguments import TOP_LEVEL
+from fewshot.cli.catalogue import import_all
 from fewshot.datamodules import ClassificationDataModule, EpisodicDataModule
 
 
@@ -22,6 +23,7 @@ def prepare(args: Sequence[str]) -> EpisodicDataModule:
     Returns:
         The prepared benchmark.
     """
+    import_all()  # their short names are known then
     parser = ArgumentParser(
         prog="fewshot prepare",
         description=(

@@ -1,63 +1,42 @@
-"""Benchmarks, one LightningDataModule each. To add one: write the file, import its class here."""
+"""Benchmarks, one LightningDataModule each.
 
-from fewshot.datamodules.base import EpisodicDataModule
-from fewshot.datamodules.camvid import CamVidDataModule
-from fewshot.datamodules.cifar100 import CIFARFSDataModule, FC100DataModule
-from fewshot.datamodules.classification import ClassificationDataModule
-from fewshot.datamodules.clinc150 import CLINC150DataModule
-from fewshot.datamodules.cub import CUBDataModule
-from fewshot.datamodules.fewglue import FewGLUEDataModule
-from fewshot.datamodules.fewrel import FewRelDataModule
-from fewshot.datamodules.functions import (
-    HarmonicDataModule,
-    SinusoidAndLineDataModule,
-    SinusoidDataModule,
-)
-from fewshot.datamodules.gaussian_process import GaussianProcessDataModule
-from fewshot.datamodules.glyphs import GlyphsDataModule
-from fewshot.datamodules.image_folder import ImageFolderDataModule
-from fewshot.datamodules.imagenet import MiniImageNetDataModule, TieredImageNetDataModule
-from fewshot.datamodules.images import ImageDataModule
-from fewshot.datamodules.meta_dataset import MetaDatasetDataModule
-from fewshot.datamodules.multi_digit import DoubleMNISTDataModule, TripleMNISTDataModule
-from fewshot.datamodules.multi_source import MultiSourceDataModule
-from fewshot.datamodules.omniglot import OmniglotDataModule
-from fewshot.datamodules.orbit import ORBITDataModule
-from fewshot.datamodules.pascal5i import Pascal5iDataModule
-from fewshot.datamodules.segmentation import SegmentationDataModule, SegmentationFolderDataModule
-from fewshot.datamodules.snips import SNIPSDataModule
-from fewshot.datamodules.text import TextDataModule
-from fewshot.datamodules.wiki_one import WikiOneDataModule
+To add one: write the file, import its class here (which costs nothing until it is asked for).
+"""
 
-__all__ = [
-    "CIFARFSDataModule",
-    "CLINC150DataModule",
-    "CUBDataModule",
-    "CamVidDataModule",
-    "ClassificationDataModule",
-    "DoubleMNISTDataModule",
-    "EpisodicDataModule",
-    "FC100DataModule",
-    "FewGLUEDataModule",
-    "FewRelDataModule",
-    "GaussianProcessDataModule",
-    "GlyphsDataModule",
-    "HarmonicDataModule",
-    "ImageDataModule",
-    "ImageFolderDataModule",
-    "MetaDatasetDataModule",
-    "MiniImageNetDataModule",
-    "MultiSourceDataModule",
-    "ORBITDataModule",
-    "OmniglotDataModule",
-    "Pascal5iDataModule",
-    "SNIPSDataModule",
-    "SegmentationDataModule",
-    "SegmentationFolderDataModule",
-    "SinusoidAndLineDataModule",
-    "SinusoidDataModule",
-    "TextDataModule",
-    "TieredImageNetDataModule",
-    "TripleMNISTDataModule",
-    "WikiOneDataModule",
-]
+from typing import TYPE_CHECKING
+
+from fewshot.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .base import EpisodicDataModule as EpisodicDataModule
+    from .camvid import CamVidDataModule as CamVidDataModule
+    from .cifar100 import CIFARFSDataModule as CIFARFSDataModule
+    from .cifar100 import FC100DataModule as FC100DataModule
+    from .classification import ClassificationDataModule as ClassificationDataModule
+    from .clinc150 import CLINC150DataModule as CLINC150DataModule
+    from .cub import CUBDataModule as CUBDataModule
+    from .fewglue import FewGLUEDataModule as FewGLUEDataModule
+    from .fewrel import FewRelDataModule as FewRelDataModule
+    from .functions import HarmonicDataModule as HarmonicDataModule
+    from .functions import SinusoidAndLineDataModule as SinusoidAndLineDataModule
+    from .functions import SinusoidDataModule as SinusoidDataModule
+    from .gaussian_process import GaussianProcessDataModule as GaussianProcessDataModule
+    from .glyphs import GlyphsDataModule as GlyphsDataModule
+    from .image_folder import ImageFolderDataModule as ImageFolderDataModule
+    from .imagenet import MiniImageNetDataModule as MiniImageNetDataModule
+    from .imagenet import TieredImageNetDataModule as TieredImageNetDataModule
+    from .images import ImageDataModule as ImageDataModule
+    from .meta_dataset import MetaDatasetDataModule as MetaDatasetDataModule
+    from .multi_digit import DoubleMNISTDataModule as DoubleMNISTDataModule
+    from .multi_digit import TripleMNISTDataModule as TripleMNISTDataModule
+    from .multi_source import MultiSourceDataModule as MultiSourceDataModule
+    from .omniglot import OmniglotDataModule as OmniglotDataModule
+    from .orbit import ORBITDataModule as ORBITDataModule
+    from .pascal5i import Pascal5iDataModule as Pascal5iDataModule
+    from .segmentation import SegmentationDataModule as SegmentationDataModule
+    from .segmentation import SegmentationFolderDataModule as SegmentationFolderDataModule
+    from .snips import SNIPSDataModule as SNIPSDataModule
+    from .text import TextDataModule as TextDataModule
+    from .wiki_one import WikiOneDataModule as WikiOneDataModule
+else:
+    __getattr__, __dir__ = lazy_names(__name__)

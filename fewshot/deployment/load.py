@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 
+import fewshot
 from fewshot.datasets.preprocessing import make_preprocessing
 from fewshot.deployment.predictor import TrainedLearner
 from fewshot.errors import FewshotError, nearest
+from fewshot.lazy import public_names
 from fewshot.learners.base import MetaLearner
 from fewshot.learners.checkpoints import read_checkpoint
 
@@ -58,15 +60,14 @@ def load(
 
 
 def _known(name: str) -> type[MetaLearner]:
-    from fewshot.cli.catalogue import learners  # here: the catalogue imports all classes
-
-    known = {entry.name: entry.cls for entry in learners()}
+    known = public_names("fewshot.learners")
     if name not in known:
         raise FewshotError(
             f"the checkpoint holds a {name}, which is none of the library's"
             f" learners{nearest(name, known)}; pass learner=<its class> to fewshot.load"
         )
-    return known[name]
+    found: type[MetaLearner] = getattr(fewshot, name)
+    return found
 
 
 def _device(device: str | torch.device) -> torch.device:

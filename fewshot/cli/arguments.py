@@ -1,0 +1,135 @@
+"""What is known to be wrong with a command line before anything heavy is imported.
+
+What cannot be judged from here, such as the arguments of a class, the parser judges.
+"""
+
+import ast
+import functools
+import re
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from fewshot.errors import FewshotError, nearest
+
+TOP_LEVEL = (
+    "config",
+    "seed_everything",
+    "trainer",
+    "model",
+    "data",
+    "ckpt_path",
+    "weights_only",
+    "test_after_fit",
+    "checkpoint",
+)
+"""The options of `fit`; other commands take them all, so that they take its config."""
+
+
+def check_arguments(command: str, args: Sequence[str]) -> None:
+    """Check the names of the options in `args`, what follows `command`, and the config files.
+
+    Raises:
+        FewshotError: there is no such option, or a file is no config.
+    """
+    for option in _options(args):
+        _check_option(command, option)
+    check_configs(args)
+
+
+def _options(args: Sequence[str]) -> Iterator[str]:
+    for arg in args:
+        if arg == "--":
+            return
+        name = arg.partition("=")[0]
+        if name.startswith("--") and " " not in name:  # with a blank it is a value
+            yield name[2:].removesuffix("+")
+
+
+def _check_option(command: str, option: str) -> None:
+    top, _, rest = option.partition(".")
+    if top == "trainer" and rest:
+        known = trainer_parameters("__init__")
+        if known and rest.partition(".")[0] not in known:
+            raise FewshotError(unknown_option(option))
+    elif top not in (*TOP_LEVEL, "help", "print_config"):
+        # what else Lightning asks for, such as `verbose`
+        known = trainer_parameters(command) if command != "prepare" else TOP_LEVEL
+        if known and top not in known:
+            raise FewshotError(unknown_option(option))
+
+
+def unknown_option(option: str) -> str:
+    """The message for an option that does not exist, with the nearest that does."""
+    top, _, rest = option.partition(".")
+    if top == "trainer":
+        names = (f"trainer.{name}" for name in trainer_parameters("__init__"))
+        return f"unknown option {option!r}{nearest(option, names)}"
+    if top in TOP_LEVEL and rest:
+        return (
+            f"unknown option {option!r}; say first which class: --{top} NAME (see `fewshot list`)"
+        )
+    return f"unknown option {top!r}{nearest(top, TOP_LEVEL)}"
+
+
+@functools.cache
+def trainer_parameters(method: str) -> tuple[str, ...]:
+    """The parameters of a method of Lightning's Trainer, by its source; () where it is not found.
+
+    To import the Trainer takes seconds.
+    """
+    package = find_spec("lightning")
+    for folder in (package and package.submodule_search_locations) or ():
+        file = Path(folder, "pytorch/trainer/trainer.py")
+        source = file.read_text(encoding="utf-8") if file.is_file() else ""
+        match = re.search(
+            rf"^    def {method}\(.*?\) -> [^\n]*:$", source, re.MULTILINE | re.DOTALL
+        )
+        if match:
+            (function,) = ast.parse(f"{match.group()} ...".strip()).body
+            assert isinstance(function, ast.FunctionDef)
+            arguments = function.args
+            return tuple(a.arg for a in (*arguments.args, *arguments.kwonlyargs) if a.arg != "self")
+    return ()
+
+
+def check_configs(args: Sequence[str]) -> None:
+    """Check that every config file named in `args` is YAML: jsonargparse does not name the file.
+
+    Raises:
+        FewshotError: naming the file and the line.
+    """
+    for option, value in pairwise([*args, ""]):
+        name, equals, inline = option.partition("=")
+        path = Path(inline if equals else value)
+        if name in ("--config", "-c") and path.is_file():
+            read_config(path)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """What a config file holds.
+
+    Raises:
+        FewshotError: it is no YAML, or no mapping.
+    """
+    import yaml  # here: most commands read none
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise FewshotError(
+            f"{path} is no text file ({error.reason}); give a YAML config"
+        ) from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise FewshotError(
+            f"{path}{where}: this is no YAML ({getattr(error, 'problem', error)}); mend it"
+        ) from error
+    if not isinstance(content, dict):
+        raise FewshotError(
+            f"{path} is no config: it must hold keys such as `model:`, `data:` and `trainer:`"
+        )
+    return content

@@ -1,0 +1,59 @@
+"""Public names that are imported when they are asked for (PEP 562).
+
+A package writes each name once, as an import that only type checkers and editors follow::
+
+    if TYPE_CHECKING:
+        from .conv4 import Conv4 as Conv4
+    else:
+        __getattr__, __dir__ = lazy_names(__name__)
+
+The same lines are read here as a table of names and the modules that they are in.
+"""
+
+import ast
+import functools
+import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.util import find_spec, resolve_name
+from typing import Any
+
+
+def lazy_names(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """What a package that imports its names lazily has as ``__getattr__`` and ``__dir__``."""
+
+    def get(name: str) -> Any:
+        if name == "__all__":
+            return sorted(public_names(package))
+        if name not in public_names(package):
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(import_module(public_names(package)[name]), name)
+        setattr(sys.modules[package], name, value)  # not asked for again
+        return value
+
+    def names() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *public_names(package)})
+
+    return get, names
+
+
+@functools.cache
+def public_names(package: str) -> Mapping[str, str]:
+    """The public names of `package` and the module of each; nothing of them is imported."""
+    found: dict[str, str] = {}
+    for statement in _for_type_checkers(package):
+        for alias in statement.names:
+            module = resolve_name("." * statement.level + str(statement.module), package)
+            found |= public_names(module) if alias.name == "*" else {alias.name: module}
+    return found
+
+
+def _for_type_checkers(package: str) -> list[ast.ImportFrom]:
+    spec = find_spec(package)
+    source = spec and spec.loader and spec.loader.get_source(package)  # type: ignore[attr-defined]
+    blocks = (
+        node.body
+        for node in ast.parse(source or "").body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    )
+    return [node for block in blocks for node in block if isinstance(node, ast.ImportFrom)]

@@ -1,0 +1,64 @@
+"""Public names are imported when they are asked for, and stated once."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+import fewshot
+from fewshot.lazy import public_names
+
+ROOMS = ("fewshot", "fewshot.backbones", "fewshot.datamodules", "fewshot.learners")
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_every_public_name_is_there(package: str) -> None:
+    module = importlib.import_module(package)
+    assert len(module.__all__) > 20
+    for name in module.__all__:
+        assert getattr(module, name).__name__ == name
+        assert name in dir(module)
+    assert set(module.__all__) == set(public_names(package))
+
+
+def test_the_package_has_the_names_of_its_rooms() -> None:
+    for room in ROOMS[1:]:
+        module = importlib.import_module(room)
+        for name in module.__all__:
+            assert getattr(fewshot, name) is getattr(module, name)
+
+
+def test_a_name_that_is_not_there() -> None:
+    with pytest.raises(AttributeError, match="module 'fewshot' has no attribute 'MALM'"):
+        _ = fewshot.MALM  # type: ignore[attr-defined]
+    with pytest.raises(ImportError, match="MALM"):
+        importlib.import_module("fewshot.learners.MALM")
+    assert not hasattr(fewshot, "np")
+
+
+def fresh(code: str) -> str:
+    """What a new process prints."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_a_name_loads_its_own_module_alone() -> None:
+    code = (
+        "import sys, fewshot; before = 'torch' in sys.modules; fewshot.FewshotError; fewshot.Episode;"
+        " print(before, 'torch' in sys.modules, 'lightning' in sys.modules)"
+    )
+    assert fresh(code).split() == ["False", "True", "False"]
+
+
+def test_everything_can_be_imported_at_once() -> None:
+    code = "from fewshot import *; print(MAML.__name__, Conv4.__name__, load.__name__)"
+    assert fresh(code).split() == ["MAML", "Conv4", "load"]
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["fewshot.learners.base", "fewshot.tasks", "fewshot.deployment.load", "fewshot.cli.lightning"],
+)
+def test_any_room_can_be_imported_first(module: str) -> None:
+    assert fresh(f"import {module}; print('done')") == "done\n"
