@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -79,7 +80,7 @@ def test_the_example_trains_and_is_tested_from_the_command_line(
     assert {name: found.get(name) for name in expected} == expected
     assert found["metrics"]["loss"]["mean"] > 0
     if section == "task kind":
-        assert found["units"] == {"near": "%"}
+        assert found["units"] == {"near": "%", "near_step0": "%", "near_step1": "%"}
         assert 0 <= found["metrics"]["near"]["mean"] <= 1
     # the checkpoint holds where the class is, and builds it
     own = importlib.import_module(module)

@@ -31,7 +31,7 @@ FACTS = {
     "seed",
     "batchnorm",
 }
-PROVENANCE = {"checkpoint", "global_step", "precision", "versions", "metrics"}
+PROVENANCE = {"checkpoint", "global_step", "precision", "versions", "metrics", "units", "monitor"}
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from fewshot.datasets.few_shot_graph import FewShotGraph, Ids, Relation
 from fewshot.episodes.distributions import Stacked
-from fewshot.episodes.types import Episode, Examples, stack
+from fewshot.episodes.types import Episode, Examples, MetaBatch, stack
 from fewshot.errors import FewshotError
 
 
@@ -57,9 +57,9 @@ class EvaluationEpisodes(Dataset[Episode]):
         """The episode of relation `number`, without the axis B."""
         return evaluation_episode(self.graph, self.relations[number], self.shot, self.seed)
 
-    def __getitems__(self, numbers: Sequence[int]) -> list[Episode]:
+    def __getitems__(self, numbers: Sequence[int]) -> MetaBatch:
         """These episodes, each with B = 1."""
-        return [stack([self[number]]) for number in numbers]
+        return MetaBatch([stack([self[number]]) for number in numbers], torch.tensor(numbers))
 
 
 class RelationTasks(Stacked):

@@ -83,13 +83,13 @@ class MetaLearner(RemembersArguments, MetaStep, Checkpointed):
         super().__init__()
         self.automatic_optimization = False
         self.task = make_task(task)
-        self._check_kind()
         if not self.judges_nota and isinstance(self.task, Classification) and self.task.nota:
             raise FewshotError(
                 f"{type(self).__name__} cannot say that a query is of none of the classes, which"
                 " the benchmark asks; set nota_rate to 0 (out_of_scope to false), or choose a"
                 " learner such as PrototypicalNetwork"
             )
+        self._check_kind()
         self.backbone: nn.Module = build(backbone, nn.Module, "backbone")
         if not isinstance(getattr(self.backbone, "out_features", None), int):
             raise FewshotError(

@@ -28,7 +28,7 @@ class Diverging(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         if batch_idx in self.steps:
-            batch.query.targets[1] = float("inf")
+            batch.stacked.query.targets[1] = float("inf")
 
 
 class Weights(L.Callback):

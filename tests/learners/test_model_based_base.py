@@ -191,7 +191,7 @@ def test_a_checkpoint_rebuilds_its_learner(
     trainer.fit(learner, data)
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     loaded = type(learner).load_from_checkpoint(tmp_path / "last.ckpt")
-    batch = data.on_after_batch_transfer(next(iter(data.test_dataloader())), 0)
+    batch = data.on_after_batch_transfer(next(iter(data.test_dataloader())), 0).stacked
     learner.eval()
     found, expected = (one.evaluate(batch).outputs for one in (loaded.eval(), learner))
     assert torch.equal(found, expected)
