@@ -1,7 +1,6 @@
 """Wiki-One: an episode a relation, vectors trained once and read, both background graph uses."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,8 +21,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_stage_has_an_episode_for_each_relation(root: Path) -> None:
     data = WikiOneDataModule(str(root), shot=5)
     for loader, relations in ((data.val_dataloader(), 8), (data.test_dataloader(), 10)):
-        batches: Any = list(loader)
-        episodes: list[Episode] = [episode for batch in batches for episode in batch]
+        batches = list(loader)
+        episodes: list[Episode] = [part for batch in batches for part in batch.parts]
         assert len(episodes) == relations
         for support, query in episodes:
             assert isinstance(support.inputs, dict)

@@ -150,7 +150,7 @@ def test_the_support_s_tails_come_before_the_background_s() -> None:
 def test_another_task_is_refused() -> None:
     with pytest.raises(
         FewshotError,
-        match="MetaR is made for ranking, but .* task is classification; .* benchmark of ranking",
+        match=r"MetaR is made for ranking, but .* task is classification; .* benchmark of ranking",
     ):
         MetaR(EntityVectors(4, 2), task={"kind": "classification", "way": 5})
 
