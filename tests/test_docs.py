@@ -1,5 +1,6 @@
 """The documentation stays short, is linked, and names files that exist."""
 
+import pydoc
 import re
 from pathlib import Path
 
@@ -51,6 +52,15 @@ def test_what_a_page_names_exists(page: Path) -> None:
     missing = [name for name in named(text) if not (ROOT / name).exists()]
     missing += [name for name in linked(text) if not (page.parent / name).exists()]
     assert missing == []
+
+
+def test_what_docstrings_and_pages_name_can_be_imported() -> None:
+    files = [*PAGES, *(ROOT / "fewshot").rglob("*.py"), *(ROOT / "configs").rglob("*.yaml")]
+    names = {
+        name for file in files for name in re.findall(r"`(fewshot(?:\.\w+)+)`", file.read_text())
+    }
+    assert len(names) > 10
+    assert sorted(name for name in names if pydoc.locate(name) is None) == []
 
 
 def test_paths_and_links_are_found_in_a_text() -> None:
