@@ -21,7 +21,7 @@ APART = {("learners", "datamodules")}  # a benchmark is below a learner in nothi
 
 # being rebuilt; to be deleted with the last of them
 PENDING = pytest.mark.xfail(reason="being rebuilt", strict=False)
-LONG = ("cli.main", "engine.pooling", "learners.base", "learners.optimization.base")
+LONG = ("cli.main", "engine.pooling", "learners.optimization.base")
 
 
 def levels() -> dict[str, int]:
