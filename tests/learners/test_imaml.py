@@ -229,8 +229,9 @@ def test_at_convergence_it_is_the_finite_difference_of_the_solved_problem(
         assert slope.item() == pytest.approx(expected.item(), rel=1e-5), name
 
 
-def test_compiled_it_is_the_same(batch: Episode) -> None:
-    learner = imaml(Smooth(), inner_steps=1, cg_steps=2, episode_parallel="loop")
+@pytest.mark.parametrize("adapt", ["all", "head", "body"])
+def test_compiled_it_is_the_same(adapt: Any, batch: Episode) -> None:
+    learner = imaml(Smooth(), inner_steps=1, cg_steps=2, episode_parallel="loop", adapt=adapt)
     _, expected = meta(learner, batch)
     learner.compiler = Compiler("aot_eager")
     assert distance(meta(learner, batch)[1], expected) < 1e-9

@@ -102,7 +102,9 @@ class IMAML(OptimizationLearner):
         loss, pullback, outcome = with_outcome
         with torch.no_grad():
             gradient = {n: g / SCALE for n, g in pullback(torch.full_like(loss, SCALE))[0].items()}
-            gradient = self.implicit(gradient, weights, support)
+            solution = self.implicit(gradient, weights, support)
+        # said once more for a compiler, which sees operations only
+        gradient = {name: slope.detach() for name, slope in solution.items()}
         value = with_gradient(loss, self.initial_weights(), gradient)
         if len(self.adapted_names) < sum(p.requires_grad for p in self.network.parameters()):
             # What does not adapt, omega, acts on the query loss directly and through the solution,
