@@ -22,6 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from fewshot.engine.compiling import lowering
+from fewshot.engine.compiling.dependencies import Dependencies
 from fewshot.engine.compiling.regions import compiled_by_region
 from fewshot.episodes.types import flatten, unflatten
 from fewshot.errors import FewshotError
@@ -44,6 +45,7 @@ class Compiler:
 
     def __init__(self, backend: str = "inductor") -> None:
         self.backend = backend
+        self.dependencies = Dependencies()
         self._compiled: dict[Hashable, tuple[Graph, Any]] = {}
         self._copied: set[int] = set()  # the parameters whose gradients are copied
 
@@ -62,7 +64,8 @@ class Compiler:
         Args:
             function: takes and gives trees of tensors.
             arguments: a tree of tensors.
-            key: all that the function's operations depend on besides the shapes.
+            key: all that the function's operations depend on besides the shapes and the precision:
+                what `dependencies` says of the module that it belongs to.
 
         Raises:
             FewshotError: the compiler fails, for example because the machine has no C++ compiler.
@@ -73,7 +76,8 @@ class Compiler:
         # precision.
         precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         shapes = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in tensors)
-        key = key, precision, torch.is_grad_enabled(), shapes, str(tree)
+        modes = precision, torch.get_default_dtype(), torch.is_grad_enabled()
+        key = key, modes, shapes, str(tree)
         new = key not in self._compiled
         try:
             # The first call compiles.
@@ -83,6 +87,7 @@ class Compiler:
             ):
                 if new:
                     self._compiled[key] = self._make(function, tensors, tree)
+                    self.dependencies.settle()
                 graph, result_tree = self._compiled[key]
                 with torch.autocast(device, enabled=False):
                     leaves = graph(*tensors)
@@ -100,7 +105,7 @@ class Compiler:
         if not self.captures:
             rank_zero_info(
                 "Compiling the inner loop: minutes the first time on a machine, then seconds from"
-                " its cache"
+                f" its cache{self._reason()}"
             )
         elif not _on_gpu(tensors):
             device = tensors[0].device.type
@@ -118,6 +123,17 @@ class Compiler:
             return compiled, result_tree
         self._copy_gradients(graph)
         return lambda *tensors: [leaf.clone() for leaf in compiled(*tensors)], result_tree
+
+    def _reason(self) -> str:
+        """Why a function is compiled that was compiled before."""
+        changes = self.dependencies.changes()
+        if not changes:
+            return ""
+        more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+        return (
+            f"; {', '.join(changes[:3])}{more} changed. If no episode reads it, name it in its"
+            " class's `bookkeeping`"
+        )
 
     def _copy_gradients(self, graph: torch.nn.Module) -> None:
         """Have the gradients of the graph's parameters copied.

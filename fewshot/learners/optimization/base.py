@@ -5,6 +5,7 @@ from collections.abc import Hashable, Iterator
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
+import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
@@ -101,6 +102,17 @@ class OptimizationLearner(MetaLearner):
         **kwargs: arguments of `MetaLearner`.
     """
 
+    bookkeeping = (
+        *(vars(L.LightningModule()).keys() - vars(nn.Module()).keys()),
+        *("_hparams", "_hparams_initial", "_hparams_name", "init_args"),
+        *("tables", "columns", "estimates", "guard", "seed", "loaded_step", "weights_file"),
+        *("preprocessing", "optimizer", "lr_scheduler", "compiler", "_auto", "_done"),
+    )
+    """Attributes that no episode's maths reads: those of Lightning, of a run, and how it is run.
+
+    A change of any other attribute, or of a module's, has `compile` compile anew. A subclass names
+    its own in a `bookkeeping` of its own, which adds to this.
+    """
     network: Network
     fixed_way = True  # one head serves all episodes
     judges_nota = True
@@ -305,18 +317,11 @@ class OptimizationLearner(MetaLearner):
                 self.attack.check(part.inputs)
         if training:
             self._check_support(meta_batch)
-            key = self.training_key()
+            key = None if self.compiler is None else self.compiler.dependencies.number(self)
             return map_episodes(
                 self.training_outcome, meta_batch, how, self.episodes_per_chunk, self.compiler, key
             )
         return map_episodes(self.evaluation_outcome, meta_batch, how, self.episodes_per_chunk)
-
-    def training_key(self) -> Hashable:
-        """All that the operations of `training_outcome` depend on besides the episode's shapes.
-
-        For `compile`.
-        """
-        return tuple(id(tensor) for tensor in (*self.parameters(), *self.buffers()))
 
     def _how(self, meta_batch: Episode) -> How:
         """Loop or vmap.

@@ -1,6 +1,6 @@
 """MAML++ (Antoniou et al., arXiv:1810.09502): how to train your MAML."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -47,7 +47,12 @@ class MAMLPlusPlus(OptimizationLearner):
             share the rates and scales of the last one.
     """
 
+    bookkeeping = ("progress",)
     importance: Tensor
+    first_order: bool
+    """Whether training is in its part without second derivatives."""
+    multi_step: bool
+    """Whether training is in its part where the losses after all steps count."""
 
     def __init__(
         self,
@@ -82,8 +87,8 @@ class MAMLPlusPlus(OptimizationLearner):
         self.inner_lr, self.cosine_schedule, self.final_lr = inner_lr, cosine_schedule, final_lr
         self.multi_step_share = multi_step_share if multi_step_loss else 0.0
         self.first_order_share = first_order_share if derivative_annealing else 0.0
-        self.progress = 1.0  # the share of training that is over; outside of training, its end
         self.register_buffer("importance", torch.zeros(inner_steps), persistent=False)
+        self.set_progress(1.0)  # outside of training, its end
         self.norms = nn.ParameterDict()
         if per_step_norm and not self.head_only:
             self._give_each_step_its_norm()
@@ -146,19 +151,11 @@ class MAMLPlusPlus(OptimizationLearner):
 
     # ------------------------------------------------------------------ the course of training
 
-    @property
-    def first_order(self) -> bool:
-        """Whether training is in its part without second derivatives."""
-        return self.progress < self.first_order_share
-
-    @property
-    def multi_step(self) -> bool:
-        """Whether training is in its part where the losses after all steps count."""
-        return self.progress < self.multi_step_share
-
     def set_progress(self, progress: float) -> None:
         """Set the share of training that is over: derivative order and loss weights follow it."""
         self.progress = progress
+        self.first_order = progress < self.first_order_share
+        self.multi_step = progress < self.multi_step_share
         if self.multi_step:
             share = max(1 - progress / self.multi_step_share, 0.03) / self.inner_steps
             self.importance.fill_(share)
@@ -171,10 +168,6 @@ class MAMLPlusPlus(OptimizationLearner):
     def on_train_end(self) -> None:
         """Training is over."""
         self.set_progress(1.0)
-
-    def training_key(self) -> Hashable:
-        """The operations depend on the part of training too."""
-        return self.first_order, self.multi_step, super().training_key()
 
     def configure_optimizers(self) -> Any:
         """The outer optimizer, with its cosine."""

@@ -1,6 +1,6 @@
 """Proto-MAML (Triantafillou et al., arXiv:1903.03096)."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -74,10 +74,6 @@ class ProtoMAML(OptimizationLearner):
         head = {"head.weight": 2 * prototypes, "head.bias": -prototypes.square().sum(-1)}
         weights = self.initial_weights() | head
         return self.descend(support, weights, steps, self.inner_lr, self.first_order)
-
-    def training_key(self) -> Hashable:
-        """The operations depend on the way too."""
-        return self.way, super().training_key()
 
     def adapt_for(self, support: Examples, steps: int) -> Adapted:
         """The network after `steps` inner steps on one support set, of any way."""
