@@ -23,6 +23,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have the test of torch's insides run first: it says why the others fail."""
+    items.sort(key=lambda item: item.path.name != "test_torch_internals.py")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
     """One thread, in every process that a test starts too.

@@ -4,19 +4,15 @@ What is compiled again, and what is not.
 """
 
 import copy
-import functools
-import importlib
 import logging
 import pickle
 from typing import Any
 
 import lightning as L
 import pytest
-import sympy  # type: ignore[import-untyped]
 import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
-from torch.utils._sympy.functions import FloorDiv
 
 from fewshot.backbones import MLP
 from fewshot.datamodules import SinusoidDataModule
@@ -38,8 +34,6 @@ from fewshot.learners import (
 )
 from fewshot.learners.optimization.base import OptimizationLearner
 
-# an Any: its names are torch's own
-cpp: Any = importlib.import_module("torch._inductor.codegen.cpp")
 ARGUMENTS: dict[str, Any] = {"inner_lr": 0.1, "inner_steps": 2, "episode_parallel": "loop"}
 GRAPHS = 2
 """Of such a learner: the inner step, which is compiled once, and the query loss."""
@@ -98,26 +92,7 @@ def test_what_is_compiled_is_found_again_in_the_cache() -> None:
         return counters["inductor"]["fxgraph_cache_hit"]
 
     hits()
-    assert cpp.stride_at_vec_range.cache_parameters()["maxsize"] > 10_000, "see `remember_strides`"
     assert hits() == 2 * GRAPHS, "forward and backward"
-
-
-def test_the_compiler_remembers_every_stride(monkeypatch: pytest.MonkeyPatch) -> None:
-    x, y = sympy.symbols("x y", integer=True, nonnegative=True)
-    questions = [
-        (64 * x + FloorDiv(y, k) + k, variable, 8) for k in range(1, 70) for variable in (x, y)
-    ]
-    forgetful = functools.lru_cache(cpp.stride_at_vec_range.__wrapped__)
-    monkeypatch.setattr(cpp, "stride_at_vec_range", forgetful)
-    expected = [forgetful(*question) for question in questions * 2]
-    assert forgetful.cache_info().hits == 0
-    compiler.remember_strides()
-    assert [cpp.stride_at_vec_range(*question) for question in questions * 2] == expected
-    assert cpp.stride_at_vec_range.cache_info().hits == len(questions)
-    compiler.remember_strides()
-    assert cpp.stride_at_vec_range.cache_info().hits == len(questions), (
-        "and keeps what it remembers"
-    )
 
 
 def test_compiles_once_for_each_shape_and_says_so(
@@ -217,7 +192,7 @@ def test_a_compiler_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
 
     learner = make(compile=True)
     assert learner.compiler is not None
-    learner.compiler.backend = fail  # type: ignore[assignment]
+    learner.compiler.backend = fail
     with pytest.raises(
         FewshotError, match=r"compile: true does not work here \(.*C\+\+.*\); set compile: false"
     ):

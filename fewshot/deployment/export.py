@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
-from torch.nn.modules.batchnorm import _NormBase  # what all batch and instance normalisations share
 
 from fewshot.deployment.predictor import Predictor
+from fewshot.engine.compiling.torch_internals import internal
 from fewshot.episodes.types import Inputs, flatten, unflatten
 from fewshot.errors import FewshotError
 from fewshot.extras import require
@@ -56,10 +56,11 @@ class Embedding(nn.Module):
     def __init__(self, learner: MetaLearner) -> None:
         super().__init__()
         self.learner = detached(learner)
+        normalisation = internal("torch.nn.modules.batchnorm._NormBase")
         by_batch = [
             m
             for m in learner.backbone.modules()
-            if isinstance(m, _NormBase) and not m.track_running_stats
+            if isinstance(m, normalisation) and not m.track_running_stats
         ]
         if by_batch:
             raise FewshotError(

@@ -20,8 +20,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase  # what all batch and instance normalisations share
 from torch.overrides import TorchFunctionMode
+
+from fewshot.engine.compiling.torch_internals import internal
 
 RECURRENT = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
 
@@ -116,8 +117,9 @@ def forget_running_statistics(network: nn.Module) -> None:
     For networks whose weights change within an episode: averages over different weights mean
     nothing, and ``torch.func`` refuses to update them in place.
     """
+    normalisation = internal("torch.nn.modules.batchnorm._NormBase")
     for module in network.modules():
-        if isinstance(module, _NormBase):
+        if isinstance(module, normalisation):
             module.track_running_stats = False
             module.running_mean = module.running_var = module.num_batches_tracked = None
 

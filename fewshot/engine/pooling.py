@@ -15,9 +15,6 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-# what torch's own pooling layers read their arguments with
-from torch.nn.modules.utils import _pair
 from torch.overrides import TorchFunctionMode
 
 Pair: TypeAlias = tuple[int, int]
@@ -292,6 +289,10 @@ def _(values: Tensor, places: Tensor, flat: Sequence[int]) -> Tensor:
 @gather.register_fake
 def _(maps: Tensor, places: Tensor, flat: Sequence[int]) -> Tensor:
     return torch.empty_like(places, dtype=maps.dtype)
+
+
+def _pair(value: int | Pair) -> Pair:
+    return (value, value) if isinstance(value, int) else (value[0], value[-1])
 
 
 def _layout(places: Tensor) -> torch.memory_format:

@@ -6,24 +6,20 @@ has first derivatives like any other. Tracing sees operations, not Python: any n
 normalisation mode and learner passes through it.
 """
 
-import importlib
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
-from torch._dynamo.exc import TorchDynamoException
-from torch._guards import TracingContext, tracing
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from fewshot.engine.compiling import lowering
 from fewshot.engine.compiling.dependencies import Dependencies
 from fewshot.engine.compiling.regions import compiled_by_region
+from fewshot.engine.compiling.torch_internals import internal, warn_if_untested
 from fewshot.episodes.types import flatten, unflatten
 from fewshot.errors import FewshotError
 
@@ -82,7 +78,7 @@ class Compiler:
         try:
             # The first call compiles.
             with (
-                torch._dynamo.config.patch(optimize_ddp=False),
+                internal("torch._dynamo.config.patch")(optimize_ddp=False),
                 _without_a_false_warning() if new else nullcontext(),
             ):
                 if new:
@@ -91,7 +87,7 @@ class Compiler:
                 graph, result_tree = self._compiled[key]
                 with torch.autocast(device, enabled=False):
                     leaves = graph(*tensors)
-        except TorchDynamoException as error:
+        except internal("torch._dynamo.exc.TorchDynamoException") as error:
             raise FewshotError(
                 f"compile: true does not work here ({_reason(error)}); set compile: false"
             ) from error
@@ -102,10 +98,11 @@ class Compiler:
         self, function: Callable[[Any], Any], tensors: list[Tensor], tree: Any
     ) -> tuple[Graph, Any]:
         """The function, compiled, and the tree that its results are the leaves of."""
+        warn_if_untested()
         if not self.captures:
             rank_zero_info(
                 "Compiling the inner loop: minutes the first time on a machine, then seconds from"
-                f" its cache{self._reason()}"
+                f" its cache{self._what_changed()}"
             )
         elif not _on_gpu(tensors):
             device = tensors[0].device.type
@@ -124,7 +121,7 @@ class Compiler:
         self._copy_gradients(graph)
         return lambda *tensors: [leaf.clone() for leaf in compiled(*tensors)], result_tree
 
-    def _reason(self) -> str:
+    def _what_changed(self) -> str:
         """Why a function is compiled that was compiled before."""
         changes = self.dependencies.changes()
         if not changes:
@@ -188,30 +185,13 @@ def _inductor(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Any:
 
     On a GPU started as a whole (a CUDA graph).
     """
-    # Imported where it is used: it takes seconds. `torch.compile` itself takes no table of
-    # decompositions.
-    from torch._inductor.compile_fx import compile_fx
-
-    remember_strides()
+    # `torch.compile` itself takes no table of decompositions
+    compile_fx = internal("torch._inductor.compile_fx.compile_fx")
     # The cache that goes by what was traced would not see a change of `lowering`; that of what it
     # is made into does.
     options = {"triton.cudagraphs": True, "post_grad_custom_pre_pass": lowering.expansion()}
-    with torch._functorch.config.patch(enable_autograd_cache=False):
+    with internal("torch._functorch.config.patch")(enable_autograd_cache=False):
         return compile_fx(graph, inputs, decompositions=lowering.table(), config_patches=options)
-
-
-def remember_strides() -> None:
-    """Have torch's compiler for CPUs cache each stride: how an index moves along a loop.
-
-    It asks for the thousand strides of a graph ten thousand times, kernel by kernel, and keeps the
-    last 128 answers: working them out again took a fifth of its time in Python. What it is told is
-    the same.
-    """
-    # imported where it is used, as above
-    compiler: Any = importlib.import_module("torch._inductor.codegen.cpp")
-    strides: Any = getattr(compiler, "stride_at_vec_range", None)
-    if hasattr(strides, "cache_parameters") and strides.cache_parameters()["maxsize"] == 128:
-        compiler.stride_at_vec_range = lru_cache(maxsize=2**16)(strides.__wrapped__)
 
 
 def _traced(
@@ -222,6 +202,9 @@ def _traced(
     The list's tensors are the leaves of the tree.
     """
     result_tree = None
+    shapes = internal("torch._subclasses.fake_tensor.FakeTensorMode")()
+    make_fx = internal("torch.fx.experimental.proxy_tensor.make_fx")
+    tracing = internal("torch._guards.tracing")
 
     def flat(*tensors: Tensor) -> list[Tensor]:
         nonlocal result_tree
@@ -237,7 +220,7 @@ def _traced(
     try:
         # With the context, the shapes of all values are held by one mode; without it each makes its
         # own: half the time.
-        with tracing(TracingContext(FakeTensorMode())):
+        with tracing(internal("torch._guards.TracingContext")(shapes)):
             return make_fx(flat, decomposition_table={})(*tensors), result_tree
     finally:
         torch.set_autocast_cache_enabled(cached)

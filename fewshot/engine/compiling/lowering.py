@@ -16,15 +16,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch._prims_common import suggest_memory_format
 
+from fewshot.engine.compiling.torch_internals import internal
 from fewshot.engine.pooling import Windows
 
 aten = torch.ops.aten
-NORM, NORM_BACKWARD = (
-    aten._native_batch_norm_legit.no_stats,
-    aten.native_batch_norm_backward.default,
-)
+NORM = internal("torch.ops.aten._native_batch_norm_legit.no_stats")
+NORM_BACKWARD = aten.native_batch_norm_backward.default
 
 
 class Table(dict[Any, Callable[..., Any]]):
@@ -42,10 +40,9 @@ class Table(dict[Any, Callable[..., Any]]):
 
 def table() -> Table:
     """The compiler's table of decompositions, with ours."""
-    # imported where it is used: it takes seconds
-    from torch._inductor.decomposition import select_decomp_table
-
-    usual: dict[Any, Callable[..., Any]] = select_decomp_table()
+    usual: dict[Any, Callable[..., Any]] = internal(
+        "torch._inductor.decomposition.select_decomp_table"
+    )()
     ours: dict[Any, Callable[..., Any]] = {
         NORM: _for_maps(normalised, usual[NORM], maps=0, training=3),
         NORM_BACKWARD: _for_maps(normalised_backward, usual[NORM_BACKWARD], maps=1, training=7),
@@ -61,42 +58,39 @@ def expansion() -> Any:
     would be, as fewer bytes, a mask of each value in a window and not the place of the largest, and
     masks take a CPU long to read.
     """
-    from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
+    base: type[Any] = internal("torch._inductor.custom_graph_pass.CustomGraphPass")
+    hash_of = internal("torch._inductor.custom_graph_pass.get_hash_for_files")
 
-    class Expansion(CustomGraphPass):
+    class Expansion(base):  # type: ignore[misc]  # imported here: it takes seconds
         def __call__(self, graph: torch.fx.Graph) -> None:
             expand(graph)
 
         def uuid(self) -> bytes:
-            return get_hash_for_files((__file__,))  # part of the key of the compiler's cache
+            # part of the key of the compiler's cache
+            return bytes(hash_of((__file__,)))
 
     return Expansion()
 
 
 def expand(graph: torch.fx.Graph) -> None:
     """Put simpler operations in the place of those of `fewshot.engine.pooling`."""
-    from torch._inductor.pattern_matcher import (
-        CallFunctionVarArgs,
-        Match,
-        PatternMatcherPass,
-        register_graph_pattern,
-    )
-
+    register = internal("torch._inductor.pattern_matcher.register_graph_pattern")
+    calls_of = internal("torch._inductor.pattern_matcher.CallFunctionVarArgs")
+    patterns = internal("torch._inductor.pattern_matcher.PatternMatcherPass")()
     operations = torch.ops.fewshot
-    patterns = PatternMatcherPass()
     for operation, form in (
         (operations.pool, pooled),
         (operations.scatter, scattered),
         (operations.gather, gathered),
     ):
 
-        def replace(match: Match, *args: Any, form: Callable[..., Any] = form) -> None:
+        def replace(match: Any, *args: Any, form: Callable[..., Any] = form) -> None:
             *tensors, flat = args
             match.replace_by_example(
                 lambda *tensors: form(*tensors, flat), tensors, run_functional_passes=False
             )
 
-        register_graph_pattern(CallFunctionVarArgs(operation.default), pass_dict=patterns)(replace)
+        register(calls_of(operation.default), pass_dict=patterns)(replace)
     patterns.apply(graph)
 
 
@@ -236,7 +230,12 @@ def _rows(maps: Tensor) -> Tensor:
 def _maps(rows: Tensor, like: Tensor) -> Tensor:
     """The maps (n, C, H, W) of such rows, n and layout those of `like`: the trace counts on it."""
     pixels = rows.reshape(len(like), -1, *rows.shape[1:])
-    return pixels.permute(0, 3, 1, 2).contiguous(memory_format=suggest_memory_format(like))
+    return pixels.permute(0, 3, 1, 2).contiguous(memory_format=_format(like))
+
+
+def _format(maps: Tensor) -> torch.memory_format:
+    found: torch.memory_format = internal("torch._prims_common.suggest_memory_format")(maps)
+    return found
 
 
 def _views(maps: Tensor, windows: Windows) -> dict[int, Tensor]:
@@ -288,4 +287,4 @@ def unpooled(
     rows = [row(i) for i in range(down)]
     pixels = torch.stack(rows, 3).reshape(n, channels, h * down, w * right)
     pixels = F.pad(pixels, (0, size[1] - w * right, 0, size[0] - h * down))
-    return pixels.contiguous(memory_format=suggest_memory_format(input))
+    return pixels.contiguous(memory_format=_format(input))

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
-from torch._C._functorch import peek_interpreter_stack
-from torch.fx.experimental.proxy_tensor import get_proxy_mode
+
+from fewshot.engine.compiling.torch_internals import internal
 
 aten = torch.ops.aten
 NUMBER = "fewshot_region"  # of a node's region, among what is noted about the node
@@ -25,8 +25,9 @@ def end_region() -> None:
     Under vmap it does nothing: in regions, a small Conv4's step took a fifth longer than as a
     whole.
     """
-    mode = get_proxy_mode()
-    if mode is None or peek_interpreter_stack() is not None:
+    mode = internal("torch.fx.experimental.proxy_tensor.get_proxy_mode")()
+    transform = internal("torch._C._functorch.peek_interpreter_stack")
+    if mode is None or transform() is not None:
         return
     nodes = list(mode.tracer.graph.nodes)
     number = next((node.meta[NUMBER] + 1 for node in reversed(nodes) if NUMBER in node.meta), 0)

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase  # what all batch and instance normalisations share
 
 from fewshot.backbones.base import Backbone
+from fewshot.engine.compiling.torch_internals import internal
 from fewshot.engine.inner_loop import Weights
 from fewshot.episodes.types import Examples, Inputs
 from fewshot.errors import FewshotError
@@ -183,7 +183,8 @@ def channels_after(backbone: nn.Module, name: str) -> int:
     end = inside[-1] + 1
     parent, behind = modules[name.rpartition(".")[0]], next(iter(names[end:]), "")
     in_sequence = isinstance(parent, nn.Sequential) and modules[behind] in parent.children()
-    if in_sequence and isinstance(modules[behind], _NormBase):
+    normalisation = internal("torch.nn.modules.batchnorm._NormBase")
+    if in_sequence and isinstance(modules[behind], normalisation):
         raise FewshotError(
             f"film_after is {name}, but {behind} ({type(modules[behind]).__name__}) behind it"
             f" undoes any scale and shift of channels; set film_after to {behind} or later"

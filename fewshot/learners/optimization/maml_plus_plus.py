@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm  # what BatchNorm1d, 2d and 3d share
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from fewshot.backbones.base import Backbone
+from fewshot.engine.compiling.torch_internals import internal
 from fewshot.engine.inner_loop import Weights
 from fewshot.engine.normalization import EpisodeNorm
 from fewshot.episodes.types import Episode, Examples
@@ -100,9 +100,10 @@ class MAMLPlusPlus(OptimizationLearner):
     def _give_each_step_its_norm(self) -> None:
         """Replace the scales and shifts of batch normalisation by one for each step."""
         parameters = dict(self.network.named_parameters())
+        batch_norm = internal("torch.nn.modules.batchnorm._BatchNorm")
         for module_name, module in self.network.named_modules():
             for name in (
-                ("weight", "bias") if isinstance(module, _BatchNorm) and module.affine else ()
+                ("weight", "bias") if isinstance(module, batch_norm) and module.affine else ()
             ):
                 parameter = parameters[f"{module_name}.{name}"].requires_grad_(False)
                 self.norms[as_key(f"{module_name}.{name}")] = parameter.detach().repeat(
