@@ -1,11 +1,14 @@
-"""Which parameters of a network adapt to an episode, and which it does not use."""
+"""Which parameters of a network adapt to an episode, which it does not use, and other arguments."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from fewshot.engine.compiling.compiler import Compile
 from fewshot.errors import FewshotError
+from fewshot.tasks import Classification, Task
 
 Adapt: TypeAlias = Literal["all", "head", "body"] | Sequence[str]
 """All parameters, those of the head or of the backbone, or names of parameters or of modules."""
@@ -42,6 +45,38 @@ def adapted_names(network: nn.Module, adapt: Adapt) -> tuple[str, ...]:
 def as_key(name: str) -> str:
     """A parameter's name as the key of a ParameterDict, which takes no dots."""
     return name.replace(".", "/")
+
+
+def check_arguments(
+    inner_steps: int,
+    eval_inner_steps: int | None,
+    inner_gradient_clip: float | None,
+    compile: Compile,
+    task: Task,
+) -> None:
+    """Refuse arguments of `OptimizationLearner` that mean nothing.
+
+    Raises:
+        FewshotError: one is out of its range, or does not go with the task.
+    """
+    for name, steps in (("inner_steps", inner_steps), ("eval_inner_steps", eval_inner_steps)):
+        if steps is not None and steps < 1:
+            raise FewshotError(f"{name} is {steps}; set {name} >= 1")
+    if inner_gradient_clip is not None and inner_gradient_clip <= 0:
+        raise FewshotError(
+            f"inner_gradient_clip is {inner_gradient_clip}; set it > 0 or leave it out"
+        )
+    if compile and isinstance(task, Classification) and task.way is None:
+        raise FewshotError(
+            "compile is on, which takes minutes for each size of an episode, but the"
+            " benchmark's way differs from episode to episode; set compile: false"
+        )
+
+
+def without_gradient(loss: Tensor, weights: Mapping[str, Tensor]) -> list[str]:
+    """The names of the weights that have no part in a loss; a gradient says no more than 0."""
+    gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+    return [name for name, slope in zip(weights, gradients, strict=True) if slope is None]
 
 
 def refuse_unused(names: Sequence[str]) -> None:

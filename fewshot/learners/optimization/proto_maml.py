@@ -11,7 +11,8 @@ from fewshot.backbones.base import Backbone
 from fewshot.engine.inner_loop import Weights
 from fewshot.episodes.types import Episode, Examples
 from fewshot.learners.metric.classes import class_means
-from fewshot.learners.optimization.base import Adapted, OptimizationLearner
+from fewshot.learners.optimization.base import OptimizationLearner
+from fewshot.learners.optimization.evaluation import Adapted
 from fewshot.learners.outcome import Outcome
 from fewshot.tasks import Classification
 

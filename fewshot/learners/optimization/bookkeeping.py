@@ -1,0 +1,16 @@
+"""What lies on a learner that no episode's maths reads: compiled code does not follow it."""
+
+import lightning as L
+from torch import nn
+
+OF_LIGHTNING = tuple(vars(L.LightningModule()).keys() - vars(nn.Module()).keys())
+"""Its attributes of every module: the trainer, what is being logged."""
+
+OF_TRAINING = (
+    *OF_LIGHTNING,
+    *("_hparams", "_hparams_initial", "_hparams_name", "init_args"),  # arguments, as they were
+    *("optimizer", "lr_scheduler", "guard", "seed", "weights_file", "loaded_step"),
+    *("tables", "columns", "estimates", "preprocessing"),
+    "runner",
+)
+"""What `fewshot.learners.base.MetaLearner` keeps of a run, and how episodes are run."""

@@ -1,0 +1,188 @@
+"""Prediction and evaluation by fast weights: the adaptation curve, and queries under attack."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from fewshot.engine.inner_loop import Weights
+from fewshot.engine.modes import evaluation_mode
+from fewshot.engine.normalization import EpisodeNorm, Statistics
+from fewshot.episodes.types import Episode, Examples, Inputs, map_tensors
+from fewshot.errors import FewshotError
+from fewshot.learners.base import MetaLearner
+from fewshot.learners.optimization.attacks import Attack
+from fewshot.learners.optimization.network import Network
+from fewshot.learners.outcome import Outcome
+from fewshot.tasks.masks import at_size
+
+
+class Adapted(NamedTuple):
+    """An adapted predictor: weights, and the support's batch statistics if queries need them."""
+
+    weights: Weights
+    statistics: Statistics | None
+
+
+class InnerLoopEvaluation(MetaLearner):
+    """What is done at validation, test and use with an inner loop, whatever it is."""
+
+    network: Network
+    head: nn.Module
+    attack: Attack | None
+    eval_inner_steps: int
+    head_only: bool
+    """Whether the head alone adapts, so that the body runs once an episode."""
+
+    @abstractmethod
+    def inner_loop(self, support: Examples, steps: int) -> Iterator[Weights]:
+        """Yield the fast weights before and after each inner step on one (embedded) support set."""
+
+    def forward_with(self, weights: Weights, inputs: Inputs) -> Tensor:
+        """Outputs (n, output_size) of embedded inputs under the fast `weights`."""
+        if self.head_only:
+            outputs = functional_call(
+                self.head, {n.removeprefix("head."): w for n, w in weights.items()}, (inputs,)
+            )
+        else:
+            outputs = functional_call(self.network, weights, (inputs,))
+        assert isinstance(outputs, Tensor)
+        if self.fixed_way and outputs.shape[1] != self.task.output_size:
+            raise FewshotError(
+                f"the head {type(self.head).__name__} gives {outputs.shape[1]} outputs, but the"
+                f" task needs {self.task.output_size}; give its last layer that many"
+            )
+        return outputs
+
+    def embedded(self, inputs: Inputs) -> Inputs:
+        """What the inner loop works on: features where only the head adapts, else the inputs."""
+        if not self.head_only:
+            return inputs
+        return self.network.features(inputs)
+
+    def facts(self) -> dict[str, Any]:
+        """The attack that the queries of the evaluation are put under, with its arguments."""
+        if self.attack is None:
+            return super().facts()
+        arguments = ", ".join(f"{name}={value}" for name, value in self.attack.init_args.items())
+        return super().facts() | {"attack": f"{type(self.attack).__name__}({arguments})"}
+
+    # ------------------------------------------------------------------ the two verbs
+
+    def adapt(self, support: Examples) -> Adapted:
+        """The network adapted to one support set."""
+        return self.adapt_for(support, self.eval_inner_steps)
+
+    def adapt_for(self, support: Examples, steps: int) -> Adapted:
+        """The network after `steps` inner steps on one support set.
+
+        0 gives it before adaptation.
+        """
+        with (
+            torch.inference_mode(False),
+            evaluation_mode(self.network),
+            EpisodeNorm(exact_vmap=False) as norm,
+        ):
+            support = map_tensors(torch.clone, support)
+            inside = Examples(self.embedded(support.inputs), support.targets)
+            *_, weights = self.inner_loop(inside, steps)
+            return Adapted(weights, self._statistics(weights, support, norm))
+
+    def outputs_by_step(self, episode: Episode, outputs: Tensor) -> dict[str, Tensor]:
+        """Those before adaptation, after the first inner step and after the last."""
+        last, found = self.eval_inner_steps, dict[str, Tensor]()
+        with torch.no_grad():
+            for step in range(min(last, 2)):
+                adapted = self.adapt_for(episode.support, step)
+                found[_after(step)] = self.predict(adapted, episode.query.inputs).to(outputs)
+        return found | {_after(last): outputs}
+
+    def predict(self, adapted: Adapted, inputs: Inputs) -> Tensor:
+        """Outputs (n, output_size) of inputs (n, ...).
+
+        In segmentation (n, N+1, H, W) of images (n, C, H, W).
+        """
+        with (
+            evaluation_mode(self.network),
+            EpisodeNorm(exact_vmap=False) as norm,
+            _replayed(norm, adapted.statistics),
+        ):
+            outputs = self.forward_with(adapted.weights, self.embedded(inputs))
+        if self.network.dense and isinstance(inputs, Tensor):
+            return at_size(outputs, inputs)
+        return outputs
+
+    # ------------------------------------------------------------------ one episode
+
+    def evaluation_outcome(self, episode: Episode, norm: EpisodeNorm) -> Outcome:
+        """One evaluation episode: its outcome, with loss and metrics after 0, 1, ...
+
+        Inner steps among the metrics.
+        """
+        curve: dict[str, Tensor] = {}
+        support = Examples(self.embedded(episode.support.inputs), episode.support.targets)
+        for step, weights in enumerate(self.inner_loop(support, self.eval_inner_steps)):
+            # statistics and features of a body that does not adapt are the same after every step
+            body_is_new = step == 0 or not self.head_only
+            if body_is_new:
+                statistics = self._statistics(weights, episode.support, norm)
+            with _replayed(norm, statistics):
+                if body_is_new:
+                    query = self.embedded(episode.query.inputs)
+                outcome = self._outcome(self.forward_with(weights, query), episode)
+            curve[f"loss_step{step}"] = outcome.loss
+            curve.update({f"{name}_step{step}": value for name, value in outcome.metrics.items()})
+        if self.attack is not None:
+            curve |= self._attacked(self.attack, weights, statistics, episode, norm)
+        return outcome._replace(metrics=outcome.metrics | curve)
+
+    def _attacked(
+        self,
+        attack: Attack,
+        weights: Weights,
+        statistics: Statistics | None,
+        episode: Episode,
+        norm: EpisodeNorm,
+    ) -> dict[str, Tensor]:
+        """Loss and metrics on queries that are attacked through the adapted `weights`."""
+        inputs, targets = episode.query.inputs, episode.query.targets
+        assert isinstance(inputs, Tensor)  # `Attack.check` has seen to it
+
+        def outputs(inputs: Tensor) -> Tensor:
+            with _replayed(norm, statistics):
+                return self.forward_with(weights, self.embedded(inputs))
+
+        # The same random start always: results must not depend on what was evaluated before, or how
+        # many at once.
+        attacked = attack(lambda inputs: self.task.loss(outputs(inputs), targets), inputs, seed=0)
+        outcome = self._outcome(outputs(attacked), episode)
+        named = {"loss": outcome.loss, **outcome.metrics}
+        return {f"{name}_adversarial": value for name, value in named.items()}
+
+    def _outcome(self, outputs: Tensor, episode: Episode) -> Outcome:
+        targets = episode.query.targets
+        return Outcome(
+            self.task.loss(outputs, targets), self.task.metrics(outputs, targets), outputs
+        )
+
+    def _statistics(
+        self, weights: Weights, support: Examples, norm: EpisodeNorm
+    ) -> Statistics | None:
+        """The support's batch statistics under `weights`, if queries use them by the policy."""
+        if self.batchnorm == "transductive":
+            return None
+        with norm.record() as statistics:
+            self.forward_with(weights, self.embedded(support.inputs))
+        return statistics
+
+
+def _after(steps: int) -> str:
+    return f"after {steps} step{'s' if steps > 1 else ''}" if steps else "before adaptation"
+
+
+def _replayed(norm: EpisodeNorm, statistics: Statistics | None) -> AbstractContextManager[None]:
+    return nullcontext() if statistics is None else norm.replay(statistics)
