@@ -49,7 +49,7 @@ def make(**arguments: Any) -> MAML:
 def meta_batch(support: int = 3) -> Episode:
     data = SinusoidDataModule(shot=support, queries=4, meta_batch_size=2, train_episodes=2)
     data.setup("fit")
-    batch: Episode = next(iter(data.train_dataloader()))
+    batch: Episode = next(iter(data.train_dataloader())).stacked
     return map_tensors(Tensor.double, batch)
 
 

@@ -9,7 +9,7 @@ from torch.func import functional_call, grad, vmap
 from fewshot.engine.episode_map import SMALL_FLOP, choose, map_episodes
 from fewshot.engine.modes import How
 from fewshot.engine.normalization import EpisodeNorm, forget_running_statistics
-from fewshot.episodes.types import Episode, Examples
+from fewshot.episodes.types import Episode, Examples, flatten, unflatten
 
 
 @pytest.fixture(autouse=True)
@@ -212,7 +212,10 @@ def test_plain_vmap_is_wrong_which_is_why_the_engine_exists() -> None:
     weights = dict(network.named_parameters())
     (right,) = map_episodes(lambda one, norm: adapted_loss(network, weights, one), batch, "loop", 3)
     with EpisodeNorm(exact_vmap=False):
-        naive = vmap(lambda one: adapted_loss(network, weights, one))(batch)
+        tensors, structure = flatten(batch)  # vmap takes no None, which marks are
+        naive = vmap(lambda *one: adapted_loss(network, weights, unflatten(structure, one)))(
+            *tensors
+        )
     # the value is right, the gradient is not
     torch.testing.assert_close(naive, right, rtol=1e-12, atol=1e-12)
     expected = meta_gradient(network, right)
