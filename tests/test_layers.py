@@ -19,10 +19,6 @@ ROOMS = {
 }
 APART = {("learners", "datamodules")}  # a benchmark is below a learner in nothing but the picture
 
-# being rebuilt; to be deleted with the last of them
-PENDING = pytest.mark.xfail(reason="being rebuilt", strict=False)
-LONG = ("engine.pooling", "learners.optimization.base")
-
 
 def levels() -> dict[str, int]:
     """How high each room stands in the picture of docs/architecture.md, its first block of code."""
@@ -83,13 +79,7 @@ def test_few_modules_lie_flat() -> None:
     assert len(list((ROOT / "fewshot").glob("[!_]*.py"))) <= 6
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[PENDING] if name.removeprefix("fewshot.") in LONG else [])
-        for name in MODULES
-    ],
-)
+@pytest.mark.parametrize("name", MODULES)
 def test_a_file_is_short(name: str) -> None:
     most = {"fewshot.learners.base": 230, "fewshot.learners.optimization.base": 200}
     lines = MODULES[name].read_text().splitlines()

@@ -17,7 +17,7 @@ from torch.nn.modules.utils import _pair
 
 from fewshot import MAML, Episode, Examples
 from fewshot.engine.compiling import lowering
-from fewshot.engine.pooling import Windows, gather, pool, scatter
+from fewshot.engine.places import Windows, gather, pool, scatter
 
 aten = torch.ops.aten
 LAYOUTS = [torch.contiguous_format, torch.channels_last]

@@ -14,7 +14,7 @@ from graphs import nodes
 from torch import Tensor, nn
 
 from fewshot import MAML, Conv4, Episode, Examples
-from fewshot.engine import pooling
+from fewshot.engine import places, pooling
 from fewshot.engine.pooling import LeanPooling, max_pool2d
 
 WINDOWS: list[dict[str, Any]] = [
@@ -35,7 +35,7 @@ LAYOUTS = [torch.contiguous_format, torch.channels_last]
 def in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small maps count as large, three of them are three parts, and numbers are the same."""
     monkeypatch.setattr(pooling, "LARGE", 1)
-    monkeypatch.setattr(pooling, "INDEX_BYTES", 1000)
+    monkeypatch.setattr(places, "INDEX_BYTES", 1000)
     torch.manual_seed(0)
 
 
@@ -83,7 +83,7 @@ def test_values_and_three_derivatives_are_those_of_torch(
 def test_against_finite_differences(
     windows: dict[str, Any], layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pooling, "INDEX_BYTES", 100)
+    monkeypatch.setattr(places, "INDEX_BYTES", 100)
     few = maps(layout, width=5, channels=2)  # twice as many values take four times as long
     assert torch.autograd.gradcheck(lambda x: max_pool2d(x, **windows), few)
     assert torch.autograd.gradgradcheck(lambda x: max_pool2d(x, **windows), few)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot.engine.compiling.torch_internals import internal
-from fewshot.engine.pooling import Windows
+from fewshot.engine.places import Windows
 
 aten = torch.ops.aten
 NORM = internal("torch.ops.aten._native_batch_norm_legit.no_stats")
@@ -52,7 +52,7 @@ def table() -> Table:
 
 
 def expansion() -> Any:
-    """A pass of the compiler that says the operations of `fewshot.engine.pooling` in simpler ones.
+    """A pass of the compiler that says the operations of `fewshot.engine.places` in simpler ones.
 
     The `table` would say them too early: before it is settled what the backward pass is given. That
     would be, as fewer bytes, a mask of each value in a window and not the place of the largest, and
@@ -73,7 +73,7 @@ def expansion() -> Any:
 
 
 def expand(graph: torch.fx.Graph) -> None:
-    """Put simpler operations in the place of those of `fewshot.engine.pooling`."""
+    """Put simpler operations in the place of those of `fewshot.engine.places`."""
     register = internal("torch._inductor.pattern_matcher.register_graph_pattern")
     calls_of = internal("torch._inductor.pattern_matcher.CallFunctionVarArgs")
     patterns = internal("torch._inductor.pattern_matcher.PatternMatcherPass")()
