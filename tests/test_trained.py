@@ -310,6 +310,26 @@ def test_three_lines(photos: tuple[Path, Path]) -> None:
     assert not learner.module.training
 
 
+def test_a_checkpoint_is_read_once(
+    photos: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[Any] = []
+    read = torch.load
+
+    def counted(path: Any, **kwargs: Any) -> Any:
+        reads.append(path)
+        return read(path, **kwargs)
+
+    monkeypatch.setattr(torch, "load", counted)
+    loaded = fewshot.load(photos[1]).module
+    assert reads == [photos[1]]
+    again = type(loaded).load_from_checkpoint(photos[1])
+    assert len(reads) == 2
+    assert all(
+        torch.equal(a, b) for a, b in zip(loaded.parameters(), again.parameters(), strict=True)
+    )
+
+
 def test_a_checkpoint_is_saved_again_with_what_it_says(
     photos: tuple[Path, Path], tmp_path: Path
 ) -> None:

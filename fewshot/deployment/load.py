@@ -38,14 +38,15 @@ def load(
     Raises:
         FewshotError: the file is no checkpoint, or its learner is not known.
     """
-    held = read_checkpoint(checkpoint).get("fewshot")
+    content = read_checkpoint(checkpoint)
+    held = content.get("fewshot")
     if not isinstance(held, dict) or not isinstance(held.get("learner"), str):
         raise FewshotError(
             f"{checkpoint} was not written by fewshot; give a .ckpt file of `fewshot fit`"
         )
     cls, place = learner or _known(held["learner"]), _device(device)
     try:
-        module = cls.load_from_checkpoint(checkpoint, map_location=place, **kwargs).eval()
+        module = cls.from_content(content, **kwargs).to(place).eval()
     except FewshotError:
         raise
     # whatever a damaged entry makes the learner's constructor stumble over

@@ -5,6 +5,7 @@ has taken one away.
 """
 
 import importlib
+import inspect
 from typing import NamedTuple
 
 import lightning as L
@@ -88,8 +89,9 @@ def _is_there(private: Private) -> bool:
         owner = getattr(importlib.import_module(private.module), private.owner)
     except (ImportError, AttributeError):
         return False
-    methods = [m for c in owner.__mro__ for m in vars(c).values() if hasattr(m, "__code__")]
-    return hasattr(owner, private.name) or any(private.name in m.__code__.co_names for m in methods)
+    methods = [inspect.unwrap(m) for c in owner.__mro__ for m in vars(c).values() if callable(m)]
+    codes = [method.__code__ for method in methods if hasattr(method, "__code__")]
+    return hasattr(owner, private.name) or any(private.name in code.co_names for code in codes)
 
 
 def attached_trainer(module: L.LightningModule) -> L.Trainer | None:

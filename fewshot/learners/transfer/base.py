@@ -15,6 +15,7 @@ from fewshot.backbones.base import Backbone
 from fewshot.episodes.types import ExampleBatch, Examples
 from fewshot.errors import FewshotError
 from fewshot.learners.comparing import ComparingLearner
+from fewshot.learners.lightning_internals import attached_trainer
 from fewshot.learners.outcome import Outcome
 
 
@@ -122,7 +123,7 @@ class TransferLearner(ComparingLearner):
 
         Episodes do not ask for them.
         """
-        trainer = self._trainer
+        trainer = attached_trainer(self)
         held = checkpoint.get("hyper_parameters", {}).get("train_classes", self.train_classes)
         if held != self.train_classes and trainer is not None and trainer.state.fn != "fit":
             self.train_classes, self.classifier = held, self.make_classifier(held).to(self.device)
