@@ -81,14 +81,14 @@ class EpisodePicture(Callback):
         view = self.view(learner, self.first, getattr(trainer, "datamodule", None))
         return learner.task.picture(view)
 
-    def view(self, learner: MetaLearner, meta_batch: Episode, benchmark: Any) -> EpisodeView:
+    def view(self, learner: MetaLearner, episodes: Episode, benchmark: Any) -> EpisodeView:
         """A meta-batch of one episode, and what the learner and the benchmark know of it."""
-        one: Episode = map_tensors(lambda tensor: tensor[0], meta_batch)
+        one: Episode = map_tensors(lambda tensor: tensor[0], episodes)
         shown = map_tensors(Tensor.cpu, one)
 
         @cache
         def outputs() -> Tensor:
-            return learner.evaluate(meta_batch).outputs[0].float().cpu()
+            return learner.evaluate(episodes).outputs[0].float().cpu()
 
         def references() -> dict[str, Normal]:
             if not isinstance(benchmark, EpisodicDataModule):

@@ -34,7 +34,7 @@ MFLOP 0.6 times, because the activations of a whole meta-batch leave the cache.
 """
 
 
-def choose(network: nn.Module, meta_batch: Episode) -> How:
+def choose(network: nn.Module, episodes: Episode) -> How:
     """What `auto` stands for: vmap where kernel launches or Python bound the step, else the loop.
 
     That is on every accelerator, and on a CPU for small networks (`SMALL_FLOP`). Networks that
@@ -42,14 +42,14 @@ def choose(network: nn.Module, meta_batch: Episode) -> How:
 
     Args:
         network: what the inner loop runs.
-        meta_batch: the meta-batch to come, for its shapes and its device.
+        episodes: the meta-batch to come, for its shapes and its device.
     """
     if loop_only(network) is not None:
         return "loop"
-    if meta_batch.support.targets.device.type != "cpu":
+    if episodes.support.targets.device.type != "cpu":
         return "vmap"
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(episode(meta_batch, 0).support.inputs)
+        network(episode(episodes, 0).support.inputs)
     return "vmap" if counter.get_total_flops() <= SMALL_FLOP else "loop"
 
 
@@ -67,7 +67,7 @@ def loop_only(network: nn.Module) -> str | None:
 
 def map_episodes(
     function: Callable[[Episode, EpisodeNorm], Result],
-    meta_batch: Episode,
+    episodes: Episode,
     how: How,
     episodes_per_chunk: int | None = None,
     compiler: Compiler | None = None,
@@ -81,7 +81,7 @@ def map_episodes(
     Args:
         function: takes an episode (no axis B) and the normalisation in force, gives a tree of
             tensors.
-        meta_batch: B episodes.
+        episodes: B of them, stacked.
         how: `loop` runs one episode after another, `vmap` a chunk at once.
         episodes_per_chunk: episodes held in memory at once; None means 1 for the loop, all for
             vmap.
@@ -89,11 +89,11 @@ def map_episodes(
             by one.
         key: for the compiler: all that the function's operations depend on besides the shapes.
     """
-    size = episodes_per_chunk or (1 if how == "loop" else count(meta_batch))
+    size = episodes_per_chunk or (1 if how == "loop" else count(episodes))
     if how == "loop" and compiler is not None and compiler.captures:
         size = 1  # each run writes over what the backward pass of the last one reads
 
-    def run(episodes: Episode) -> Result:
+    def run(part: Episode) -> Result:
         """One episode for the loop, a chunk for vmap.
 
         The modes end before the caller's code goes on.
@@ -102,9 +102,9 @@ def map_episodes(
         try:
             with episode_modes(how) as norm:
                 if how == "loop":
-                    return function(episodes, norm)
+                    return function(part, norm)
                 # of tensors alone: torch's transforms take no None, which marks may be
-                leaves, structure = flatten(episodes)
+                leaves, structure = flatten(part)
                 result: Result = torch.func.vmap(
                     lambda *leaves: function(unflatten(structure, leaves), norm),
                     randomness="different",
@@ -113,12 +113,12 @@ def map_episodes(
         finally:
             transformed.reset(outside)
 
-    def maybe_compiled(episodes: Episode) -> Result:
-        return run(episodes) if compiler is None else compiler(run, episodes, (how, key))
+    def maybe_compiled(part: Episode) -> Result:
+        return run(part) if compiler is None else compiler(run, part, (how, key))
 
-    for start in range(0, count(meta_batch), size):
+    for start in range(0, count(episodes), size):
         # used at once
-        chunk = map_tensors(lambda tensor: tensor[start : start + size], meta_batch)  # noqa: B023
+        chunk = map_tensors(lambda tensor: tensor[start : start + size], episodes)  # noqa: B023
         if how == "vmap":
             yield maybe_compiled(chunk)
         else:

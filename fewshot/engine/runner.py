@@ -63,7 +63,7 @@ class Runner:
     def run(
         self,
         function: Callable[[Episode, EpisodeNorm], Result],
-        meta_batch: Episode,
+        episodes: Episode,
         compiled_for: nn.Module | None = None,
     ) -> Iterator[Result]:
         """Yield results of `function` for chunks of a meta-batch, stacked along a first axis b.
@@ -71,18 +71,18 @@ class Runner:
         Args:
             function: takes an episode (no axis B) and the normalisation in force, gives a tree of
                 tensors.
-            meta_batch: B episodes.
+            episodes: B of them, stacked.
             compiled_for: the module that `function` belongs to, where it may be compiled: compiled
                 code is of one state of that module. None runs it as it is.
         """
-        how = self.how(meta_batch)
+        how = self.how(episodes)
         compiler = None if compiled_for is None else self.compiler
         key = None
         if compiler is not None and compiled_for is not None:
             key = compiler.dependencies.number(compiled_for)
-        return map_episodes(function, meta_batch, how, self.episodes_per_chunk, compiler, key)
+        return map_episodes(function, episodes, how, self.episodes_per_chunk, compiler, key)
 
-    def how(self, meta_batch: Episode) -> How:
+    def how(self, episodes: Episode) -> How:
         """Loop or vmap.
 
         What `auto` means is found out once for each kind of device and size of support.
@@ -95,11 +95,11 @@ class Runner:
         if self.parallel != "auto":
             return self.parallel
         # the size is in it because a resumed run meets other episodes first
-        targets = meta_batch.support.targets
+        targets = episodes.support.targets
         kind = targets.device.type, targets.shape[1]
         if kind not in self._auto:
             with evaluation_mode(self.body):
-                self._auto[kind] = choose(self.body, meta_batch)
+                self._auto[kind] = choose(self.body, episodes)
         return self._auto[kind]
 
     def recomputes(self) -> bool:

@@ -45,11 +45,11 @@ class EmbeddingLearner(MetaLearner):
         assert isinstance(features, Tensor)
         return features
 
-    def embed_meta_batch(self, meta_batch: Episode, training: bool) -> tuple[Tensor, Tensor]:
+    def embed_meta_batch(self, episodes: Episode, training: bool) -> tuple[Tensor, Tensor]:
         """Support features (B, S, ...), query features (B, N*Q, ...), by batch norm policy."""
         by_episode = not training and self.batchnorm == "transductive"
         in_chunks = not training and not self.backbone.training
-        return embed_meta_batch(self.embed, meta_batch, by_episode, in_chunks)
+        return embed_meta_batch(self.embed, episodes, by_episode, in_chunks)
 
     def judged(self, outputs: Tensor, targets: Tensor) -> Outcome:
         """The outcome of outputs (B, n, output_size), targets (B, n, ...), by episode."""
@@ -62,7 +62,7 @@ class EmbeddingLearner(MetaLearner):
 
 def embed_meta_batch(
     embed: Callable[[Inputs], Tensor],
-    meta_batch: Episode,
+    episodes: Episode,
     by_episode: bool = False,
     in_chunks: bool = False,
 ) -> tuple[Tensor, Tensor]:
@@ -70,7 +70,7 @@ def embed_meta_batch(
 
     Args:
         embed: from inputs (n, ...) to features (n, ...).
-        meta_batch: B episodes.
+        episodes: B of them, stacked.
         by_episode: embed each episode by itself, its batch normalisation by the statistics of its
             support and query together; otherwise the meta-batch takes one forward pass, in the
             network's own mode.
@@ -79,13 +79,13 @@ def embed_meta_batch(
     """
     if by_episode:
         (features,) = map_episodes(
-            lambda one, norm: embed(joined(one, 0)), meta_batch, "loop", count(meta_batch)
+            lambda one, norm: embed(joined(one, 0)), episodes, "loop", count(episodes)
         )
     else:
-        inputs = map_tensors(lambda tensor: tensor.flatten(0, 1), joined(meta_batch, 1))
+        inputs = map_tensors(lambda tensor: tensor.flatten(0, 1), joined(episodes, 1))
         flat = _chunked(embed, inputs) if in_chunks else embed(inputs)
-        features = flat.view(count(meta_batch), -1, *flat.shape[1:])
-    features, size = at_least_float32(features), meta_batch.support.targets.shape[1]
+        features = flat.view(count(episodes), -1, *flat.shape[1:])
+    features, size = at_least_float32(features), episodes.support.targets.shape[1]
     return features[:, :size], features[:, size:]
 
 

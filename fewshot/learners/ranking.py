@@ -74,10 +74,10 @@ class RankingLearner(MetaLearner):
         found = torch.cat([self.score(relation, *part) for part in parts], 1)
         return found.masked_fill(candidates < 0, -math.inf)
 
-    def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
+    def run(self, episodes: Episode, training: bool) -> Iterator[Outcome]:
         """The relations of all episodes, then their queries."""
-        relation = self.relation(*_ids(meta_batch.support.inputs, "pairs", "wrong"))
-        scores, targets = self.scores(relation, meta_batch.query.inputs), meta_batch.query.targets
+        relation = self.relation(*_ids(episodes.support.inputs, "pairs", "wrong"))
+        scores, targets = self.scores(relation, episodes.query.inputs), episodes.query.targets
         judged = list(zip(scores, targets, strict=True))
         losses = torch.stack([self.task.loss(one, right) for one, right in judged])
         yield Outcome(

@@ -77,10 +77,10 @@ class BERTPair(MetaLearner):
         with evaluation_mode(self):
             return self._asked_for(self.logits(*adapted, inputs))
 
-    def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
+    def run(self, episodes: Episode, training: bool) -> Iterator[Outcome]:
         """Judge the queries of one episode after another."""
-        for i in range(count(meta_batch)):
-            one = episode(meta_batch, i)
+        for i in range(count(episodes)):
+            one = episode(episodes, i)
             logits = self.logits(*self.adapt(one.support), one.query.inputs)
             loss, outputs = self.task.loss(logits, one.query.targets), self._asked_for(logits)
             metrics = self.task.metrics(outputs, one.query.targets)

@@ -81,16 +81,16 @@ class PANet(EmbeddingLearner):
             with full_precision(features):
                 return at_size(similarity(adapted, features, self.scale), inputs)
 
-    def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
+    def run(self, episodes: Episode, training: bool) -> Iterator[Outcome]:
         """Embed the meta-batch in one pass; compare all query pixels with prototypes at once."""
-        support, query = self.embed_meta_batch(meta_batch, training)
-        masks = meta_batch.support.targets
+        support, query = self.embed_meta_batch(episodes, training)
+        masks = episodes.support.targets
         with full_precision(support):
             means = torch.func.vmap(partial(prototypes, way=self.task.output_size - 1))(
                 support, masks
             )
             logits = torch.func.vmap(partial(similarity, scale=self.scale))(means, query)
-            outcome = self.judged(logits, meta_batch.query.targets)
+            outcome = self.judged(logits, episodes.query.targets)
             if training and self.alignment:
                 aligned = torch.func.vmap(partial(alignment_loss, scale=self.scale))(
                     query, logits, support, masks

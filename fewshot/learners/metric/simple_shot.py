@@ -134,7 +134,7 @@ class SimpleShot(MetricLearner):
         means: Tensor = super().adapt(support)
         return means
 
-    def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
+    def run(self, episodes: Episode, training: bool) -> Iterator[Outcome]:
         """Embed the meta-batch in one pass, then compare episode by episode, vectorised."""
         self._refuse_unknown_center()
-        return super().run(meta_batch, training)
+        return super().run(episodes, training)

@@ -118,10 +118,10 @@ class ANP(ProcessLearner):
         z = kept.latent[:, None].expand(-1, queries.shape[1], -1)
         return gaussian(self.decoder(torch.cat([read, z, queries], -1)), self.min_deviation)
 
-    def outcome(self, embedded: Episode, meta_batch: Episode, training: bool) -> Outcome:
+    def outcome(self, embedded: Episode, episodes: Episode, training: bool) -> Outcome:
         """In training, with a z that has seen the queries too, at the price of the divergence."""
         if not training or not self.latent:
-            return super().outcome(embedded, meta_batch, training)
+            return super().outcome(embedded, episodes, training)
         support, query = embedded
         assert isinstance(query.inputs, Tensor)
         assert isinstance(support.inputs, Tensor)
@@ -132,7 +132,7 @@ class ANP(ProcessLearner):
         encoded = pairs(self.latent_encoder, everything)
         prior = self.latent_distribution(encoded[:, : support.targets.shape[1]])
         guess = self.latent_distribution(encoded)
-        noise = normal(meta_batch.support.inputs, self.latent, guess.mean)
+        noise = normal(episodes.support.inputs, self.latent, guess.mean)
         outputs = self.answer(self.seen(support, guess.mean + guess.stddev * noise), query.inputs)
         judged = self.judged(outputs, query.targets)
         divergence = kl_divergence(guess, prior).sum(-1) / query.targets.shape[1]

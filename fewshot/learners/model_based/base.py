@@ -64,23 +64,23 @@ class ModelBasedLearner(EmbeddingLearner):
         with evaluation_mode(self):
             return self.answer(adapted, self.embed(inputs)[None])[0]
 
-    def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
+    def run(self, episodes: Episode, training: bool) -> Iterator[Outcome]:
         """Embed the meta-batch in one pass, read all supports and answer all queries at once."""
         with evaluation_mode(self.backbone) if self.frozen else nullcontext():
-            support, query = self.embed_meta_batch(meta_batch, training)
+            support, query = self.embed_meta_batch(episodes, training)
         yield self.outcome(
             Episode(
-                Examples(support, meta_batch.support.targets),
-                Examples(query, meta_batch.query.targets),
+                Examples(support, episodes.support.targets),
+                Examples(query, episodes.query.targets),
             ),
-            meta_batch,
+            episodes,
             training,
         )
 
-    def outcome(self, embedded: Episode, meta_batch: Episode, training: bool) -> Outcome:
+    def outcome(self, embedded: Episode, episodes: Episode, training: bool) -> Outcome:
         """The outcome of a meta-batch whose inputs have become features."""
         assert isinstance(embedded.query.inputs, Tensor)
-        kept = self.read(self.ordered(embedded.support, meta_batch.support.inputs))
+        kept = self.read(self.ordered(embedded.support, episodes.support.inputs))
         return self.judged(self.answer(kept, embedded.query.inputs), embedded.query.targets)
 
 

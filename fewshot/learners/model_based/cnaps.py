@@ -134,10 +134,10 @@ class ConditionalLearner(EmbeddingLearner):
         with evaluation_mode(self):
             return self.outputs(adapted, inputs)
 
-    def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
+    def run(self, episodes: Episode, training: bool) -> Iterator[Outcome]:
         """Fit the network to each episode and judge it."""
-        for i in range(count(meta_batch)):
-            support, query = episode(meta_batch, i)
+        for i in range(count(episodes)):
+            support, query = episode(episodes, i)
             outcome = self.judged(
                 self.outputs(self.fitted(support), query.inputs)[None], query.targets[None]
             )

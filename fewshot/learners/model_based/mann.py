@@ -148,13 +148,13 @@ class MANN(SequenceLearner):
         logits = self.step(State(memory, *others), queries.flatten(0, 1))[1]
         return logits.view(-1, n, self.task.one_way)
 
-    def outcome(self, embedded: Episode, meta_batch: Episode, training: bool) -> Outcome:
+    def outcome(self, embedded: Episode, episodes: Episode, training: bool) -> Outcome:
         """By the protocol."""
         if self.protocol == "episode" or (training and self.global_step < self.warmup_steps):
-            return super().outcome(embedded, meta_batch, training)
+            return super().outcome(embedded, episodes, training)
         items, labels = joined(embedded, 1), torch.cat([part.targets for part in embedded], 1)
         assert isinstance(items, Tensor)
-        order = orders(joined(meta_batch, 1))
+        order = orders(joined(episodes, 1))
         in_turn = reordered(labels, order)
         _, logits = self.follow(reordered(items, order), in_turn)
         size = embedded.support.targets.shape[1]

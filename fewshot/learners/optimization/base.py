@@ -163,25 +163,25 @@ class OptimizationLearner(InnerLoopEvaluation):
 
     # ------------------------------------------------------------------ a meta-batch
 
-    def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
+    def run(self, episodes: Episode, training: bool) -> Iterator[Outcome]:
         """Adapt to and predict every episode.
 
         In evaluation with the whole adaptation curve among the metrics.
         """
         if self.attack is not None and self.runner.first_time("attack"):
-            for part in meta_batch:
+            for part in episodes:
                 self.attack.check(part.inputs)
         if not training:
-            return self.runner.run(self.evaluation_outcome, meta_batch)
-        self._check_support(meta_batch)
-        return self.runner.run(self.training_outcome, meta_batch, compiled_for=self)
+            return self.runner.run(self.evaluation_outcome, episodes)
+        self._check_support(episodes)
+        return self.runner.run(self.training_outcome, episodes, compiled_for=self)
 
-    def _check_support(self, meta_batch: Episode) -> None:
+    def _check_support(self, episodes: Episode) -> None:
         """Once: refuse weights that should adapt but have no part in the support loss."""
         our_layer_adapts_alone = self.head_only and not self._head_is_given
         if our_layer_adapts_alone or not self.runner.first_time("support"):
             return
-        support = map_tensors(lambda tensor: tensor[0], meta_batch.support)
+        support = map_tensors(lambda tensor: tensor[0], episodes.support)
         with torch.enable_grad(), EpisodeNorm(exact_vmap=False):
             inside = Examples(self.embedded(support.inputs), support.targets)
             start = next(iter(self.inner_loop(inside, self.inner_steps)))

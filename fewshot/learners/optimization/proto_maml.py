@@ -81,8 +81,8 @@ class ProtoMAML(OptimizationLearner):
         self.way = int(support.targets.max()) + 1
         return super().adapt_for(support, steps)
 
-    def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
+    def run(self, episodes: Episode, training: bool) -> Iterator[Outcome]:
         """Adapt to and predict every episode of a meta-batch of one way."""
         # read here: inside vmap it has no value
-        self.way = int(meta_batch.support.targets.max()) + 1
-        return super().run(meta_batch, training)
+        self.way = int(episodes.support.targets.max()) + 1
+        return super().run(episodes, training)

@@ -102,20 +102,20 @@ class Reptile(OptimizationLearner):
             }
             self.second_moment.go_on(mean, self.inner_steps, tasks * self.trainer.world_size)
 
-    def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
+    def run(self, episodes: Episode, training: bool) -> Iterator[Outcome]:
         """The family's.
 
         In training on support sets in random order, pass after pass, as the mini-batches take them.
         """
         if training and self.inner_batch is not None:
             passes = math.ceil(
-                self.inner_steps * self.inner_batch / meta_batch.support.targets.shape[1]
+                self.inner_steps * self.inner_batch / episodes.support.targets.shape[1]
             )
-            order = orders(meta_batch.support.inputs, passes)
-            meta_batch = meta_batch._replace(
-                support=map_tensors(lambda tensor: reordered(tensor, order), meta_batch.support)
+            order = orders(episodes.support.inputs, passes)
+            episodes = episodes._replace(
+                support=map_tensors(lambda tensor: reordered(tensor, order), episodes.support)
             )
-        return super().run(meta_batch, training)
+        return super().run(episodes, training)
 
     def training_outcome(self, episode: Episode, norm: EpisodeNorm) -> Outcome:
         """One training episode: query loss of the trained weights, with gradient theta - theta'."""

@@ -95,16 +95,16 @@ class FineTune(TransferLearner):
             logits: Tensor = self.none(self._logits(adapted, inputs))
             return logits
 
-    def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
+    def run(self, episodes: Episode, training: bool) -> Iterator[Outcome]:
         """Fine-tune and judge episode by episode; where the head alone adapts, all at once."""
         if self.adapts == "head":
-            yield from super().run(meta_batch, training)
+            yield from super().run(episodes, training)
             return
         outputs = []
-        for i in range(count(meta_batch)):
-            one = episode(meta_batch, i)
+        for i in range(count(episodes)):
+            one = episode(episodes, i)
             outputs.append(self.predict(self.adapt(one.support), one.query.inputs))
-        yield self.judged(torch.stack(outputs), meta_batch.query.targets)
+        yield self.judged(torch.stack(outputs), episodes.query.targets)
 
     def _fine_tuned(self, support: Examples) -> Weights:
         """The weights after gradient descent on the mean support loss."""

@@ -113,10 +113,10 @@ class LanguageLearner(MetaLearner):
             )
             return self.learn(map_tensors(torch.clone, Examples(inputs, labels)))
 
-    def run(self, meta_batch: Episode, training: bool) -> Iterator[Outcome]:
+    def run(self, episodes: Episode, training: bool) -> Iterator[Outcome]:
         """Adapt and predict episode by episode."""
-        for i in range(count(meta_batch)):
-            one = episode(meta_batch, i)
+        for i in range(count(episodes)):
+            one = episode(episodes, i)
             outputs = self.predict(self.adapt(one.support), one.query.inputs)
             metrics = self.task.metrics(outputs, one.query.targets)
             loss = self.task.loss(outputs, one.query.targets)
