@@ -98,6 +98,8 @@ def refusal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refusal:
         ((*GLYPHS, "--trainer.accelerator=gpi"), "trainer.accelerator is 'gpi'; did you mean 'gpu'?"),
         # files
         (("--config=none.yaml",), "none.yaml does not exist; give an existing path"),
+        (("--config", "glyphs/protonet_5way1sht"), "the file glyphs/protonet_5way1sht does not exist; did you mean 'glyphs/protonet_5way1shot'?"),
+        (("-c", "glyphs/maml_5way1shot.yml"), "did you mean 'glyphs/maml_5way1shot'?"),
         ((*GLYPHS, "--ckpt_path=none.ckpt"), "there is no checkpoint none.ckpt; give the path of a .ckpt file"),
         ((*FOLDER, "--data.root=none"), "none is no folder that can be read (No such file or directory); correct `root`"),
         ((*OMNIGLOT, "--data.root=none"), "none does not hold Omniglot: expected images_background.zip"),
@@ -205,8 +207,11 @@ def test_options_that_a_command_does_not_have(command: str, refusal: Refusal) ->
     )
 
 
-def test_list_takes_nothing(refusal: Refusal) -> None:
-    assert refusal("MAML", command="list") == "'MAML' belongs to no option; choose from --help"
+def test_list_takes_a_kind_alone(refusal: Refusal) -> None:
+    line = refusal("learner", command="list")
+    assert line == "'learner' is no kind of thing to list; did you mean 'learners'?"
+    assert "choose from backbones, benchmarks, configs, learners" in refusal("xyz", command="list")
+    assert "'MAML' belongs to no option" in refusal("learners", "MAML", command="list")
 
 
 def test_image_folders(refusal: Refusal, tmp_path: Path) -> None:

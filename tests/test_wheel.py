@@ -32,16 +32,14 @@ def installed(tmp_path: Path) -> Path:
     Everything else comes from the environment of the tests.
     """
     source = tmp_path / "source"
-    shutil.copytree(
-        ROOT / "fewshot", source / "fewshot", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("fewshot", "configs"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     run(
         sys.executable,
         "-m",
-        "build",
-        "--wheel",
+        "build",  # the source distribution, and the wheel out of that
         "--no-isolation",
         "--outdir",
         tmp_path / "dist",
@@ -79,9 +77,7 @@ def test_the_wheel_trains_outside_of_the_checkout(
             " sys.exit(fewshot.cli.main.main(sys.argv[1:]))"
         ),
         "fit",
-        "--model=PrototypicalNetwork",
-        "--model.backbone=Conv4",
-        "--data=GlyphsDataModule",
+        "--config=glyphs/protonet_5way1shot",
         "--data.train_episodes=8",
         "--data.val_episodes=2",
         "--data.test_episodes=3",
@@ -99,3 +95,10 @@ def test_the_wheel_trains_outside_of_the_checkout(
     assert result["benchmark"] == "Glyphs"
     assert (folder / "lightning_logs/version_0/checkpoints/best.ckpt").is_file()
     assert [path.name for path in folder.iterdir()] == ["lightning_logs"]
+    held = {
+        path.relative_to(imported.parent / "configs")
+        for path in imported.parent.glob("configs/*/*")
+    }
+    assert held == {path.relative_to(ROOT / "configs") for path in ROOT.glob("configs/*/*")}
+    listing = "import sys, fewshot.cli.main as f; sys.exit(f.main(['list', 'configs']))"
+    assert "glyphs/protonet_5way1shot" in run(python, "-c", listing, cwd=folder)

@@ -28,15 +28,14 @@ TOP_LEVEL = (
 """The options of `fit`; other commands take them all, so that they take its config."""
 
 
-def check_arguments(command: str, args: Sequence[str]) -> None:
-    """Check the names of the options in `args`, what follows `command`, and the config files.
+def check_options(command: str, args: Sequence[str]) -> None:
+    """Check the names of the options in `args`, what follows `command`.
 
     Raises:
-        FewshotError: there is no such option, or a file is no config.
+        FewshotError: there is no such option.
     """
     for option in _options(args):
         _check_option(command, option)
-    check_configs(args)
 
 
 def _options(args: Sequence[str]) -> Iterator[str]:

@@ -4,10 +4,8 @@ Importing a class is registering it: its short name is known to the command line
 """
 
 import argparse
-import logging
 import os
 import pydoc
-import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -33,25 +31,13 @@ from fewshot.callbacks.sources import SourceCurves
 from fewshot.callbacks.throughput import Throughput
 from fewshot.cli.catalogue import import_all
 from fewshot.cli.links import COSTLY, LINKS, OPTIONAL, states
-from fewshot.cli.messages import one_line
+from fewshot.cli.messages import one_line, silence_what_users_cannot_mend
 from fewshot.datamodules import EpisodicDataModule
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import without_weights
 from fewshot.learners import MetaLearner
 from fewshot.learners.checkpoint_checks import check_learner
 from fewshot.learners.checkpoints import read_checkpoint
-
-NOT_THE_USERS = (
-    r"LightningCLI's args parameter is intended",  # `run(args)` is how tests and notebooks call it
-    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # lightning 2.6 on torch >= 2.9
-    # how lightning calls jsonargparse
-    r"\s*(By default only one Jsonargparse|\S+ (parameter )?was deprecated in v4\.)",
-    # short epochs are common here
-    r"The number of training batches .* is smaller than the logging interval",
-    r"The dirpath has changed from",  # a checkpoint may be tested or resumed from any folder
-    r"Checkpoint directory .* exists and is not empty",  # a resumed run goes on in its own
-)
-"""Warnings about things that the user cannot mend."""
 
 LIGHTNINGS_OWN = ("hpc", "registry")
 """What `--ckpt_path` may say instead of a file, besides `best` and `last`."""
@@ -271,20 +257,13 @@ class FewshotCLI(LightningCLI):
             )
 
 
-def _is_no_advertisement(record: logging.LogRecord) -> bool:
-    # lightning recommends a product of its makers at every start
-    return "Tip: " not in record.getMessage()
-
-
 def run(args: Sequence[str]) -> FewshotCLI:
     """Run the command line `args`, which begins with a subcommand of Lightning's.
 
     Returns:
         The learner, the benchmark and the trainer that have run (`model`, `datamodule`, `trainer`).
     """
-    for message in NOT_THE_USERS:
-        warnings.filterwarnings("ignore", message=message)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
+    silence_what_users_cannot_mend()
     import_all()  # their short names are known then
     try:
         return FewshotCLI(args)

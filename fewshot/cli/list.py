@@ -1,29 +1,47 @@
-"""`fewshot list`: every benchmark, learner and backbone."""
+"""`fewshot list`: every benchmark, learner and backbone; every config."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from fewshot.cli.catalogue import benchmarks, learners, networks
+from fewshot.cli import configs
+from fewshot.cli.catalogue import Entry, benchmarks, learners, networks
 from fewshot.cli.options import Options
+from fewshot.errors import FewshotError, nearest
+
+CLASSES: dict[str, tuple[str, Callable[[], list[Entry]]]] = {
+    "benchmarks": ("Benchmarks (--data)", benchmarks),
+    "learners": ("Learners (--model)", learners),
+    "backbones": ("Backbones (--model.backbone)", networks),
+}
+KINDS = (*CLASSES, "configs")
 
 
 def list_classes(args: Sequence[str]) -> None:
     """Run the command."""
-    Options(
+    parser = Options(
         "list", "Print every benchmark, learner and backbone, with what it is and its paper."
-    ).read(args)
+    )
+    parser.add_argument(
+        "kind", nargs="?", metavar="KIND", help=f"one alone: {', '.join(CLASSES)}; or configs"
+    )
+    kind: str | None = getattr(parser.read(args), "kind", None)
+    if kind is not None and kind not in KINDS:
+        raise FewshotError(f"{kind!r} is no kind of thing to list{nearest(kind, KINDS)}")
     console = Console()
-    for title, entries in (
-        ("Benchmarks (--data)", benchmarks()),
-        ("Learners (--model)", learners()),
-        ("Backbones (--model.backbone)", networks()),
-    ):
-        table = Table(title=title, title_justify="left", title_style="bold", expand=False)
-        table.add_column("class", no_wrap=True)
-        table.add_column("what it is")
-        table.add_column("paper")
-        for entry in entries:
-            table.add_row(entry.name, entry.summary, entry.paper)
-        console.print(table)
+    for title, entries in [CLASSES[k] for k in CLASSES if kind in (None, k)]:
+        rows = [(entry.name, entry.summary, entry.paper) for entry in entries()]
+        console.print(_table(title, ("class", "what it is", "paper"), rows))
+    if kind == "configs":
+        described = [(name, configs.header(name)) for name in configs.names()]
+        console.print(_table("Configs (--config)", ("config", "what it is"), described))
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", expand=False)
+    for column in columns:
+        table.add_column(column, no_wrap=column == columns[0])
+    for row in rows:
+        table.add_row(*row)
+    return table

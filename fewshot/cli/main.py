@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import fewshot
-from fewshot.cli.arguments import check_arguments
+from fewshot.cli.arguments import check_configs, check_options
 from fewshot.cli.commands import COMMANDS, OWN
+from fewshot.cli.configs import located
 from fewshot.cli.messages import one_line
 from fewshot.engine.allocation import keep_freed_memory
 from fewshot.errors import FewshotError, nearest
@@ -49,9 +50,11 @@ def run(args: Sequence[str] | None = None) -> "FewshotCLI | None":
     # an option in front of the command is Lightning's too
     lightnings = on_benchmark(rest) if name == "predict" else name not in OWN
     if lightnings or name == "prepare":
-        check_arguments(name, given)
+        check_options(name, rest)
+        given = located(given)
+        check_configs(given)
     if not lightnings:
-        OWN[name](rest)
+        OWN[name](given[1:])
         return None
     from fewshot.cli import lightning  # here: it takes seconds
 

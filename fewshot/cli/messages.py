@@ -5,8 +5,10 @@ it is the innermost complaint; the patterns below pick it out. What matches none
 it is, in one line.
 """
 
+import logging
 import pydoc
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from importlib import import_module
 
@@ -26,6 +28,18 @@ TYPES = {
     "collections.abc.Mapping": "a mapping",
     "list": "a list",
 }
+NOT_THE_USERS = (
+    r"LightningCLI's args parameter is intended",  # `run(args)` is how tests and notebooks call it
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # lightning 2.6 on torch >= 2.9
+    # how lightning calls jsonargparse
+    r"\s*(By default only one Jsonargparse|\S+ (parameter )?was deprecated in v4\.)",
+    # short epochs are common here
+    r"The number of training batches .* is smaller than the logging interval",
+    r"The dirpath has changed from",  # a checkpoint may be tested or resumed from any folder
+    r"Checkpoint directory .* exists and is not empty",  # a resumed run goes on in its own
+)
+"""Warnings about things that the user cannot mend."""
+
 Say = Callable[[re.Match[str]], str]
 
 
@@ -45,6 +59,18 @@ def one_line(error: BaseException) -> str:
         if isinstance(error, ValueError | TypeError)
         else text
     )
+
+
+def silence_what_users_cannot_mend() -> None:
+    """Ignore, for the life of this process, the warnings above, and an advertisement."""
+    for message in NOT_THE_USERS:
+        warnings.filterwarnings("ignore", message=message)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
+
+
+def _is_no_advertisement(record: logging.LogRecord) -> bool:
+    # lightning recommends a product of its makers at every start
+    return "Tip: " not in record.getMessage()
 
 
 def _joined(text: str) -> str:

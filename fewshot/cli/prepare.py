@@ -10,6 +10,7 @@ from rich.console import Console
 
 from fewshot.cli.arguments import TOP_LEVEL
 from fewshot.cli.catalogue import import_all
+from fewshot.cli.messages import silence_what_users_cannot_mend
 from fewshot.datamodules import ClassificationDataModule, EpisodicDataModule
 
 
@@ -23,6 +24,7 @@ def prepare(args: Sequence[str]) -> EpisodicDataModule:
     Returns:
         The prepared benchmark.
     """
+    silence_what_users_cannot_mend()
     import_all()  # their short names are known then
     parser = ArgumentParser(
         prog="fewshot prepare",
