@@ -5,10 +5,8 @@ Importing a class is registering it: its short name is known to the command line
 
 import argparse
 import os
-import pydoc
 from collections.abc import Sequence
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +28,9 @@ from fewshot.callbacks.results import ResultsWriter
 from fewshot.callbacks.sources import SourceCurves
 from fewshot.callbacks.throughput import Throughput
 from fewshot.cli.catalogue import import_all
-from fewshot.cli.links import COSTLY, LINKS, OPTIONAL, states
+from fewshot.cli.links import Link, links
 from fewshot.cli.messages import one_line, silence_what_users_cannot_mend
+from fewshot.cli.named import named_classes
 from fewshot.datamodules import EpisodicDataModule
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import without_weights
@@ -49,6 +48,8 @@ class FewshotCLI(LightningCLI):
     def __init__(self, args: Sequence[str]) -> None:
         """Run the command line `args`."""
         self._first = next(iter(args), None)
+        self.named = named_classes(args)
+        self.links = links(self.named)
         super().__init__(
             MetaLearner,
             EpisodicDataModule,
@@ -95,18 +96,8 @@ class FewshotCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Link the benchmark's facts; ask when to write the last checkpoint."""
         parser.add_lightning_class_args(LastCheckpoint, "checkpoint")
-        for fact, target in LINKS.items():
-            if fact in COSTLY:
-                if_asked = partial(self._if_asked, fact)
-                if_asked.__name__ = fact  # type: ignore[attr-defined]  # how `--help` names it
-                parser.link_arguments("data", target, if_asked, apply_on="instantiate")
-            else:
-                parser.link_arguments(f"data.{fact}", target, apply_on="instantiate")
-
-    def _if_asked(self, fact: str, data: EpisodicDataModule) -> Any:
-        """The costly `fact`, for classes that ask for it; None for others."""
-        asked = LINKS[fact] in self.config[str(self.subcommand)]
-        return getattr(data, fact, None) if asked else None
+        for link in self.links:
+            parser.link_arguments(f"data.{link.fact}", link.target, apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; and once more without defaults, which tells what the user wrote by hand."""
@@ -120,28 +111,12 @@ class FewshotCLI(LightningCLI):
         """
         config, given = self.config[str(self.subcommand)], self.given[str(self.subcommand)]
         self.by_hand = {
-            fact: given[key] for fact, key in LINKS.items() if given.get(key) is not None
+            link: given[link.target] for link in self.links if given.get(link.target) is not None
         }
-        benchmark = pydoc.locate(config["data.class_path"])
-        assert isinstance(benchmark, type)
-        for fact, key in LINKS.items():
-            if (
-                key in config
-                and config[key] is None
-                and fact not in OPTIONAL
-                and not states(benchmark, fact)
-            ):
-                owner = key.partition(".init_args." + fact)[0]
-                needy = config[owner + ".class_path"].rpartition(".")[2]
-                remedy = (
-                    "another learner, or a benchmark with classes"
-                    if owner == "model"
-                    else "a backbone that fits"
-                )
-                raise FewshotError(
-                    f"{needy} needs {fact}, which {benchmark.__name__} does not have; choose"
-                    f" {remedy}"
-                )
+        benchmark = self.named["data"]
+        for link in self.links:
+            if link.required and config.get(link.target) is None:
+                self._check_has(benchmark, link)
         if not config.get("weights_only", True):
             raise FewshotError(
                 "weights_only is false, but a checkpoint holds plain values alone; leave it out"
@@ -154,6 +129,17 @@ class FewshotCLI(LightningCLI):
         ):
             check_learner(
                 read_checkpoint(self.checkpoint), config["model.class_path"].rpartition(".")[2]
+            )
+
+    def _check_has(self, benchmark: type, link: Link) -> None:
+        """Refuse a benchmark that lacks a fact that something needs."""
+        assert issubclass(benchmark, EpisodicDataModule)
+        if link.fact not in benchmark.every_fact():
+            remedy = "another learner, or a benchmark that has it"
+            raise FewshotError(
+                f"{self.named[link.owner].__name__} needs {link.fact}, which"
+                f" {benchmark.__name__} does not have; choose"
+                f" {remedy if link.owner == 'model' else 'a backbone that fits'}"
             )
 
     def _named_checkpoint(self) -> str | None:
@@ -184,14 +170,13 @@ class FewshotCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Refuse a value by hand that contradicts the benchmark."""
-        for fact, value in self.by_hand.items():
-            if hasattr(self.datamodule, fact) and value != (
-                linked := getattr(self.datamodule, fact)
-            ):
-                key = LINKS[fact].replace("init_args.", "")
+        for link, value in self.by_hand.items():
+            linked = getattr(self.datamodule, link.fact, value)
+            if value != linked:
+                key = link.target.replace("init_args.", "")
                 raise FewshotError(
-                    f"{key} is {value} but {type(self.datamodule).__name__} has {fact} {linked};"
-                    f" leave {key} out, it follows the benchmark"
+                    f"{key} is {value} but {type(self.datamodule).__name__} has {link.fact}"
+                    f" {linked}; leave {key} out, it follows the benchmark"
                 )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

@@ -1,40 +1,52 @@
-"""Which facts of a benchmark fill which arguments of the learner and its backbone."""
+"""Which arguments of the learner and its networks the facts of a benchmark fill.
 
-LINKS = {
-    "task": "model.init_args.task",
-    "train_classes": "model.init_args.train_classes",
-    "in_channels": "model.init_args.backbone.init_args.in_channels",
-    "image_size": "model.init_args.backbone.init_args.image_size",
-    "in_features": "model.init_args.backbone.init_args.in_features",
-    "vocab_size": "model.init_args.backbone.init_args.vocab_size",
-    "tokenizer": "model.init_args.backbone.init_args.tokenizer",
-    "document_frequencies": "model.init_args.backbone.init_args.document_frequencies",
-    "vectors": "model.init_args.backbone.init_args.vectors",
-    "vocabulary": "model.init_args.backbone.init_args.vocabulary",
-    "documents": "model.init_args.backbone.init_args.documents",
-    "shot": "model.init_args.shot",
-    "length_scale": "model.init_args.length_scale",
-    "variance": "model.init_args.variance",
-    "noise": "model.init_args.noise",
-    "entities": "model.init_args.backbone.init_args.entities",
-    "dimensions": "model.init_args.backbone.init_args.dimensions",
-    "entity_vectors": "model.init_args.backbone.init_args.entity_vectors",
-    "tail_counts": "model.init_args.tail_counts",
-    "relations": "model.init_args.backbone.init_args.relations",
-    "neighbours": "model.init_args.backbone.init_args.neighbours",
-    "edges": "model.init_args.backbone.init_args.edges",
-}
-"""Facts of the benchmark and the arguments they fill, where the benchmark and class have them."""
-COSTLY = ("train_classes", "dimensions", "entity_vectors", "tail_counts", "neighbours", "edges")
-"""Those asked for only where a class needs them: to know them, data must be read or learned."""
+A benchmark declares its facts (`EpisodicDataModule.facts`); they go to every argument of the same
+name. So a fact is asked for only where something needs it: to know some, data must be read.
+"""
+
+import inspect
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from fewshot.datamodules import EpisodicDataModule
+from fewshot.hyperparameters import signatures
 
 
-OPTIONAL = ("vectors", "vocabulary")
-"""Facts that what asks for them can do without."""
+class Link(NamedTuple):
+    """A fact, and the argument that it fills."""
+
+    fact: str
+    owner: str
+    """The key of what has the argument, such as ``model.init_args.backbone``."""
+    required: bool
+
+    @property
+    def target(self) -> str:
+        """The argument's key."""
+        return f"{self.owner}.init_args.{self.fact}"
 
 
-def states(benchmark: type, fact: str) -> bool:
-    """Whether a benchmark's class declares or has the attribute `fact`."""
-    return any(
-        fact in vars(c) or fact in vars(c).get("__annotations__", {}) for c in benchmark.__mro__
-    )
+def links(named: Mapping[str, type]) -> list[Link]:
+    """The links for the classes that a command line names, by their keys."""
+    facts = known_facts(EpisodicDataModule)
+    return [
+        Link(name, owner, required)
+        for owner, cls in named.items()
+        if owner != "data"
+        for name, required in _arguments(cls).items()
+        if name in facts
+    ]
+
+
+def known_facts(base: type[EpisodicDataModule]) -> set[str]:
+    """The facts of `base` and of every benchmark derived from it that has been imported."""
+    return {*base.every_fact(), *(f for cls in base.__subclasses__() for f in known_facts(cls))}
+
+
+def _arguments(cls: type) -> dict[str, bool]:
+    """The arguments of a class, and whether each must be given."""
+    found: dict[str, bool] = {}
+    for parameters in signatures(cls):
+        for parameter in parameters:
+            found.setdefault(parameter.name, parameter.default is inspect.Parameter.empty)
+    return found

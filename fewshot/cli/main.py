@@ -99,6 +99,8 @@ def program() -> argparse.ArgumentParser:
 def main(args: Sequence[str] | None = None) -> int:
     """The program `fewshot`: run, and turn a user's error into one line and exit status 2."""
     keep_freed_memory()
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)  # a user's own modules, as `python -m fewshot` finds them
     try:
         run(args)
     # the parser raises argparse's own

@@ -11,6 +11,7 @@ from rich.console import Console
 from fewshot.cli.arguments import TOP_LEVEL
 from fewshot.cli.catalogue import import_all
 from fewshot.cli.messages import silence_what_users_cannot_mend
+from fewshot.cli.named import named_classes
 from fewshot.datamodules import ClassificationDataModule, EpisodicDataModule
 
 
@@ -26,6 +27,7 @@ def prepare(args: Sequence[str]) -> EpisodicDataModule:
     """
     silence_what_users_cannot_mend()
     import_all()  # their short names are known then
+    named_classes(["prepare", *args])  # says what is wrong with an import path
     parser = ArgumentParser(
         prog="fewshot prepare",
         description=(

@@ -46,6 +46,12 @@ class EpisodicDataModule(L.LightningDataModule):
 
     benchmark: ClassVar[str]
     """What results call the benchmark."""
+    facts: ClassVar[tuple[str, ...]] = ("task", "shot")
+    """Attributes that fill the arguments of the same name of a learner and its backbone.
+
+    A benchmark names its own; those of its bases are facts too. One is asked for only where there
+    is such an argument, so that it may have to read the data.
+    """
     shot: int
 
     def __init__(
@@ -85,6 +91,12 @@ class EpisodicDataModule(L.LightningDataModule):
         self._train_loader: EpisodeLoader[Any] | None = None
         # where a resumed run's training episodes go on
         self._position: dict[str, Any] | None = None
+
+    @classmethod
+    def every_fact(cls) -> tuple[str, ...]:
+        """The names of the benchmark's facts, those of its bases included."""
+        stated = (fact for base in reversed(cls.__mro__) for fact in vars(base).get("facts", ()))
+        return tuple(dict.fromkeys(stated))
 
     @property
     @abstractmethod

@@ -31,6 +31,7 @@ class ClassificationDataModule(EpisodicDataModule):
         **kwargs: arguments of `EpisodicDataModule`.
     """
 
+    facts: ClassVar[tuple[str, ...]] = ("train_classes",)
     can_download: ClassVar[bool] = True
 
     def __init__(

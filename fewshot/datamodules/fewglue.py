@@ -54,6 +54,7 @@ class FewGLUEDataModule(EpisodicDataModule):
     """
 
     benchmark: ClassVar[str] = "FewGLUE"
+    facts: ClassVar[tuple[str, ...]] = ("vocab_size", "tokenizer")
     tokenizer: str
 
     def __init__(

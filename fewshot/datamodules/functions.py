@@ -27,6 +27,7 @@ class FunctionDataModule(EpisodicDataModule):
         **kwargs: arguments of `EpisodicDataModule`.
     """
 
+    facts: ClassVar[tuple[str, ...]] = ("in_features",)
     functions: ClassVar[type[FunctionTasks]]
     in_features = 1
 

@@ -30,6 +30,7 @@ class GaussianProcessDataModule(FunctionDataModule):
     """
 
     benchmark: ClassVar[str] = "Gaussian process"
+    facts: ClassVar[tuple[str, ...]] = ("length_scale", "variance", "noise")
     length_scale: float
     variance: float
     noise: float

@@ -24,6 +24,7 @@ class FloatImages(EpisodicDataModule):
     `preprocessing`.
     """
 
+    facts: ClassVar[tuple[str, ...]] = ("in_channels", "image_size", "in_features")
     in_channels: int
     image_size: int
     bright_ink: ClassVar[bool] = False

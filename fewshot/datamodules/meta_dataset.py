@@ -63,6 +63,7 @@ class MetaDatasetDataModule(ImageBatches, SourcesDataModule):
     """
 
     benchmark: ClassVar[str] = "Meta-Dataset"
+    facts: ClassVar[tuple[str, ...]] = ("train_classes",)
     mean, std = (0.5,), (0.5,)
 
     def __init__(

@@ -43,6 +43,7 @@ class MultiSourceDataModule(SourcesDataModule):
     """
 
     benchmark: ClassVar[str] = "MultiSource"
+    facts: ClassVar[tuple[str, ...]] = FACTS
 
     def __init__(
         self,

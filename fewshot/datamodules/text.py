@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -43,6 +43,14 @@ class TextDataModule(ClassificationDataModule):
         **kwargs: arguments of `ClassificationDataModule`.
     """
 
+    facts: ClassVar[tuple[str, ...]] = (
+        "vocab_size",
+        "tokenizer",
+        "document_frequencies",
+        "documents",
+        "vectors",
+        "vocabulary",
+    )
     tokenizer: str | None
     vectors: str | None
     whole: bool = False

@@ -53,6 +53,15 @@ class WikiOneDataModule(EpisodicDataModule):
     """
 
     benchmark: ClassVar[str] = "Wiki-One"
+    facts: ClassVar[tuple[str, ...]] = (
+        "entities",
+        "dimensions",
+        "entity_vectors",
+        "tail_counts",
+        "relations",
+        "neighbours",
+        "edges",
+    )
 
     def __init__(
         self,

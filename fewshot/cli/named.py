@@ -1,0 +1,179 @@
+"""The classes that a command line and its configs name, found before there is a parser.
+
+Which arguments a benchmark's facts fill depends on them, and the parser must know that when it is
+made.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import nn
+
+import fewshot
+from fewshot.cli.arguments import read_config
+from fewshot.datamodules import EpisodicDataModule
+from fewshot.errors import FewshotError, nearest
+from fewshot.hyperparameters import parameter_names
+from fewshot.lazy import public_names
+from fewshot.learners import MetaLearner
+
+KINDS: Mapping[str, tuple[type, str]] = {
+    "model": (MetaLearner, "learner: derive it from fewshot.MetaLearner"),
+    "data": (EpisodicDataModule, "benchmark: derive it from fewshot.EpisodicDataModule"),
+    "backbone": (nn.Module, "backbone: derive it from fewshot.Backbone"),
+}
+"""What the class at each key must be."""
+
+
+class Setting:
+    """What is said of an argument: its value, where that is a word, and its own arguments."""
+
+    def __init__(self) -> None:
+        self.word: str | None = None
+        self.arguments: dict[str, Setting] = {}
+
+    def at(self, key: str) -> "Setting":
+        """What is said of one of its arguments, such as ``backbone.width``."""
+        found = self
+        for name in key.split("."):
+            if name not in ("class_path", "init_args", ""):
+                found = found.arguments.setdefault(name, Setting())
+        return found
+
+    def set(self, value: Any) -> None:
+        """Say it as a config does; what was said before and is not contradicted stays."""
+        if isinstance(value, Mapping):
+            if "class_path" in value:
+                self.set(str(value["class_path"]))
+            of_class = {"class_path", "init_args"} & value.keys()
+            arguments = value.get("init_args") if of_class else value
+            for name, item in (arguments or {}).items():
+                self.at(str(name)).set(item)
+        elif isinstance(value, str) and value.lstrip().startswith("{"):
+            self.set(_parsed(value))
+        elif isinstance(value, str) and value.endswith((".yaml", ".yml", ".json")):
+            self.set(read_config(Path(value)) if Path(value).is_file() else None)
+        else:
+            self.word = value if isinstance(value, str) else None
+
+
+def named_classes(args: Sequence[str]) -> dict[str, type]:
+    """The benchmark (key ``data``), the learner (``model``) and the networks that it is made of.
+
+    Args:
+        args: the command line, from the subcommand on.
+
+    Returns:
+        Each class by its key in the parser, such as ``model.init_args.backbone``.
+
+    Raises:
+        FewshotError: an import path leads nowhere, or to something else.
+    """
+    said = Setting()
+    for option, value in pairwise([*args, ""]):
+        name, equals, inline = option.partition("=")
+        value = inline if equals else value
+        if name in ("--config", "-c"):
+            content = read_config(Path(value)) if Path(value).is_file() else _parsed(value)
+            said.set(content)
+            said.set(content.get(args[0]) or {})  # of a config for several subcommands
+        elif name.endswith(".help"):
+            asked = said.at(name[2:].removesuffix(".help"))
+            asked.word = asked.word or value
+        elif name.startswith("--"):
+            said.at(name[2:]).set(value)
+    return {key: cls for top in ("data", "model") for key, cls in _classes(top, said.at(top))}
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError:  # the parser says so
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _classes(key: str, said: Setting) -> Iterator[tuple[str, type]]:
+    leaf = key.rpartition(".")[2]
+    cls = None if said.word is None else _located(leaf, said.word)
+    if cls is None:
+        return
+    yield key, cls
+    for name in parameter_names(cls):
+        if name in said.arguments and key != "data":
+            yield from _classes(f"{key}.init_args.{name}", said.arguments[name])
+
+
+def _located(leaf: str, word: str) -> type | None:
+    """The class that `word` names as the argument `leaf`; None where the parser must decide."""
+    base, kind = KINDS.get(leaf, (nn.Module, ""))
+    if "." in word:
+        return imported(leaf, word) if kind else _if_network(word)
+    if word in public_names("fewshot"):
+        found = getattr(fewshot, word)
+    else:
+        named = [cls for cls in _subclasses(base) if cls.__name__ == word]
+        found = named[0] if len(named) == 1 else None
+    return found if _is_a(found, base) else None
+
+
+def imported(leaf: str, path: str) -> type | None:
+    """The class at an import path, for one of `KINDS`.
+
+    Raises:
+        FewshotError: the module is not found or fails, has no such name, or it is something else.
+    """
+    base, kind = KINDS[leaf]
+    found, names = _module(leaf, path)
+    for name in names:
+        if not hasattr(found, name):
+            near = [n for n, value in vars(found).items() if _is_a(value, base)]
+            hint = nearest(name, near) if near else f", and no other {kind.partition(':')[0]}"
+            raise FewshotError(f"{leaf} is {path}, but {found.__name__} has no {name}{hint}")
+        found = getattr(found, name)
+    if isinstance(found, type) and not issubclass(found, base):
+        raise FewshotError(f"{leaf} is {path}, which is no {kind}, or choose from `fewshot list`")
+    return found if isinstance(found, type) else None
+
+
+def _is_a(value: Any, base: type) -> bool:
+    return isinstance(value, type) and issubclass(value, base)
+
+
+def _module(leaf: str, path: str) -> tuple[Any, list[str]]:
+    """The module that an import path begins with, and the names behind it."""
+    parts = path.split(".")
+    for number in range(len(parts) - 1, 0, -1):
+        module = ".".join(parts[:number])
+        try:
+            return import_module(module), parts[number:]
+        except ModuleNotFoundError as error:
+            if error.name is not None and f"{module}.".startswith(f"{error.name}."):
+                continue  # perhaps a class in a class, or there is none
+            reason = str(error)
+        except Exception as error:  # whatever a user's module stumbles over
+            reason = f"{type(error).__name__}: {error}"
+        raise FewshotError(
+            f"{leaf} is {path}, but importing {module} fails ({' '.join(reason.split())}); mend it"
+        )
+    raise FewshotError(
+        f"{leaf} is {path}, but there is no module {parts[0]!r}; correct it, or run where it is"
+    )
+
+
+def _if_network(path: str) -> type | None:
+    """The network at an import path of an argument that may be anything."""
+    try:
+        return imported("backbone", path)
+    except FewshotError:
+        return None
+
+
+def _subclasses(base: type) -> Iterator[type]:
+    for cls in base.__subclasses__():
+        yield cls
+        yield from _subclasses(cls)
