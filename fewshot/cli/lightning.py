@@ -32,6 +32,7 @@ from fewshot.cli.links import Link, links
 from fewshot.cli.messages import one_line, silence_what_users_cannot_mend
 from fewshot.cli.named import named_classes
 from fewshot.datamodules import EpisodicDataModule
+from fewshot.engine.compiling.torch_internals import warn_if_untested
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import without_weights
 from fewshot.learners import MetaLearner
@@ -249,6 +250,7 @@ def run(args: Sequence[str]) -> FewshotCLI:
         The learner, the benchmark and the trainer that have run (`model`, `datamodule`, `trainer`).
     """
     silence_what_users_cannot_mend()
+    warn_if_untested()
     import_all()  # their short names are known then
     try:
         return FewshotCLI(args)

@@ -6,7 +6,7 @@ name. So a fact is asked for only where something needs it: to know some, data m
 
 import inspect
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fewshot.datamodules import EpisodicDataModule
 from fewshot.hyperparameters import signatures
@@ -38,8 +38,8 @@ def links(named: Mapping[str, type]) -> list[Link]:
     ]
 
 
-def known_facts(base: type[EpisodicDataModule]) -> set[str]:
-    """The facts of `base` and of every benchmark derived from it that has been imported."""
+def known_facts(base: Any) -> set[str]:
+    """The facts of the benchmark `base` and of each that is derived from it and imported."""
     return {*base.every_fact(), *(f for cls in base.__subclasses__() for f in known_facts(cls))}
 
 

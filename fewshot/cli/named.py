@@ -174,6 +174,7 @@ def _if_network(path: str) -> type | None:
 
 
 def _subclasses(base: type) -> Iterator[type]:
-    for cls in base.__subclasses__():
+    derived: list[type] = base.__subclasses__()
+    for cls in derived:
         yield cls
         yield from _subclasses(cls)
