@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 import fewshot
@@ -191,6 +192,47 @@ def test_a_wrong_call_leaves_nothing(
         filled.append(f"--output={output}")
     assert message in refusal(capsys, "predict", *filled)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["BROKEN", "EMPTY"]
+
+
+OWN_LEARNER = '''
+from fewshot import PrototypicalNetwork
+
+
+class Mine(PrototypicalNetwork):
+    """A learner of one's own."""
+'''
+
+
+def test_a_learner_of_ones_own_is_named_by_its_import_path(
+    photos: Photos,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "own_predictor.py").write_text(OWN_LEARNER)
+    monkeypatch.syspath_prepend(tmp_path)
+    content = torch.load(photos[1], weights_only=True)
+    content["fewshot"]["learner"] = "Mine"
+    torch.save(content, tmp_path / "mine.ckpt")
+    output = tmp_path / "named.csv"
+    args = [
+        "predict",
+        f"--ckpt_path={tmp_path / 'mine.ckpt'}",
+        f"--support={photos[0] / 'test'}",
+        f"--query={photos[0] / 'test/m'}",
+        f"--output={output}",
+    ]
+    assert "the checkpoint holds a Mine, which is none of the library's" in refusal(capsys, *args)
+    assert "--learner MODULE.CLASS" in refusal(capsys, *args)
+    assert "own_predictor has no Min; did you mean 'Mine'?" in refusal(
+        capsys, *args, "--learner=own_predictor.Min"
+    )
+    assert "no module 'nowhere'" in refusal(capsys, *args, "--learner=nowhere.Mine")
+    assert "is no learner" in refusal(capsys, *args, "--learner=json.JSONDecoder")
+    assert not output.exists()
+    assert main([*args, "--learner=own_predictor.Mine"]) == 0
+    assert {row["class"] for row in rows(output)} == {"m"}
+    assert "Mine, 5 classes" in capsys.readouterr().out
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:

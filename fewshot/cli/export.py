@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import fewshot
-from fewshot.cli.options import Options
+from fewshot.cli.options import Options, add_checkpoint, loaded
 from fewshot.errors import FewshotError
 from fewshot.files import atomic_write
 
@@ -22,9 +22,7 @@ def options() -> Options:
         " checked against the learner before they are kept. Beside them stands a .json file with"
         " the classes and how inputs are made of files.",
     )
-    parser.add_argument(
-        "--ckpt_path", required=True, help="the checkpoint that `fewshot fit` wrote"
-    )
+    add_checkpoint(parser)
     parser.add_argument(
         "--support", help="a folder as for `fewshot predict`; the embedding is written if left out"
     )
@@ -55,7 +53,7 @@ def _write(given: argparse.Namespace) -> None:
 
     if given.format != "pt2":
         require_onnx()
-    learner = fewshot.load(given.ckpt_path, "cpu")
+    learner = loaded(given, "cpu")
     facts: dict[str, Any] = {
         "learner": type(learner.module).__name__,
         "fewshot": fewshot.__version__,

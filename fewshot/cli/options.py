@@ -3,9 +3,13 @@
 import argparse
 import re
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
+import fewshot
 from fewshot.errors import FewshotError, nearest
+
+if TYPE_CHECKING:
+    from fewshot.deployment.predictor import TrainedLearner
 
 
 class Options(argparse.ArgumentParser):
@@ -44,6 +48,26 @@ class Options(argparse.ArgumentParser):
                 f"{missing.group(1)} is missing; `{self.prog} --help` says what it is"
             )
         raise FewshotError(message.removeprefix("argument "))
+
+
+def add_checkpoint(parser: Options) -> None:
+    """Add the options that say which trained learner is meant."""
+    parser.add_argument(
+        "--ckpt_path", required=True, help="the checkpoint that `fewshot fit` wrote"
+    )
+    parser.add_argument(
+        "--learner",
+        metavar="MODULE.CLASS",
+        help="import path of the learner's class, where it is one of your own",
+    )
+
+
+def loaded(given: argparse.Namespace, device: str) -> "TrainedLearner":
+    """The trained learner that these options mean."""
+    from fewshot.cli.named import imported  # here: seconds
+
+    own = imported("model", given.learner) if "learner" in given else None
+    return fewshot.load(given.ckpt_path, device, own)
 
 
 def share(text: str) -> float:

@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-import fewshot
-from fewshot.cli.options import Options, share
+from fewshot.cli.options import Options, add_checkpoint, loaded, share
 from fewshot.errors import FewshotError
 from fewshot.files import atomic_write
 
@@ -31,9 +30,7 @@ def options() -> Options:
         " predictions for the test episodes of a benchmark instead; its options are those of"
         " `fewshot test`.",
     )
-    parser.add_argument(
-        "--ckpt_path", required=True, help="the checkpoint that `fewshot fit` wrote"
-    )
+    add_checkpoint(parser)
     parser.add_argument(
         "--support",
         required=True,
@@ -61,7 +58,7 @@ def predict(args: Sequence[str]) -> None:
         raise FewshotError(
             f"output {output} is a folder; name a file in it, such as {output / 'predictions.csv'}"
         )
-    learner = fewshot.load(given.ckpt_path, given.device)
+    learner = loaded(given, given.device)
     predictor = learner.adapt(Path(given.support))
     items = learner.reader.query(Path(given.query))
     predictions = predictor(items)

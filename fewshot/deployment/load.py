@@ -65,7 +65,8 @@ def _known(name: str) -> type[MetaLearner]:
     if name not in known:
         raise FewshotError(
             f"the checkpoint holds a {name}, which is none of the library's"
-            f" learners{nearest(name, known)}; pass learner=<its class> to fewshot.load"
+            f" learners{nearest(name, known)}; say where its class is: learner=<the class> to"
+            " fewshot.load, --learner MODULE.CLASS on the command line"
         )
     found: type[MetaLearner] = getattr(fewshot, name)
     return found
