@@ -15,7 +15,7 @@ class FewshotError(ValueError):
 def nearest(word: str, words: Iterable[str]) -> str:
     """``; did you mean 'x'?`` for the most similar of `words`; all of them where none is."""
     words = sorted(set(words))
-    folded = {other.lower(): other for other in words}
+    folded = {candidate.lower(): candidate for candidate in words}
     close = difflib.get_close_matches(word.lower(), folded, 1, cutoff=0.5)
     return f"; did you mean {folded[close[0]]!r}?" if close else f"; choose from {', '.join(words)}"
 

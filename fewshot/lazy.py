@@ -40,12 +40,12 @@ def lazy_names(package: str) -> tuple[Callable[[str], Any], Callable[[], list[st
 @functools.cache
 def public_names(package: str) -> Mapping[str, str]:
     """The public names of `package` and the module of each; nothing of them is imported."""
-    found: dict[str, str] = {}
+    modules: dict[str, str] = {}
     for statement in _for_type_checkers(package):
         for alias in statement.names:
             module = resolve_name("." * statement.level + str(statement.module), package)
-            found |= public_names(module) if alias.name == "*" else {alias.name: module}
-    return found
+            modules |= public_names(module) if alias.name == "*" else {alias.name: module}
+    return modules
 
 
 def _for_type_checkers(package: str) -> list[ast.ImportFrom]:

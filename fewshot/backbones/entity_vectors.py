@@ -47,13 +47,13 @@ class EntityVectors(Backbone):
         self.vectors = nn.Embedding(entities, dimensions, sparse=sparse)
         with torch.no_grad():
             if entity_vectors is not None and not weights_follow():
-                found = vectors_of(entity_vectors, kind)
-                if found.shape != (entities, dimensions):
+                vectors = vectors_of(entity_vectors, kind)
+                if vectors.shape != (entities, dimensions):
                     raise FewshotError(
-                        f"{entity_vectors} has vectors {found.shape}, but {kind} is {entities} and"
-                        f" dimensions {dimensions}; leave all three to the benchmark"
+                        f"{entity_vectors} has vectors {vectors.shape}, but {kind} is {entities}"
+                        f" and dimensions {dimensions}; leave all three to the benchmark"
                     )
-                np.copyto(self.vectors.weight.numpy(), found)
+                np.copyto(self.vectors.weight.numpy(), vectors)
             else:
                 self.vectors.weight.copy_(nn.functional.normalize(self.vectors.weight, dim=1))
         self.vectors.weight.requires_grad_(not frozen)

@@ -63,8 +63,8 @@ class NeighbourEncoder(Backbone):
                 " WikiOneDataModule"
             )
         with np.load(neighbours, allow_pickle=False) as file:
-            found = {name: torch.from_numpy(file[name]) for name in ("starts", "edges")}
-        for name, value in found.items():
+            tensors = {name: torch.from_numpy(file[name]) for name in ("starts", "edges")}
+        for name, value in tensors.items():
             if value.shape != (buffer := getattr(self, name)).shape:
                 raise FewshotError(
                     f"{neighbours} has {name} {tuple(value.shape)}, not {tuple(buffer.shape)};"

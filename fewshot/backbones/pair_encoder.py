@@ -65,8 +65,8 @@ class PairEncoder(HuggingFaceEncoder):
                 "PairEncoder reads pairs of texts, as BERTPair makes them; choose"
                 " HuggingFaceEncoder"
             )
-        other = {"tokens": inputs["other_tokens"], "lengths": inputs["other_lengths"]}
-        tokens, lengths, second = joined(inputs, other, self.single_ends, self.pair_ends)
+        second_texts = {"tokens": inputs["other_tokens"], "lengths": inputs["other_lengths"]}
+        tokens, lengths, second = joined(inputs, second_texts, self.single_ends, self.pair_ends)
         most = getattr(self.network.config, "max_position_embeddings", tokens.shape[-1])
         if tokens.shape[-1] > most:
             raise FewshotError(
@@ -85,13 +85,16 @@ class PairEncoder(HuggingFaceEncoder):
 
 
 def joined(
-    one: Inputs, two: Inputs, single_ends: Sequence[int], pair_ends: Sequence[Sequence[int]]
+    first_texts: Inputs,
+    second_texts: Inputs,
+    single_ends: Sequence[int],
+    pair_ends: Sequence[Sequence[int]],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Pairs of texts as one sequence each, as the tokenizer would make it.
 
     Args:
-        one: the first texts' ``tokens`` (n, L), with the ids around them, and ``lengths`` (n,).
-        two: the second ones'.
+        first_texts: their ``tokens`` (n, L), with the ids around them, and ``lengths`` (n,).
+        second_texts: theirs.
         single_ends: how many ids stand before and after a text alone.
         pair_ends: the ids before, between and after two texts.
 
@@ -99,7 +102,8 @@ def joined(
         The ids (n, longest), anything behind a pair's end; lengths (n,); 1 at the second texts'
         places, (n, longest).
     """
-    (tokens, lengths), (other_tokens, other_lengths) = read_inputs(one), read_inputs(two)
+    tokens, lengths = read_inputs(first_texts)
+    other_tokens, other_lengths = read_inputs(second_texts)
     skipped, width = single_ends[0], tokens.shape[1]
     ends = tokens.new_tensor([i for part in pair_ends for i in part])
     table = torch.cat([ends.expand(len(tokens), -1), tokens, other_tokens], 1)

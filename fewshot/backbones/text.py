@@ -68,17 +68,17 @@ def _begin_at(weight: Tensor, vectors: str, vocabulary: Sequence[str] | None) ->
             f"the vectors of {vectors} are those of words, but the benchmark names none; give"
             " vocabulary"
         )
-    found = read_word_vectors(vectors, vocabulary)
+    word_vectors = read_word_vectors(vectors, vocabulary)
     embedding_dim = weight.shape[1]
-    if found and (size := len(next(iter(found.values())))) != embedding_dim:
+    if word_vectors and (size := len(next(iter(word_vectors.values())))) != embedding_dim:
         raise FewshotError(
             f"embedding_dim is {embedding_dim}, the vectors of {vectors} have {size}; set it to"
             f" {size}"
         )
     with torch.no_grad():
         for i, word in enumerate(vocabulary):
-            if word in found:
-                weight[i] = torch.from_numpy(found[word])
+            if word in word_vectors:
+                weight[i] = torch.from_numpy(word_vectors[word])
 
 
 def read_inputs(inputs: Inputs) -> tuple[Tensor, Tensor]:
@@ -89,9 +89,9 @@ def read_inputs(inputs: Inputs) -> tuple[Tensor, Tensor]:
     """
     if isinstance(inputs, dict) and {"tokens", "lengths"} <= inputs.keys():
         return inputs["tokens"], inputs["lengths"]
-    found = f"a dict of {sorted(inputs)}" if isinstance(inputs, dict) else "a tensor"
+    kind = f"a dict of {sorted(inputs)}" if isinstance(inputs, dict) else "a tensor"
     raise FewshotError(
-        f"a text backbone reads a dict of 'tokens' and 'lengths', got {found}; use a text"
+        f"a text backbone reads a dict of 'tokens' and 'lengths', got {kind}; use a text"
         " benchmark, such as CLINC150, or another backbone"
     )
 

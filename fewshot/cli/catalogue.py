@@ -45,8 +45,10 @@ class Entry(NamedTuple):
 def entries(room: str) -> list[Entry]:
     """The classes that `room` exports and whose docstrings name a paper: no base class does."""
     names = public_names(f"fewshot.{room}")
-    found = (Entry(name, _docstring(module, name)) for name, module in names.items())
-    return sorted((entry for entry in found if entry.paper), key=lambda entry: entry.name.lower())
+    exported = (Entry(name, _docstring(module, name)) for name, module in names.items())
+    return sorted(
+        (entry for entry in exported if entry.paper), key=lambda entry: entry.name.lower()
+    )
 
 
 def benchmarks() -> list[Entry]:
@@ -78,8 +80,8 @@ def import_all() -> None:
 
 def _docstring(module: str, name: str) -> str:
     classes = (node for node in _syntax(module).body if isinstance(node, ast.ClassDef))
-    found = next(node for node in classes if node.name == name)
-    return inspect.cleandoc(ast.get_docstring(found) or "")
+    definition = next(node for node in classes if node.name == name)
+    return inspect.cleandoc(ast.get_docstring(definition) or "")
 
 
 @functools.cache

@@ -47,11 +47,13 @@ def locate(value: str) -> str:
 
 def located(args: Sequence[str]) -> list[str]:
     """A command line with each config's name replaced by its path."""
-    found: list[str] = []
+    command_line: list[str] = []
     for arg in args:
         option, equals, value = arg.partition("=")
         if equals and option in OPTIONS:
-            found.append(f"{option}={locate(value)}")
+            command_line.append(f"{option}={locate(value)}")
         else:
-            found.append(locate(arg) if found and found[-1] in OPTIONS else arg)
-    return found
+            command_line.append(
+                locate(arg) if command_line and command_line[-1] in OPTIONS else arg
+            )
+    return command_line

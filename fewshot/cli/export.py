@@ -40,7 +40,7 @@ def export(args: Sequence[str]) -> None:
     _write(options().read(args))
 
 
-def _write(given: argparse.Namespace) -> None:
+def _write(arguments: argparse.Namespace) -> None:
     # here: seconds, which a misspelt option does not take
     from fewshot.deployment.export import (
         AdaptedClassifier,
@@ -51,23 +51,23 @@ def _write(given: argparse.Namespace) -> None:
         to_program,
     )
 
-    if given.format != "pt2":
+    if arguments.format != "pt2":
         require_onnx()
-    learner = loaded(given, "cpu")
+    learner = loaded(arguments, "cpu")
     facts: dict[str, Any] = {
         "learner": type(learner.module).__name__,
         "fewshot": fewshot.__version__,
     }
     module: AdaptedClassifier | Embedding
-    if "support" in given:
-        predictor = learner.adapt(Path(given.support))
+    if "support" in arguments:
+        predictor = learner.adapt(Path(arguments.support))
         kind, module = "classifier", AdaptedClassifier(predictor)
         facts |= {"output": "probabilities (n, classes)", "classes": predictor.classes}
     else:
         kind, module = "embedding", Embedding(learner.module)
         facts |= {"output": "features (n, ...)"}
     facts |= {"preprocessing": learner.reader.facts()}
-    stem = Path(getattr(given, "output", kind))
+    stem = Path(getattr(arguments, "output", kind))
     if stem.is_dir() or not stem.name:
         raise FewshotError(
             f"output {stem} is a folder; name what to write in it, such as {stem / kind}"
@@ -77,7 +77,7 @@ def _write(given: argparse.Namespace) -> None:
     check = learner.reader.example(5)
     written = []
     for suffix, save in ((".pt2", save_program), (".onnx", save_onnx)):
-        if given.format in ("both", suffix[1:]):
+        if arguments.format in ("both", suffix[1:]):
             written.append(stem.with_name(stem.name + suffix))
             save(program, written[-1], module, check)
     written.append(stem.with_name(stem.name + ".json"))

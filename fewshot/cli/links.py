@@ -45,8 +45,8 @@ def known_facts(base: Any) -> set[str]:
 
 def _arguments(cls: type) -> dict[str, bool]:
     """The arguments of a class, and whether each must be given."""
-    found: dict[str, bool] = {}
+    required: dict[str, bool] = {}
     for parameters in signatures(cls):
         for parameter in parameters:
-            found.setdefault(parameter.name, parameter.default is inspect.Parameter.empty)
-    return found
+            required.setdefault(parameter.name, parameter.default is inspect.Parameter.empty)
+    return required

@@ -38,11 +38,11 @@ class Setting:
 
     def at(self, key: str) -> "Setting":
         """What is said of one of its arguments, such as ``backbone.width``."""
-        found = self
+        setting = self
         for name in key.split("."):
             if name not in ("class_path", "init_args", ""):
-                found = found.arguments.setdefault(name, Setting())
-        return found
+                setting = setting.arguments.setdefault(name, Setting())
+        return setting
 
     def set(self, value: Any) -> None:
         """Say it as a config does; what was said before and is not contradicted stays."""
@@ -73,20 +73,20 @@ def named_classes(args: Sequence[str]) -> dict[str, type]:
     Raises:
         FewshotError: an import path leads nowhere, or to something else.
     """
-    said = Setting()
+    settings = Setting()
     for option, value in pairwise([*args, ""]):
         name, equals, inline = option.partition("=")
         value = inline if equals else value
         if name in ("--config", "-c"):
             content = read_config(Path(value)) if Path(value).is_file() else _parsed(value)
-            said.set(content)
-            said.set(content.get(args[0]) or {})  # of a config for several subcommands
+            settings.set(content)
+            settings.set(content.get(args[0]) or {})  # of a config for several subcommands
         elif name.endswith(".help"):
-            asked = said.at(name[2:].removesuffix(".help"))
-            asked.word = asked.word or value
+            setting = settings.at(name[2:].removesuffix(".help"))
+            setting.word = setting.word or value
         elif name.startswith("--"):
-            said.at(name[2:]).set(value)
-    return {key: cls for top in ("data", "model") for key, cls in _classes(top, said.at(top))}
+            settings.at(name[2:]).set(value)
+    return {key: cls for top in ("data", "model") for key, cls in _classes(top, settings.at(top))}
 
 
 def _parsed(text: str) -> dict[str, Any]:
@@ -97,15 +97,15 @@ def _parsed(text: str) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _classes(key: str, said: Setting) -> Iterator[tuple[str, type]]:
+def _classes(key: str, setting: Setting) -> Iterator[tuple[str, type]]:
     leaf = key.rpartition(".")[2]
-    cls = None if said.word is None else _located(leaf, said.word)
+    cls = None if setting.word is None else _located(leaf, setting.word)
     if cls is None:
         return
     yield key, cls
     for name in parameter_names(cls):
-        if name in said.arguments and key != "data":
-            yield from _classes(f"{key}.init_args.{name}", said.arguments[name])
+        if name in setting.arguments and key != "data":
+            yield from _classes(f"{key}.init_args.{name}", setting.arguments[name])
 
 
 def _located(leaf: str, word: str) -> type | None:
@@ -114,11 +114,11 @@ def _located(leaf: str, word: str) -> type | None:
     if "." in word:
         return imported(leaf, word) if kind else _if_network(word)
     if word in public_names("fewshot"):
-        found = getattr(fewshot, word)
+        candidate = getattr(fewshot, word)
     else:
         named = [cls for cls in _subclasses(base) if cls.__name__ == word]
-        found = named[0] if len(named) == 1 else None
-    return found if _is_a(found, base) else None
+        candidate = named[0] if len(named) == 1 else None
+    return candidate if _is_a(candidate, base) else None
 
 
 def imported(leaf: str, path: str) -> type | None:
@@ -128,16 +128,16 @@ def imported(leaf: str, path: str) -> type | None:
         FewshotError: the module is not found or fails, has no such name, or it is something else.
     """
     base, kind = KINDS[leaf]
-    found, names = _module(leaf, path)
+    target, names = _module(leaf, path)
     for name in names:
-        if not hasattr(found, name):
-            near = [n for n, value in vars(found).items() if _is_a(value, base)]
+        if not hasattr(target, name):
+            near = [n for n, value in vars(target).items() if _is_a(value, base)]
             hint = nearest(name, near) if near else f", and no other {kind.partition(':')[0]}"
-            raise FewshotError(f"{leaf} is {path}, but {found.__name__} has no {name}{hint}")
-        found = getattr(found, name)
-    if isinstance(found, type) and not issubclass(found, base):
+            raise FewshotError(f"{leaf} is {path}, but {target.__name__} has no {name}{hint}")
+        target = getattr(target, name)
+    if isinstance(target, type) and not issubclass(target, base):
         raise FewshotError(f"{leaf} is {path}, which is no {kind}, or choose from `fewshot list`")
-    return found if isinstance(found, type) else None
+    return target if isinstance(target, type) else None
 
 
 def _is_a(value: Any, base: type) -> bool:

@@ -35,10 +35,10 @@ class Options(argparse.ArgumentParser):
         for option in (arg.partition("=")[0] for arg in args if arg.startswith("--")):
             if option not in known:  # told before what is missing, which may be its misspelling
                 raise FewshotError(f"unknown option {option!r}{nearest(option, known)}")
-        found, rest = self.parse_known_args(args)
+        arguments, rest = self.parse_known_args(args)
         if rest:
             raise FewshotError(f"{rest[0]!r} belongs to no option; choose from {', '.join(known)}")
-        return found
+        return arguments
 
     def error(self, message: str) -> NoReturn:
         """Raise what `argparse` would print."""
@@ -62,12 +62,12 @@ def add_checkpoint(parser: Options) -> None:
     )
 
 
-def loaded(given: argparse.Namespace, device: str) -> "TrainedLearner":
+def loaded(arguments: argparse.Namespace, device: str) -> "TrainedLearner":
     """The trained learner that these options mean."""
     from fewshot.cli.named import imported  # here: seconds
 
-    own = imported("model", given.learner) if "learner" in given else None
-    return fewshot.load(given.ckpt_path, device, own)
+    own = imported("model", arguments.learner) if "learner" in arguments else None
+    return fewshot.load(arguments.ckpt_path, device, own)
 
 
 def share(text: str) -> float:

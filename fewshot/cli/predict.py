@@ -52,19 +52,19 @@ def options() -> Options:
 
 def predict(args: Sequence[str]) -> None:
     """Run the command."""
-    given = options().read(args)
-    output = Path(given.output)
+    arguments = options().read(args)
+    output = Path(arguments.output)
     if output.is_dir():
         raise FewshotError(
             f"output {output} is a folder; name a file in it, such as {output / 'predictions.csv'}"
         )
-    learner = loaded(given, given.device)
-    predictor = learner.adapt(Path(given.support))
-    items = learner.reader.query(Path(given.query))
+    learner = loaded(arguments, arguments.device)
+    predictor = learner.adapt(Path(arguments.support))
+    items = learner.reader.query(Path(arguments.query))
     predictions = predictor(items)
     kind = "text" if learner.reader.kind == "text" else "file"
     names = [learner.reader.name(item) for item in items]
-    rows = named(predictions, given.reject)
+    rows = named(predictions, arguments.reject)
     with atomic_write(output) as file:
         writer = csv.writer(file)
         writer.writerow(
@@ -99,11 +99,11 @@ def table(kind: str, names: Sequence[str], rows: Sequence[tuple[str, float]], ti
     rest, unnamed = len(rows) - SHOWN, sum(not chosen for chosen, _ in rows)
     notes = [f"{rest} more in the file"] if rest > 0 else []
     notes += [f"{unnamed} of {len(rows)} unnamed"] if unnamed else []
-    found = Table(title=title, caption="; ".join(notes) or None)
-    found.add_column(kind, overflow="fold")
-    found.add_column("class")
-    found.add_column("probability", justify="right")
+    overview = Table(title=title, caption="; ".join(notes) or None)
+    overview.add_column(kind, overflow="fold")
+    overview.add_column("class")
+    overview.add_column("probability", justify="right")
     for name, (chosen, probability) in list(zip(names, rows, strict=True))[:SHOWN]:
         # brackets are no markup here
-        found.add_row(Text(name), Text(chosen or "-"), f"{100 * probability:.1f} %")
-    return found
+        overview.add_row(Text(name), Text(chosen or "-"), f"{100 * probability:.1f} %")
+    return overview

@@ -40,12 +40,12 @@ def prepare(args: Sequence[str]) -> EpisodicDataModule:
         action=ActionConfigFile,
         help="A config file; what it says beside `data` is ignored.",
     )
-    others = set(TOP_LEVEL) - {"config", "data"}
-    for key in others:
+    ignored = set(TOP_LEVEL) - {"config", "data"}
+    for key in ignored:
         parser.add_argument(f"--{key}", type=Any, help=argparse.SUPPRESS)
     parser.add_subclass_arguments(EpisodicDataModule, "data", required=True, help="The benchmark.")
     config = parser.parse_args(list(args))
-    for key in others:
+    for key in ignored:
         del config[key]  # not built
     data: EpisodicDataModule = parser.instantiate_classes(config).data
     data.prepare()

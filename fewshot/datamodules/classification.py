@@ -56,9 +56,10 @@ class ClassificationDataModule(EpisodicDataModule):
         fixed = {"train_way": train_way, "val_way": val_way} if ways else {}
         fixed |= {"train_shot": kwargs.get("train_shot")} if shots else {}
         fixed |= {"unequal_shots": unequal_shots or None} if ways or shots else {}
-        if given := [name for name, value in fixed.items() if value is not None]:
+        if conflicting := [name for name, value in fixed.items() if value is not None]:
             raise FewshotError(
-                f"{given[0]} does not go with {'ways' if ways else 'shots'}; leave one of them out"
+                f"{conflicting[0]} does not go with {'ways' if ways else 'shots'}; leave one of"
+                " them out"
             )
         self.ways, self.shots = ways, shots
         if unequal_shots and min(self.shot, self.train_shot) < 2:

@@ -196,8 +196,8 @@ class _Adaptation(Stacked):
         """The support in random order, the query as it is."""
         chosen = rng.permutation(np.unique(self.questions))[: self.shot]
         rows = rng.permutation(np.flatnonzero(np.isin(self.questions, chosen)))
-        others = rng.permutation(len(self.unlabelled.targets))[: self.number]
-        parts = _rows(self.train, rows), _rows(self.unlabelled, others)
+        unlabelled_rows = rng.permutation(len(self.unlabelled.targets))[: self.number]
+        parts = _rows(self.train, rows), _rows(self.unlabelled, unlabelled_rows)
         inputs = {
             name: joined([part[name] for part, _ in parts], FILLERS[name]) for name in parts[0][0]
         }
@@ -223,7 +223,7 @@ def joined(parts: Sequence[Tensor], filler: float) -> Tensor:
     grown = [
         [(0, size - own) for own, size in zip(part.shape[1:], sizes, strict=True)] for part in parts
     ]
-    pads = [[n for pair in reversed(one) for n in pair] for one in grown]
+    pads = [[n for pair in reversed(pairs) for n in pair] for pairs in grown]
     return torch.cat(
         [F.pad(part, pad, value=filler) for part, pad in zip(parts, pads, strict=True)]
     )

@@ -68,7 +68,9 @@ class MultiSourceDataModule(SourcesDataModule):
             num_workers=num_workers,
             seed=seed,
         )
-        if not benchmarks or any(isinstance(one, SourcesDataModule) for one in benchmarks.values()):
+        if not benchmarks or any(
+            isinstance(benchmark, SourcesDataModule) for benchmark in benchmarks.values()
+        ):
             raise FewshotError(
                 "benchmarks must name one benchmark or more, none of which has several sources"
                 " itself"
@@ -80,25 +82,27 @@ class MultiSourceDataModule(SourcesDataModule):
                 f"weights are {weights} for {len(benchmarks)} benchmarks; give each one, none"
                 " negative, some above 0"
             )
-        for name, one in benchmarks.items():
-            if getattr(one, "augment", None) or getattr(one, "augment_query", None):
+        for name, benchmark in benchmarks.items():
+            if getattr(benchmark, "augment", None) or getattr(benchmark, "augment_query", None):
                 raise FewshotError(
                     f"{name} augments its images, which MultiSource does not; leave augment out"
                     " of it"
                 )
         self.benchmarks, self.given = dict(benchmarks), weights
-        kinds = {name: one.task["kind"] for name, one in self.benchmarks.items()}
+        kinds = {name: benchmark.task["kind"] for name, benchmark in self.benchmarks.items()}
         if len(set(kinds.values())) > 1:
-            told = ", ".join(f"{name} is {kind}" for name, kind in kinds.items())
+            listing = ", ".join(f"{name} is {kind}" for name, kind in kinds.items())
             raise FewshotError(
-                f"the benchmarks must be of one kind of task, but {told}; leave some out"
+                f"the benchmarks must be of one kind of task, but {listing}; leave some out"
             )
-        self.images = all(isinstance(one, ImageBatches) for one in self.benchmarks.values())
-        given = {"image_size": image_size, "in_channels": in_channels} if self.images else {}
+        self.images = all(
+            isinstance(benchmark, ImageBatches) for benchmark in self.benchmarks.values()
+        )
+        image_facts = {"image_size": image_size, "in_channels": in_channels} if self.images else {}
         for fact in FACTS:
             if self.images and fact == "in_features":
                 self.in_features = self.in_channels * self.image_size**2
-            elif (value := self._common(fact, given.get(fact))) is not None:
+            elif (value := self._common(fact, image_facts.get(fact))) is not None:
                 setattr(self, fact, value)
 
     in_channels: int
@@ -107,21 +111,23 @@ class MultiSourceDataModule(SourcesDataModule):
     vocab_size: int
     tokenizer: str | None
 
-    def _common(self, fact: str, given: Any) -> Any:
+    def _common(self, fact: str, override: Any) -> Any:
         """What all benchmarks have, or what is given in its place."""
-        values = {name: getattr(one, fact, None) for name, one in self.benchmarks.items()}
-        if given is not None:
-            return given
+        values = {
+            name: getattr(benchmark, fact, None) for name, benchmark in self.benchmarks.items()
+        }
+        if override is not None:
+            return override
         if len(set(values.values())) > 1:
-            told = ", ".join(f"{name} has {value}" for name, value in values.items())
+            listing = ", ".join(f"{name} has {value}" for name, value in values.items())
             remedy = f"set data.{fact}" if self.images else "leave some out"
-            raise FewshotError(f"the benchmarks must have the same {fact}, but {told}; {remedy}")
+            raise FewshotError(f"the benchmarks must have the same {fact}, but {listing}; {remedy}")
         return next(iter(values.values()))
 
     @property
     def task(self) -> dict[str, Any]:
         """The benchmarks' kind of task; of classification any way, where theirs differ."""
-        tasks = [one.task for one in self.benchmarks.values()]
+        tasks = [benchmark.task for benchmark in self.benchmarks.values()]
         if all(task == tasks[0] for task in tasks):
             return tasks[0]
         if tasks[0]["kind"] == "classification":
@@ -133,13 +139,13 @@ class MultiSourceDataModule(SourcesDataModule):
     def sources(self, stage: Stage) -> Mapping[str, TaskDistribution]:
         """The tasks of each benchmark; in training of those with a weight."""
         chosen = {
-            name: one
-            for (name, one), weight in zip(
+            name: benchmark
+            for (name, benchmark), weight in zip(
                 self.benchmarks.items(), self._all_weights(), strict=True
             )
             if weight or stage != "train"
         }
-        return {name: one.tasks(stage) for name, one in chosen.items()}
+        return {name: benchmark.tasks(stage) for name, benchmark in chosen.items()}
 
     def weights(self) -> Sequence[float]:
         """How likely each source of training is."""
@@ -170,7 +176,7 @@ class MultiSourceDataModule(SourcesDataModule):
 
     def protocol(self) -> dict[str, Any]:
         """The facts that stand beside every result, those of each benchmark among them."""
-        facts = {name: one.protocol() for name, one in self.benchmarks.items()}
+        facts = {name: benchmark.protocol() for name, benchmark in self.benchmarks.items()}
         weights = dict(zip(self.benchmarks, self._all_weights(), strict=True))
         sizes = {}
         for key in ("way", "shot", "queries"):
@@ -179,19 +185,19 @@ class MultiSourceDataModule(SourcesDataModule):
         return {**super().protocol(), **sizes, "weights": weights, "benchmarks": facts}
 
     def __str__(self) -> str:
-        parts = (f"{name}={one}" for name, one in self.benchmarks.items())
+        parts = (f"{name}={benchmark}" for name, benchmark in self.benchmarks.items())
         return f"{type(self).__name__}({', '.join(parts)})"
 
     def prepare_data(self) -> None:
         """Prepare every benchmark, once a machine."""
-        for one in self.benchmarks.values():
-            one.prepare_data()
+        for benchmark in self.benchmarks.values():
+            benchmark.prepare_data()
 
     def setup(self, stage: str) -> None:
         """Set every benchmark up on every rank."""
-        for one in self.benchmarks.values():
-            one.trainer = self.trainer
-            one.setup(stage)
+        for benchmark in self.benchmarks.values():
+            benchmark.trainer = self.trainer
+            benchmark.setup(stage)
 
 
 def resized(images: Tensor, size: int, channels: int) -> Tensor:

@@ -186,16 +186,16 @@ class TextDataModule(ClassificationDataModule):
                 )
             return
         super().check(stage, split)
-        others = self.none_queries(stage)
-        if others and len(split.classes) <= self.sizes(stage)[0]:
+        none_queries = self.none_queries(stage)
+        if none_queries and len(split.classes) <= self.sizes(stage)[0]:
             raise FewshotError(
                 f"the {stage} split has {len(split.classes)} classes, all of them in an episode of"
                 " that way: none is left for nota_rate; lower way, or set nota_rate: 0"
             )
-        if others > (fewest := int(split.counts.min())):
+        if none_queries > (fewest := int(split.counts.min())):
             raise FewshotError(
-                f"nota_rate asks for {others} queries of other classes, a class of the {stage}"
-                f" split has {fewest} examples; lower nota_rate or queries"
+                f"nota_rate asks for {none_queries} queries of other classes, a class of the"
+                f" {stage} split has {fewest} examples; lower nota_rate or queries"
             )
 
     def none_queries(self, stage: Stage) -> int:
@@ -212,8 +212,8 @@ class TextDataModule(ClassificationDataModule):
             return FixedTask(
                 self.datasets["train"], self.datasets[stage], self.datasets.get(f"{stage}_none")
             )
-        if others := self.none_queries(stage):
-            return NotaTasks(self.datasets[stage], *self.sizes(stage), others)
+        if none_queries := self.none_queries(stage):
+            return NotaTasks(self.datasets[stage], *self.sizes(stage), none_queries)
         if self.whole:
             super().check(stage, self.datasets[stage])
         return super().tasks(stage)

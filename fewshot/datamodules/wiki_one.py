@@ -115,14 +115,14 @@ class WikiOneDataModule(EpisodicDataModule):
         """The graph and its relations, read once."""
         if self._graph is None:
             graph = read_graph(self.root)
-            for stage, asked in self.asked_episodes.items():
-                if asked is not None and asked > len(graph.tasks[stage]):
+            for stage, episodes in self.asked_episodes.items():
+                if episodes is not None and episodes > len(graph.tasks[stage]):
                     raise FewshotError(
-                        f"{stage}_episodes is {asked}, but {self.root} has"
+                        f"{stage}_episodes is {episodes}, but {self.root} has"
                         f" {len(graph.tasks[stage])} relations; an episode is a relation, lower it"
                         " or leave it out for all"
                     )
-                self.episodes[stage] = asked or len(graph.tasks[stage])
+                self.episodes[stage] = episodes or len(graph.tasks[stage])
             self._graph = graph
         return self._graph
 
@@ -174,16 +174,20 @@ class WikiOneDataModule(EpisodicDataModule):
         Trained or read where it is not there.
         """
         if self._found is None:
-            given, of_relations = (
+            entity_file, relation_file = (
                 self.root / f"{of}2vec.{self.embeddings}" for of in ("entity", "relation")
             )
-            graph, is_given = self.graph, given.is_file()
+            graph, is_given = self.graph, entity_file.is_file()
             size = (
                 ""
                 if is_given
                 else f"_{graph.entities}x{self.asked_dimensions}_{self.embedding_epochs}"
             )
-            files = [file for file in (given, of_relations) if file.is_file()] if is_given else []
+            files = (
+                [file for file in (entity_file, relation_file) if file.is_file()]
+                if is_given
+                else []
+            )
 
             def build() -> Arrays:
                 if is_given:
@@ -193,12 +197,14 @@ class WikiOneDataModule(EpisodicDataModule):
                         for part, file in zip(sizes, files, strict=False)
                     }
                 arguments = self.embeddings, self.asked_dimensions, self.embedding_epochs
-                found = train_vectors(
+                trained = train_vectors(
                     graph.background, graph.entities, graph.relations, *arguments, seed=0
                 )
                 return {
-                    **found,
-                    "relations": with_inverses(found["relations"], graph.inverses, self.embeddings),
+                    **trained,
+                    "relations": with_inverses(
+                        trained["relations"], graph.inverses, self.embeddings
+                    ),
                 }
 
             name = f"entity_vectors_{self.embeddings}{size}"

@@ -80,8 +80,8 @@ def read_graph(folder: Path) -> FewShotGraph:
         for stage, name in FewShotGraph.FILES.items()
     }
     stages: dict[str, str] = {}
-    for stage, found in tasks.items():
-        for name in (relation.name for relation in found):
+    for stage, stage_relations in tasks.items():
+        for name in (relation.name for relation in stage_relations):
             path = folder / FewShotGraph.FILES[stage]
             if name in stages:
                 raise FewshotError(
@@ -115,15 +115,15 @@ def _read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file, whose keys must differ."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
+        mapping = dict(pairs)
+        if len(mapping) < len(pairs):
             twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
             raise FewshotError(f"{path}: {twice!r} stands twice; remove one of the two")
-        return found
+        return mapping
 
     try:
         with path.open(encoding="utf-8") as file:
-            found = json.load(file, object_pairs_hook=unique)
+            content = json.load(file, object_pairs_hook=unique)
     except FileNotFoundError as error:
         raise FewshotError(f"{path} is missing; {REMEDY}") from error
     except json.JSONDecodeError as error:
@@ -134,12 +134,12 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise FewshotError(
             f"{path}: not UTF-8 at byte {error.start}; fetch the file again"
         ) from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise FewshotError(
-            f"{path}, line 1: expected an object, found a {type(found).__name__}; fetch the file"
+            f"{path}, line 1: expected an object, found a {type(content).__name__}; fetch the file"
             " again"
         )
-    return found
+    return content
 
 
 def _read_ids(path: Path) -> dict[str, int]:
@@ -163,7 +163,7 @@ def _read_ids(path: Path) -> dict[str, int]:
 
 def _read_triples(path: Path, entities: dict[str, int], relations: dict[str, int]) -> Ids:
     """Triples (t, 3) of a TSV file, line by line; 12 bytes a triple."""
-    found = array("i")
+    triples = array("i")
     try:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
@@ -175,7 +175,7 @@ def _read_triples(path: Path, entities: dict[str, int], relations: dict[str, int
                     )
                 head, relation, tail = fields
                 try:
-                    found.extend((entities[head], relations[relation], entities[tail]))
+                    triples.extend((entities[head], relations[relation], entities[tail]))
                 except KeyError as error:
                     file_of = (
                         "relation2ids"
@@ -187,7 +187,7 @@ def _read_triples(path: Path, entities: dict[str, int], relations: dict[str, int
                     ) from error
     except FileNotFoundError as error:
         raise FewshotError(f"{path} is missing; {REMEDY}") from error
-    return np.frombuffer(found, np.int32).reshape(-1, 3)
+    return np.frombuffer(triples, np.int32).reshape(-1, 3)
 
 
 def _known(names: Iterable[Any], entities: dict[str, int], where: str) -> list[int]:
@@ -203,7 +203,7 @@ def _read_tasks(
     path: Path, candidates_path: Path, entities: dict[str, int], candidates: dict[str, Any]
 ) -> list[Relation]:
     """The relations of a stage, in the file's order."""
-    found = []
+    relations = []
     for name, triples in _read_json(path).items():
         pairs: dict[tuple[int, int], int] = {}
         for number, triple in enumerate(triples, 1):
@@ -225,10 +225,10 @@ def _read_tasks(
                 f"{candidates_path}, relation {name!r}: a candidate stands twice; remove one of"
                 " the two"
             )
-        found.append(
+        relations.append(
             Relation(name, np.array(list(pairs), np.int32).reshape(-1, 2), np.array(ids, np.int32))
         )
-    return found
+    return relations
 
 
 def _read_tails(

@@ -163,9 +163,13 @@ def _answers(record: Record, task: GlueTask, before: int) -> list[Row]:
     passage = record.inner("passage")
     text = passage.text("text")
     for question in passage.each("questions"):
-        asked, number = bare(question.text("question")), before + len(rows)
+        question_text, number = bare(question.text("question")), before + len(rows)
         for answer in question.each("answers"):
-            fields = {"passage": text, "question": asked, "answer": answer.text("text", empty=True)}
+            fields = {
+                "passage": text,
+                "question": question_text,
+                "answer": answer.text("text", empty=True),
+            }
             rows.append(Row(fields, answer.label(task.labels), answer.where, number))
     return rows
 
@@ -197,10 +201,10 @@ def _entities(record: Record, before: int, alone: bool) -> list[Row]:
             raise FewshotError(
                 f"{record.where}: no {PLACEHOLDER} in the query, or no entity in the passage"
             )
-        asked, _, rest = query.partition(PLACEHOLDER)
+        opening, _, rest = query.partition(PLACEHOLDER)
         fields = {
             "passage": text.replace("\n@highlight\n", "\n- "),
-            "before": asked.strip(),
+            "before": opening.strip(),
             "after": rest,
         }
         if not record.labelled:

@@ -119,29 +119,31 @@ def draw_split(
 
 def find_split_folders(root: Path) -> dict[str, Path] | None:
     """The train, val and test folders of `root`; None where its folders are classes."""
-    found: dict[str, Path] = {}
-    others = []
+    split_folders: dict[str, Path] = {}
+    other_folders = []
     for name, folder in subfolders(root).items():
         split = SPLIT_FOLDERS.get(name.lower())
         if split is None:
-            others.append(name)
-        elif split in found:
-            raise FewshotError(f"{root} has both {found[split].name} and {name}; keep one of them")
+            other_folders.append(name)
+        elif split in split_folders:
+            raise FewshotError(
+                f"{root} has both {split_folders[split].name} and {name}; keep one of them"
+            )
         else:
-            found[split] = folder
-    if not found or (len(found) == 1 and others):
+            split_folders[split] = folder
+    if not split_folders or (len(split_folders) == 1 and other_folders):
         return None
-    if others:
+    if other_folders:
         raise FewshotError(
-            f"{root} has the folder {others[0]!r} beside {', '.join(found)}; move it away, or give"
-            " `classes`"
+            f"{root} has the folder {other_folders[0]!r} beside {', '.join(split_folders)}; move"
+            " it away, or give `classes`"
         )
-    if missing := [split for split in SPLITS if split not in found]:
+    if missing := [split for split in SPLITS if split not in split_folders]:
         raise FewshotError(
             f"{root} has no folder {missing[0]!r}; add it, or give `classes` of a folder without"
             " splits"
         )
-    return found
+    return split_folders
 
 
 def _read_images(paths: Sequence[Path], image_size: int, channels: Literal[1, 3]) -> torch.Tensor:
@@ -198,16 +200,16 @@ def _known(name: str, folders: Mapping[str, Path], root: Path) -> Path:
 def subfolders(folder: Path) -> dict[str, Path]:
     """The visible folders in `folder` by name, sorted."""
     try:
-        found = {
+        folders = {
             p.name: p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")
         }
     except OSError as error:
         raise FewshotError(
             f"{folder} is no folder that can be read ({error.strerror}); correct `root`"
         ) from error
-    if not found:
+    if not folders:
         raise FewshotError(f"{folder} holds no folders; expected a folder of images for each class")
-    return found
+    return folders
 
 
 def image_files(folder: Path) -> list[Path]:

@@ -114,14 +114,14 @@ def found_sources(root: Path, names: Sequence[str] | None = None) -> dict[str, P
         if name not in SOURCES:
             raise FewshotError(f"Meta-Dataset has no source {name!r}{nearest(name, SOURCES)}")
     folders = {name: SOURCES[name].folder(root) for name in names or SOURCES}
-    found = {name: folder for name, folder in folders.items() if folder is not None}
-    if missing := [name for name in names or (() if found else SOURCES) if name not in found]:
-        wanted = "; ".join(
+    sources = {name: folder for name, folder in folders.items() if folder is not None}
+    if missing := [name for name in names or (() if sources else SOURCES) if name not in sources]:
+        expected = "; ".join(
             f"{root / name}: {SOURCES[name].files}, from {SOURCES[name].origin}" for name in missing
         )
         absent = " and no ".join(missing) if names else "source of Meta-Dataset"
-        raise FewshotError(f"{root} holds no {absent}; expected {wanted}")
-    return found
+        raise FewshotError(f"{root} holds no {absent}; expected {expected}")
+    return sources
 
 
 def load_source(
@@ -151,13 +151,13 @@ def load_source(
         FewshotError: files are missing, a class of the specification has no images, or another
             number of them.
     """
-    found = find_images(name, folder)
+    class_images = find_images(name, folder)
     spec = (
-        omniglot_spec(list(found))
+        omniglot_spec(list(class_images))
         if name == "omniglot"
         else read_spec(specs / f"{name}_dataset_spec.json")
     )
-    images = _checked(name, folder, spec, found, verify)
+    images = _checked(name, folder, spec, class_images, verify)
     for split, groups in spec.groups.items():
         check_groups(f"the {split} split of {name}", groups)
     if store is None or name in UNPACKED:
@@ -200,13 +200,13 @@ def omniglot_spec(characters: Sequence[str]) -> Spec:
 
 
 def _checked(
-    name: str, folder: Path, spec: Spec, found: ClassImages, verify: bool
+    name: str, folder: Path, spec: Spec, class_images: ClassImages, verify: bool
 ) -> dict[str, ClassImages]:
     """The images found of the specification's classes, by split."""
     splits: dict[str, dict[str, Sequence[ImageSource]]] = {split: {} for split in spec.groups}
     for split in splits:
         for label, number in spec.images[split].items():
-            images = found.get(spec_class(label, name), ())
+            images = class_images.get(spec_class(label, name), ())
             if len(images) < 2 or (verify and len(images) != number):
                 raise FewshotError(
                     f"{folder} has {len(images)} images of the class {label!r}, which its"

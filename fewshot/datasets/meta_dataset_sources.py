@@ -67,10 +67,10 @@ def read_ilsvrc_2012(folder: Path) -> ClassImages:
     for path in folder.glob("ImageNet_*_duplicates.txt"):
         lines = (line.partition("#")[0].strip() for line in path.read_text().splitlines())
         skipped.update(Path(line).name for line in lines if line)
-    found = read_folders(folder / "train" if (folder / "train").is_dir() else folder)
+    class_images = read_folders(folder / "train" if (folder / "train").is_dir() else folder)
     return {
         name: [path for path in paths if isinstance(path, Path) and path.name not in skipped]
-        for name, paths in found.items()
+        for name, paths in class_images.items()
     }
 
 

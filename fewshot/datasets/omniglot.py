@@ -209,8 +209,8 @@ def _source(root: Path, half: str) -> Path | None:
     places = [
         folder / below for folder in (root, root / "omniglot") for below in ("omniglot-py", "")
     ]
-    found = [p / f"{half}.zip" for p in places if (p / f"{half}.zip").is_file()]
-    return next(iter(found + [p / half for p in places if (p / half).is_dir()]), None)
+    zips = [p / f"{half}.zip" for p in places if (p / f"{half}.zip").is_file()]
+    return next(iter(zips + [p / half for p in places if (p / half).is_dir()]), None)
 
 
 def _download(root: Path) -> None:
@@ -250,10 +250,10 @@ def _verify(files: dict[str, bytes], source: Path, half: str) -> None:
             raise FewshotError(
                 f"{source / character} holds {count} drawings, expected {DRAWINGS}; {REMEDY}"
             )
-    found = (len({name.split("/")[0] for name in drawings}), len(drawings))
-    if found != HALVES[half]:
+    counts = (len({name.split("/")[0] for name in drawings}), len(drawings))
+    if counts != HALVES[half]:
         raise FewshotError(
-            f"{source} holds {found[0]} alphabets and {found[1]} characters,"
+            f"{source} holds {counts[0]} alphabets and {counts[1]} characters,"
             f" expected {HALVES[half][0]} and {HALVES[half][1]}; {REMEDY}"
         )
 

@@ -92,7 +92,7 @@ def load_pascal5i(
     """
     folder = find_voc(root)
     images, masks = folder / "JPEGImages", folder / "SegmentationClassAug"
-    found: dict[str, SegmentationDataset] = {}
+    datasets: dict[str, SegmentationDataset] = {}
     stages: dict[Stage, dict[str, int]] = {
         stage: classes_of(stage, fold, val_on_test) for stage in ("train", "val", "test")
     }
@@ -105,16 +105,16 @@ def load_pascal5i(
                 for number in folds
                 for entry in read_list(lists / part / f"fold{number}.txt", number)
             ]
-            found[stage] = _from_list(listed, values, images, masks, image_size)
-        return found
+            datasets[stage] = _from_list(listed, values, images, masks, image_size)
+        return datasets
     pairs = find_pairs(images, masks)
     counts, held_out = counted_pixels(pairs), read_names(folder / "ImageSets/Segmentation/val.txt")
     for stage, values in stages.items():
         rows = np.array([(mask.stem in held_out) != (stage == "train") for _, mask in pairs])
         chosen = [pair for pair, inside in zip(pairs, rows, strict=True) if inside]
         members = members_by_pixels(counts[rows], values, min_pixels)
-        found[stage] = SegmentationDataset(chosen, values, members, image_size)
-    return found
+        datasets[stage] = SegmentationDataset(chosen, values, members, image_size)
+    return datasets
 
 
 def find_voc(root: Path) -> Path:

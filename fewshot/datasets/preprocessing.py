@@ -198,7 +198,7 @@ class TextPreprocessing(Preprocessing[str]):
             raise FewshotError(
                 f"{folder} is no folder that can be read ({error.strerror}); correct it"
             ) from error
-        found: dict[str, list[str]] = {}
+        classes: dict[str, list[str]] = {}
         for path in entries:
             if path.is_dir():
                 name, files = path.name, sorted(path.glob("[!.]*.txt"))
@@ -211,17 +211,17 @@ class TextPreprocessing(Preprocessing[str]):
                     f"{path} holds no text; give it .txt files with a text a line, or remove this"
                     " class"
                 )
-            if name in found:
+            if name in classes:
                 raise FewshotError(
                     f"{folder} has both {name}.txt and a folder {name}; keep one of them"
                 )
-            found[name] = lines
-        if not found:
+            classes[name] = lines
+        if not classes:
             raise FewshotError(
                 f"{folder} holds no classes; expected <class>.txt or <class>/*.txt with a text a"
                 " line"
             )
-        return dict(sorted(found.items()))
+        return dict(sorted(classes.items()))
 
     def query(self, source: Any) -> list[str]:
         """The lines of a file (a `Path`), one text (a str), or a list of texts."""

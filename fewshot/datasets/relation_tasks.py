@@ -105,13 +105,13 @@ def wrong_tails(
 
     `check_candidates` found one.
     """
-    found = []
+    tails = []
     for head in pairs[:, 0].tolist():
         right = graph.tails[head, relation.name]
         while (tail := int(rng.choice(relation.candidates))) in right:
             pass
-        found.append(tail)
-    return np.array(found, np.int32)
+        tails.append(tail)
+    return np.array(tails, np.int32)
 
 
 def check_candidates(graph: FewShotGraph, relation: Relation) -> None:

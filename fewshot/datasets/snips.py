@@ -71,29 +71,29 @@ def load_snips(
     check_at_least(0, split_seed=split_seed, fold=fold)
     splitter = TermSplitter(options or TextOptions())
     folder = find_folder(root)
-    asked = {
+    validation_texts = {
         intent: read_utterances(folder / intent / f"validate_{intent}.json", intent)
         for intent in INTENTS
     }
-    given = {
+    training_texts = {
         intent: read_utterances(folder / intent / f"train_{intent}_full.json", intent)
         for intent in INTENTS
     }
-    given = {
-        intent: [t for t in dict.fromkeys(texts) if t not in asked[intent]]
-        for intent, texts in given.items()
+    training_texts = {
+        intent: [t for t in dict.fromkeys(texts) if t not in validation_texts[intent]]
+        for intent, texts in training_texts.items()
     }
     parts: dict[str, dict[str, list[str]]]
     if split == "all":
-        drawn = draw_texts(given, shot + HELD_OUT, fold)
+        drawn = draw_texts(training_texts, shot + HELD_OUT, fold)
         parts = {
             "train": {intent: texts[:shot] for intent, texts in drawn.items()},
             "val": {intent: texts[shot:] for intent, texts in drawn.items()},
-            "test": asked,
+            "test": validation_texts,
         }
     else:
         parts = {
-            part: {intent: given[intent] + asked[intent] for intent in intents}
+            part: {intent: training_texts[intent] + validation_texts[intent] for intent in intents}
             for part, intents in split_groups(
                 [[intent] for intent in INTENTS], SIZES, split_seed
             ).items()

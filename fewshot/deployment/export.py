@@ -83,9 +83,9 @@ class Embedding(nn.Module):
 
 def detached(learner: MetaLearner) -> MetaLearner:
     """A copy on the CPU without gradients, and without what only training needs."""
-    found = copy.deepcopy(learner).cpu().eval().requires_grad_(False)
-    del found.tables
-    return found
+    clone = copy.deepcopy(learner).cpu().eval().requires_grad_(False)
+    del clone.tables
+    return clone
 
 
 def to_program(module: nn.Module, inputs: Inputs) -> ExportedProgram:
@@ -163,17 +163,17 @@ def save_onnx(program: ExportedProgram, path: Path, module: nn.Module, inputs: I
         session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
         tensors = inputs if isinstance(inputs, dict) else {"images": inputs}
         # an input that the network does not use is left out
-        known = {one.name for one in session.get_inputs()}
-        (found,) = session.run(
+        known = {argument.name for argument in session.get_inputs()}
+        (outputs,) = session.run(
             None, {name: value.numpy() for name, value in tensors.items() if name in known}
         )
         with torch.no_grad():
-            _check(torch.from_numpy(found), module(inputs), path)
+            _check(torch.from_numpy(outputs), module(inputs), path)
 
 
-def _check(found: Tensor, expected: Tensor, path: Path) -> None:
+def _check(outputs: Tensor, expected: Tensor, path: Path) -> None:
     largest = (
-        float((found - expected).abs().max()) if found.shape == expected.shape else float("inf")
+        float((outputs - expected).abs().max()) if outputs.shape == expected.shape else float("inf")
     )
     if not largest <= TOLERANCE * max(1.0, float(expected.abs().max())):
         raise FewshotError(

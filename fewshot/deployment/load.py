@@ -39,12 +39,12 @@ def load(
         FewshotError: the file is no checkpoint, or its learner is not known.
     """
     content = read_checkpoint(checkpoint)
-    held = content.get("fewshot")
-    if not isinstance(held, dict) or not isinstance(held.get("learner"), str):
+    metadata = content.get("fewshot")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("learner"), str):
         raise FewshotError(
             f"{checkpoint} was not written by fewshot; give a .ckpt file of `fewshot fit`"
         )
-    cls, place = learner or _known(held["learner"]), _device(device)
+    cls, place = learner or _known(metadata["learner"]), _device(device)
     try:
         module = cls.from_content(content, **kwargs).to(place).eval()
     except FewshotError:
@@ -56,7 +56,7 @@ def load(
             f"{checkpoint} does not make a {cls.__name__} ({reason:.300}); it is damaged, or of"
             " another version"
         ) from error
-    facts = preprocessing or held.get("preprocessing")
+    facts = preprocessing or metadata.get("preprocessing")
     return TrainedLearner(module, None if facts is None else make_preprocessing(facts))
 
 

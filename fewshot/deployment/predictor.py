@@ -144,12 +144,13 @@ class TrainedLearner:
     def _examples(self, support: Support) -> tuple[tuple[str, ...], Examples]:
         if isinstance(support, Examples):
             labels = support.targets
-            found = torch.unique(labels).tolist()
-            if found != list(range(len(found))):
+            classes = torch.unique(labels).tolist()
+            if classes != list(range(len(classes))):
                 raise FewshotError(
-                    f"the support's labels are {found}; number the classes 0, 1, ... without a gap"
+                    f"the support's labels are {classes}; number the classes 0, 1, ... without a"
+                    " gap"
                 )
-            return tuple(map(str, found)), Examples(
+            return tuple(map(str, classes)), Examples(
                 self.inputs(support.inputs), labels.to(self.module.device)
             )
         if isinstance(support, Mapping):

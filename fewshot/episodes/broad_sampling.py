@@ -95,9 +95,9 @@ def draw_broad_episode(
         starts[c] + rng.choice(counts[c], queries + k, replace=False)
         for c, k in zip(classes, shots, strict=True)
     ]
-    support = np.concatenate([one[queries:] for one in rows])
+    support = np.concatenate([class_rows[queries:] for class_rows in rows])
     return (
         support,
         np.repeat(np.arange(len(classes)), shots),
-        np.stack([one[:queries] for one in rows]),
+        np.stack([class_rows[:queries] for class_rows in rows]),
     )

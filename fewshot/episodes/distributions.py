@@ -159,12 +159,12 @@ class NotaTasks(ClassTasks):
         support, query = [], []
         for rng in rngs:
             classes = draw_classes(rng, len(self.counts), self.way)
-            ours, asked = draw_episode_of(
+            support_rows, query_rows = draw_episode_of(
                 classes, rng, self.starts, self.counts, self.shot, self.queries
             )
-            others = draw_outsiders(rng, self.starts, self.counts, classes, self.none_queries)
-            support.append(ours.ravel())
-            query.append(np.concatenate([asked.ravel(), others]))
+            outsiders = draw_outsiders(rng, self.starts, self.counts, classes, self.none_queries)
+            support.append(support_rows.ravel())
+            query.append(np.concatenate([query_rows.ravel(), outsiders]))
         inputs = gather(self.dataset.inputs, torch.from_numpy(np.stack(query)))
         labels = self.query_labels.repeat(len(rngs), 1)
         return Episode(self._examples(np.stack(support), self.shot), Examples(inputs, labels))
@@ -183,17 +183,20 @@ class FixedTask(Stacked):
         self, support: ClassDataset, query: ClassDataset, none: ClassDataset | None = None
     ) -> None:
         parts = [support, query] if none is None else [support, query, none]
-        given, asked, *others = _equally_wide([part.inputs for part in parts])
+        support_inputs, query_inputs, *none_inputs = _equally_wide([part.inputs for part in parts])
         labels, targets = (
             torch.from_numpy(np.repeat(np.arange(len(p.counts)), p.counts))
             for p in (support, query)
         )
         if none is not None:
-            asked = {name: torch.cat([values, others[0][name]]) for name, values in asked.items()}
+            query_inputs = {
+                name: torch.cat([values, none_inputs[0][name]])
+                for name, values in query_inputs.items()
+            }
             targets = torch.cat(
                 [targets, torch.full((int(none.counts.sum()),), len(support.classes))]
             )
-        self.episode = Episode(Examples(given, labels), Examples(asked, targets))
+        self.episode = Episode(Examples(support_inputs, labels), Examples(query_inputs, targets))
 
     def draw(self, rng: np.random.Generator) -> Episode:
         """The episode; nothing is drawn."""

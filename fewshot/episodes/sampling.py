@@ -120,8 +120,8 @@ def draw_outsiders(
         classes: the episode's, shape (N,).
         number: how many.
     """
-    others = np.delete(np.arange(len(counts)), classes)
-    drawn, times = np.unique(rng.choice(others, number), return_counts=True)
+    other_classes = np.delete(np.arange(len(counts)), classes)
+    drawn, times = np.unique(rng.choice(other_classes, number), return_counts=True)
     return np.concatenate(
         [
             starts[c] + rng.choice(counts[c], n, replace=False)
@@ -146,9 +146,9 @@ def draw_shots(rng: np.random.Generator, total: int, limits: Index) -> Index:
     excess = int((shots - np.minimum(shots, limits)).sum())
     shots = np.minimum(shots, limits)
     for place in rng.permutation(len(limits)):
-        given = min(excess, int(limits[place] - shots[place]))
-        shots[place] += given
-        excess -= given
+        extra = min(excess, int(limits[place] - shots[place]))
+        shots[place] += extra
+        excess -= extra
     return shots.astype(np.int64)
 
 
@@ -201,5 +201,9 @@ def draw_unequal_episode(
         starts[c] + rng.choice(counts[c], queries + k, replace=False)
         for c, k in zip(classes, shots, strict=True)
     ]
-    support = np.concatenate([one[queries:] for one in rows])
-    return support, np.repeat(np.arange(way), shots), np.stack([one[:queries] for one in rows])
+    support = np.concatenate([class_rows[queries:] for class_rows in rows])
+    return (
+        support,
+        np.repeat(np.arange(way), shots),
+        np.stack([class_rows[:queries] for class_rows in rows]),
+    )

@@ -44,7 +44,7 @@ class SourceStream(EpisodeStream):
     def __getitems__(self, numbers: Sequence[int]) -> MetaBatch:
         """The meta-batch of these episodes, a part each; what a DataLoader calls."""
         sources, episodes = zip(*(self.draw(number) for number in numbers), strict=True)
-        parts = [map_tensors(lambda tensor: tensor[None], one) for one in episodes]
+        parts = [map_tensors(lambda tensor: tensor[None], episode) for episode in episodes]
         return MetaBatch(parts, torch.tensor(numbers), sources)
 
     def draw(self, number: int) -> tuple[str, Episode]:

@@ -70,7 +70,7 @@ class MetaBatch(NamedTuple):
         if isinstance(batch, MetaBatch):
             return batch
         parts = [batch] if isinstance(batch, Episode) else batch
-        if isinstance(parts, list) and parts and all(isinstance(one, Episode) for one in parts):
+        if isinstance(parts, list) and parts and all(isinstance(part, Episode) for part in parts):
             return cls(parts)
         raise FewshotError(
             f"{learner} takes episodes, but the loader gives {type(batch).__name__}; take one of"

@@ -37,8 +37,8 @@ def translate_worker_errors(batches: DataLoader[Item]) -> Iterator[Item]:
             yield batch
     except (FewshotError, RuntimeError, OSError, EOFError) as error:
         _DEATHS.silence()
-        if batches.num_workers and (said := _of_a_worker(error)):
-            raise FewshotError(said) from error
+        if batches.num_workers and (message := _of_a_worker(error)):
+            raise FewshotError(message) from error
         raise
 
 

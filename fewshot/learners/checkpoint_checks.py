@@ -14,20 +14,20 @@ RUNNING = ("running_mean", "running_var", "num_batches_tracked")
 """What batch normalisation calls its running averages."""
 
 
-def check_shapes(held: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+def check_shapes(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     """Check that the tensors of a checkpoint are those of the learner that shall take them.
 
     Raises:
         FewshotError: naming the first parameter that differs and both its shapes.
     """
     remedy = "; build the learner as the checkpoint's was (backbone, its arguments, way)"
-    for name in [*expected, *held]:
-        if name not in held or name not in expected:
-            owner = "the checkpoint" if name not in held else "this learner"
+    for name in [*expected, *tensors]:
+        if name not in tensors or name not in expected:
+            owner = "the checkpoint" if name not in tensors else "this learner"
             raise FewshotError(f"{owner} has no parameter {name}: the backbones differ{remedy}")
-        if held[name].shape != expected[name].shape:
+        if tensors[name].shape != expected[name].shape:
             shapes = (
-                f"{tuple(held[name].shape)} in the checkpoint, {tuple(expected[name].shape)} in"
+                f"{tuple(tensors[name].shape)} in the checkpoint, {tuple(expected[name].shape)} in"
                 " this learner"
             )
             raise FewshotError(f"the parameter {name} is {shapes}{remedy}")
@@ -56,12 +56,12 @@ def backbone_weights(
             f"weights {path} was not written by fewshot; give a .ckpt file of `fewshot fit`"
         )
     prefix = "backbone."
-    held = {
+    weights = {
         n.removeprefix(prefix): v
         for n, v in checkpoint["state_dict"].items()
         if n.startswith(prefix)
     }
-    missing = [name for name in expected if name not in held]
+    missing = [name for name in expected if name not in weights]
     if missing and all(name.rpartition(".")[2] in RUNNING for name in missing):
         if running_averages:
             raise FewshotError(
@@ -69,17 +69,17 @@ def backbone_weights(
                 " learner that wrote them keeps none; set batchnorm: transductive, which needs"
                 " none, or give another learner's"
             )
-        held |= {name: expected[name] for name in missing}
-    for name in [*expected, *held]:
+        weights |= {name: expected[name] for name in missing}
+    for name in [*expected, *weights]:
         shapes = [
-            tuple(side[name].shape) if name in side else "missing" for side in (held, expected)
+            tuple(side[name].shape) if name in side else "missing" for side in (weights, expected)
         ]
         if shapes[0] != shapes[1]:
             raise FewshotError(
                 f"weights {path} do not fit the backbone: {name} is {shapes[0]} in the file,"
                 f" {shapes[1]} in the backbone; build the backbone as the file's was"
             )
-    return held
+    return weights
 
 
 def check_arguments(checkpoint: Mapping[str, Any], learner: type) -> None:
@@ -111,12 +111,12 @@ def check_learner(checkpoint: dict[str, Any], name: str) -> None:
     Raises:
         FewshotError: it is another learner's, or none of this library's.
     """
-    held = checkpoint.get("fewshot", {}).get("learner")
-    if held is None:
+    learner = checkpoint.get("fewshot", {}).get("learner")
+    if learner is None:
         raise FewshotError(
             f"the checkpoint was not written by fewshot; train a {name} with `fewshot fit` first"
         )
-    if held != name:
+    if learner != name:
         raise FewshotError(
-            f"the checkpoint holds a {held}, not a {name}; load it with --model {held}"
+            f"the checkpoint holds a {learner}, not a {name}; load it with --model {learner}"
         )

@@ -50,9 +50,9 @@ class Guard:
 
     def settle(self) -> None:
         """Hear of the step before, where nobody has waited for it."""
-        if (asked := self._asked) is not None:
+        if (pending := self._asked) is not None:
             self._asked = None
-            self._heard(asked.was_finite(), asked.number, asked.batch)
+            self._heard(pending.was_finite(), pending.number, pending.batch)
 
     def _heard(self, finite: bool, number: int, batch: Any) -> bool:
         self._in_a_row = 0 if finite else self._in_a_row + 1

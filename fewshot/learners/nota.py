@@ -95,13 +95,13 @@ def best_threshold(confidences: Tensor, right: Tensor, none: Tensor, criterion: 
     """
     check_choice("nota_criterion", criterion, get_args(Criterion))
     ordered, order = confidences.double().sort()
-    known, others = (right & ~none)[order].double(), none[order].double()
+    known, unknown = (right & ~none)[order].double(), none[order].double()
     if criterion == "balanced":
-        known, others = known / (~none).sum().clamp(min=1), others / none.sum().clamp(min=1)
+        known, unknown = known / (~none).sum().clamp(min=1), unknown / none.sum().clamp(min=1)
     zero = known.new_zeros(1)
     # with the first k below the threshold: those of no class among them, and the right ones behind
     # them
-    scores = torch.cat([zero, others.cumsum(0)]) + known.sum() - torch.cat([zero, known.cumsum(0)])
+    scores = torch.cat([zero, unknown.cumsum(0)]) + known.sum() - torch.cat([zero, known.cumsum(0)])
     edges = torch.cat([ordered[:1] - 1e-6, (ordered[:-1] + ordered[1:]) / 2, ordered[-1:] + 1e-6])
     # equal confidences stay together
     distinct = torch.cat([zero == 0, ordered[:-1] < ordered[1:], zero == 0])

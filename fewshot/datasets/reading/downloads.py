@@ -72,9 +72,9 @@ def download(url: str, path: Path, checksum: str, algorithm: str = "sha256") -> 
             raise FewshotError(
                 f"could not download {url} ({error}); fetch it by hand and put it at {path}"
             ) from error
-        if (found := file_hash(fetched, algorithm)) != checksum:
+        if (digest := file_hash(fetched, algorithm)) != checksum:
             raise FewshotError(
-                f"{url} gave a file with {algorithm} {found}, expected {checksum}; try again, or"
+                f"{url} gave a file with {algorithm} {digest}, expected {checksum}; try again, or"
                 f" put the right file at {path}"
             )
         fetched.replace(path)

@@ -84,8 +84,8 @@ class PretrainedTokenizer:
             self.tokenizer("a", add_special_tokens=False)["input_ids"],
             self.tokenizer("a", "a")["input_ids"],
         )
-        one, two = (i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
-        return whole[:one], whole[one + len(bare) : two], whole[two + len(bare) :]
+        first, second = (i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
+        return whole[:first], whole[first + len(bare) : second], whole[second + len(bare) :]
 
     @property
     def json(self) -> str | None:

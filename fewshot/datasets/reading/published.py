@@ -57,7 +57,7 @@ def find_form(
 
 def check_classes(
     where: str,
-    found: Numbers,
+    numbers: Numbers,
     published: Mapping[str, Sequence[str]],
     named: str,
 ) -> None:
@@ -65,7 +65,7 @@ def check_classes(
 
     Args:
         where: the data, for the message.
-        found: the images of each class of each split.
+        numbers: how many images each class of each split has.
         published: the classes of each split.
         named: what a class's name looks like; files that number their classes are held to the
             number of classes.
@@ -75,7 +75,7 @@ def check_classes(
             one of its.
     """
     for split, names in published.items():
-        classes = found[split]
+        classes = numbers[split]
         if not all(re.fullmatch(named, name) for name in classes):
             if len(classes) != len(names):
                 raise FewshotError(

@@ -21,9 +21,9 @@ def read_word_vectors(path: str | Path, words: Collection[str]) -> dict[str, NDA
     Raises:
         FewshotError: the file cannot be read, or a line of it is wrong; the line is named.
     """
-    wanted, found, size = {word.encode() for word in words}, dict[str, NDArray[np.float32]](), 0
+    encoded, vectors, size = {word.encode() for word in words}, dict[str, NDArray[np.float32]](), 0
     for number, word, values in _lines(Path(path)):
-        if word not in wanted or word.decode() in found:
+        if word not in encoded or word.decode() in vectors:
             continue
         try:
             vector = np.array(values.split(b" "), np.float32)
@@ -42,14 +42,14 @@ def read_word_vectors(path: str | Path, words: Collection[str]) -> dict[str, NDA
                 f"{path}, line {number}: the word {word.decode()!r} has {len(vector)} values,"
                 f" earlier ones have {size}; mend the line"
             )
-        found[word.decode()] = vector
-    return found
+        vectors[word.decode()] = vector
+    return vectors
 
 
 def known_words(path: str | Path, words: Collection[str]) -> set[str]:
     """Those of `words` that the file has a vector for."""
-    wanted = {word.encode() for word in words}
-    return {word.decode() for _, word, _ in _lines(Path(path)) if word in wanted}
+    encoded = {word.encode() for word in words}
+    return {word.decode() for _, word, _ in _lines(Path(path)) if word in encoded}
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes, bytes]]:

@@ -271,8 +271,8 @@ def unpooled(
         return NotImplemented  # which leaves the operation as it is
     (n, channels, *size), (h, w) = input.shape, indices.shape[2:]
     # all but the first may hold one number
-    given = size, kernel_size, stride or kernel_size, padding, dilation
-    pairs = [(pair[0], pair[-1]) for pair in given]
+    arguments = size, kernel_size, stride or kernel_size, padding, dilation
+    pairs = [(pair[0], pair[-1]) for pair in arguments]
     windows = Windows(pairs[0], pairs[1], pairs[2], pairs[3], pairs[4], ceil_mode)
     if not windows.apart:
         return NotImplemented

@@ -81,11 +81,11 @@ class Region(NamedTuple):
         def named(arguments: Any) -> str:
             return repr(fx.map_arg(arguments, lambda node: names[node]))
 
-        given = tuple(_layout(node) for node in self.inputs)
+        layouts = tuple(_layout(node) for node in self.inputs)
         operations = tuple(
             (node.target, named(node.args), named(node.kwargs)) for node in self.nodes
         )
-        return given, operations, tuple(names[node] for node in self.results)
+        return layouts, operations, tuple(names[node] for node in self.results)
 
     def graph(self) -> fx.GraphModule:
         """The region as a graph of its inputs to its results."""
@@ -191,8 +191,8 @@ def _composed(
         if region.kind not in names:
             names[region.kind] = f"region{len(names)}"
             graph.add_submodule(names[region.kind], compile(region.graph()))
-        given = tuple(_as_for_all(values[node], node) for node in region.inputs)
-        results = caller.call_module(names[region.kind], given)
+        arguments = tuple(_as_for_all(values[node], node) for node in region.inputs)
+        results = caller.call_module(names[region.kind], arguments)
         for number, node in enumerate(region.results):
             values[node] = caller.call_function(operator.getitem, (results, number))
     caller.output(fx.map_arg(graph.graph.output_node().args[0], values.__getitem__))
