@@ -24,7 +24,7 @@ from fewshot.learners import RelationNetwork
 
 STEPS = 20
 Precision = Literal["64-true", "32-true"]
-SGD_IN_FLOAT32 = {"CNAPs", "R2D2", "SNAIL"}
+SGD_IN_FLOAT32 = {"CNAPs", "SNAIL"}
 """Have weights whose gradient is rounding alone in float32, as SNAIL's key biases.
 
 Adam would make full steps of it.

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import parameter_names
@@ -31,6 +31,47 @@ def check_shapes(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) 
                 " this learner"
             )
             raise FewshotError(f"the parameter {name} is {shapes}{remedy}")
+
+
+def forget_parameter(checkpoint: dict[str, Any], name: str, learner: nn.Module) -> Tensor | None:
+    """Drop a parameter that the learner no longer has, and its part of the optimizer's state.
+
+    Args:
+        checkpoint: of a version in which `learner` had the parameter, or of a later one.
+        name: the parameter's, an attribute of the learner itself.
+        learner: as it is now.
+
+    Returns:
+        What was dropped; None where the checkpoint does not hold it.
+    """
+    held = checkpoint.get("state_dict", {})
+    if name not in held:
+        return None
+    trained = {n for n, parameter in learner.named_parameters() if parameter.requires_grad}
+    # an optimizer knows parameters by their places, and a state has them in the same order
+    place = sum(other in trained for other in list(held)[: list(held).index(name)])
+    checkpoint["state_dict"] = {n: tensor for n, tensor in held.items() if n != name}
+    checkpoint["optimizer_states"] = [
+        _without_place(state, place) for state in checkpoint.get("optimizer_states", [])
+    ]
+    value: Tensor = held[name]
+    return value
+
+
+def _without_place(state: Mapping[str, Any], place: int) -> dict[str, Any]:
+    """The state of an optimizer without its parameter number `place`."""
+
+    def moved(number: int) -> int:
+        return number - (number > place)
+
+    return {
+        **state,
+        "state": {moved(n): value for n, value in state["state"].items() if n != place},
+        "param_groups": [
+            {**group, "params": [moved(n) for n in group["params"] if n != place]}
+            for group in state["param_groups"]
+        ],
+    }
 
 
 def backbone_weights(

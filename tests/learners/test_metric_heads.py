@@ -256,30 +256,33 @@ def test_ridge_regression_is_the_minimum(size: int) -> None:
     torch.testing.assert_close(weights, primal, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("width", [3, 8])
-def test_r2d2_is_a_scaled_ridge_regression_of_the_labels(width: int, batch: Episode) -> None:
-    learner = R2D2(MLP(4, (7, width)), task=TASK, penalty=0.5).double()
-    learner.bias.data.fill_(0.3)
+@pytest.mark.parametrize("width", [3, 8])  # more examples than dimensions, and fewer
+@pytest.mark.parametrize("intercept", [False, True])
+@pytest.mark.parametrize("mean_error", [False, True])
+def test_r2d2_is_a_scaled_ridge_regression_of_the_labels(
+    mean_error: bool, intercept: bool, width: int, batch: Episode
+) -> None:
+    learner = R2D2(
+        MLP(4, (7, width)), task=TASK, penalty=0.5, intercept=intercept, mean_error=mean_error
+    ).double()
     losses = []
     for i in range(EPISODES):
         support, labels, query, targets = features(learner, batch, i)
         one_hot = torch.eye(WAY, dtype=torch.float64)[labels]
+        # as in the authors' code: a column of ones, then features and labels over the root of S
+        rows = torch.cat([support, torch.ones(6, 1, dtype=torch.float64)], 1)
+        rows = rows if intercept else support
+        root = math.sqrt(6) if mean_error else 1.0
         inverse = torch.linalg.inv(
-            support.T @ support + learner.log_penalty.exp() * torch.eye(width, dtype=torch.float64)
+            rows.T @ rows / root**2
+            + learner.log_penalty.exp() * torch.eye(rows.shape[1], dtype=torch.float64)
         )
-        # softmax ignores a common bias: its gradient is zero, and it matters for other losses alone
-        logits = learner.scale * (query @ inverse @ support.T @ one_hot) + learner.bias
+        weights = inverse @ (rows / root).T @ (one_hot / root)
+        outputs = query @ weights[:width] + (weights[width] if intercept else 0.0)
+        logits = learner.scale * outputs
         losses.append(-(logits - logits.exp().sum(1, keepdim=True).log())[range(6), targets].mean())
-    (outcome,) = learner.run(batch, training=True)
-    torch.testing.assert_close(outcome.loss, torch.stack(losses), rtol=1e-9, atol=1e-9)
-    weights = list(learner.parameters())
+    agree(learner, batch, losses)  # no gradient is zero
     assert math.isclose(learner.log_penalty.exp().item(), 0.5, rel_tol=1e-6)
-    gradients = [
-        torch.autograd.grad(loss, weights)
-        for loss in (outcome.loss.mean(), torch.stack(losses).mean())
-    ]
-    for one, two in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-8, atol=1e-11)
 
 
 # ---------------------------------------------------------------- unequal shots

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
 from fewshot.errors import FewshotError
+from fewshot.learners.checkpoint_checks import forget_parameter
 from fewshot.learners.metric.base import MetricLearner
 from fewshot.learners.metric.classes import membership
 
@@ -30,8 +31,10 @@ class R2D2(MetricLearner):
 
     Paper: arXiv:1805.08136.
 
-    Takes episodes of any way. The penalty, and the scale and bias that make logits of the
-    regression's outputs, are learned with the network.
+    Takes episodes of any way. The penalty, and the scale that makes logits of the regression's
+    outputs, are learned with the network. The paper's bias of the logits is left out: one number
+    added to all classes is nothing to a softmax, and cannot learn. The authors' code sets
+    `intercept` and `mean_error`.
 
     Args:
         backbone: the embedding network.
@@ -39,6 +42,11 @@ class R2D2(MetricLearner):
             that it stays positive).
         scale: where the scale of the outputs starts. The regression's outputs lie about in [0, 1],
             which is too little for a softmax.
+        intercept: give the regression an intercept of each class, penalised like its weights: a
+            column of ones beside the features.
+        mean_error: hold the penalty against the mean of the squared errors over the support's S
+            examples, where it is held against their sum: as if features and labels were divided by
+            the root of S. What a penalty means then does not depend on S.
         **kwargs: arguments of `MetaLearner`.
 
     Raises:
@@ -50,6 +58,8 @@ class R2D2(MetricLearner):
         backbone: Backbone | nn.Module,
         penalty: float = 1.0,
         scale: float = 10.0,
+        intercept: bool = False,
+        mean_error: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
@@ -59,14 +69,34 @@ class R2D2(MetricLearner):
             )
         self.log_penalty = nn.Parameter(torch.tensor(penalty).log())
         self.scale = nn.Parameter(torch.tensor(scale))
-        self.bias = nn.Parameter(torch.tensor(0.0))
+        self.intercept, self.mean_error = intercept, mean_error
 
     def fit(self, features: Tensor, targets: Tensor, way: int) -> Tensor:
-        """The regression's weights (D, N) on support features (S, D)."""
+        """The regression's weights (D, N), or (D + 1, N), on support features (S, D)."""
+        penalty = self.log_penalty.exp()
         return ridge_regression(
-            features, membership(targets, way, features.dtype), self.log_penalty.exp()
+            self.design(features),
+            membership(targets, way, features.dtype),
+            penalty * len(features) if self.mean_error else penalty,
         )
 
     def compare(self, predictor: Tensor, features: Tensor) -> Tensor:
         """Logits (n, N) of query features (n, D)."""
-        return self.scale * (features @ predictor) + self.bias
+        return self.scale * (self.design(features) @ predictor)
+
+    def design(self, features: Tensor) -> Tensor:
+        """What the regression reads of features (n, D): with an intercept (n, D + 1)."""
+        if not self.intercept:
+            return features
+        return torch.cat([features, torch.ones_like(features[:, :1])], 1)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take checkpoints of before, whose bias of all logits was seen by nothing but `learned`.
+
+        That rule for none of the above takes it into its offset.
+        """
+        if (bias := forget_parameter(checkpoint, "bias", self)) is not None and self.none.active:
+            held = checkpoint["state_dict"]
+            if "none.offset" in held:
+                held["none.offset"] = held["none.offset"] + (held["none.slope"] - 1) * bias
+        super().on_load_checkpoint(checkpoint)
