@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from fewshot.backbones.base import Backbone
 from fewshot.backbones.entity_vectors import EntityVectors
 from fewshot.episodes.types import Inputs
-from fewshot.errors import FewshotError
+from fewshot.errors import FewshotError, check_at_least
 from fewshot.hyperparameters import weights_follow
 
 
@@ -29,9 +29,13 @@ class NeighbourEncoder(Backbone):
         entity_vectors: the file (``.npz``) with vectors of entities and relations to begin with;
             None begins with random ones of unit length.
         frozen: keep the vectors as they are, as the authors' code does.
+        places: of a list of neighbours that is filled up with padding. The authors' code (50) adds
+            b for every place, the padding's too, and divides by the neighbours alone: tanh(W mean +
+            places / neighbours * b), so that b tells of an entity's degree. One without neighbours,
+            for which theirs divides by 0, counts as having one. None adds b once.
 
     Raises:
-        FewshotError: the files are not of this graph.
+        FewshotError: the files are not of this graph, or `places` is below 1.
     """
 
     def __init__(
@@ -43,8 +47,12 @@ class NeighbourEncoder(Backbone):
         neighbours: str | None = None,
         entity_vectors: str | None = None,
         frozen: bool = True,
+        places: int | None = None,
     ) -> None:
         super().__init__()
+        if places is not None:
+            check_at_least(1, places=places)
+        self.places = places
         self.out_features = dimensions
         self.entities = EntityVectors(entities, dimensions, entity_vectors, frozen)
         self.relations = EntityVectors(
@@ -94,5 +102,11 @@ class NeighbourEncoder(Backbone):
                 self.edges[rows].long().unbind(1), (self.relations, self.entities), strict=True
             )
         ]
-        made: Tensor = self.project(torch.cat(means, -1)).tanh()
+        mean = torch.cat(means, -1)
+        if self.places is None:
+            projected = self.project(mean)
+        else:
+            share = (self.places / sizes.clamp(min=1).to(mean.dtype))[:, None]
+            projected = F.linear(mean, self.project.weight) + share * self.project.bias
+        made: Tensor = projected.tanh()
         return made[places]

@@ -28,17 +28,23 @@ def by_hand() -> list[list[tuple[int, int]]]:
     return [of_one[:MOST] for of_one in found]
 
 
-def encoder(folder: Path) -> NeighbourEncoder:
+def encoder(folder: Path, places: int | None = None) -> NeighbourEncoder:
     arrays = neighbours(np.array(TRIPLES, np.int32), np.array(INVERSES, np.int32), 7, MOST)
     np.savez(folder / "neighbours.npz", starts=arrays["starts"], edges=arrays["edges"])
     torch.manual_seed(0)
     return NeighbourEncoder(
-        7, 4, len(arrays["edges"]), SIZE, str(folder / "neighbours.npz"), frozen=False
+        7,
+        4,
+        len(arrays["edges"]),
+        SIZE,
+        str(folder / "neighbours.npz"),
+        frozen=False,
+        places=places,
     )
 
 
-def learner(folder: Path) -> GMatching:
-    made = GMatching(encoder(folder), dropout=0.0, task=TASK)
+def learner(folder: Path, places: int | None = None) -> GMatching:
+    made = GMatching(encoder(folder, places), dropout=0.0, task=TASK)
     with torch.no_grad():
         made.norm.weight.uniform_(0.5, 1.5)
         made.norm.bias.normal_()
@@ -79,7 +85,11 @@ def of_entity(made: GMatching, entity: int) -> Tensor:
             [backbone.relations.vectors.weight[relation], backbone.entities.vectors.weight[other]]
         )
         summed = summed + backbone.project.weight @ pair
-    return torch.tanh(summed / max(len(near), 1) + backbone.project.bias)
+    if backbone.places is None:
+        return torch.tanh(summed / max(len(near), 1) + backbone.project.bias)
+    for _ in range(backbone.places):  # the padding has vectors of zeros, and is given the bias too
+        summed = summed + backbone.project.bias
+    return torch.tanh(summed / max(len(near), 1))
 
 
 def of_pair(made: GMatching, head: int, tail: int) -> Tensor:
@@ -112,8 +122,11 @@ def matched(made: GMatching, query: Tensor, support: Tensor) -> Tensor:
     return h @ support
 
 
-def test_scores_are_the_written_out_ones(tmp_path: Path, batch: Episode) -> None:
-    made = learner(tmp_path)
+@pytest.mark.parametrize("places", [None, MOST])
+def test_scores_are_the_written_out_ones(
+    places: int | None, tmp_path: Path, batch: Episode
+) -> None:
+    made = learner(tmp_path, places)
     (outcome,) = made.run(batch, training=True)
     pairs, query = batch.support.inputs, batch.query.inputs
     assert isinstance(pairs, dict)
@@ -132,8 +145,9 @@ def test_scores_are_the_written_out_ones(tmp_path: Path, batch: Episode) -> None
     assert outcome.loss[0].item() == pytest.approx(torch.cat(gaps).mean().item(), abs=1e-12)
 
 
-def test_its_gradient_is_the_slope(tmp_path: Path, batch: Episode) -> None:
-    made = learner(tmp_path)
+@pytest.mark.parametrize("places", [None, MOST])
+def test_its_gradient_is_the_slope(places: int | None, tmp_path: Path, batch: Episode) -> None:
+    made = learner(tmp_path, places)
     assert_slope(
         lambda: next(made.run(batch, training=True)).loss.sum(), list(made.parameters()), 1e-6
     )
@@ -158,6 +172,8 @@ def test_neighbours_of_another_graph_are_refused(tmp_path: Path) -> None:
         FewshotError, match=r"has starts \(8,\), not \(7,\); leave entities, edges and neighbours"
     ):
         NeighbourEncoder(6, 4, 9, SIZE, str(tmp_path / "neighbours.npz"))
+    with pytest.raises(FewshotError, match="places is 0; it must be at least 1"):
+        NeighbourEncoder(7, 4, 9, SIZE, str(tmp_path / "neighbours.npz"), places=0)
     with pytest.raises(FewshotError, match="needs neighbours; choose a benchmark that has them"):
         NeighbourEncoder(6, 4, 9, SIZE)
 

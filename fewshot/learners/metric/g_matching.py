@@ -20,7 +20,8 @@ class GMatching(RankingLearner):
     network of two layers with LayerNorm; the support s is the mean of its pairs. A query pair q is
     read by an LSTM, h_k = q + LSTM(q, [h_k-1; s]), from zeros; its score is h_K . s, as in the
     authors' code: the margin of 5 is beyond the paper's cosine. Theirs has an LSTM twice as wide,
-    of which only this half is ever read. What it says of q and s is the same at each step.
+    of which only this half is ever read. What it says of q and s is the same at each step. Theirs
+    also sees an entity's degree: the encoder's `places`.
 
     Args:
         backbone: ids of entities to features, `NeighbourEncoder` in the paper.
