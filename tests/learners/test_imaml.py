@@ -126,14 +126,22 @@ class Plain:
             yield w
 
     def implicit(
-        self, w: Tensor, support: Examples, query: Examples, proximal: float, damping: float
+        self,
+        w: Tensor,
+        support: Examples,
+        query: Examples,
+        proximal: float,
+        damping: float,
+        hessian_damping: float = 0.0,
     ) -> Tensor:
         """The right side solved with the dense Hessian."""
         leaf = w.clone().requires_grad_()
         (g,) = torch.autograd.grad(self.loss(leaf, query), leaf)
         hessian = torch.autograd.functional.hessian(lambda v: self.loss(v, support), w)  # type: ignore[no-untyped-call]
         eye = torch.eye(len(w), dtype=w.dtype)
-        solution: Tensor = torch.linalg.solve((1 + damping) * eye + hessian / proximal, g)
+        solution: Tensor = torch.linalg.solve(
+            (1 + damping) * eye + hessian / (proximal + hessian_damping), g
+        )
         return solution
 
 
@@ -164,6 +172,83 @@ def test_the_meta_gradient_is_that_of_the_dense_system(
         assert distance(gradient, expected) < 1e-9
     learner.cg_steps = 1
     assert distance(meta(learner, batch)[1], expected) > 1e-4  # so that the test can tell
+
+
+@pytest.mark.parametrize("hessian_damping", [0.0, 10.0])
+@pytest.mark.parametrize("pull_once", [False, True])
+def test_the_authors_system_and_the_authors_path(
+    pull_once: bool, hessian_damping: float, batch: Episode
+) -> None:
+    rate, proximal, steps = 0.1, 2.0, 3
+    learner = imaml(
+        Smooth(), inner_lr=rate, proximal=proximal, inner_steps=steps, cg_damping=1.0,
+        hessian_damping=hessian_damping, pull_once=pull_once,
+    )  # fmt: skip
+    plain = Plain(learner)
+    learner.cg_steps = len(plain.theta)
+    losses, gradients = [], []
+    for i in range(EPISODES):
+        support, query = episode(batch, i)
+        *_, w = plain.descend(support, steps, rate, 0.0 if pull_once else proximal)
+        if pull_once:  # a step of gradient descent on the pull
+            leaf = w.clone().requires_grad_()
+            away = proximal / 2 * ((leaf - plain.theta) ** 2).sum()
+            w = w - rate * torch.autograd.grad(away, leaf)[0]
+        losses.append(plain.loss(w, query))
+        gradients.append(plain.implicit(w, support, query, proximal, 1.0, hessian_damping))
+    for learner.episode_parallel in WAYS:
+        loss, gradient = meta(learner, batch)
+        assert distance(loss, torch.stack(losses).mean()) < 1e-12
+        assert distance(gradient, torch.stack(gradients).mean(0)) < 1e-9
+    # evaluation is pulled at each step, as the authors'
+    support, query = episode(batch, 0)
+    *_, w = plain.descend(support, steps, rate, proximal)
+    assert distance(learner.evaluate(batch).outputs[0], plain.outputs(w, query.inputs)) < 1e-10
+
+
+@pytest.mark.parametrize("adapt", ["head", ["backbone.body.2", "head.weight"]], ids=str)
+def test_what_does_not_adapt_has_the_gradient_of_the_damped_system(
+    adapt: Any, batch: Episode
+) -> None:
+    learner = imaml(Smooth(), adapt=adapt, inner_lr=0.3, inner_steps=3, proximal=1.0, cg_steps=33,
+                    hessian_damping=4.0, episode_parallel="loop")  # fmt: skip
+    learner.zero_grad()
+    for outcome in learner.run(batch, training=True):
+        outcome.loss.sum().backward()
+    shapes = {n: p.shape for n, p in learner.network.named_parameters()}
+    every = {n: p.detach() for n, p in learner.network.named_parameters()}
+    outer = [n for n in shapes if n not in learner.adapted_names]
+    inner = list(learner.adapted_names)
+
+    def vector(weights: Weights, names: list[str]) -> Tensor:
+        return torch.cat([weights[n].flatten() for n in names])
+
+    def loss(theta: Tensor, omega: Tensor, examples: Examples) -> Tensor:
+        weights: Weights = {}
+        for flat, names in ((theta, inner), (omega, outer)):
+            parts = torch.split(flat, [shapes[n].numel() for n in names])
+            weights |= {n: p.view(shapes[n]) for n, p in zip(names, parts, strict=True)}
+        outputs = functional_call(learner.network, weights, (examples.inputs,))
+        return F.cross_entropy(outputs, examples.targets)
+
+    omega, expected = vector(every, outer), []
+    for i in range(EPISODES):
+        support, query = episode(batch, i)
+        inside = Examples(learner.embedded(support.inputs), support.targets)
+        *_, weights = learner.inner_loop(inside, 3)
+        theta = vector({n: w.detach() for n, w in weights.items()}, inner)
+        g, direct = torch.autograd.functional.jacobian(
+            lambda t, o: loss(t, o, query),  # noqa: B023  # used at once
+            (theta, omega),
+        )  # type: ignore[no-untyped-call]
+        ((h, mixed), _) = torch.autograd.functional.hessian(
+            lambda t, o: loss(t, o, support),  # noqa: B023
+            (theta, omega),
+        )  # type: ignore[no-untyped-call]
+        eye = torch.eye(len(theta), dtype=theta.dtype)
+        expected.append(direct - mixed.T @ torch.linalg.solve(h + (1.0 + 4.0) * eye, g))
+    found = torch.cat([dict(learner.network.named_parameters())[n].grad.flatten() for n in outer])
+    assert distance(found, torch.stack(expected).sum(0)) < 1e-9
 
 
 @pytest.mark.parametrize("parallel", WAYS)
@@ -229,9 +314,17 @@ def test_at_convergence_it_is_the_finite_difference_of_the_solved_problem(
         assert slope.item() == pytest.approx(expected.item(), rel=1e-5), name
 
 
-@pytest.mark.parametrize("adapt", ["all", "head", "body"])
-def test_compiled_it_is_the_same(adapt: Any, batch: Episode) -> None:
-    learner = imaml(Smooth(), inner_steps=1, cg_steps=2, episode_parallel="loop", adapt=adapt)
+@pytest.mark.parametrize(
+    ("adapt", "hessian_damping", "pull_once"),
+    [("all", 0.0, False), ("head", 0.0, False), ("body", 0.0, False), ("all", 10.0, True)],
+)
+def test_compiled_it_is_the_same(
+    adapt: Any, hessian_damping: float, pull_once: bool, batch: Episode
+) -> None:
+    learner = imaml(
+        Smooth(), inner_steps=1, cg_steps=2, episode_parallel="loop", adapt=adapt,
+        hessian_damping=hessian_damping, pull_once=pull_once,
+    )  # fmt: skip
     _, expected = meta(learner, batch)
     learner.compiler = Compiler("aot_eager")
     assert distance(meta(learner, batch)[1], expected) < 1e-9
@@ -334,6 +427,7 @@ def test_evaluation_takes_the_same_proximal_steps(parallel: Parallel, batch: Epi
         ({"proximal": 0.0}, r"proximal is 0.0; set it > 0"),
         ({"cg_steps": 0}, r"cg_steps is 0; set cg_steps >= 1"),
         ({"cg_damping": -1.0}, r"cg_damping is -1.0; set it >= 0"),
+        ({"hessian_damping": -1.0}, r"hessian_damping is -1.0; set it >= 0"),
     ],
 )
 def test_bad_arguments_are_errors(arguments: dict[str, Any], message: str) -> None:

@@ -30,7 +30,7 @@ class IMAML(OptimizationLearner):
         backbone: the network from inputs to features.
         inner_lr: learning rate of the inner loop, on the mean support loss. At the authors' 0.1 on
             Omniglot the inner loop of a Conv4 with batch normalisation does not come to rest, and
-            the meta-gradient points elsewhere.
+            the meta-gradient points elsewhere; theirs is damped (`hessian_damping`).
         inner_steps: gradient steps of the inner loop in training (the paper: 16 on 5-way, 25 on
             20-way Omniglot).
         proximal: lambda, the strength of the pull towards the initialisation (the paper: 2.0 on
@@ -38,6 +38,11 @@ class IMAML(OptimizationLearner):
         cg_steps: iterations of conjugate gradients (the paper: 5).
         cg_damping: added to the identity in the system that is solved: steadier, less exact (the
             authors' code: 1.0).
+        hessian_damping: added to `proximal` where that divides the Hessian: as of a stronger pull,
+            which the inner loop does not have; steadier, less exact (the authors' code: 10.0).
+        pull_once: in training, descend on the support loss alone, and take one step of the pull,
+            theta' - inner_lr * proximal * (theta' - theta), at the end, as the authors' code does.
+            Evaluation has the pull in each step always, as theirs.
         **kwargs: arguments of `OptimizationLearner`, without `checkpoint_inner_steps`.
     """
 
@@ -51,6 +56,8 @@ class IMAML(OptimizationLearner):
         proximal: float = 2.0,
         cg_steps: int = 5,
         cg_damping: float = 0.0,
+        hessian_damping: float = 0.0,
+        pull_once: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, inner_steps=inner_steps, checkpoint_inner_steps=False, **kwargs)
@@ -60,18 +67,16 @@ class IMAML(OptimizationLearner):
             )
         if cg_steps < 1:
             raise FewshotError(f"cg_steps is {cg_steps}; set cg_steps >= 1")
-        if cg_damping < 0:
-            raise FewshotError(f"cg_damping is {cg_damping}; set it >= 0")
-        self.inner_lr, self.proximal, self.cg_steps, self.cg_damping = (
-            inner_lr,
-            proximal,
-            cg_steps,
-            cg_damping,
-        )
+        for name, damping in (("cg_damping", cg_damping), ("hessian_damping", hessian_damping)):
+            if damping < 0:
+                raise FewshotError(f"{name} is {damping}; set it >= 0")
+        self.inner_lr, self.proximal, self.cg_steps = inner_lr, proximal, cg_steps
+        self.cg_damping, self.hessian_damping = cg_damping, hessian_damping
+        self.pull_once = pull_once
 
     def inner_loop(self, support: Examples, steps: int) -> Iterator[Weights]:
         """Gradient descent on the support loss and the pull to the initialisation, graph-free."""
-        start = {name: weight.detach() for name, weight in self.initial_weights().items()}
+        start = self._start()
 
         def objective(weights: Weights) -> Tensor:
             away = torch.stack(
@@ -79,6 +84,30 @@ class IMAML(OptimizationLearner):
             ).sum()
             return self._loss(weights, support) + self.proximal / 2 * away
 
+        return self._descent(objective, start, steps)
+
+    def solution(self, support: Examples) -> Weights:
+        """Where the inner loop of training ends."""
+        start = self._start()
+        path = (
+            self._descent(lambda weights: self._loss(weights, support), start, self.inner_steps)
+            if self.pull_once
+            else self.inner_loop(support, self.inner_steps)
+        )
+        # nothing but the last ones is kept
+        for weights in path:  # noqa: B007
+            pass
+        if not self.pull_once:
+            return weights
+        share = self.inner_lr * self.proximal
+        return {name: weight - share * (weight - start[name]) for name, weight in weights.items()}
+
+    def _start(self) -> Weights:
+        return {name: weight.detach() for name, weight in self.initial_weights().items()}
+
+    def _descent(
+        self, objective: Callable[[Weights], Tensor], start: Weights, steps: int
+    ) -> Iterator[Weights]:
         return gradient_steps(
             objective, start, self.inner_lr, steps, first_order=True, clip=self.inner_gradient_clip
         )
@@ -87,9 +116,7 @@ class IMAML(OptimizationLearner):
         """One training episode: query loss at the inner loop's solution, with implicit gradient."""
         support = Examples(self.embedded(episode.support.inputs), episode.support.targets)
         query = self.embedded(episode.query.inputs)
-        # nothing but the last ones is kept
-        for weights in self.inner_loop(support, self.inner_steps):  # noqa: B007
-            pass
+        weights = self.solution(support)
 
         def query_loss(weights: Weights) -> tuple[Tensor, Outcome]:
             outcome = self._outcome(self.forward_with(weights, query), episode)
@@ -112,16 +139,18 @@ class IMAML(OptimizationLearner):
             slopes = scaled_gradient(
                 lambda fast_weights: self._loss(fast_weights, support), weights
             )
-            rest = (
-                loss
-                - torch.stack([(gradient[n] * slopes[n]).sum() for n in slopes]).sum()
-                / self.proximal
+            rest = loss - torch.stack([(gradient[n] * slopes[n]).sum() for n in slopes]).sum() / (
+                self.proximal + self.hessian_damping
             )
             value = value + (rest - rest.detach())
         return outcome._replace(loss=value)
 
     def implicit(self, gradient: Weights, weights: Weights, support: Examples) -> Weights:
-        """Solve ((1 + cg_damping) I + H / proximal) v = `gradient`, H being L_S's at `weights`."""
+        """Solve ((1 + cg_damping) I + H / (proximal + hessian_damping)) v = `gradient`.
+
+        H is the Hessian of L_S at `weights`.
+        """
+        strength = self.proximal + self.hessian_damping
         sizes = [weight.numel() for weight in weights.values()]
 
         def named(vector: Tensor) -> Weights:
@@ -136,7 +165,7 @@ class IMAML(OptimizationLearner):
         pullback = torch.func.vjp(slope, _flat(weights))[1]
         return named(
             conjugate_gradients(
-                lambda v: (1 + self.cg_damping) * v + pullback(v)[0] / (SCALE * self.proximal),
+                lambda v: (1 + self.cg_damping) * v + pullback(v)[0] / (SCALE * strength),
                 _flat(gradient),
                 self.cg_steps,
             )
