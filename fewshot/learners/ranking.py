@@ -76,11 +76,14 @@ class RankingLearner(MetaLearner):
 
     def run(self, episodes: Episode, training: bool) -> Iterator[Outcome]:
         """The relations of all episodes, then their queries."""
-        relation = self.relation(*_ids(episodes.support.inputs, "pairs", "wrong"))
+        yield self.judged_by(self.relation(*support_ids(episodes)), episodes)
+
+    def judged_by(self, relation: Tensor, episodes: Episode) -> Outcome:
+        """The outcome of the queries, scored by relations (B, ...)."""
         scores, targets = self.scores(relation, episodes.query.inputs), episodes.query.targets
         judged = list(zip(scores, targets, strict=True))
         losses = torch.stack([self.task.loss(one, right) for one, right in judged])
-        yield Outcome(
+        return Outcome(
             losses, stack([self.task.metrics(one, right) for one, right in judged]), scores
         )
 
@@ -89,6 +92,12 @@ def distance_score(relation: Tensor, heads: Tensor, tails: Tensor) -> Tensor:
     """TransE's score -|h + r - t| (...) of vectors (..., D)."""
     distance: Tensor = torch.linalg.vector_norm(heads + relation - tails, dim=-1)
     return -distance
+
+
+def support_ids(episodes: Episode) -> tuple[Tensor, Tensor]:
+    """Ids of the support pairs (B, K, 2) and their wrong tails (B, K)."""
+    pairs, wrong = _ids(episodes.support.inputs, "pairs", "wrong")
+    return pairs, wrong
 
 
 def _ids(inputs: Inputs, *names: str) -> list[Tensor]:

@@ -3,6 +3,8 @@
 import math
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -20,7 +22,7 @@ from fewshot import (
     TransE,
     WikiOneDataModule,
 )
-from fewshot.episodes.types import Episode, Examples
+from fewshot.episodes.types import Episode, Examples, MetaBatch, map_tensors
 from fewshot.errors import FewshotError
 
 EPISODES, SHOT, QUERIES, CANDIDATES, ENTITIES, SIZE = 3, 2, 4, 5, 20, 6
@@ -42,16 +44,20 @@ def batch() -> Episode:
     return Episode(Examples(support, zeros[:, :SHOT]), Examples(query, zeros[:, SHOT:]))
 
 
-def learner(first_order: bool = False) -> MetaR:
-    return MetaR(EntityVectors(ENTITIES, SIZE), 0.7, (5, 4), first_order, task=TASK).double()
+def learner(first_order: bool = False, **kwargs: Any) -> MetaR:
+    return MetaR(
+        EntityVectors(ENTITIES, SIZE), 0.7, (5, 4), first_order, task=TASK, **kwargs
+    ).double()
 
 
 def loss_of(made: MetaR, batch: Episode) -> Tensor:
     return torch.cat([outcome.loss for outcome in made.run(batch, training=True)]).mean()
 
 
-def written_out(made: MetaR, batch: Episode, e: int) -> Tensor:
-    """The scores (Q, C) of one episode, with the gradient of the support loss in closed form."""
+def written_out(
+    made: MetaR, batch: Episode, e: int, rate: float = 0.7, first_order: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The scores (Q, C) of one episode, and its support loss, whose gradient has a closed form."""
     vectors = made.backbone(torch.arange(ENTITIES))
     support, query = batch.support.inputs, batch.query.inputs
     assert isinstance(support, dict)
@@ -65,27 +71,28 @@ def written_out(made: MetaR, batch: Episode, e: int) -> Tensor:
             x = torch.where(x > 0, x, 0.01 * x)
         relations.append(layers[-1].weight @ x + layers[-1].bias)
     meta = sum(relations[1:], relations[0]) / SHOT
-    gradient = torch.zeros_like(meta)
+    gradient, losses = torch.zeros_like(meta), []
     for (h, t), wrong in zip(
         support["pairs"][e].tolist(), support["wrong"][e].tolist(), strict=True
     ):
         right, against = vectors[h] + meta - vectors[t], vectors[h] + meta - vectors[wrong]
-        if 1 + right.norm() - against.norm() > 0:
+        losses.append((1 + right.norm() - against.norm()).clamp(min=0))
+        if losses[-1] > 0:
             gradient = gradient + (right / right.norm() - against / against.norm()) / SHOT
-    adapted = meta - made.inner_lr * gradient
+    adapted = meta - rate * (gradient.detach() if first_order else gradient)
     scores = torch.full((QUERIES, CANDIDATES), -math.inf, dtype=torch.float64)
     for q, head in enumerate(query["heads"][e].tolist()):
         for c, tail in enumerate(query["candidates"][e, q].tolist()):
             if tail >= 0:
                 scores[q, c] = -(vectors[head] + adapted - vectors[tail]).norm()
-    return scores
+    return scores, torch.stack(losses).mean()
 
 
 def test_scores_and_loss_are_the_written_out_ones(batch: Episode) -> None:
     made = learner()
     (outcome,) = made.run(batch, training=True)
     for e in range(EPISODES):
-        scores = written_out(made, batch, e)
+        scores, _ = written_out(made, batch, e)
         torch.testing.assert_close(outcome.outputs[e], scores, rtol=0, atol=1e-12)
         pairs = [
             max(0.0, 1 - row[0].item() + other.item()) for row in scores for other in row[1:-1]
@@ -108,6 +115,45 @@ def test_first_order_has_the_same_loss_and_another_gradient(batch: Episode) -> N
         for loss, one in zip(losses, (made, first), strict=True)
     )
     assert (exact - constant).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+@pytest.mark.parametrize(("shared", "added"), [(True, False), (False, True), (True, True)])
+def test_the_authors_step_and_the_support_s_loss(
+    shared: bool, added: bool, first_order: bool, batch: Episode
+) -> None:
+    made = learner(first_order, shared_step=shared, support_loss=added)
+    (outcome,) = made.run(batch, training=True)
+    losses = []
+    for e in range(EPISODES):
+        rate = 0.7 / EPISODES if shared else 0.7
+        scores, support = written_out(made, batch, e, rate, first_order)
+        margins = [(1 - row[0] + row[1:-1]).clamp(min=0) for row in scores]  # the last is none
+        losses.append(torch.cat(margins).mean() + (support if added else 0.0))
+    torch.testing.assert_close(outcome.loss, torch.stack(losses), rtol=0, atol=1e-12)
+    weights = list(made.parameters())
+    found, expected = (
+        torch.autograd.grad(loss.mean(), weights) for loss in (outcome.loss, torch.stack(losses))
+    )
+    for one, two in zip(found, expected, strict=True):
+        assert two.abs().max() > 1e-6
+        torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-12)
+    # evaluation takes the whole step, and judges the queries alone
+    plain = learner()
+    plain.load_state_dict(made.state_dict())
+    torch.testing.assert_close(made.evaluate(batch).loss, plain.evaluate(batch).loss)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_shared_step_is_that_of_the_whole_meta_batch(
+    ranks: int, batch: Episode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = learner(shared_step=True)
+    monkeypatch.setattr(MetaR, "trainer", SimpleNamespace(world_size=ranks))
+    parts = [map_tensors(lambda tensor: tensor[e : e + 1], batch) for e in range(EPISODES)]  # noqa: B023
+    losses = [outcome.loss for outcome in made.training_outcomes(MetaBatch(parts))]
+    made.inner_lr, made.shared_step = 0.7 / (ranks * EPISODES), False
+    torch.testing.assert_close(torch.cat(losses), next(made.run(batch, training=True)).loss)
 
 
 def test_adapt_and_predict_are_the_meta_batch_s(batch: Episode) -> None:

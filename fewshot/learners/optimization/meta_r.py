@@ -1,5 +1,6 @@
 """MetaR: a relation's vector, made of few pairs by a network, and one gradient step on it."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -7,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
+from fewshot.episodes.types import Episode, MetaBatch, count
 from fewshot.errors import FewshotError, check_at_least
-from fewshot.learners.ranking import RankingLearner, distance_score
+from fewshot.learners.outcome import Outcome
+from fewshot.learners.ranking import RankingLearner, distance_score, support_ids
 
 
 class MetaR(RankingLearner):
@@ -26,6 +29,11 @@ class MetaR(RankingLearner):
         inner_lr: rate of the step, beta.
         hidden: sizes of the network's hidden layers.
         first_order: take the step's gradient for a constant, as the authors' code does.
+        shared_step: in training, divide the step's rate by the episodes of the meta-batch, as the
+            authors' code does, whose support loss is a mean over them; one relation at a time is
+            evaluated, at the whole rate.
+        support_loss: train on L(S) at R too, beside the queries' loss at R', as the authors' code
+            does: the gradients of both add up in its parameters.
         **kwargs: arguments of `MetaLearner`.
 
     Raises:
@@ -38,6 +46,8 @@ class MetaR(RankingLearner):
         inner_lr: float = 1.0,
         hidden: tuple[int, ...] = (500, 200),
         first_order: bool = False,
+        shared_step: bool = False,
+        support_loss: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
@@ -46,6 +56,7 @@ class MetaR(RankingLearner):
         for size in hidden:
             check_at_least(1, hidden=size)
         self.inner_lr, self.first_order = inner_lr, first_order
+        self.shared_step, self.support_loss = shared_step, support_loss
         sizes = (2 * self.features, *hidden)
         layers: list[nn.Module] = []
         for before, after in pairwise(sizes):
@@ -54,22 +65,44 @@ class MetaR(RankingLearner):
 
     def relation(self, pairs: Tensor, wrong: Tensor) -> Tensor:
         """Relation vectors (B, D) after the gradient step."""
+        return self.learned(pairs, wrong, self.inner_lr)[0]
+
+    def learned(self, pairs: Tensor, wrong: Tensor, rate: float) -> tuple[Tensor, Tensor]:
+        """Relation vectors (B, D) after a step at `rate`, and the support losses (B,) before it."""
         heads, tails = self.backbone(pairs).unbind(-2)  # B, K, D
         others = self.backbone(wrong)
         meta = self.relation_learner(torch.cat([heads, tails], -1)).mean(1)
 
-        def support_loss(relation: Tensor) -> Tensor:
+        def support_loss(relation: Tensor) -> tuple[Tensor, Tensor]:
             right, against = (
                 distance_score(relation[:, None], heads, one) for one in (tails, others)
             )
+            losses = (self.task.margin - right + against).relu().mean(1)
             # a sum over episodes, whose gradients are then each episode's own
-            return (self.task.margin - right + against).relu().mean(1).sum()
+            return losses.sum(), losses
 
-        gradient = torch.func.grad(support_loss)(meta)
-        adapted: Tensor = meta - self.inner_lr * (
-            gradient.detach() if self.first_order else gradient
-        )
-        return adapted
+        gradient, losses = torch.func.grad(support_loss, has_aux=True)(meta)
+        adapted: Tensor = meta - rate * (gradient.detach() if self.first_order else gradient)
+        return adapted, losses
+
+    def run(self, episodes: Episode, training: bool) -> Iterator[Outcome]:
+        """The relations of all episodes, then their queries."""
+        if not training:
+            yield from super().run(episodes, training)
+            return
+        yield self.training_outcome(episodes, count(episodes))
+
+    def training_outcomes(self, batch: MetaBatch) -> Iterator[Outcome]:
+        """The same of the parts of a meta-batch, whose size is that of all parts and ranks."""
+        for part in batch.parts:
+            yield self.training_outcome(part, batch.size * self.trainer.world_size)
+
+    def training_outcome(self, episodes: Episode, size: int) -> Outcome:
+        """The outcome of B episodes of a meta-batch of `size`."""
+        rate = self.inner_lr / size if self.shared_step else self.inner_lr
+        relation, losses = self.learned(*support_ids(episodes), rate)
+        outcome = self.judged_by(relation, episodes)
+        return outcome._replace(loss=outcome.loss + losses) if self.support_loss else outcome
 
     def score(self, relation: Tensor, heads: Tensor, candidates: Tensor) -> Tensor:
         """-|h + R' - t|."""
