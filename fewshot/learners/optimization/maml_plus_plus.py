@@ -39,7 +39,7 @@ class MAMLPlusPlus(OptimizationLearner):
             leaves alone.
         cosine_schedule: decay the outer rate along a cosine to `final_lr` at the end of training.
         derivative_annealing: leave out second derivatives in the first `first_order_share` of
-            training.
+            training (the authors' released settings: off).
         multi_step_share: see `multi_step_loss`.
         first_order_share: see `derivative_annealing`.
         final_lr: see `cosine_schedule`.
