@@ -44,6 +44,7 @@ class EpisodeNorm(TorchFunctionMode):
         self.exact_vmap = exact_vmap
         self.recorded: Statistics | None = None
         self.replayed: Iterator[tuple[Tensor, Tensor]] | None = None
+        self.group: int | None = None
 
     def __torch_function__(
         self,
@@ -82,6 +83,15 @@ class EpisodeNorm(TorchFunctionMode):
         finally:
             self.replayed = None
 
+    @contextmanager
+    def grouped(self, size: int) -> Iterator[None]:
+        """Inside, normalise each `size` examples in a row by their own statistics."""
+        self.group = size
+        try:
+            yield
+        finally:
+            self.group = None
+
     def _batch_norm(
         self,
         input: Tensor,  # F.batch_norm's own names: users call it by keyword too
@@ -93,6 +103,12 @@ class EpisodeNorm(TorchFunctionMode):
         momentum: float = 0.1,
         eps: float = 1e-5,
     ) -> Tensor:
+        if self.group is not None:
+            groups = input.unflatten(0, (-1, self.group))  # (groups, size, C, ...)
+            axes = [axis for axis in range(groups.dim()) if axis not in (0, 2)]
+            variance, mean = torch.var_mean(groups, axes, correction=0, keepdim=True)
+            normal = (groups - mean) * (variance + eps).rsqrt()
+            return _affine(normal.flatten(0, 1), weight, bias)
         if self.recorded is None and self.replayed is None:
             if not self.exact_vmap:
                 return F.batch_norm(input, None, None, weight, bias, True, 0.0, eps)

@@ -21,6 +21,8 @@ from fewshot.engine.randomness import orders
 from fewshot.episodes.types import Episode, Examples, episode, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.learners import Reptile
+from fewshot.learners.optimization import evaluation
+from fewshot.learners.optimization.attacks import FGSM
 from fewshot.learners.optimization.reptile import in_turn, mini_batches
 from fewshot.learners.optimization.second_moment import SecondMoment
 
@@ -387,19 +389,25 @@ def test_evaluation_takes_the_classes_in_turn() -> None:
 # ---------------------------------------------------------------- evaluation
 
 
-@pytest.mark.parametrize("policy", ["transductive", "inductive"])
+@pytest.mark.parametrize("policy", ["transductive", "inductive", "among"])
 @pytest.mark.parametrize("parallel", ["loop", "vmap"])
 @pytest.mark.parametrize("inner_optimizer", ["sgd", "adam"])
 def test_evaluation_is_adapt_and_predict_of_each_episode(
-    inner_optimizer: Optimizer, parallel: Parallel, policy: str, batch: Episode
+    inner_optimizer: Optimizer,
+    parallel: Parallel,
+    policy: str,
+    batch: Episode,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     learner = make(
         inner_optimizer,
-        batchnorm=policy,
+        batchnorm="inductive" if policy == "among" else policy,
+        query_among_support=policy == "among",
         eval_inner_steps=5,
         eval_inner_batch=WAY,
         episode_parallel=parallel,
     )
+    monkeypatch.setattr(evaluation, "AT_ONCE", 4 * (WAY * SHOT + 1))  # queries in two parts
     if inner_optimizer == "adam":
         with_moment(learner)
     outcome = learner.evaluate(batch)
@@ -410,11 +418,42 @@ def test_evaluation_is_adapt_and_predict_of_each_episode(
         support, query = episode(batch, i)
         outputs = learner.predict(learner.adapt(support), query.inputs)
         torch.testing.assert_close(outcome.outputs[i], outputs, rtol=1e-10, atol=1e-10)
-        if policy == "transductive":
-            order = [shot + SHOT * label for shot in range(SHOT) for label in range(WAY)]
-            adam = adam_of(learner, learner.second_moment) if learner.second_moment else None
-            network = trained(learner, support, order * 2, steps=5, size=WAY, adam=adam)
-            assert distance(outputs, network(query.inputs).detach()) < 1e-9
+        if policy == "inductive":
+            continue
+        order = [shot + SHOT * label for shot in range(SHOT) for label in range(WAY)]
+        adam = adam_of(learner, learner.second_moment) if learner.second_moment else None
+        network = trained(learner, support, order * 2, steps=5, size=WAY, adam=adam)
+        assert isinstance(support.inputs, Tensor)
+        assert isinstance(query.inputs, Tensor)
+        expected = network(query.inputs)
+        if policy == "among":  # the authors': each query is the last of a batch, after the support
+            expected = torch.cat(
+                [network(torch.cat([support.inputs, one[None]]))[-1:] for one in query.inputs]
+            )
+        assert distance(outputs, expected.detach()) < 1e-9
+
+
+@pytest.mark.parametrize("adapt", ["all", "head"])
+def test_a_query_among_the_support_sees_no_other(adapt: Any, batch: Episode) -> None:
+    learner = make("sgd", batchnorm="inductive", query_among_support=True, adapt=adapt,
+                   attack=FGSM(0.1))  # fmt: skip
+    support, query = episode(batch, 0)
+    assert isinstance(query.inputs, Tensor)
+    adapted = learner.adapt(support)
+    whole = learner.predict(adapted, query.inputs)
+    torch.testing.assert_close(whole[2:3], learner.predict(adapted, query.inputs[2:3]))
+    plain = make("sgd", batchnorm="inductive", adapt=adapt)
+    assert distance(whole, plain.predict(plain.adapt(support), query.inputs)) > 1e-4
+    outcome = learner.evaluate(batch)
+    torch.testing.assert_close(outcome.outputs[0], whole)
+    # the attack goes through the same normalisation
+    attacked = learner.attack(  # type: ignore[misc]
+        lambda x: F.cross_entropy(learner.predict(adapted, x), query.targets), query.inputs, seed=0
+    )
+    loss = F.cross_entropy(learner.predict(adapted, attacked), query.targets)
+    torch.testing.assert_close(outcome.metrics["loss_adversarial"][0], loss)
+    with pytest.raises(FewshotError, match=r"a query of shape \(2, 8, 8\) cannot be normalised"):
+        learner.predict(adapted, query.inputs[..., :8, :8])
 
 
 def test_regression_is_evaluated_on_the_points_as_they_come() -> None:
@@ -454,6 +493,10 @@ def test_a_checkpoint_rebuilds_its_learner(tmp_path: Path, batch: Episode) -> No
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (
+            {"query_among_support": True},
+            "query_among_support says how inductive evaluation normalises; set batchnorm: ind",
+        ),
         ({"inner_batch": 0}, r"inner_batch is 0; set inner_batch >= 1"),
         ({"eval_inner_batch": 0}, r"eval_inner_batch is 0; set eval_inner_batch >= 1"),
         ({"inner_optimizer": "rmsprop"}, r"inner_optimizer is 'rmsprop'; set it to sgd or adam"),

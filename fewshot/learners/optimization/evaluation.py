@@ -20,12 +20,24 @@ from fewshot.learners.optimization.network import Network
 from fewshot.learners.outcome import Outcome
 from fewshot.tasks.masks import at_size
 
+AT_ONCE = 512
+"""Examples of a forward pass where each query has the support beside it."""
+
+
+class Company(NamedTuple):
+    """The support that each query is normalised together with."""
+
+    inputs: Inputs
+
 
 class Adapted(NamedTuple):
-    """An adapted predictor: weights, and the support's batch statistics if queries need them."""
+    """An adapted predictor: weights, and what queries are normalised with, if not one another.
+
+    That is the support's batch statistics, or the support itself.
+    """
 
     weights: Weights
-    statistics: Statistics | None
+    statistics: Statistics | Company | None
 
 
 class InnerLoopEvaluation(MetaLearner):
@@ -35,6 +47,8 @@ class InnerLoopEvaluation(MetaLearner):
     head: nn.Module
     attack: Attack | None
     eval_inner_steps: int
+    query_among_support = False
+    """Whether inductive evaluation normalises a query by its own values and the support's."""
     head_only: bool
     """Whether the head alone adapts, so that the body runs once an episode."""
 
@@ -109,12 +123,51 @@ class InnerLoopEvaluation(MetaLearner):
         with (
             evaluation_mode(self.network),
             EpisodeNorm(exact_vmap=False) as norm,
-            _replayed(norm, adapted.statistics),
         ):
-            outputs = self.forward_with(adapted.weights, self.embedded(inputs))
+            outputs = self.query_outputs(adapted, inputs, norm)
         if self.network.dense and isinstance(inputs, Tensor):
             return at_size(outputs, inputs)
         return outputs
+
+    def query_outputs(self, adapted: Adapted, inputs: Inputs, norm: EpisodeNorm) -> Tensor:
+        """Outputs (n, output_size) of query inputs (n, ...), normalised as the policy says."""
+        if isinstance(adapted.statistics, Company):
+            return self._in_company(adapted.weights, adapted.statistics.inputs, inputs, norm)
+        with _replayed(norm, adapted.statistics):
+            return self.forward_with(adapted.weights, self.embedded(inputs))
+
+    def _in_company(
+        self, weights: Weights, support: Inputs, inputs: Inputs, norm: EpisodeNorm
+    ) -> Tensor:
+        """The same, each query in a batch of its own, behind the support (S, ...)."""
+        size = len(next(iter(support.values())) if isinstance(support, dict) else support) + 1
+
+        def behind(support: Tensor, some: Tensor) -> Tensor:
+            if some.shape[1:] != support.shape[1:]:
+                raise FewshotError(
+                    f"a query of shape {tuple(some.shape[1:])} cannot be normalised among supports"
+                    f" of shape {tuple(support.shape[1:])}; set query_among_support: false"
+                )
+            before = support.expand(len(some), *support.shape)
+            return torch.cat([before, some[:, None]], 1).flatten(0, 1)
+
+        def outputs(some: Inputs) -> Tensor:
+            if isinstance(some, dict):
+                assert isinstance(support, dict)
+                batch: Inputs = {name: behind(support[name], some[name]) for name in some}
+            else:
+                assert isinstance(support, Tensor)
+                batch = behind(support, some)
+            with norm.grouped(size):
+                found = self.forward_with(weights, self.embedded(batch))
+            return found[size - 1 :: size]
+
+        queries = len(next(iter(inputs.values())) if isinstance(inputs, dict) else inputs)
+        at_once = max(1, AT_ONCE // size)
+        starts = range(0, queries, at_once)
+        return torch.cat(
+            [outputs(map_tensors(lambda t: t[i : i + at_once], inputs)) for i in starts]  # noqa: B023
+        )
 
     # ------------------------------------------------------------------ one episode
 
@@ -130,31 +183,34 @@ class InnerLoopEvaluation(MetaLearner):
             body_is_new = step == 0 or not self.head_only
             if body_is_new:
                 statistics = self._statistics(weights, episode.support, norm)
-            with _replayed(norm, statistics):
-                if body_is_new:
-                    query = self.embedded(episode.query.inputs)
-                outcome = self._outcome(self.forward_with(weights, query), episode)
+            if isinstance(statistics, Company):
+                adapted = Adapted(weights, statistics)
+                outputs = self.query_outputs(adapted, episode.query.inputs, norm)
+                outcome = self._outcome(outputs, episode)
+            else:
+                with _replayed(norm, statistics):
+                    if body_is_new:
+                        query = self.embedded(episode.query.inputs)
+                    outcome = self._outcome(self.forward_with(weights, query), episode)
             curve[f"loss_step{step}"] = outcome.loss
             curve.update({f"{name}_step{step}": value for name, value in outcome.metrics.items()})
         if self.attack is not None:
-            curve |= self._attacked(self.attack, weights, statistics, episode, norm)
+            curve |= self._attacked(self.attack, Adapted(weights, statistics), episode, norm)
         return outcome._replace(metrics=outcome.metrics | curve)
 
     def _attacked(
         self,
         attack: Attack,
-        weights: Weights,
-        statistics: Statistics | None,
+        adapted: Adapted,
         episode: Episode,
         norm: EpisodeNorm,
     ) -> dict[str, Tensor]:
-        """Loss and metrics on queries that are attacked through the adapted `weights`."""
+        """Loss and metrics on queries that are attacked through the adapted weights."""
         inputs, targets = episode.query.inputs, episode.query.targets
         assert isinstance(inputs, Tensor)  # `Attack.check` has seen to it
 
         def outputs(inputs: Tensor) -> Tensor:
-            with _replayed(norm, statistics):
-                return self.forward_with(weights, self.embedded(inputs))
+            return self.query_outputs(adapted, inputs, norm)
 
         # The same random start always: results must not depend on what was evaluated before, or how
         # many at once.
@@ -171,10 +227,12 @@ class InnerLoopEvaluation(MetaLearner):
 
     def _statistics(
         self, weights: Weights, support: Examples, norm: EpisodeNorm
-    ) -> Statistics | None:
-        """The support's batch statistics under `weights`, if queries use them by the policy."""
+    ) -> Statistics | Company | None:
+        """What queries are normalised with by the policy, if not with one another."""
         if self.batchnorm == "transductive":
             return None
+        if self.query_among_support:
+            return Company(support.inputs)
         with norm.record() as statistics:
             self.forward_with(weights, self.embedded(support.inputs))
         return statistics

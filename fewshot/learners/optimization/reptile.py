@@ -46,6 +46,9 @@ class Reptile(OptimizationLearner):
         inner_steps: mini-batches of the inner loop in training.
         inner_batch: support examples of a mini-batch; None takes the whole support.
         eval_inner_batch: the same at validation and test; None means `inner_batch`.
+        query_among_support: with ``batchnorm: inductive``, normalise each query in a batch of its
+            own together with the support, as the authors' inductive evaluation does; false leaves
+            its values out of the statistics. Costs a pass over the support a query.
         optimizer: makes the outer optimizer from the parameters; the rate of SGD is epsilon.
         **kwargs: arguments of `OptimizationLearner`, without `checkpoint_inner_steps`.
     """
@@ -60,6 +63,7 @@ class Reptile(OptimizationLearner):
         inner_steps: int = 5,
         inner_batch: int | None = 10,
         eval_inner_batch: int | None = None,
+        query_among_support: bool = False,
         optimizer: OptimizerCallable = lambda parameters: torch.optim.SGD(parameters, lr=1.0),
         **kwargs: Any,
     ) -> None:
@@ -75,6 +79,12 @@ class Reptile(OptimizationLearner):
                 raise FewshotError(f"{name} is {value}; set {name} >= 1")
         if inner_optimizer not in ("sgd", "adam"):
             raise FewshotError(f"inner_optimizer is {inner_optimizer!r}; set it to sgd or adam")
+        if query_among_support and self.batchnorm != "inductive":
+            raise FewshotError(
+                "query_among_support says how inductive evaluation normalises; set batchnorm:"
+                " inductive"
+            )
+        self.query_among_support = query_among_support
         self.inner_optimizer, self.inner_lr, self.inner_batch = (
             inner_optimizer,
             inner_lr,
