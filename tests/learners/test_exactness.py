@@ -144,6 +144,20 @@ def anil(net: Plain, p: Weights, support: Examples, query: Examples) -> Tensor:
     return maml(net, p, support, query, "head.")
 
 
+def anil_together(net: Plain, p: Weights, support: Examples, query: Examples) -> Tensor:
+    """The body reads both in one pass, whose statistics are those of both."""
+    assert isinstance(support.inputs, Tensor)
+    assert isinstance(query.inputs, Tensor)
+    features = net.features(p, torch.cat([support.inputs, query.inputs]))
+    inside, asked = features.split([len(support.targets), len(query.targets)])
+    weight, bias = p["head.weight"], p["head.bias"]
+    for _ in range(STEPS):
+        loss = F.cross_entropy(inside @ weight.T + bias, support.targets)
+        slopes = torch.autograd.grad(loss, (weight, bias), create_graph=True)
+        weight, bias = weight - LR * slopes[0], bias - LR * slopes[1]
+    return F.cross_entropy(asked @ weight.T + bias, query.targets)
+
+
 def boil(net: Plain, p: Weights, support: Examples, query: Examples) -> Tensor:
     return maml(net, p, support, query, "backbone.")
 
@@ -235,6 +249,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "MAML": Algorithm(MAML, {"inner_lr": LR}, maml),
     "ADML": Algorithm(ADML, {"inner_lr": LR, "attack": FGSM(EPSILON)}, adml),
     "ANIL": Algorithm(ANIL, {"inner_lr": LR}, anil),
+    "ANIL, together": Algorithm(ANIL, {"inner_lr": LR, "embed_together": True}, anil_together),
     "BOIL": Algorithm(BOIL, {"inner_lr": LR}, boil),
     "CAVIA": Algorithm(CAVIA, {"inner_lr": LR, "num_context": CONTEXT}, cavia),
     "MAMLPlusPlus": Algorithm(MAMLPlusPlus, {"inner_lr": LR}, maml_plus_plus),

@@ -21,6 +21,7 @@ from fewshot.engine.inner_loop import clipped
 from fewshot.episodes.types import Episode, Examples, episode, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.learners import ANIL, BOIL, FOMAML, MAML, MetaSGD, OptimizationLearner, ProtoMAML
+from fewshot.learners.optimization.attacks import FGSM
 
 WAY, SHOT, QUERIES, EPISODES, LR, STEPS = 3, 2, 2, 2, 0.3, 2
 Weights = dict[str, Tensor]
@@ -408,3 +409,39 @@ def test_an_unused_layer_of_a_head_is_refused(batch: Episode) -> None:
         FewshotError, match=r"^head.leftover.weight, head.leftover.bias get no gradient"
     ):
         gradient(learner, batch)
+
+
+@pytest.mark.parametrize("parallel", ["loop", "vmap"])
+def test_anil_together_is_evaluated_on_the_statistics_of_both(parallel: Parallel) -> None:
+    torch.manual_seed(0)
+    learner = ANIL(
+        Conv4(1, 16, width=4), task={"kind": "classification", "way": 2}, inner_lr=0.3, embed_together=True,
+        eval_inner_steps=3, episode_parallel=parallel,
+    ).double()  # fmt: skip
+    labels = torch.tensor([0, 1]).expand(2, -1)
+    x, y = (torch.rand(2, 2, 1, 16, 16, dtype=torch.float64) for _ in range(2))
+    outcome = learner.evaluate(Episode(Examples(x, labels), Examples(y, labels)))
+    body = learner.backbone.train()  # whose batch normalisation keeps no averages
+    for i in range(2):
+        features = body(torch.cat([x[i], y[i]])).detach()
+        weight, bias = (p.detach().clone().requires_grad_() for p in learner.head.parameters())
+        for step in range(4):
+            logits = features[2:] @ weight.T + bias
+            loss = torch.nn.functional.cross_entropy(logits, labels[i])
+            torch.testing.assert_close(outcome.metrics[f"loss_step{step}"][i], loss)
+            inside = torch.nn.functional.cross_entropy(features[:2] @ weight.T + bias, labels[i])
+            slopes = torch.autograd.grad(inside, (weight, bias))
+            weight, bias = (w - 0.3 * s for w, s in zip((weight, bias), slopes, strict=True))
+        torch.testing.assert_close(outcome.outputs[i], logits, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batchnorm": "inductive"}, "embed_together lets queries see one another"),
+        ({"attack": FGSM(0.1)}, "embed_together has the support see attacked queries"),
+    ],
+)
+def test_anil_together_refuses_what_contradicts_it(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(FewshotError, match=message):
+        ANIL(MLP(1), task={"kind": "classification", "way": 2}, embed_together=True, **arguments)

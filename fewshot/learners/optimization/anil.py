@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from fewshot.backbones.base import Backbone
+from fewshot.errors import FewshotError
 from fewshot.learners.optimization.maml import MAML
 
 
@@ -18,13 +19,33 @@ class ANIL(MAML):
 
     Args:
         backbone: the network from inputs to features.
+        embed_together: have the body read an episode's support and query in one pass, in training
+            and evaluation: its batch normalisation then takes the statistics of both. learn2learn's
+            ANIL does so; MAML and this class by default normalise each by its own. `adapt` and
+            `predict` see one of them at a time, and embed them apart always.
         **kwargs: arguments of `MAML`, without `adapt`.
+
+    Raises:
+        FewshotError: `embed_together` where it contradicts another argument.
     """
 
     settles = ("adapt",)
 
-    def __init__(self, backbone: Backbone | nn.Module, **kwargs: Any) -> None:
+    def __init__(
+        self, backbone: Backbone | nn.Module, embed_together: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(backbone, adapt="head", **kwargs)
+        if embed_together and self.batchnorm != "transductive":
+            raise FewshotError(
+                "embed_together lets queries see one another; set batchnorm: transductive, or"
+                " embed_together: false"
+            )
+        if embed_together and self.attack is not None:
+            raise FewshotError(
+                "embed_together has the support see attacked queries; leave attack out, or set"
+                " embed_together: false"
+            )
+        self.embed_together = embed_together
 
 
 class BOIL(MAML):

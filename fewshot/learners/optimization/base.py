@@ -155,11 +155,10 @@ class OptimizationLearner(InnerLoopEvaluation):
 
     def training_outcome(self, episode: Episode, norm: EpisodeNorm) -> Outcome:
         """One training episode: the adapted network's query loss, with its meta-gradient graph."""
-        support = Examples(self.embedded(episode.support.inputs), episode.support.targets)
-        *_, weights = self.inner_loop(support, self.inner_steps)
-        return self._outcome(
-            self.forward_with(weights, self.embedded(episode.query.inputs)), episode
-        )
+        support, query = self.embedded_episode(episode)
+        inside = Examples(support, episode.support.targets)
+        *_, weights = self.inner_loop(inside, self.inner_steps)
+        return self._outcome(self.forward_with(weights, query), episode)
 
     # ------------------------------------------------------------------ a meta-batch
 

@@ -15,6 +15,7 @@ from fewshot.engine.normalization import EpisodeNorm, Statistics
 from fewshot.episodes.types import Episode, Examples, Inputs, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.learners.base import MetaLearner
+from fewshot.learners.embedding import joined
 from fewshot.learners.optimization.attacks import Attack
 from fewshot.learners.optimization.network import Network
 from fewshot.learners.outcome import Outcome
@@ -49,6 +50,8 @@ class InnerLoopEvaluation(MetaLearner):
     eval_inner_steps: int
     query_among_support = False
     """Whether inductive evaluation normalises a query by its own values and the support's."""
+    embed_together = False
+    """Whether a body that does not adapt reads an episode's support and query in one pass."""
     head_only: bool
     """Whether the head alone adapts, so that the body runs once an episode."""
 
@@ -77,6 +80,15 @@ class InnerLoopEvaluation(MetaLearner):
         if not self.head_only:
             return inputs
         return self.network.features(inputs)
+
+    def embedded_episode(self, episode: Episode) -> tuple[Inputs, Inputs]:
+        """What the inner loop works on of an episode's support and of its query."""
+        support, query = episode.support.inputs, episode.query.inputs
+        if not self.embed_together:
+            return self.embedded(support), self.embedded(query)
+        features, size = self.embedded(joined(episode, 0)), len(episode.support.targets)
+        assert isinstance(features, Tensor)
+        return features[:size], features[size:]
 
     def facts(self) -> dict[str, Any]:
         """The attack that the queries of the evaluation are put under, with its arguments."""
@@ -177,7 +189,11 @@ class InnerLoopEvaluation(MetaLearner):
         Inner steps among the metrics.
         """
         curve: dict[str, Tensor] = {}
-        support = Examples(self.embedded(episode.support.inputs), episode.support.targets)
+        if self.embed_together:
+            inside, query = self.embedded_episode(episode)
+        else:
+            inside = self.embedded(episode.support.inputs)
+        support = Examples(inside, episode.support.targets)
         for step, weights in enumerate(self.inner_loop(support, self.eval_inner_steps)):
             # statistics and features of a body that does not adapt are the same after every step
             body_is_new = step == 0 or not self.head_only
@@ -189,7 +205,7 @@ class InnerLoopEvaluation(MetaLearner):
                 outcome = self._outcome(outputs, episode)
             else:
                 with _replayed(norm, statistics):
-                    if body_is_new:
+                    if body_is_new and not self.embed_together:
                         query = self.embedded(episode.query.inputs)
                     outcome = self._outcome(self.forward_with(weights, query), episode)
             curve[f"loss_step{step}"] = outcome.loss
