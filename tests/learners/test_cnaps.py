@@ -10,7 +10,7 @@ from commands import fit, results
 from slopes import assert_slope
 from torch import Tensor, nn
 
-from fewshot.backbones import MLP, Conv4, ResNet12, TorchvisionBackbone
+from fewshot.backbones import MLP, WRN28_10, Conv4, ResNet12, TorchvisionBackbone
 from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
 from fewshot.learners import CNAPs, SimpleCNAPs
@@ -100,6 +100,61 @@ def test_the_network_is_modulated_channel_by_channel(learner: type[ConditionalLe
         plain = unmodulated(network)
     torch.testing.assert_close(logits, expected, rtol=1e-10, atol=1e-10)
     assert (logits - plain).abs().max() > 1e-3
+
+
+def basic_block(block: nn.Module, maps: Tensor, films: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """A block of the authors' ResNet: FiLM after both of its norms, none beside them."""
+    out = maps
+    for convolution, norm, (gamma, beta) in zip(
+        (block.conv1, block.conv2), (block.bn1, block.bn2), films, strict=True
+    ):
+        out = out if convolution is block.conv1 else out.relu()
+        out = norm(convolution(out))  # type: ignore[operator]
+        out = (1 + gamma)[None, :, None, None] * out + beta[None, :, None, None]
+    beside = maps if block.downsample is None else block.downsample(maps)  # type: ignore[operator]
+    return (out + beside).relu()
+
+
+def test_inside_blocks_it_is_the_authors_network() -> None:
+    learner = made(CNAPs, TorchvisionBackbone(1, 16, "resnet18"), film_in="blocks")
+    net: Any = learner.backbone.network
+    encoded = learner.encoder(SUPPORT.inputs).mean(0)
+    films = iter(learner.generator(encoded).values())
+    seen: list[Tensor] = []  # the images as the network gets them, of three channels
+    hook = net.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        plain = learner.embed(QUERY.inputs)
+        hook.remove()
+        maps = net.maxpool(net.bn1(net.conv1(seen[0])).relu())
+        for layer in (net.layer1, net.layer2, net.layer3, net.layer4):
+            for block in layer:
+                maps = basic_block(block, maps, [next(films), next(films)])
+        assert next(films, None) is None
+        film = learner.adapt(SUPPORT).film
+        found = learner.features_of(film, QUERY.inputs)
+    torch.testing.assert_close(found, maps.mean((2, 3)), rtol=1e-9, atol=1e-9)
+    assert len(learner.generator.norms) == 16
+    assert (found - plain).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("network", "names"),
+    [
+        (lambda: WRN28_10(1, 16, depth=10, width=1), ["norm1", "norm2"] * 3),
+        (lambda: ResNet12(1, 16, widths=(2, 2, 2, 2)), ["1", "4", "7"] * 4),
+    ],
+    ids=["WRN28_10", "ResNet12"],
+)
+def test_inside_the_blocks_of_our_networks(network: Any, names: list[str]) -> None:
+    found = modulated_norms(network(), "blocks")
+    assert [norm.name.split(".")[-1] for norm in found] == names
+
+
+def test_film_in_what_is_not_there_is_refused() -> None:
+    with pytest.raises(FewshotError, match="Conv4 has no residual blocks with batch normalisation"):
+        CNAPs(Conv4(1, 16, width=4), task=TASK, film_in="blocks")
+    with pytest.raises(FewshotError, match="film_in is 'stem'; it must be 'all' or 'blocks'"):
+        CNAPs(Conv4(1, 16, width=4), task=TASK, film_in="stem")  # type: ignore[arg-type]
 
 
 def test_mahalanobis_distances_written_out() -> None:

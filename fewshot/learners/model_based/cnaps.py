@@ -17,6 +17,7 @@ from fewshot.learners.metric.classes import class_means
 from fewshot.learners.model_based.film import (
     Film,
     FilmGenerator,
+    FilmIn,
     features_under,
     modulate,
     modulated_norms,
@@ -49,6 +50,8 @@ class ConditionalLearner(EmbeddingLearner):
         encoder: the network from a support image to its vector; None means `Conv4` with the mean of
             its last map.
         penalty: weight of the squared multipliers of the modulation in the loss.
+        film_in: which batch normalisations are modulated: `all`, or those on the main path of
+            residual `blocks`, as in the authors' code, which leaves the stem's and the shortcuts'.
         **kwargs: arguments of `MetaLearner`.
 
     Raises:
@@ -63,6 +66,7 @@ class ConditionalLearner(EmbeddingLearner):
         backbone: Backbone | nn.Module,
         encoder: Backbone | None = None,
         penalty: float = 0.001,
+        film_in: FilmIn = "all",
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
@@ -76,7 +80,7 @@ class ConditionalLearner(EmbeddingLearner):
             raise FewshotError(f"penalty is {penalty}; set it to 0 or more")
         self.penalty = penalty
         self.backbone.requires_grad_(False)
-        norms = modulated_norms(self.backbone)
+        norms = modulated_norms(self.backbone, film_in)
         self.encoder: Backbone = (
             self._encoder() if encoder is None else build(encoder, Backbone, "encoder")
         )

@@ -1,17 +1,22 @@
 """A network fitted to a task by scaling and shifting channels: FiLM (arXiv:1709.07871)."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from fewshot.episodes.types import Inputs
-from fewshot.errors import FewshotError
+from fewshot.errors import FewshotError, check_choice
 from fewshot.learners.model_based.process import perceptron
 
 Film = dict[str, Tensor]
 """Scales and shifts in the place of a network's own, by the names of its parameters."""
+
+FilmIn: TypeAlias = Literal["all", "blocks"]
+
+SHORTCUTS = ("downsample", "shortcut")
+"""What residual blocks call the module beside their main path, torchvision's and ours."""
 
 # of the numbers that modulations are multiplied by, at first (arXiv:1906.07697)
 REGULARISER_DEVIATION = 0.001
@@ -24,12 +29,18 @@ class Norm(NamedTuple):
     channels: int
 
 
-def modulated_norms(network: nn.Module) -> list[Norm]:
+def modulated_norms(network: nn.Module, where: FilmIn = "all") -> list[Norm]:
     """The batch normalisations of a network that FiLM scales and shifts.
+
+    Args:
+        network: the backbone.
+        where: `all` of them, or those on the main path of residual `blocks`: neither the stem's nor
+            a shortcut's.
 
     Raises:
         FewshotError: there is none.
     """
+    check_choice("film_in", where, get_args(FilmIn))
     kinds = (nn.BatchNorm1d, nn.BatchNorm2d)
     norms = [
         Norm(n, m.num_features)
@@ -41,7 +52,31 @@ def modulated_norms(network: nn.Module) -> list[Norm]:
             f"{type(network).__name__} has no batch normalisation to scale and shift; choose a"
             " backbone with it, such as TorchvisionBackbone (resnet18), ResNet12 or Conv4"
         )
-    return norms
+    return norms if where == "all" else _inside_blocks(network, norms)
+
+
+def _inside_blocks(network: nn.Module, norms: list[Norm]) -> list[Norm]:
+    """Those of `norms` that lie on the main path of a block with a shortcut.
+
+    Blocks are told by what they call their shortcut, which some have for None.
+    """
+    blocks, shortcuts = [], []
+    for name, module in network.named_modules():
+        for shortcut in set(SHORTCUTS) & {*vars(module), *dict(module.named_children())}:
+            prefix = f"{name}." if name else ""
+            blocks.append(prefix)
+            shortcuts.append(f"{prefix}{shortcut}.")
+    inside = [
+        norm
+        for norm in norms
+        if norm.name.startswith(tuple(blocks)) and not norm.name.startswith(tuple(shortcuts))
+    ]
+    if not inside:
+        raise FewshotError(
+            f"{type(network).__name__} has no residual blocks with batch normalisation; set"
+            " film_in: all, or choose a backbone with them, such as TorchvisionBackbone (resnet18)"
+        )
+    return inside
 
 
 class FilmGenerator(nn.Module):
