@@ -101,20 +101,24 @@ def test_the_results_are_those_of_the_episodes(trained: Path) -> None:
         mean = sum(values) / 3
         deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / 2)
         assert estimate["mean"] == pytest.approx(mean, rel=1e-9)
-        assert estimate["ci95"] == pytest.approx(1.96 * deviation / math.sqrt(3), rel=1e-9)
+        student = 4.302652729911275  # of two degrees of freedom
+        assert estimate["ci95"] == pytest.approx(student * deviation / math.sqrt(3), rel=1e-9)
 
 
-def test_one_episode_has_no_interval(tmp_path: Path) -> None:
+@pytest.mark.parametrize("episodes", [1, 2])
+def test_one_or_two_episodes_have_no_interval(episodes: int, tmp_path: Path) -> None:
     args = (
         *SINUSOID,
         *FEW,
         *QUIET,
-        "--data.test_episodes=1",
+        f"--data.test_episodes={episodes}",
         f"--trainer.default_root_dir={tmp_path}",
     )
     assert main(["test", *args]) == 0
     (folder,) = (tmp_path / "lightning_logs").iterdir()
-    assert results(folder)["metrics"]["mse"]["ci95"] is None
+    mse = results(folder)["metrics"]["mse"]
+    assert mse["ci95"] is None
+    assert (mse["std"] is None) == (episodes == 1)
     assert results(folder)["checkpoint"] is None
 
 

@@ -1,14 +1,17 @@
 """Average ranks over sources."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from fewshot.cli.main import main
 from fewshot.cli.rank import ranks
-from fewshot.tasks.estimates import Estimate
+from fewshot.tasks.estimates import Estimate, estimate
 
 
 def test_clear_differences() -> None:
@@ -32,6 +35,26 @@ def test_what_cannot_be_told_apart_shares_its_ranks() -> None:
         1.5,
         3,
     ]
+
+
+def test_an_unknown_interval_tells_nothing_apart() -> None:
+    unknown = Estimate(0.9, math.nan)
+    assert ranks([unknown, Estimate(0.1, 0.01)]) == [1.5, 1.5]
+    assert ranks([Estimate(0.9, 0.01), Estimate(0.5, math.nan), Estimate(0.1, 0.01)]) == [
+        1.5,
+        1.5,
+        3,
+    ]
+
+
+@pytest.mark.parametrize("number", [3, 5, 30])
+def test_ranks_are_won_by_chance_in_five_of_a_hundred_cases_at_most(number: int) -> None:
+    rng, apart = np.random.default_rng(0), 0
+    for _ in range(3000):
+        scales = (0.01, 0.03)
+        runs = [estimate(torch.from_numpy(rng.normal(0.7, s, number))) for s in scales]
+        apart += ranks(runs) != [1.5, 1.5]
+    assert apart / 3000 <= 0.062
 
 
 def write(folder: Path, learner: str, facts: dict[str, Any], metric: str, **means: float) -> str:

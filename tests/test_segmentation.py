@@ -15,7 +15,8 @@ from torchmetrics.functional.classification import multiclass_jaccard_index
 from fewshot.episodes.types import Episode, Examples, episode, stack
 from fewshot.errors import FewshotError
 from fewshot.tasks import Segmentation, make_task
-from fewshot.tasks.masks import IGNORED, at_size, bootstrapped, overlaps, pixel_loss
+from fewshot.tasks.estimates import estimate
+from fewshot.tasks.masks import IGNORED, at_size, overlaps, pixel_loss, pooled
 
 
 def random_masks(
@@ -154,20 +155,56 @@ def test_the_interval_is_that_of_the_ratio_of_sums() -> None:
     rng = np.random.default_rng(0)
     unions = rng.integers(50, 100, 400).astype(float)
     intersections = np.minimum(unions, (rng.uniform(0.3, 0.9, 400) * unions).round())
-    found = bootstrapped(torch.tensor(intersections)[:, None], torch.tensor(unions)[:, None])
+    found = pooled(torch.tensor(intersections)[:, None], torch.tensor(unions)[:, None])
     ratio = intersections.sum() / unions.sum()
     deviation = (intersections - ratio * unions).std(ddof=1) / unions.mean() / math.sqrt(400)
     assert found.mean == pytest.approx(ratio)
-    assert found.ci95 == pytest.approx(1.96 * deviation, rel=0.08)
-    assert found == bootstrapped(
-        torch.tensor(intersections)[:, None], torch.tensor(unions)[:, None]
-    )
+    # unequal unions: some thousandths from 1.96 of equal ones
+    assert found.ci95 == pytest.approx(1.966 * deviation, rel=0.002)
+    weighted = estimate(torch.tensor(intersections / unions), torch.tensor(unions))
+    assert found == pytest.approx(weighted, rel=1e-12)
 
 
-def test_a_class_of_one_episode_has_no_interval() -> None:
-    unions = torch.tensor([[5.0, 0.0], [5.0, 0.0], [0.0, 5.0]])
-    assert math.isnan(bootstrapped(unions[:, 1:] / 2, unions[:, 1:]).ci95)
-    assert bootstrapped(unions[:, :1], unions[:, :1]).ci95 == 0
+def test_a_class_of_one_or_two_episodes_has_no_interval() -> None:
+    unions = torch.tensor([[5.0, 0.0, 5.0], [5.0, 0.0, 5.0], [5.0, 5.0, 0.0]])
+    for column in (1, 2):
+        assert math.isnan(pooled(unions[:, [column]] / 2, unions[:, [column]]).ci95)
+        assert math.isnan(pooled(unions / 2, unions).ci95)
+    assert pooled(unions[:, :1], unions[:, :1]) == (1, 0)
+
+
+@pytest.mark.parametrize(("classes", "each"), [(1, 3), (1, 30), (3, 3), (5, 4), (4, 10)])
+def test_the_interval_of_few_episodes_holds_the_truth(classes: int, each: int) -> None:
+    # episodes of one class each, whose IoUs are normal; the classes' spreads differ
+    rng, held = np.random.default_rng(0), []
+    unions = np.zeros((classes * each, classes))
+    for label in range(classes):
+        unions[label * each : (label + 1) * each, label] = 100
+    for _ in range(1000):
+        ious = 0.5 + rng.normal(size=unions.shape) * np.linspace(0.05, 0.1, classes)
+        found = pooled(torch.tensor(ious * unions), torch.tensor(unions))
+        held.append(abs(found.mean - 0.5) <= found.ci95)
+    assert 0.929 <= np.mean(held) <= 0.985  # three deviations of the share below 0.95
+
+
+def test_the_interval_of_labels_that_share_episodes_holds_the_truth() -> None:
+    # as foreground and background do: their errors are of one cause, and do not cancel
+    rng, held = np.random.default_rng(0), []
+    unions = torch.full((5, 2), 100.0)
+    for _ in range(1000):
+        ious = torch.tensor(0.5 + 0.1 * rng.normal(size=(5, 1))).expand(5, 2)
+        found = pooled(ious * unions, unions)
+        held.append(abs(found.mean - 0.5) <= found.ci95)
+    assert 0.929 <= np.mean(held) <= 0.971
+
+
+def test_classes_of_no_episode_are_left_out_of_mean_and_interval() -> None:
+    generator = torch.Generator().manual_seed(0)
+    unions = torch.randint(50, 100, (6, 3), generator=generator).double()
+    intersections = unions * torch.rand(6, 3, dtype=torch.float64, generator=generator)
+    unions[:, 1] = intersections[:, 1] = 0
+    assert pooled(intersections, unions) == pooled(intersections[:, [0, 2]], unions[:, [0, 2]])
+    assert math.isnan(pooled(unions[:, [1]], unions[:, [1]]).mean)
 
 
 @given(st.integers(0, 2**31), st.integers(1, 3))

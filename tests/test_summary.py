@@ -1,6 +1,7 @@
 """`fewshot summary`: mean and sample deviation over runs of one protocol, and every refusal."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,13 @@ def test_the_deviation_is_the_samples() -> None:
     found = spread(
         {"a": run(0, 0.5, global_step=60), "b": run(1, 0.6, global_step=80), "c": run(2, 0.7)}
     )
-    assert found["accuracy"] == pytest.approx((0.6, 0.1))
-    assert found["loss"] == pytest.approx((1.2, 0.2))
+    # of three runs, Student's t of two degrees of freedom
+    assert found["accuracy"] == pytest.approx((0.6, 0.1, 4.302652729911275 * 0.1 / 3**0.5))
+    assert found["loss"] == pytest.approx((1.2, 0.2, 4.302652729911275 * 0.2 / 3**0.5))
+
+
+def test_the_interval_of_two_runs_is_unknown() -> None:
+    assert math.isnan(spread({"a": run(0, 0.5), "b": run(1, 0.6)})["accuracy"].ci95)
 
 
 @pytest.mark.parametrize(
@@ -71,8 +77,8 @@ def test_units_are_the_runs_own_or_those_of_the_old_names(
 ) -> None:
     facts = {"units": {"loss": "bits"}, "monitor": {"metric": "loss", "mode": "min"}}
     for own, first, second in (
-        (facts, "0.60 ± 0.14", "1.20 ± 0.28 bits"),
-        ({}, "60.00 ± 14.14 %", "1.20 ± 0.28"),
+        (facts, ("0.60 ± 0.14", "0.60 ± ?"), ("1.20 ± 0.28 bits", "1.20 ± ? bits")),
+        ({}, ("60.00 ± 14.14 %", "60.00 ± ? %"), ("1.20 ± 0.28", "1.20 ± ?")),
     ):
         for fold, accuracy in enumerate((0.5, 0.7)):
             (folder := tmp_path / str(fold)).mkdir(exist_ok=True)
@@ -80,8 +86,8 @@ def test_units_are_the_runs_own_or_those_of_the_old_names(
         assert main(["summary", str(tmp_path / "0"), str(tmp_path / "1")]) == 0
         lines = capsys.readouterr().out.splitlines()
         rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines]
-        assert ["accuracy", first] in rows
-        assert ["loss", second] in rows
+        assert ["accuracy", *first] in rows
+        assert ["loss", *second] in rows
 
 
 def test_an_old_run_goes_with_a_new_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,7 +107,8 @@ def _plain(
         known = not math.isnan(ci95)
         found[name] = {"mean": mean, "ci95": ci95 if known else None}
         if columns is not None and name in columns:
-            found[name]["std"] = columns[name].double().std().item() if known else None
+            column = columns[name].double()
+            found[name]["std"] = column.std().item() if len(column) > 1 else None
     return found
 
 

@@ -27,7 +27,8 @@ def ranks(estimates: Sequence[Estimate], sign: int = 1) -> list[float]:
 
     From the best down, an estimate belongs to a group as long as it does not differ from the first
     of it at the 5 % level: their difference is within the root of the sum of their squared 95 %
-    intervals. So no rank is won by chance.
+    intervals. As these are Student's, so is the level: of few episodes rather below 5 % (Cochran
+    and Cox's test). An unknown interval (NaN) tells nothing apart. So no rank is won by chance.
 
     Args:
         estimates: means over episodes with their intervals.
@@ -50,7 +51,7 @@ def ranks(estimates: Sequence[Estimate], sign: int = 1) -> list[float]:
 
 
 def _alike(one: Estimate, other: Estimate) -> bool:
-    return abs(one.mean - other.mean) <= math.hypot(one.ci95, other.ci95)
+    return not abs(one.mean - other.mean) > math.hypot(one.ci95, other.ci95)  # NaN: alike
 
 
 def print_ranks(paths: Sequence[str]) -> None:
@@ -132,7 +133,7 @@ def _table(
 def _estimate(value: Mapping[str, float | None]) -> Estimate:
     mean, ci95 = value["mean"], value["ci95"]
     assert mean is not None
-    return Estimate(mean, 0.0 if ci95 is None else ci95)
+    return Estimate(mean, math.nan if ci95 is None else ci95)
 
 
 def _read(path: Path) -> dict[str, Any]:

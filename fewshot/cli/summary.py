@@ -1,5 +1,6 @@
-"""`fewshot summary`: mean and deviation of runs' results, as folds or seeds of one protocol."""
+"""`fewshot summary`: mean, deviation and interval of results over folds or seeds of a protocol."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from fewshot.cli.options import Options
 from fewshot.cli.runs import read_results, results_file, runs_of
 from fewshot.errors import FewshotError
 from fewshot.tasks.estimates import format_estimate
+from fewshot.tasks.intervals import LEAST, t95
 
 OF_A_RUN = (
     "split",
@@ -33,19 +35,21 @@ version 0.1.0 do not state, because the metrics' names say enough.
 
 def summary(args: Sequence[str]) -> None:
     """Run the command."""
-    description = "Print each metric's mean and deviation over runs, of several seeds or folds."
+    description = "Print each metric's mean, deviation and 95 % interval over runs (seeds, folds)."
     print_summary(runs_of(Options("summary", description), args))
 
 
 class Spread(NamedTuple):
-    """The mean of a metric over runs, and its sample standard deviation."""
+    """The mean of a metric over runs, its sample standard deviation, and its 95 % interval."""
 
     mean: float
     deviation: float
+    ci95: float
+    """The half-width, t s / sqrt(runs) with Student's t; NaN, unknown, of two runs."""
 
 
 def spread(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Spread]:
-    """The mean and deviation of each metric over runs' `results` by name, each run counting once.
+    """Mean, deviation, interval of each metric over runs' `results` by name; a run counts once.
 
     Raises:
         FewshotError: there are fewer than two, one is there twice, or they are not of one protocol.
@@ -76,14 +80,17 @@ def spread(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Spread]:
         metric: [float(run["metrics"][metric]["mean"]) for run in runs]
         for metric in runs[0]["metrics"]
     }
-    return {
-        metric: Spread(statistics.mean(found), statistics.stdev(found))
-        for metric, found in values.items()
-    }
+    return {metric: _spread(found) for metric, found in values.items()}
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    number, deviation = len(values), statistics.stdev(values)
+    ci95 = math.nan if number < LEAST else t95(number - 1) * deviation / math.sqrt(number)
+    return Spread(statistics.mean(values), deviation, ci95)
 
 
 def print_summary(paths: Sequence[str]) -> None:
-    """Print the mean and the deviation of each metric over the runs in these folders."""
+    """Print mean, deviation and interval of each metric over the runs in these folders."""
     results = {path: read_results(Path(path)) for path in dict.fromkeys(paths)}
     for path, run in results.items():
         if "metrics" not in run:
@@ -101,7 +108,8 @@ def print_summary(paths: Sequence[str]) -> None:
     )
     table.add_column("metric")
     table.add_column("mean ± deviation", justify="right")
-    for name, (mean, deviation) in spreads.items():
+    table.add_column("mean ± 95 % CI", justify="right")
+    for name, (mean, *spreads_of) in spreads.items():
         unit = first["units"].get(name, "")
-        table.add_row(name, format_estimate(mean, deviation, unit))
+        table.add_row(name, *(format_estimate(mean, spread, unit) for spread in spreads_of))
     Console().print(table)

@@ -1,5 +1,6 @@
 """Classification: of examples, of texts by a benchmark's measures, of the frames of videos."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -12,6 +13,7 @@ from fewshot.episodes.types import Examples
 from fewshot.errors import FewshotError
 from fewshot.tasks.base import EpisodeView, Task
 from fewshot.tasks.estimates import Estimate
+from fewshot.tasks.intervals import LEAST, t95
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -205,9 +207,9 @@ class VideoClassification(Classification):
     """Frame classification judged by video: `accuracy_video` is the mean over all episodes' videos.
 
     A video's accuracy is that over its frames; `Examples.marks` says which frame is of which video.
-    The interval is 1.96 s / sqrt(videos). The table of episodes keeps the number of videos, and the
-    sums of their accuracies and of the squares. `accuracy` beside it is over the frames of an
-    episode, averaged over episodes.
+    The interval is t s / sqrt(videos), with Student's t; that of one or two videos is unknown. The
+    table of episodes keeps the number of videos, and the sums of their accuracies and of the
+    squares. `accuracy` beside it is over the frames of an episode, averaged over episodes.
     """
 
     kind: ClassVar[str] = "video_classification"
@@ -239,11 +241,12 @@ class VideoClassification(Classification):
         )
         mean = total / number
         variance = (squares - number * mean.square()).clamp(min=0) / (number - 1)
-        interval = 1.96 * (variance / number).sqrt() if number > 1 else torch.tensor(torch.nan)
+        known = number >= LEAST
+        interval = t95(number.item() - 1) * (variance / number).sqrt().item() if known else math.nan
         others = {name: values for name, values in columns.items() if not name.startswith("video")}
         return {
             **super().estimates(others),
-            "accuracy_video": Estimate(mean.item(), interval.item()),
+            "accuracy_video": Estimate(mean.item(), interval),
         }
 
 

@@ -3,43 +3,46 @@
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+from fewshot.tasks.intervals import LEAST, precision, t95
+
 if TYPE_CHECKING:  # figures of earlier runs are read and written without torch
     from torch import Tensor
 
 
 class Estimate(NamedTuple):
-    """A mean over episodes and the half-width of its 95 % confidence interval."""
+    """A mean over episodes and the half-width of its 95 % confidence interval, NaN if unknown."""
 
     mean: float
     ci95: float
 
 
 def estimate(values: "Tensor", weights: "Tensor | None" = None) -> Estimate:
-    """Mean and 95 % confidence interval, 1.96 s / sqrt(n) with unbiased s, of episode values (n,).
+    """Mean and 95 % confidence interval, t s / sqrt(n) with unbiased s, of episode values (n,).
 
-    Episodes that count by positive `weights` (n,), such as their numbers of queries, have the ratio
-    estimator's: the mean sum(w v) / sum(w), and the s of w (v - mean) / mean(w). The interval of a
-    single episode is unknown: NaN.
+    The t is Student's of n - 1 degrees of freedom, so that the interval of few episodes, relations
+    or seeds holds the truth in 95 % of cases too; of many it is 1.96. Episodes that count by
+    positive `weights` (n,), such as their numbers of queries, have the ratio estimator's: the mean
+    sum(w v) / sum(w), and an interval of the residuals w (v - mean), whose degrees of freedom are
+    fewer the more unequal the weights are (`fewshot.tasks.intervals.precision`). The interval of
+    one or two episodes is unknown: NaN.
 
     >>> import torch
     >>> estimate(torch.tensor([0.5, 1.0, 0.75, 0.75]))
-    Estimate(mean=0.75, ci95=0.2000...)
+    Estimate(mean=0.75, ci95=0.3248...)
     """
     values = values.double().cpu()
-    if len(values) < 2:
-        return Estimate(values.mean().item(), math.nan)
-    if weights is None:
-        return Estimate(values.mean().item(), 1.96 * values.std().item() / math.sqrt(len(values)))
-    share = weights.double().cpu() / weights.double().mean().cpu()
-    mean = (share * values).mean()
-    # the weighted residuals sum to 0, so that their standard deviation is the ratio estimator's
-    return Estimate(
-        mean.item(), 1.96 * (share * (values - mean)).std().item() / math.sqrt(len(values))
-    )
+    counts = values.new_ones(len(values)) if weights is None else weights.double().cpu()
+    shares = counts / counts.sum()
+    mean = (shares * values).sum()
+    if len(values) < LEAST:
+        return Estimate(mean.item(), math.nan)
+    known = precision(shares)
+    variance = known.correction * (shares * (values - mean)).square().sum()
+    return Estimate(mean.item(), t95(known.degrees.item()) * math.sqrt(variance.item()))
 
 
 def format_estimate(mean: float, spread: float | None, unit: str = "") -> str:
-    """The mean of a metric with its interval or deviation (None: unknown), in its unit.
+    """The mean of a metric with its interval or deviation (None or NaN: unknown), in its unit.
 
     A share, whose unit is ``%``, is written as so many per cent.
 
@@ -49,7 +52,7 @@ def format_estimate(mean: float, spread: float | None, unit: str = "") -> str:
     '2.50 ± ?'
     """
     scale = scale_of(unit)
-    known = "?" if spread is None else f"{scale * spread:.2f}"
+    known = "?" if spread is None or math.isnan(spread) else f"{scale * spread:.2f}"
     return f"{scale * mean:.2f} ± {known} {unit}".rstrip()
 
 

@@ -11,11 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot.tasks.estimates import Estimate
+from fewshot.tasks.intervals import LEAST, precision, t95
 
 IGNORED = 255
 """The label of pixels that neither train nor count."""
-RESAMPLES = 1000
-"""Bootstrap samples behind an interval."""
 
 
 def at_size(maps: Tensor, targets: Tensor) -> Tensor:
@@ -115,27 +114,29 @@ def by_class(
     return sums[0], sums[1]
 
 
-def bootstrapped(intersections: Tensor, unions: Tensor) -> Estimate:
-    """Mean over classes of the IoU pooled over episodes, with a 95 % bootstrap interval over them.
+def pooled(intersections: Tensor, unions: Tensor) -> Estimate:
+    """Mean over classes of the IoU pooled over episodes, with its 95 % confidence interval.
 
-    The IoU of sums is no mean of episodes: its spread is that of the same ratio over episodes drawn
-    again with replacement (1.96 standard deviations, `RESAMPLES` draws by a fixed seed). Classes
-    that a draw does not have are left out of its mean. NaN where a class is in one episode alone,
-    whose spread is unknown.
+    A class's IoU is the mean of its episodes' weighted by their unions, so that its residuals are
+    those of a ratio estimator. An episode's residuals of all classes belong together. The t is
+    Student's; its degrees of freedom are Satterthwaite's over the classes, at most those of the
+    episodes. NaN where a class is in one or two episodes, whose spread is unknown; classes of no
+    episode are left out.
 
     Args:
         intersections: pixels (E, classes).
         unions: pixels (E, classes).
     """
     intersections, unions = intersections.double().cpu(), unions.double().cpu()
-    mean = pooled_ious(intersections.sum(0), unions.sum(0)).nanmean().item()
-    episodes = len(unions)
-    if (unions > 0).sum(0).eq(1).any():
+    there = unions.sum(0) > 0
+    intersections, unions = intersections[:, there], unions[:, there]
+    ious = pooled_ious(intersections.sum(0), unions.sum(0))
+    mean = ious.mean().item()
+    if not len(ious) or (unions > 0).sum(0).min() < LEAST:
         return Estimate(mean, torch.nan)
-    drawn = torch.randint(
-        episodes, (RESAMPLES, episodes), generator=torch.Generator().manual_seed(0)
-    )
-    times = torch.zeros(RESAMPLES, episodes, dtype=torch.float64)
-    times.scatter_add_(1, drawn, torch.ones_like(times))
-    resampled = pooled_ious(times @ intersections, times @ unions).nanmean(-1)
-    return Estimate(mean, 1.96 * resampled[~resampled.isnan()].std().item())
+    known = precision(unions / unions.sum(0))
+    residuals = (intersections - ious * unions) / unions.sum(0) * known.correction.sqrt()
+    of_class = residuals.square().sum(0)
+    degrees = (of_class.sum().square() / (of_class.square() / known.degrees).sum()).nan_to_num(1.0)
+    deviation = residuals.mean(1).square().sum().sqrt().item()
+    return Estimate(mean, t95(min(degrees.item(), len(unions) - 1.0)) * deviation)

@@ -14,11 +14,11 @@ from fewshot.tasks.estimates import Estimate, estimate
 from fewshot.tasks.masks import (
     IGNORED,
     at_size,
-    bootstrapped,
     by_class,
     foreground_background,
     overlaps,
     pixel_loss,
+    pooled,
     pooled_ious,
 )
 
@@ -36,7 +36,8 @@ class Segmentation(Task):
     pixels. Results are sums over ALL episodes, not means of them: `miou`, the mean over the
     benchmark's classes of intersection over union, and `fb_iou`, the mean of the IoU of background
     and of foreground, whatever its class (arXiv:1908.06391, section 4.1). Their intervals are
-    bootstrapped over episodes. The table of episodes keeps the counts of pixels.
+    those of ratios of sums, `fewshot.tasks.masks.pooled`. The table of episodes keeps the counts of
+    pixels.
 
     Args:
         way: classes of an episode besides the background.
@@ -102,8 +103,8 @@ class Segmentation(Task):
         start = "union_foreground"
         for suffix in (name.removeprefix(start) for name in columns if name.startswith(start)):
             sums = by_class(columns, self.way, self._classes(columns), suffix)
-            found[f"miou{suffix}"] = bootstrapped(*sums)
-            found[f"fb_iou{suffix}"] = bootstrapped(*foreground_background(columns, suffix))
+            found[f"miou{suffix}"] = pooled(*sums)
+            found[f"fb_iou{suffix}"] = pooled(*foreground_background(columns, suffix))
             if not suffix:
                 found |= self._of_each_class(*sums)
         return found
@@ -136,6 +137,6 @@ class Segmentation(Task):
         """``iou_<class>`` of the classes that the episodes were about."""
         names = [*self.classes, *map(str, range(len(self.classes), unions.shape[1]))]
         return {
-            f"iou_{names[place]}": bootstrapped(intersections[:, [place]], unions[:, [place]])
+            f"iou_{names[place]}": pooled(intersections[:, [place]], unions[:, [place]])
             for place in unions.sum(0).nonzero().flatten().tolist()
         }
