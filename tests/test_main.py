@@ -32,6 +32,7 @@ FACTS = {
     "batchnorm",
 }
 PROVENANCE = {"checkpoint", "global_step", "precision", "versions", "metrics", "units", "monitor"}
+PROVENANCE |= {"untrained", "seed_everything"}
 
 
 @pytest.fixture(scope="module")

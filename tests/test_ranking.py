@@ -57,6 +57,20 @@ def test_ranks_are_won_by_chance_in_five_of_a_hundred_cases_at_most(number: int)
     assert apart / 3000 <= 0.062
 
 
+def test_a_result_that_is_no_number_has_no_rank(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = write(tmp_path / "a", "MAML", NEW, "accuracy", dtd=0.5)
+    two = write(tmp_path / "b", "RFS", NEW, "accuracy", dtd=math.nan)
+    text = Path(two, "results.json").read_text()
+    for content in (text, text.replace("NaN", "null")):  # earlier versions wrote NaN
+        Path(two, "results.json").write_text(content)
+        capsys.readouterr()
+        assert main(["rank", one, two]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"{two} has no finite accuracy on dtd" in line
+
+
 def write(folder: Path, learner: str, facts: dict[str, Any], metric: str, **means: float) -> str:
     """A results.json; without `facts` as the first of version 0.1.0."""
 

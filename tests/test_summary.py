@@ -11,6 +11,7 @@ from fakes import fake_snips
 from fewshot.cli.main import main
 from fewshot.cli.runs import read_results
 from fewshot.cli.summary import spread
+from fewshot.errors import FewshotError
 
 RUN: dict[str, Any] = {
     "learner": "PrototypicalNetwork",
@@ -98,6 +99,20 @@ def test_an_old_run_goes_with_a_new_one(tmp_path: Path, capsys: pytest.CaptureFi
     for order in (("old", "new"), ("new", "old")):
         assert main(["summary", *(str(tmp_path / name) for name in order)]) == 0
         assert "60.00 ± 14.14 %" in capsys.readouterr().out
+
+
+def test_runs_of_several_training_seeds_go_together() -> None:
+    runs = {"a": run(0, 0.5, seed_everything=1), "b": run(0, 0.7, seed_everything=2)}
+    assert spread(runs)["accuracy"].mean == pytest.approx(0.6)
+    with pytest.raises(FewshotError, match=r"b and a both have .* seed 0 and seed_everything 1;"):
+        spread({"a": runs["a"], "b": run(0, 0.7, seed_everything=1)})
+
+
+def test_a_metric_that_is_no_number_is_unknown_and_the_others_are_told() -> None:
+    other = run(1, 0.7, metrics={"accuracy": {"mean": None}, "loss": {"mean": 1.4}})
+    found = spread({"a": run(0, 0.5), "b": other})
+    assert all(map(math.isnan, found["accuracy"]))
+    assert found["loss"].mean == pytest.approx(1.2)
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", "{}"])

@@ -18,6 +18,9 @@ class Backbone(RemembersArguments, nn.Module, ABC):
 
     out_features: int
 
+    pretrained: bool = False
+    """Whether its weights were trained before it was made, by whoever published them."""
+
     @abstractmethod
     def forward(self, inputs: Inputs) -> Tensor:
         """Features (n, out_features) of `inputs` (n, ...)."""

@@ -60,6 +60,7 @@ class HuggingFaceEncoder(Backbone):
                 "HuggingFaceEncoder reads the ids of its own tokenizer; set data.tokenizer to"
                 f" {model or 'the model'}"
             )
+        self.pretrained = config is None
         self.network, values = load_network(model or tokenizer, config, self.auto)
         self.init_args["config"] = values
         known: int = self.network.config.vocab_size

@@ -60,6 +60,7 @@ class TorchvisionBackbone(Backbone):
             )
         self.in_channels, self.image_size = in_channels, image_size
         chosen = find_weights(model, weights)
+        self.pretrained = chosen is not None
         self.network = build_network(model, chosen)
         self.out_features = remove_classifier(self.network)
         preset = None if chosen is None else chosen.transforms()

@@ -44,7 +44,7 @@ def results(trainer: L.Trainer, learner: MetaLearner) -> dict[str, Any]:
     datamodule = getattr(trainer, "datamodule", None)
     protocol = datamodule.protocol() if isinstance(datamodule, EpisodicDataModule) else {}
     facts = dict.fromkeys(("benchmark", "split", "way", "shot", "queries", "seed"))
-    return {
+    found = {
         **facts,
         **protocol,
         "learner": type(learner).__name__,
@@ -53,7 +53,10 @@ def results(trainer: L.Trainer, learner: MetaLearner) -> dict[str, Any]:
         "batchnorm": learner.batchnorm,
         **learner.facts(),
         "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else learner.weights_file,
+        "untrained": learner.untrained,
         "global_step": _trained_steps(trainer, learner),
+        # of training, where `seed` is that of the data; a checkpoint knows its own
+        "seed_everything": learner.seed,
         "precision": str(trainer.precision),
         "versions": {
             "python": platform.python_version(),
@@ -76,6 +79,20 @@ def results(trainer: L.Trainer, learner: MetaLearner) -> dict[str, Any]:
             else {}
         ),
     }
+    return {name: strict(value) for name, value in found.items()}
+
+
+def strict(value: Any) -> Any:
+    """Plain values as JSON (RFC 8259) has them: null for the numbers that are not finite.
+
+    >>> strict({"mean": float("nan"), "curve": (0.5, float("inf"))})
+    {'mean': None, 'curve': [0.5, None]}
+    """
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: strict(of) for name, of in value.items()}
+    return [strict(of) for of in value] if isinstance(value, (list, tuple)) else value
 
 
 def source_estimates(
@@ -125,11 +142,12 @@ def results_table(result: dict[str, Any]) -> Table:
     shot = f"{result['shot']}-shot" if result["shot"] else "any shot"
     split = f" ({result['split']})" if result["split"] else ""
     attack = f", {result['attack']}" if "attack" in result else ""
+    mark = ", UNTRAINED weights" if result.get("untrained") else ""
     table = Table(
         title=f"{result['learner']} on {result['benchmark'] or 'own data'}{split}, {way}{shot}",
         caption=(
             f"{result['episodes']} test episodes, seed {result['seed']}, {result['batchnorm']}"
-            f" batch norm{attack}"
+            f" batch norm{attack}{mark}"
         ),
     )
     units = result["units"]
@@ -159,7 +177,7 @@ class ResultsWriter(Callback):
         folder = run_folder(trainer)
         result = results(trainer, pl_module)
         with atomic_write(folder / "results.json") as file:
-            json.dump(result, file, indent=2)
+            json.dump(result, file, indent=2, allow_nan=False)
             file.write("\n")
         columns = pl_module.columns["test"]
         with atomic_write(folder / "episodes.csv") as file:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 from fewshot.cli.options import Options
-from fewshot.cli.runs import read_results, runs_of
+from fewshot.cli.runs import mean_of, read_results, runs_of
 from fewshot.errors import FewshotError
 from fewshot.tasks.estimates import Estimate, format_estimate
 
@@ -117,7 +117,10 @@ def _table(
         table.add_column(learner if learners.count(learner) == 1 else path, justify="right")
     totals, unit = [0.0] * len(runs), runs[0]["units"].get(metric, "")
     for source in sources:
-        values = [_estimate(run["sources"][source][metric]) for run in runs]
+        values = [
+            _estimate(path, source, run["sources"][source], metric)
+            for path, run in zip(paths, runs, strict=True)
+        ]
         placed = ranks(values, sign)
         totals = [total + rank for total, rank in zip(totals, placed, strict=True)]
         cells = (
@@ -130,9 +133,12 @@ def _table(
     return table
 
 
-def _estimate(value: Mapping[str, float | None]) -> Estimate:
-    mean, ci95 = value["mean"], value["ci95"]
-    assert mean is not None
+def _estimate(path: str, source: str, metrics: Mapping[str, Any], metric: str) -> Estimate:
+    mean, ci95 = mean_of(metrics, metric), metrics[metric]["ci95"]
+    if not math.isfinite(mean):
+        raise FewshotError(
+            f"{path} has no finite {metric} on {source}, so that it has no rank; leave the run out"
+        )
     return Estimate(mean, math.nan if ci95 is None else ci95)
 
 

@@ -1,7 +1,8 @@
 """The results of earlier runs, read back."""
 
 import json
-from collections.abc import Container, Iterable, Sequence
+import math
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ def results_file(path: Path) -> Path:
 def read_results(path: Path) -> dict[str, Any]:
     """What `fewshot test` has written, by the run's folder or by its ``results.json``.
 
-    The first files of version 0.1.0 name no units and no metric to judge by: these are added.
+    The first files of version 0.1.0 name no units and no metric to judge by, and do not say whether
+    their weights were trained: these are added.
 
     Raises:
         FewshotError: there is no such file, or it is no JSON object.
@@ -32,7 +34,14 @@ def read_results(path: Path) -> dict[str, Any]:
             f"{file} is no results.json ({error}); give folders of tested runs"
         ) from error
     names = content.get("metrics", {})
-    return {"units": _old_units(names), "monitor": _old_monitor(names), **content}
+    added = {"units": _old_units(names), "monitor": _old_monitor(names), "untrained": False}
+    return {**added, **content}
+
+
+def mean_of(metrics: Mapping[str, Mapping[str, float | None]], name: str) -> float:
+    """The mean of a metric among a run's; NaN where the file has null, which JSON has for it."""
+    mean = metrics[name]["mean"]
+    return math.nan if mean is None else float(mean)
 
 
 def _old_units(metrics: Iterable[str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fewshot.cli.options import Options
-from fewshot.cli.runs import read_results, results_file, runs_of
+from fewshot.cli.runs import mean_of, read_results, results_file, runs_of
 from fewshot.errors import FewshotError
 from fewshot.tasks.estimates import format_estimate
 from fewshot.tasks.intervals import LEAST, t95
@@ -15,6 +15,7 @@ from fewshot.tasks.intervals import LEAST, t95
 OF_A_RUN = (
     "split",
     "seed",
+    "seed_everything",
     "checkpoint",
     "global_step",
     "threshold",
@@ -69,21 +70,23 @@ def spread(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Spread]:
                 f"{name} has the metrics {', '.join(run['metrics'])}, {names[0]} has"
                 f" {', '.join(runs[0]['metrics'])}; put runs of one protocol together"
             )
-    drawn = [(run.get("split"), run.get("seed")) for run in runs]
+    drawn = [[run.get(key) for key in ("split", "seed", "seed_everything")] for run in runs]
     for i, one in enumerate(drawn):
         if one in drawn[:i]:
+            trained = "" if one[2] is None else f" and seed_everything {one[2]}"
             raise FewshotError(
                 f"{names[i]} and {names[drawn.index(one)]} both have split {one[0]} and seed"
-                f" {one[1]}; leave one out"
+                f" {one[1]}{trained}; leave one out"
             )
     values = {
-        metric: [float(run["metrics"][metric]["mean"]) for run in runs]
-        for metric in runs[0]["metrics"]
+        metric: [mean_of(run["metrics"], metric) for run in runs] for metric in runs[0]["metrics"]
     }
     return {metric: _spread(found) for metric, found in values.items()}
 
 
 def _spread(values: Sequence[float]) -> Spread:
+    if not all(map(math.isfinite, values)):
+        return Spread(math.nan, math.nan, math.nan)
     number, deviation = len(values), statistics.stdev(values)
     ci95 = math.nan if number < LEAST else t95(number - 1) * deviation / math.sqrt(number)
     return Spread(statistics.mean(values), deviation, ci95)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Adam
 
@@ -119,6 +120,22 @@ class MetaLearner(RemembersArguments, MetaStep, Checkpointed):
                 f"{type(self).__name__} is made for {self.takes.kind}, but the benchmark's task is"
                 f" {self.task.kind}; choose another learner, or a benchmark of {self.takes.kind}"
             )
+
+    def on_test_epoch_start(self) -> None:
+        """Look at the weights before they are judged."""
+        self.check_weights()
+        super().on_test_epoch_start()
+
+    def on_validation_epoch_start(self) -> None:
+        """The same where nothing is trained."""
+        if self.trainer.state.fn == TrainerFn.VALIDATING:
+            self.check_weights()
+        super().on_validation_epoch_start()
+
+    def on_predict_epoch_start(self) -> None:
+        """The same."""
+        self.check_weights()
+        super().on_predict_epoch_start()
 
     def facts(self) -> dict[str, Any]:
         """The learner's facts that stand beside its results."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from fewshot.errors import FewshotError
@@ -31,6 +32,27 @@ def check_shapes(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) 
                 " this learner"
             )
             raise FewshotError(f"the parameter {name} is {shapes}{remedy}")
+
+
+def check_finite(held: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str) -> None:
+    """Check that the weights of `source` are numbers, but where the `expected` ones are none.
+
+    Raises:
+        FewshotError: naming the first parameter that has NaN or infinite values.
+    """
+    for name, tensor in held.items():
+        if not _is_finite(tensor) and (name not in expected or _is_finite(expected[name])):
+            raise FewshotError(
+                f"{source} has values in {name} that are not finite (NaN or infinite); give"
+                " weights of before they diverged, or train again with a lower learning rate"
+            )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Whether all values are, without a copy of the tensor: NaN wins every maximum."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    return bool(torch.linalg.vector_norm(tensor.detach(), torch.inf).isfinite())
 
 
 def forget_parameter(checkpoint: dict[str, Any], name: str, learner: nn.Module) -> Tensor | None:
@@ -120,6 +142,7 @@ def backbone_weights(
                 f"weights {path} do not fit the backbone: {name} is {shapes[0]} in the file,"
                 f" {shapes[1]} in the backbone; build the backbone as the file's was"
             )
+    check_finite(weights, expected, f"weights {path}")
     return weights
 
 

@@ -2,14 +2,16 @@
 
 import io
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 from typing_extensions import Self
 
@@ -17,8 +19,10 @@ from fewshot.errors import FewshotError
 from fewshot.files import atomic_write
 from fewshot.hyperparameters import without_weights
 from fewshot.learners.checkpoint_checks import (
+    RUNNING,
     backbone_weights,
     check_arguments,
+    check_finite,
     check_learner,
     check_shapes,
 )
@@ -111,15 +115,58 @@ class Checkpointed(L.LightningModule):
     loaded_step: int
     weights_file: str | None
     preprocessing: dict[str, Any] | None
+    trains_on: ClassVar[str]
+    as_made = True
+    """Whether neither a checkpoint nor a training has touched the weights that `__init__` made."""
 
     def setup(self, stage: str) -> None:
         """Have checkpoints written whole and read as plain values.
 
         A way of the user's own is left in place.
         """
+        self.as_made &= stage != "fit"
         with suppress(NotImplementedError):  # of strategies in which each rank saves its own part
             if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
                 self.trainer.strategy.checkpoint_io = WholeFiles()
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Take weights, as `torch.nn.Module` does; they are `as_made` no more."""
+        self.as_made = False
+        return super().load_state_dict(state_dict, strict, assign)
+
+    @property
+    def untrained(self) -> bool:
+        """Whether values that training would change are those that a test is made with at random.
+
+        A backbone of `weights`, one that is `pretrained` and one of the user's own that says
+        nothing of it are taken to be trained. A learner on plain examples has, besides, only what
+        tells the training classes apart, which no test uses.
+        """
+        if not self.as_made or self.trains_on == "nothing":
+            return False
+        given = self.weights_file is not None or getattr(self.backbone, "pretrained", True)
+        if given and self.trains_on == "examples":
+            return False
+        trained = {id(parameter) for parameter in self.backbone.parameters() if given}
+        return any(p.requires_grad and id(p) not in trained for p in self.parameters())
+
+    def check_weights(self) -> None:
+        """Refuse weights that are not finite; say in one line where nothing has trained them.
+
+        Raises:
+            FewshotError: a parameter or a running average has NaN or infinite values.
+        """
+        learner = type(self).__name__
+        kept: dict[str, torch.Tensor] = dict(self.named_parameters())
+        kept |= {n: b for n, b in self.named_buffers() if n.rpartition(".")[2] in RUNNING}
+        check_finite(kept, {}, learner)
+        if self.untrained:
+            rank_zero_info(
+                f"{learner} is untrained: no checkpoint is given, its weights are those it was made"
+                " with; give --ckpt_path, or weights for the backbone"
+            )
 
     def take_backbone(self, path: str) -> None:
         """Begin with the backbone of the checkpoint `path`, whatever learner wrote it."""
@@ -145,7 +192,9 @@ class Checkpointed(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse another learner's checkpoint, and one of another network."""
         check_learner(checkpoint, type(self).__name__)
-        check_shapes(checkpoint["state_dict"], self.state_dict())
+        expected = self.state_dict()
+        check_shapes(checkpoint["state_dict"], expected)
+        check_finite(checkpoint["state_dict"], expected, "the checkpoint")
         self.loaded_step = checkpoint.get("global_step", 0)
         if (trainer := attached_trainer(self)) is not None:
             # Lightning takes on the precision after it has loaded the weights: in double precision

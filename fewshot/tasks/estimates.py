@@ -41,8 +41,8 @@ def estimate(values: "Tensor", weights: "Tensor | None" = None) -> Estimate:
     return Estimate(mean.item(), t95(known.degrees.item()) * math.sqrt(variance.item()))
 
 
-def format_estimate(mean: float, spread: float | None, unit: str = "") -> str:
-    """The mean of a metric with its interval or deviation (None or NaN: unknown), in its unit.
+def format_estimate(mean: float | None, spread: float | None, unit: str = "") -> str:
+    """The mean of a metric with its interval or deviation, in its unit; None and NaN are unknown.
 
     A share, whose unit is ``%``, is written as so many per cent.
 
@@ -52,8 +52,11 @@ def format_estimate(mean: float, spread: float | None, unit: str = "") -> str:
     '2.50 ± ?'
     """
     scale = scale_of(unit)
-    known = "?" if spread is None or math.isnan(spread) else f"{scale * spread:.2f}"
-    return f"{scale * mean:.2f} ± {known} {unit}".rstrip()
+    of_both = (
+        "?" if value is None or math.isnan(value) else f"{scale * value:.2f}"
+        for value in (mean, spread)
+    )
+    return f"{' ± '.join(of_both)} {unit}".rstrip()
 
 
 def scale_of(unit: str) -> float:

@@ -9,7 +9,7 @@ OF_LIGHTNING = tuple(vars(L.LightningModule()).keys() - vars(nn.Module()).keys()
 OF_TRAINING = (
     *OF_LIGHTNING,
     *("_hparams", "_hparams_initial", "_hparams_name", "init_args"),  # arguments, as they were
-    *("optimizer", "lr_scheduler", "guard", "seed", "weights_file", "loaded_step"),
+    *("optimizer", "lr_scheduler", "guard", "seed", "weights_file", "as_made", "loaded_step"),
     *("tables", "columns", "estimates", "preprocessing"),
     "runner",
 )
