@@ -1,17 +1,17 @@
 """ORBIT: teachable object recognition, users as tasks."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from fewshot.datamodules.images import FloatImages
 from fewshot.datamodules.sources import SourcesDataModule
-from fewshot.datasets.orbit import Mode, Thing, UserTasks, load_orbit
+from fewshot.datasets.orbit import Mode, Spacing, Thing, UserTasks, load_orbit
 from fewshot.datasets.preprocessing import ImagePreprocessing
 from fewshot.datasets.reading.downloads import data_root
 from fewshot.episodes.loader import EpisodeLoader
 from fewshot.episodes.streams import Stage
 from fewshot.episodes.types import MetaBatch
-from fewshot.errors import FewshotError
+from fewshot.errors import FewshotError, check_choice
 
 SUPPORT_VIDEOS = {"train": 5, "val": 15, "test": 15}
 QUERY_VIDEOS = {"train": 4, "val": None, "test": None}
@@ -24,13 +24,13 @@ class ORBITDataModule(SourcesDataModule, FloatImages):
     A task is a user, the way the user's number of things.
 
     CLU-VE learns from clean videos (a thing on a plain surface) and is judged on clutter ones,
-    CLE-VE on other clean ones. Validation and test take all things of a user and their videos,
-    training 2 to `train_way`. The result is `accuracy_video`, the accuracy over the frames of a
-    video, averaged over the videos, with its interval; the users' stand beside it. Of a query
-    video, 200 frames are drawn from those that show the object; videos of fewer than 50 such frames
-    are left out. What is said of a frame may depend on it and earlier ones alone: learners whose
-    batch normalisation reads the whole query (`batchnorm: transductive`) are refused. Paper:
-    arXiv:2104.03841.
+    CLE-VE on other clean ones. Validation and test take all judged things of a user and their
+    videos, training 2 to `train_way`. The result is `accuracy_video`, the accuracy over the frames
+    of a video, averaged over the videos, with its interval; the users' stand beside it. Of a query
+    video, 200 frames are drawn from those that show the object. Videos of fewer than 50 such frames
+    are left out; a thing with no other is none of the task, which is the authors' rule. What is
+    said of a frame may depend on it and earlier ones alone: learners whose batch normalisation
+    reads the whole query (`batchnorm: transductive`) are refused. Paper: arXiv:2104.03841.
 
     Args:
         root: the folder of ``train``, ``validation``, ``test`` and ``annotations``, or the one
@@ -42,7 +42,9 @@ class ORBITDataModule(SourcesDataModule, FloatImages):
         clip_length: frames of an example, its own and those before it, along the channels (3 *
             clip_length).
         train_way: things of a training task at most.
-        support_frames: frames of each support video, drawn at random.
+        support_frames: frames of each support video.
+        support_spacing: how these are chosen: at `random`, or `uniform`, at equal distances from
+            the video's first to its last.
         query_frames: frames of each query video at validation and test.
         train_query_frames: the same in training.
         val_episodes: validation tasks of each user.
@@ -63,6 +65,7 @@ class ORBITDataModule(SourcesDataModule, FloatImages):
         clip_length: int = 1,
         train_way: int = 15,
         support_frames: int = 16,
+        support_spacing: Spacing = "random",
         query_frames: int = 200,
         train_query_frames: int = 8,
         val_episodes: int = 5,
@@ -89,6 +92,8 @@ class ORBITDataModule(SourcesDataModule, FloatImages):
         for name, (value, least) in numbers.items():
             if value < least:
                 raise FewshotError(f"{name} is {value}; set {name} >= {least}")
+        check_choice("support_spacing", support_spacing, get_args(Spacing))
+        self.support_spacing = support_spacing
         self.root, self.mode, self.annotations, self.image_size = (
             data_root(root),
             mode,
@@ -136,13 +141,15 @@ class ORBITDataModule(SourcesDataModule, FloatImages):
             "image_size": self.image_size,
             "clip_length": self.clip_length,
         }
-        return facts | {"support_frames": self.support_frames, "query_frames": self.query_frames}
+        facts |= {"support_frames": self.support_frames, "query_frames": self.query_frames}
+        spaced = self.support_spacing != "random"  # earlier results do not say it
+        return facts | ({"support_spacing": self.support_spacing} if spaced else {})
 
     def sources(self, stage: Stage) -> Mapping[str, UserTasks]:
         """The tasks of each user of a stage.
 
         Raises:
-            FewshotError: a user has no video to be judged on.
+            FewshotError: a user has fewer than two objects with a video to be judged on.
         """
         if stage not in self._sources:
             training = stage == "train"
@@ -157,15 +164,16 @@ class ORBITDataModule(SourcesDataModule, FloatImages):
                     self.train_way,
                     SUPPORT_VIDEOS[stage],
                     QUERY_VIDEOS[stage],
+                    self.support_spacing,
                 )
                 for user, things in self.users[stage].items()
             }
             for user, tasks in self._sources[stage].items():
-                fit = sum(bool(thing.query) for thing in tasks.things)
-                if fit < (2 if training else 1):
+                if (fit := len(tasks.things)) < 2:
                     raise FewshotError(
                         f"the user {user} of {stage} has {fit} objects with a query video of enough"
-                        " valid frames; leave the user out, or set annotations: false"
+                        " valid frames, and 2 are a task; leave the user out, or set annotations:"
+                        " false"
                     )
         return self._sources[stage]
 

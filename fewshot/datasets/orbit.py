@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fewshot.datasets.reading.decoding import read_image
@@ -22,6 +23,7 @@ from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
 
 Mode: TypeAlias = Literal["CLE-VE", "CLU-VE"]
+Spacing: TypeAlias = Literal["random", "uniform"]
 FOLDERS: dict[Stage, str] = {"train": "train", "val": "validation", "test": "test"}
 SOURCE = (
     "expected train/, validation/ and test/ with <user>/<object>/{clean,clutter}/<video>/*.jpg, and"
@@ -182,12 +184,14 @@ class UserTasks(Stacked):
         clip_length: frames of an example, one after the other along its channels, the last one the
             latest.
         training: draw 2 ... `most_things` objects and some of their videos; else take all objects
-            and their videos.
-        support_frames: of each support video, drawn at random.
+            that have a video to be judged on, and their videos.
+        support_frames: of each support video.
         query_frames: of each query video, drawn at random.
         most_things: the largest way in training.
         support_videos: of an object at most.
         query_videos: the same for the queries; None takes all.
+        support_spacing: how support frames are chosen, `random` or `uniform`: at equal distances
+            from the first to the last.
     """
 
     def __init__(
@@ -201,7 +205,9 @@ class UserTasks(Stacked):
         most_things: int,
         support_videos: int,
         query_videos: int | None,
+        support_spacing: Spacing = "random",
     ) -> None:
+        self.support_spacing = support_spacing
         self.image_size, self.clip_length, self.training = image_size, clip_length, training
         self.support_frames, self.query_frames = support_frames, query_frames
         self.support_videos, self.query_videos, self.most_things = (
@@ -209,12 +215,13 @@ class UserTasks(Stacked):
             query_videos,
             most_things,
         )
-        if training:  # objects that are only to be told apart from others would have no query
-            self.things = [thing for thing in things if thing.query]
-        else:
-            self.things = [
+        if not training:
+            things = [
                 thing._replace(query=[v for v in thing.query if _is_judged(v)]) for thing in things
             ]
+        # An object that is never asked for would only be told apart from others: the authors' tasks
+        # are of those that have a video to be judged on.
+        self.things = [thing for thing in things if thing.query]
 
     def draw(self, rng: np.random.Generator) -> Episode:
         """One task: frames uint8 (S, 3 * clip_length, size, size), labels 0..N-1.
@@ -230,16 +237,11 @@ class UserTasks(Stacked):
         for label, place in enumerate(rng.permutation(len(self.things))[:way].tolist()):
             thing = self.things[place]
             for one in self._videos(rng, thing.support, self.support_videos):
-                places = list(range(len(frames_of(one))))
-                support += [
-                    (clip, label, 0) for clip in self._clips(rng, one, places, self.support_frames)
-                ]
+                support += [(clip, label, 0) for clip in self._clips(one, self._learned(rng, one))]
             for one in self._videos(rng, thing.query, self.query_videos):
                 places = list(range(len(frames_of(one)))) if self.training else valid_places(one)
-                query += [
-                    (clip, label, video)
-                    for clip in self._clips(rng, one, places, self.query_frames)
-                ]
+                chosen = rng.choice(places, min(self.query_frames, len(places)), replace=False)
+                query += [(clip, label, video) for clip in self._clips(one, chosen)]
                 video += 1
         clips, labels, _ = zip(*support, strict=True)
         asked, targets, videos = zip(*query, strict=True)
@@ -255,12 +257,17 @@ class UserTasks(Stacked):
         number = int(rng.integers(1, most + 1)) if self.training else most
         return [videos[i] for i in sorted(rng.choice(len(videos), number, replace=False).tolist())]
 
-    def _clips(
-        self, rng: np.random.Generator, video: Video, places: list[int], number: int
-    ) -> list[Tensor]:
-        """Clips that end at `number` of the places (all, if there are fewer), in time order."""
+    def _learned(self, rng: np.random.Generator, video: Video) -> NDArray[np.int64]:
+        """The places of the frames of a support video."""
+        there = len(frames_of(video))
+        number = min(self.support_frames, there)
+        if self.support_spacing == "uniform":
+            return uniform_places(there, number)
+        return rng.choice(there, number, replace=False)
+
+    def _clips(self, video: Video, chosen: NDArray[np.int64]) -> list[Tensor]:
+        """Clips that end at the chosen places, in time order."""
         frames = frames_of(video)
-        chosen = rng.choice(places, min(number, len(places)), replace=False)
         clips = (
             [video.path / frames[i] for i in past_clip(end, self.clip_length)]
             for end in sorted(chosen.tolist())
@@ -269,6 +276,15 @@ class UserTasks(Stacked):
 
     def _frame(self, path: Path) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(read_image(path, self.image_size, 3)))
+
+
+def uniform_places(there: int, number: int) -> NDArray[np.int64]:
+    """`number` of `there` places at equal distances, rounded, from the first to the last.
+
+    >>> uniform_places(10, 4).tolist(), uniform_places(10, 1).tolist()
+    ([0, 3, 6, 9], [0])
+    """
+    return np.linspace(0, there - 1, number).round().astype(np.int64)
 
 
 def _is_judged(video: Video) -> bool:

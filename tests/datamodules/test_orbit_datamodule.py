@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fewshot.datamodules import ORBITDataModule
-from fewshot.datasets.orbit import Mode, load_orbit, past_clip, valid_places
+from fewshot.datasets.orbit import Mode, load_orbit, past_clip, uniform_places, valid_places
+from fewshot.datasets.reading.decoding import read_image
 from fewshot.episodes.types import Examples
 from fewshot.errors import FewshotError
 from fewshot.tasks import VideoClassification, make_task
@@ -152,6 +153,49 @@ def test_frames_without_the_object_are_dropped_from_queries_alone(tmp_path: Path
     assert len(episode.support.targets) == 2 * 3 * 4  # clean frames are never filtered
     every = ORBITDataModule(str(root), image_size=8, annotations=False).sources("test")["P002"]
     assert [len(thing.query) for thing in every.things] == [2, 2]
+
+
+def test_objects_without_a_judged_video_are_none_of_the_task(tmp_path: Path) -> None:
+    root = fake_orbit(tmp_path, users=1, things=3, frames=52)
+    own_notes(root, "P002--thing1--clutter--0", 3)  # 49 are left: not judged
+    tasks = ORBITDataModule(str(root), image_size=8, query_frames=5).sources("test")["P002"]
+    assert [thing.name for thing in tasks.things] == ["thing0", "thing2"]
+    episode = tasks.draw(np.random.default_rng(0))
+    for part in (episode.support, episode.query):  # they are no distractors either
+        assert set(part.targets.tolist()) == {0, 1}
+    every = ORBITDataModule(str(root), image_size=8, annotations=False).sources("test")["P002"]
+    assert len(every.things) == 3
+    own_notes(root, "P002--thing0--clutter--0", 3)
+    valid_places.cache_clear()
+    with pytest.raises(FewshotError, match=r"user P002 of test has 1 objects .*, and 2 are a task"):
+        ORBITDataModule(str(root), image_size=8).sources("test")
+
+
+def test_support_frames_are_drawn_or_at_equal_distances(root: Path) -> None:
+    def support(**options: Any) -> list[Tensor]:
+        module = ORBITDataModule(str(root), image_size=8, query_frames=2, **options)
+        tasks = module.sources("test")["P004"]
+        return [images(tasks.draw(np.random.default_rng(seed)).support) for seed in (0, 1)]
+
+    def frames(part: Tensor) -> list[bytes]:
+        return sorted(image.numpy().tobytes() for image in part)
+
+    one, other = support(support_frames=2, support_spacing="uniform")
+    assert frames(one) == frames(other), "whatever is drawn besides"
+    drawn, again = support(support_frames=2)
+    assert frames(drawn) != frames(again)
+    # of videos of four frames the first and the last
+    every = frames(support(support_frames=4)[0])
+    assert len(one) == len(every) // 2
+    paths = sorted((root / "test/P004").glob("*/clean/*/*.jpg"))
+    ends = [read_image(path, 8, 3) for path in paths if path.stem[-1] in "14"]
+    assert frames(one) == sorted(np.ascontiguousarray(image).tobytes() for image in ends)
+    assert uniform_places(53, 3).tolist() == [0, 26, 52]
+    assert uniform_places(2, 2).tolist() == [0, 1]
+    with pytest.raises(FewshotError, match="support_spacing is 'even'"):
+        support(support_spacing="even")
+    spaced = ORBITDataModule(str(root), support_spacing="uniform").protocol()
+    assert spaced["support_spacing"] == "uniform"
 
 
 def test_an_episode_is_a_function_of_its_number(root: Path) -> None:
