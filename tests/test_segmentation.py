@@ -1,17 +1,21 @@
 """IoU pooled over episodes, and the pixels' loss, against values by hand or by torchmetrics."""
 
 import math
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from fakes import fake_camvid
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
+from fewshot.datamodules import CamVidDataModule
 from fewshot.episodes.types import Episode, Examples, episode, stack
 from fewshot.errors import FewshotError
 from fewshot.tasks import Segmentation, make_task
@@ -85,6 +89,65 @@ def test_miou_and_fb_iou_are_the_written_out_sums_over_all_episodes(seed: int, w
     assert named == pytest.approx(
         {f"iou_{'abcde'[place]}": iou for place, iou in ious.items()}, abs=1e-12
     )
+
+
+def panets(
+    logits: list[Tensor], masks: list[Tensor], marks: Tensor, classes: int
+) -> tuple[float, float]:
+    """PANet's mIoU and binary IoU as its paper's code defines them, written out.
+
+    True and false positives and false negatives of each class, 0 for the background, are summed
+    over images that have the class; binary IoU takes the sum over classes for the foreground.
+    """
+    sums = np.zeros((classes + 1, 3))
+    for one, mask, mark in zip(logits, masks, marks.tolist(), strict=True):
+        for given_, true in zip(one.argmax(1), mask, strict=True):
+            for j, label in enumerate([0, *(place + 1 for place in mark)]):
+                counted = (given_ == j) & (true != IGNORED)
+                predicted = {tuple(p) for p in counted.nonzero().tolist()}
+                there = {tuple(p) for p in (true == j).nonzero().tolist()}
+                if there:
+                    counts = predicted & there, predicted - there, there - predicted
+                    sums[label] += [len(pixels) for pixels in counts]
+    with np.errstate(invalid="ignore"):
+        ious = sums[1:, 0] / sums[1:].sum(1)
+    binary = [row[0] / row.sum() for row in (sums[0], sums[1:].sum(0))]
+    return float(np.nanmean(ious)), float(np.mean(binary))
+
+
+@pytest.mark.parametrize("way", [1, 2, 3])
+def test_panets_definition_is_that_of_its_code(way: int) -> None:
+    logits, masks, marks = random_masks(0, 6, way, 5)
+    for mask in masks[:4]:  # images without one of the labels, and one without background
+        mask[0][mask[0] == way] = 0
+        mask[1][mask[1] == 0] = way
+    task = Segmentation(way, tuple("abcde"), iou="panet")
+    found = task.estimates(table(task, logits, masks, marks))
+    expected = panets(logits, masks, marks, 5)
+    assert (found["miou"].mean, found["fb_iou"].mean) == pytest.approx(expected, abs=1e-12)
+    ours = Segmentation(way, tuple("abcde"))
+    everywhere = ours.estimates(table(ours, logits, masks, marks))
+    # what is counted besides are false positives alone
+    assert everywhere["miou"].mean < found["miou"].mean
+    one = torch.func.vmap(task.metrics)(torch.stack(logits), torch.stack(masks))
+    assert {name: values[0].item() for name, values in one.items()} == task.metrics(
+        logits[0], masks[0]
+    )
+
+
+def test_where_false_positives_count_is_an_option_of_the_benchmark(tmp_path: Path) -> None:
+    root = str(fake_camvid(tmp_path))
+    plain, panet = (CamVidDataModule(root, image_size=16, **o) for o in ({}, {"iou": "panet"}))
+    assert "iou" not in plain.task.keys() | plain.protocol().keys(), "as results before have none"
+    assert panet.task["iou"] == panet.protocol()["iou"] == "panet"
+    task = make_task(panet.task)
+    assert isinstance(task, Segmentation)
+    assert task.iou == "panet"
+    for make in (partial(CamVidDataModule, root), Segmentation):
+        with pytest.raises(
+            FewshotError, match="iou is 'Panet'; it must be 'everywhere' or 'panet'"
+        ):
+            make(iou="Panet")
 
 
 def test_the_accumulation_is_no_mean_of_episodes() -> None:

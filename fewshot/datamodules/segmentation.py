@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datamodules.images import FloatImages
@@ -16,7 +16,8 @@ from fewshot.datasets.segmentation import (
     members_by_pixels,
 )
 from fewshot.episodes.streams import STAGES, Stage
-from fewshot.errors import FewshotError
+from fewshot.errors import FewshotError, check_choice
+from fewshot.tasks.masks import Iou
 
 
 class SegmentationDataModule(FloatImages, EpisodicDataModule):
@@ -31,6 +32,8 @@ class SegmentationDataModule(FloatImages, EpisodicDataModule):
             32x32.
         queries: query images a class.
         flip: mirror half of the training images with their masks, left to right.
+        iou: where false positives count: `everywhere`, in every query image, or as in PANet's code
+            (`panet`), in images that have the class; for N > 1 that gives higher figures.
         **kwargs: arguments of `EpisodicDataModule`.
     """
 
@@ -46,6 +49,7 @@ class SegmentationDataModule(FloatImages, EpisodicDataModule):
         min_pixels: int = 2048,
         queries: int = 1,
         flip: bool = True,
+        iou: Iou = "everywhere",
         **kwargs: Any,
     ) -> None:
         super().__init__(queries=queries, **kwargs)
@@ -59,7 +63,8 @@ class SegmentationDataModule(FloatImages, EpisodicDataModule):
             way,
             min_pixels,
         )
-        self.flip = flip
+        check_choice("iou", iou, get_args(Iou))
+        self.flip, self.iou = flip, iou
         self._datasets: dict[str, SegmentationDataset] | None = None
 
     @abstractmethod
@@ -94,7 +99,12 @@ class SegmentationDataModule(FloatImages, EpisodicDataModule):
     @property
     def task(self) -> dict[str, Any]:
         """Segmentation with this benchmark's way and classes."""
-        return {"kind": "segmentation", "way": self.way, "classes": list(self.classes)}
+        facts = {"kind": "segmentation", "way": self.way, "classes": list(self.classes)}
+        return facts | self._counting()
+
+    def _counting(self) -> dict[str, Any]:
+        """Where false positives count, if not everywhere, of which results have always been."""
+        return {} if self.iou == "everywhere" else {"iou": self.iou}
 
     def protocol(self) -> dict[str, Any]:
         """The facts that stand beside every result on this benchmark."""
@@ -104,7 +114,7 @@ class SegmentationDataModule(FloatImages, EpisodicDataModule):
             "image_size": self.image_size,
             "min_pixels": self.min_pixels,
         }
-        return {**super().protocol(), **facts}
+        return {**super().protocol(), **facts, **self._counting()}
 
     def prepare_data(self) -> None:
         """Read the masks, once a machine."""

@@ -5,6 +5,7 @@ of the masks, h and w of the maps, which may be fewer; E episodes of a table.
 """
 
 from collections.abc import Mapping
+from typing import Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from torch import Tensor
 from fewshot.tasks.estimates import Estimate
 from fewshot.tasks.intervals import LEAST, precision, t95
 
+Iou: TypeAlias = Literal["everywhere", "panet"]
 IGNORED = 255
 """The label of pixels that neither train nor count."""
 
@@ -49,7 +51,7 @@ def pixel_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return (losses * counted).sum() / counted.sum().clamp(min=1)
 
 
-def overlaps(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
+def overlaps(logits: Tensor, targets: Tensor, iou: Iou = "everywhere") -> dict[str, Tensor]:
     """Pixels in the intersection and in the union of predicted and true masks.
 
     The ignored ones are in neither.
@@ -57,6 +59,11 @@ def overlaps(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
     Args:
         logits: (n, N+1, h, w), brought to the size of the masks.
         targets: masks (n, H, W) of labels 0..N and `IGNORED`.
+        iou: ``everywhere`` counts every pixel that is given a label, in whatever image. ``panet``
+            counts a label's pixels in those images alone that truly have it, so that what is
+            wrongly given it elsewhere costs nothing, and takes the foreground for the sum of the
+            labels, so that labels taken for each other count as errors of it (arXiv:1908.06391, as
+            in its authors' code).
 
     Returns:
         ``intersection_<region>`` and ``union_<region>``, scalars: the regions are the labels
@@ -70,8 +77,16 @@ def overlaps(logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
             mask == labels[name] if name in labels else (mask > 0) == (name == "foreground")
             for mask in (predicted, targets)
         )
-        found[f"intersection_{name}"] = (one & other & counted).sum().float()
-        found[f"union_{name}"] = ((one | other) & counted).sum().float()
+        of = counted
+        if iou == "panet":
+            of = counted & (other & counted).flatten(1).any(1)[:, None, None]
+        found[f"intersection_{name}"] = (one & other & of).sum().float()
+        found[f"union_{name}"] = ((one | other) & of).sum().float()
+    if iou == "panet":
+        for part in ("intersection", "union"):
+            found[f"{part}_foreground"] = torch.stack(
+                [found[f"{part}_{label}"] for label in labels]
+            ).sum(0)
     return found
 
 

@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from fewshot.episodes.types import Examples
-from fewshot.errors import FewshotError
+from fewshot.errors import FewshotError, check_choice
 from fewshot.tasks.base import EpisodeView, Task
 from fewshot.tasks.estimates import Estimate, estimate
 from fewshot.tasks.masks import (
     IGNORED,
+    Iou,
     at_size,
     by_class,
     foreground_background,
@@ -39,10 +40,17 @@ class Segmentation(Task):
     those of ratios of sums, `fewshot.tasks.masks.pooled`. The table of episodes keeps the counts of
     pixels.
 
+    A pixel that is wrongly given a class is a false positive wherever it lies, also in an image of
+    an N-way episode that does not have the class. PANet's code does not count it there: with `iou`
+    ``panet`` neither is it here, so that figures for N > 1 compare with those of that paper. Theirs
+    are the higher ones.
+
     Args:
         way: classes of an episode besides the background.
         classes: the benchmark's classes by name; episodes are about some of them, `Examples.marks`
             says which.
+        iou: where false positives count: `everywhere`, or as in PANet's code (`panet`), which
+            `fewshot.tasks.masks.overlaps` tells.
     """
 
     kind: ClassVar[str] = "segmentation"
@@ -54,12 +62,14 @@ class Segmentation(Task):
 
     way: int = 1
     classes: Sequence[str] = ()
+    iou: Iou = "everywhere"
 
     def __post_init__(self) -> None:
         if self.way < 1:
             raise FewshotError(
                 f"way is {self.way}: an episode needs a class besides the background; set way >= 1"
             )
+        check_choice("iou", self.iou, get_args(Iou))
 
     @property
     def output_size(self) -> int:
@@ -72,7 +82,7 @@ class Segmentation(Task):
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """The pixels of intersections and unions, `fewshot.tasks.masks.overlaps`."""
-        return overlaps(outputs, targets)
+        return overlaps(outputs, targets, self.iou)
 
     def marks(self, query: Examples, outputs: Tensor) -> dict[str, Tensor]:
         """``class_1``..``class_N``: which of the benchmark's classes each label stands for.
