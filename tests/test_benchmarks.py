@@ -107,3 +107,47 @@ def test_a_part_tells_how_it_ended(
 ) -> None:
     assert gpu.run(gpu.Part("part", ["-c", f"raise SystemExit({status})"], 60)) is (status == 0)
     assert re.search(rf"^--- part: {outcome}, \d+ s$", capfd.readouterr().out, re.M)
+
+
+def test_the_house_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    house = script("house")
+    measured = []
+    monkeypatch.setattr(sys, "argv", ["house.py"])
+    monkeypatch.setattr(house, "cost", lambda root, *command: (measured.append(command), "0 MB"))
+    house.main()
+    assert ("-c", "import fewshot") in measured
+    assert ("-m", "fewshot", "fit", "--confg", "x") in measured
+    printed = capsys.readouterr().out
+    for bar in (
+        r"modules that lie flat in fewshot/ +[0-6]$",
+        r"imports against the order: pairs of rooms +0$",
+        r"modules in circles of imports +0$",
+        r"lines over 100 characters +0\.0 %$",
+    ):
+        assert re.search(f"(?m)^{bar}", printed), printed
+
+
+def test_a_worse_house_shows(tmp_path: Path) -> None:
+    house = script("house")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/architecture.md").write_text("```\n cli\n ↓\n tasks\n ↓\n errors\n```\n")
+    for name, text in {
+        "__init__.py": "",
+        "errors.py": "",
+        "cli/__init__.py": "",
+        "cli/main.py": "from fewshot.tasks import base\nfrom fewshot import errors",
+        "tasks/__init__.py": "",
+        "tasks/base.py": "def late():\n    from fewshot.cli.main import run",
+    }.items():
+        (tmp_path / "fewshot" / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / "fewshot" / name).write_text(text)
+    files = sorted((tmp_path / "fewshot").rglob("*.py"))
+    assert house.against_the_order(tmp_path, files) == ({"tasks -> cli"}, 2)
+
+
+def test_what_a_process_costs(tmp_path: Path) -> None:
+    seconds, megabytes = script("house").cost(tmp_path, "-c", "x = b'1' * (60 << 20)")
+    assert float(seconds.removesuffix(" s")) < 5
+    assert float(megabytes.removesuffix(" MB")) > 60

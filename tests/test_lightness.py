@@ -1,0 +1,129 @@
+"""What computes nothing answers at once: CPU time and memory, and neither torch nor Lightning."""
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("torch", "lightning", "torchmetrics", "matplotlib", "jsonargparse")
+SPARE = 3
+"""How many times its seconds a command may take here: the machine may be busy."""
+COMMANDS = {
+    "version": (("--version",), 0, 0.6),
+    "help": (("--help",), 0, 0.6),
+    "nothing": ((), 2, 0.6),
+    "misspelt command": (("rnak",), 2, 0.6),
+    "misspelt option": (("fit", "--confg", "x"), 2, 0.6),
+    "misspelt second option": (("fit", "--config", "c", "--modle", "MAML"), 2, 0.6),
+    "misspelt option of the Trainer": (("fit", "--trainer.max_epohcs=3"), 2, 0.6),
+    "misspelt option of predict": (("predict", "--suport", "x"), 2, 0.6),
+    "misspelt option of export": (("export", "--ckpt", "x"), 2, 0.6),
+    "misspelt option of prepare": (("prepare", "--confg", "x"), 2, 0.6),
+    "misspelt config": (("fit", "--config", "glyphs/protonet"), 2, 0.6),
+    "list": (("list",), 0, 1.0),
+    "list configs": (("list", "configs"), 0, 1.0),
+    "rank": (("rank", "sources0", "sources1"), 0, 0.6),
+    "summary": (("summary", "run0", "run1"), 0, 0.6),
+}
+PROGRAM = """
+import json, resource, sys
+from pathlib import Path
+from fewshot.cli.main import main
+try:
+    code = main(sys.argv[1:])
+except SystemExit as stop:
+    code = stop.code or 0
+used = resource.getrusage(resource.RUSAGE_SELF)
+heavy = [name for name in HEAVY if name in sys.modules]
+print(json.dumps([code, used.ru_utime + used.ru_stime, HIGHEST, heavy]))
+"""
+# not `ru_maxrss`, which a process has from what started it
+HIGHEST = (
+    "int(Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0]) / 1024"
+    if sys.platform == "linux"
+    else "0"
+)
+
+
+def run_folder(folder: Path, accuracy: float, seed: int) -> None:
+    """A tested run, as far as `rank` and `summary` look at it."""
+    facts = {"benchmark": "Glyphs", "learner": "MAML", "way": 5, "shot": 1, "split": None}
+    metrics = {"accuracy": {"mean": accuracy, "ci95": 0.01}}
+    folder.mkdir()
+    content = {**facts, "seed": seed, "metrics": metrics}
+    if folder.name.startswith("sources"):
+        content["sources"] = {"one": metrics, "other": metrics}
+    (folder / "results.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_that_computes_nothing(name: str, tmp_path: Path) -> None:
+    args, code, seconds = COMMANDS[name]
+    for seed in (0, 1):
+        run_folder(tmp_path / f"run{seed}", 0.5 + seed / 10, seed)
+        run_folder(tmp_path / f"sources{seed}", 0.5 + seed / 10, seed)
+    program = PROGRAM.replace("HEAVY", repr(HEAVY)).replace("HIGHEST", HIGHEST)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *args],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    got, used, megabytes, heavy = json.loads(done.stdout.splitlines()[-1])
+    assert got == code, done.stdout + done.stderr
+    assert heavy == []
+    assert megabytes < 100
+    assert used < SPARE * seconds
+
+
+def test_importing_the_package() -> None:
+    program = (
+        "import resource, sys, fewshot; used = resource.getrusage(resource.RUSAGE_SELF); from"
+        f" pathlib import Path; print(used.ru_utime + used.ru_stime, {HIGHEST},"
+        f" [n for n in {HEAVY} if n in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    seconds, megabytes, heavy = done.stdout.split(maxsplit=2)
+    assert heavy.strip() == "[]"
+    assert float(megabytes) < 40
+    assert float(seconds) < SPARE * 0.2
+
+
+def test_the_whole_of_a_process_is_light() -> None:
+    """With the interpreter's start and end; of all that this process has waited for, the largest."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "fewshot", "--version"], check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < SPARE * 0.6
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+def test_no_option_of_lightnings_is_refused(command: str) -> None:
+    from fewshot.cli import lightning
+    from fewshot.cli.arguments import check_options
+
+    class Parser(lightning.FewshotCLI):
+        def parse_arguments(self, parser: object, args: object) -> None:
+            raise KeyboardInterrupt  # the parser is complete then
+
+        def setup_parser(self, *args: object, **kwargs: object) -> None:
+            super().setup_parser(*args, **kwargs)
+            options.extend(
+                option
+                for action in self._parser(command)._actions
+                for option in action.option_strings
+                if option.startswith("--")
+            )
+
+    options: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        Parser([command])
+    assert len(options) > 50
+    check_options(command, options)
+    assert {"--config", "--trainer.max_epochs", "--ckpt_path", "--print_config"} <= {*options}
