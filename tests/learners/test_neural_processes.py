@@ -44,9 +44,14 @@ def cnp() -> CNP:
     return CNP(Pixels(3), task=TASK, width=WIDTH, min_deviation=FLOOR).double()
 
 
-def anp(latent: int = 3, self_attention: int = 1) -> ANP:
-    sizes = {"width": WIDTH, "heads": 2, "latent": latent, "self_attention": self_attention}
-    return ANP(Pixels(3), task=TASK, min_deviation=FLOOR, **sizes).double()
+def anp(latent: int = 3, self_attention: int = 1, **kwargs: Any) -> ANP:
+    sizes: dict[str, Any] = {
+        "width": WIDTH,
+        "heads": 2,
+        "latent": latent,
+        "self_attention": self_attention,
+    }
+    return ANP(Pixels(3), task=TASK, min_deviation=FLOOR, **sizes, **kwargs).double()
 
 
 def log_density(y: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
@@ -133,6 +138,15 @@ def anp_outputs(learner: ANP, support: Examples, z: Tensor, x: Tensor) -> tuple[
         values = values + layer.linear2(layer.linear1(layer.norm2(values)).relu())
     keys, query = learner.position(support.inputs), learner.position(x)
     read = []
+    if learner.projections:  # each head's own maps, from the whole width to half of it
+        maps: Any = [m.weight for m in learner.projections]
+        summed = torch.zeros(WIDTH, dtype=torch.float64)
+        for part in (slice(0, WIDTH // 2), slice(WIDTH // 2, WIDTH)):
+            q, k, v = maps[0][part] @ query, keys @ maps[1][part].T, values @ maps[2][part].T
+            weights = (k @ q / math.sqrt(WIDTH // 2)).softmax(0)
+            summed = summed + learner.attended.weight[:, part] @ (weights @ v)
+        raw = learner.decoder(torch.cat([summed, z, x]))
+        return raw[:2], FLOOR + (1 - FLOOR) * softplus(raw[2:])
     for head in range(2):
         part = slice(head * WIDTH // 2, (head + 1) * WIDTH // 2)
         scores = torch.stack(
@@ -143,8 +157,13 @@ def anp_outputs(learner: ANP, support: Examples, z: Tensor, x: Tensor) -> tuple[
     return raw[:2], FLOOR + (1 - FLOOR) * softplus(raw[2:])
 
 
-def test_the_anp_is_trained_on_the_bound_of_its_equations(batch: Episode) -> None:
-    learner = anp()
+@pytest.mark.parametrize("projections", [False, True])
+@pytest.mark.parametrize("support_loss", [False, True])
+def test_the_anp_is_trained_on_the_bound_of_its_equations(
+    support_loss: bool, projections: bool, batch: Episode
+) -> None:
+    learner = anp(head_projections=projections, support_loss=support_loss)
+    assert (learner.attended.bias is None) == projections
     (outcome,) = learner.run(batch, training=True)
     noise = normal(batch.support.inputs, learner.latent, batch.support.targets)
     losses = []
@@ -159,17 +178,42 @@ def test_the_anp_is_trained_on_the_bound_of_its_equations(batch: Episode) -> Non
         )
         m1, s1 = anp_latent(learner, *both)
         z = m1 + s1 * noise[i]
-        densities = [
+        judged = [
             log_density(y, *anp_outputs(learner, support, z, x)).sum()
             for x, y in zip(query.inputs, query.targets, strict=True)
         ]
+        seen = [
+            log_density(y, *anp_outputs(learner, support, z, x)).sum()
+            for x, y in zip(support.inputs, support.targets, strict=True)
+        ]
+        densities = judged + seen if support_loss else judged
+        # what is reported is of the queries alone
+        assert outcome.metrics["log_likelihood"][i].item() == pytest.approx(
+            torch.stack(judged).mean().item()
+        )
         divergence = (torch.log(s0 / s1) + (s1**2 + (m1 - m0) ** 2) / (2 * s0**2) - 0.5).sum()
         torch.testing.assert_close(
             divergence, torch.as_tensor(kl_divergence(Normal(m1, s1), Normal(m0, s0))).sum()
         )
         assert divergence > 0
-        losses.append(-torch.stack(densities).mean() + divergence / Q)
+        losses.append(-torch.stack(densities).mean() + divergence / len(densities))
     assert_same(learner, outcome.loss, torch.stack(losses))
+
+
+def test_without_a_latent_the_support_is_trained_on_too(batch: Episode) -> None:
+    learner = anp(latent=0, support_loss=True)
+    (outcome,) = learner.run(batch, training=True)
+    losses, none = [], torch.zeros(0, dtype=torch.float64)
+    for i in range(EPISODES):
+        support, query = episode(batch, i)
+        densities = [
+            log_density(y, *anp_outputs(learner, support, none, x)).sum()
+            for part in (support, query)
+            for x, y in zip(part.inputs, part.targets, strict=True)
+        ]
+        losses.append(-torch.stack(densities).mean())
+    assert_same(learner, outcome.loss, torch.stack(losses))
+    assert outcome.outputs.shape[1] == Q
 
 
 @pytest.mark.parametrize(("latent", "self_attention"), [(0, 2), (3, 0)])

@@ -45,6 +45,11 @@ class ANP(ProcessLearner):
             0 for functions of one value).
         latent: values of z; 0 leaves the latent path out.
         min_deviation: smallest standard deviation that can be predicted, as for `CNP`.
+        head_projections: give each head linear maps of its own, without bias, from keys, queries
+            and values to its share of `width`, and from what it reads to the whole, as the authors'
+            code does; false cuts keys, queries and values themselves in parts.
+        support_loss: train on the likelihood of the support's points beside the queries', the
+            divergence shared among all of them, as the authors' code does.
         **kwargs: arguments of `MetaLearner`.
     """
 
@@ -58,6 +63,8 @@ class ANP(ProcessLearner):
         self_attention: int = 0,
         latent: int = 128,
         min_deviation: float = 0.1,
+        head_projections: bool = False,
+        support_loss: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
@@ -74,12 +81,19 @@ class ANP(ProcessLearner):
                 f" {self_attention}; heads must divide width, the last two be >= 0"
             )
         self.heads, self.latent, self.min_deviation = heads, latent, min_deviation
+        self.support_loss = support_loss
         point = self.features + self.task.targets
         self.encoder = perceptron([point, *[width] * encoder_layers])
         self.among = nn.Sequential(*(_self_attention(width, heads) for _ in range(self_attention)))
         # keys and queries, by one network
         self.position = perceptron([self.features, width, width])
-        self.attended = nn.Linear(width, width)
+        self.attended = nn.Linear(width, width, bias=not head_projections)
+        # of queries, keys and values; the heads' maps lie side by side
+        self.projections = nn.ModuleList(
+            nn.Linear(width, width, bias=False) for _ in range(3 if head_projections else 0)
+        )
+        for layer in (*self.projections, self.attended) if head_projections else ():
+            nn.init.normal_(layer.weight, std=width**-0.5)  # type: ignore[arg-type]  # the authors'
         if latent:
             self.latent_encoder = perceptron([point, *[width] * encoder_layers])
             self.latent_head = perceptron([width, width, 2 * latent])
@@ -114,29 +128,38 @@ class ANP(ProcessLearner):
 
     def answer(self, kept: Seen, queries: Tensor) -> Tensor:
         """Means and standard deviations at the queries."""
-        read = self.attended(attend(self.position(queries), kept.keys, kept.values, self.heads))
+        parts = (self.position(queries), kept.keys, kept.values)
+        if self.projections:
+            parts = tuple(m(part) for m, part in zip(self.projections, parts, strict=True))  # type: ignore[assignment]
+        read = self.attended(attend(*parts, self.heads))
         z = kept.latent[:, None].expand(-1, queries.shape[1], -1)
         return gaussian(self.decoder(torch.cat([read, z, queries], -1)), self.min_deviation)
 
     def outcome(self, embedded: Episode, episodes: Episode, training: bool) -> Outcome:
         """In training, with a z that has seen the queries too, at the price of the divergence."""
-        if not training or not self.latent:
+        if not training or not (self.latent or self.support_loss):
             return super().outcome(embedded, episodes, training)
         support, query = embedded
         assert isinstance(query.inputs, Tensor)
         assert isinstance(support.inputs, Tensor)
+        size = support.targets.shape[1]
         everything = Examples(
             torch.cat([support.inputs, query.inputs], 1),
             torch.cat([support.targets, query.targets], 1),
         )
-        encoded = pairs(self.latent_encoder, everything)
-        prior = self.latent_distribution(encoded[:, : support.targets.shape[1]])
-        guess = self.latent_distribution(encoded)
-        noise = normal(episodes.support.inputs, self.latent, guess.mean)
-        outputs = self.answer(self.seen(support, guess.mean + guess.stddev * noise), query.inputs)
-        judged = self.judged(outputs, query.targets)
-        divergence = kl_divergence(guess, prior).sum(-1) / query.targets.shape[1]
-        return judged._replace(loss=judged.loss + divergence)
+        z, divergence = None, query.targets.new_zeros(len(query.targets))
+        if self.latent:
+            encoded = pairs(self.latent_encoder, everything)
+            prior = self.latent_distribution(encoded[:, :size])
+            guess = self.latent_distribution(encoded)
+            z = guess.mean + guess.stddev * normal(episodes.support.inputs, self.latent, guess.mean)
+            divergence = kl_divergence(guess, prior).sum(-1)
+        trained_on = everything if self.support_loss else query
+        assert isinstance(trained_on.inputs, Tensor)
+        outputs = self.answer(self.seen(support, z), trained_on.inputs)
+        losses = torch.func.vmap(self.task.loss)(outputs, trained_on.targets)
+        judged = self.judged(outputs[:, -query.targets.shape[1] :], query.targets)
+        return judged._replace(loss=losses + divergence / trained_on.targets.shape[1])
 
 
 def _self_attention(width: int, heads: int) -> nn.Module:
