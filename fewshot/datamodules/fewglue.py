@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot.datamodules.base import EpisodicDataModule
-from fewshot.datasets.fewglue import UNLABELLED, Row, read_fewglue
-from fewshot.datasets.fewglue_patterns import TASKS
+from fewshot.datasets.fewglue import UNLABELLED, Row, mirror_image, read_fewglue
+from fewshot.datasets.fewglue_patterns import TASKS, published
 from fewshot.datasets.reading.downloads import data_root
 from fewshot.datasets.reading.pattern_encoding import NO_PIECE, PatternEncoder
 from fewshot.datasets.reading.pretrained_tokenizer import PretrainedTokenizer
@@ -44,6 +44,12 @@ class FewGLUEDataModule(EpisodicDataModule):
             are cut.
         shot: training examples, in all; fewer than the file's 32 are drawn by the seed.
         unlabeled: unlabelled examples, drawn by the seed; None takes all of the file, 0 none.
+        published_patterns: the words of the authors' code (`Yes`, where false says `yes`), which
+            differ to a tokenizer that tells cases apart, and its fifth pattern of CB and fourth of
+            MultiRC. Not for WSC, whose noun it writes itself.
+        mirrored: of COPA, take each training and unlabelled example twice, the second time with its
+            choices exchanged, as the authors' code does. `shot` counts both as one, `unlabeled` as
+            two.
         test_episodes: seeds of a test.
         val_episodes: seeds of a validation.
         eval_batch_size: seeds in memory at once.
@@ -65,6 +71,8 @@ class FewGLUEDataModule(EpisodicDataModule):
         max_length: int = 256,
         shot: int = 32,
         unlabeled: int | None = None,
+        published_patterns: bool = False,
+        mirrored: bool = False,
         test_episodes: int = 3,
         val_episodes: int = 1,
         eval_batch_size: int = 1,
@@ -81,6 +89,17 @@ class FewGLUEDataModule(EpisodicDataModule):
             raise FewshotError(
                 f"shot is {shot} and unlabeled {unlabeled}; set shot >= 1 and unlabeled >= 0"
             )
+        if published_patterns and subset == "WSC":
+            raise FewshotError(
+                "published_patterns has none for WSC, whose noun the authors' code writes itself;"
+                " set it to false"
+            )
+        if mirrored and subset != "COPA":
+            raise FewshotError(
+                f"mirrored exchanges the two choices of COPA, which {subset} does not have; set it"
+                " to false"
+            )
+        self.published_patterns, self.mirrored = published_patterns, mirrored
         self.subset, self.tokenizer, self.root, self.max_length = (
             subset,
             tokenizer,
@@ -117,7 +136,10 @@ class FewGLUEDataModule(EpisodicDataModule):
     def part(self, part: Literal["train", "unlabeled", "dev32", "val"]) -> Examples:
         """The examples of a file, read once."""
         if part not in self._parts:
-            rows, task = read_fewglue(self.root, self.subset, part), TASKS[self.subset]
+            rows = read_fewglue(self.root, self.subset, part)
+            task = published(self.subset) if self.published_patterns else TASKS[self.subset]
+            if self.mirrored and part in ("train", "unlabeled"):
+                rows += [mirror_image(row) for row in rows]
             self._parts[part] = Examples(self.encoder.encode(rows, task), _targets(rows, task.way))
             self._questions[part] = torch.tensor([row.question for row in rows])
         return self._parts[part]
@@ -146,7 +168,8 @@ class FewGLUEDataModule(EpisodicDataModule):
 
     def protocol(self) -> dict[str, Any]:
         """The facts that stand beside every result."""
-        facts = {name: getattr(self, name) for name in ("tokenizer", "max_length", "unlabeled")}
+        names = ("tokenizer", "max_length", "unlabeled", "published_patterns", "mirrored")
+        facts = {name: getattr(self, name) for name in names}
         queries = len(self._parts["val"].targets) if "val" in self._parts else None
         unlabelled = self._parts["unlabeled"].targets if "unlabeled" in self._parts else ()
         facts["unlabeled"] = len(unlabelled) if self.unlabeled is None else self.unlabeled

@@ -265,6 +265,14 @@ def _copa(record: Record) -> Fields:
     return {**texts, "joint": joints[question]}, choices
 
 
+def mirror_image(row: Row) -> Row:
+    """COPA's example with its two choices exchanged."""
+    first, second = row.choices
+    fields = {**row.fields, "choice1": second, "choice2": first}
+    label = row.label if row.label == UNLABELLED else 1 - row.label
+    return row._replace(fields=fields, choices=(second, first), label=label)
+
+
 def _wsc(record: Record) -> Fields:
     target = record.inner("target")
     words, place = record.text("text").split(), target.get("span2_index", int)

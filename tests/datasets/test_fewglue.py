@@ -9,7 +9,7 @@ import pytest
 from fakes import fake_fewglue, fewglue_record
 
 from fewshot.datasets.fewglue import Row, answer_worth, read_fewglue
-from fewshot.datasets.fewglue_patterns import TASKS, Pattern
+from fewshot.datasets.fewglue_patterns import TASKS, Pattern, published
 from fewshot.datasets.reading.pattern_encoding import PatternEncoder
 from fewshot.datasets.reading.pretrained_tokenizer import PretrainedTokenizer
 from fewshot.errors import FewshotError
@@ -65,6 +65,57 @@ def test_each_task_is_read_and_encoded(
                 assert (lengths[row, view, s] > 0) == (number > 0)
                 (where,) = masks[row, view, s].nonzero(as_tuple=True)
                 assert where.tolist() == [int(places[row, view, s]) + i for i in range(number)]
+
+
+def test_the_published_patterns() -> None:
+    assert [words for _, words in published("CB").patterns] == [
+        *[("Yes", "No", "Maybe")] * 4,
+        ("true", "false", "neither"),
+    ]
+    assert [words for _, words in published("MultiRC").patterns] == [
+        *[("No", "Yes")] * 3,
+        ("False", "True"),
+    ]
+    assert [words for _, words in published("RTE").patterns][3:] == [
+        ("Yes", "No"),
+        ("true", "false"),
+    ]
+    boolq = [words for _, words in published("BoolQ").patterns]
+    assert boolq == [("No", "Yes")] * 3 + [("false", "true")] * 3
+    assert published("WiC").patterns[2].words == ("2", "b")
+    assert published("COPA") == TASKS["COPA"]
+    assert [template for template, _ in published("CB").patterns][:4] == [
+        template for template, _ in TASKS["CB"].patterns
+    ]
+
+
+@pytest.mark.parametrize(
+    ("task", "fields", "text"),
+    [
+        (
+            "CB",
+            {"premise": "the b.", "hypothesis": "a b"},
+            "the b. question: a b true, false or neither? answer: [MASK]",
+        ),
+        (
+            "MultiRC",
+            {"passage": "the b.", "question": "a b", "answer": "b a"},
+            "the b. a b - [ [MASK] ] b a",
+        ),
+    ],
+)
+def test_the_two_patterns_that_are_published_alone(
+    root: Path, tokenizer: PretrainedTokenizer, task: str, fields: dict[str, str], text: str
+) -> None:
+    import transformers
+
+    template = published(task).patterns[-1].template
+    words = ("yes", "no", "maybe")[: TASKS[task].way]  # theirs are not in this small vocabulary
+    made = published(task)._replace(patterns=(Pattern(template, words),))
+    views = PatternEncoder(tokenizer, 128).encode([Row(fields, 0, "here", 0)], made)
+    expected = transformers.BertTokenizerFast.from_pretrained(str(root / "bert")).encode(text)
+    assert views["tokens"][0, 1, 0, : len(expected)].tolist() == expected
+    assert int(views["lengths"][0, 1, 0]) == len(expected)
 
 
 def test_what_a_pattern_says(root: Path, tokenizer: PretrainedTokenizer) -> None:

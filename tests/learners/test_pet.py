@@ -1,6 +1,7 @@
 """PET and fine-tuning of language models: written-out scores, and what adaptation promises."""
 
 import csv
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -153,9 +154,12 @@ def test_adaptation_is_a_function_of_the_support(
     assert first.shape == (7, {"CB": 3, "COPA": 2, "ReCoRD": 4}[subset])
 
 
-def test_an_ensemble_is_the_weighted_mean_of_its_patterns(root: Path) -> None:
+@pytest.mark.parametrize("models", [1, 3])
+def test_an_ensemble_is_the_weighted_mean_of_its_patterns(root: Path, models: int) -> None:
     module = data(root, unlabeled=0)
-    own = learner(PET, root, module, steps=2, distil=False, weighting="accuracy")
+    own = learner(
+        PET, root, module, steps=2, batch=4, distil=False, weighting="accuracy", models_per_pattern=models
+    )  # fmt: skip
     support = episode(module).support
     assert isinstance(support.inputs, dict)
     ensemble = own.adapt(support)
@@ -166,13 +170,98 @@ def test_an_ensemble_is_the_weighted_mean_of_its_patterns(root: Path) -> None:
             [candidate_scores(start, support.inputs, view) for view in range(1, 5)]  # type: ignore[arg-type]
         )
         right = (untrained.argmax(-1) == own.task.labels(support.targets)).float().mean(-1)
-        torch.testing.assert_close(ensemble.weights, right / right.sum())
+        shares = right.repeat_interleave(models) / (models * right.sum())
+        torch.testing.assert_close(ensemble.weights, shares)
+        read = [v for v in range(1, 5) for _ in range(models)]
         each = [
-            candidate_scores(m.eval(), support.inputs, v) for v, m in enumerate(ensemble.models, 1)
+            candidate_scores(m.eval(), support.inputs, v)
+            for v, m in zip(read, ensemble.models, strict=True)
         ]
+        assert all(not torch.equal(a, b) for a, b in pairwise(each))  # of a pattern too
     assert isinstance(own, PET)
     expected = sum(w * s for w, s in zip(ensemble.weights, each, strict=True))
     torch.testing.assert_close(own.predict(ensemble, support.inputs), expected)
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_what_a_classifier_is_taught_by(
+    root: Path, both: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = data(root, shot=8)
+    own = learner(PET, root, module, steps=1, temperature=2.0, soften_classifier=both)
+    assert isinstance(own, PET)
+    support = episode(module).support
+    assert isinstance(support.inputs, dict)
+    unlabelled = {name: value[support.targets < 0] for name, value in support.inputs.items()}
+    logits = 3 * torch.randn(len(unlabelled["tokens"]), 3, dtype=torch.float64)
+    rows, found = torch.tensor([0, 2, 3]), []
+
+    def descend(model: Any, loss: Any, examples: int, steps: int) -> None:
+        """In the place of training: the loss of some rows and its gradient, in float64."""
+        model.double().eval()
+        weights = [model.head.weight, model.head.bias]
+        for_rows = {name: value[rows] for name, value in unlabelled.items()}
+        said, target = model(for_rows), (logits[rows] / 2).softmax(1)
+        if both:  # the authors' distillation loss
+            expected = F.kl_div((said / 2).log_softmax(1), target, reduction="sum") * 4 / 3
+        else:
+            expected = F.kl_div(said.log_softmax(1), target, reduction="sum") / 3
+        for one, two in zip(
+            *(torch.autograd.grad(value, weights) for value in (loss(rows), expected)), strict=True
+        ):
+            torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-12)
+            found.append(one.abs().max() > 1e-6)
+
+    monkeypatch.setattr(own, "predict", lambda ensemble, inputs: logits)
+    monkeypatch.setattr(own, "descend", descend)
+    own._distilled(Ensemble([], torch.empty(0)), unlabelled)
+    assert len(found) == 2
+    assert all(found)
+
+
+@pytest.mark.parametrize("every", [True, False])
+def test_biases_and_norms_may_be_left_out_of_the_decay(root: Path, every: bool) -> None:
+    own = learner(PET, root, data(root), lr=0.1, weight_decay=0.5, decay_vectors=every)
+    model = network(root).double()
+    for parameter in model.parameters():
+        parameter.data += 0.1
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    # without a gradient the decay alone moves a weight
+    own.descend(model, lambda rows: sum(p.sum() for p in model.parameters()) * 0.0, 4, 1)  # type: ignore[return-value,arg-type]
+    spared = set()
+    for name, p in model.named_parameters():
+        left_out = not every and ("bias" in name or "LayerNorm.weight" in name)  # the authors' rule
+        torch.testing.assert_close(p.detach(), before[name] * (1.0 if left_out else 1 - 0.1 * 0.5))
+        spared |= {name} if left_out else set()
+    assert bool(spared) != every
+
+
+def test_copa_mirrored(root: Path) -> None:
+    plain, both = data(root, "COPA", shot=4), data(root, "COPA", shot=4, mirrored=True)
+    for part in ("train", "unlabeled", "val"):
+        one, two = plain.part(part), both.part(part)  # type: ignore[arg-type]
+        assert isinstance(one.inputs, dict)
+        assert isinstance(two.inputs, dict)
+        n = len(one.targets)
+        if part == "val":
+            assert torch.equal(one.targets, two.targets)
+            continue
+        assert len(two.targets) == 2 * n
+        labels = two.targets if part == "unlabeled" else two.targets % 2
+        expected = -torch.ones(n) if part == "unlabeled" else 1 - labels[:n]
+        assert labels[n:].tolist() == expected.tolist()
+        answers = two.inputs["answers"]
+        assert torch.equal(answers[n:], answers[:n].flip(2))
+        # the first pattern names the choices in their order
+        assert not torch.equal(two.inputs["tokens"][n:, 1], two.inputs["tokens"][:n, 1].flip(1))
+    targets = episode(both).support.targets
+    assert int((targets >= 0).sum()) == 8
+    assert len((targets[targets >= 0] // 2).unique()) == 4  # type: ignore[no-untyped-call]
+    with pytest.raises(FewshotError, match="mirrored exchanges the two choices of COPA, which CB"):
+        data(root, "CB", mirrored=True)
+    with pytest.raises(FewshotError, match="published_patterns has none for WSC"):
+        data(root, "WSC", published_patterns=True)
+    assert both.protocol()["mirrored"]
 
 
 def test_a_classifier_learns_the_ensembles_soft_labels(root: Path) -> None:
@@ -275,6 +364,7 @@ def test_refusals(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         ("lr", -1.0),
         ("distil_steps", 0),
         ("temperature", 0.0),
+        ("models_per_pattern", 0),
     ):
         with pytest.raises(FewshotError, match=rf"\b{name} is {value}|{name} {value}"):
             learner(PET, root, module, **{name: value})

@@ -44,6 +44,7 @@ class LanguageLearner(MetaLearner):
         batch: examples of a step.
         lr: learning rate of AdamW, which falls to 0 in equal steps.
         weight_decay: of AdamW.
+        decay_vectors: decay biases and the norms' scales too; PET's code leaves them out.
         judged_at_once: texts of a forward pass where nothing is trained, an example's candidates
             each counted where each has its own, but one example at least; changes speed and memory
             alone.
@@ -66,6 +67,7 @@ class LanguageLearner(MetaLearner):
         batch: int = 16,
         lr: float = 1e-5,
         weight_decay: float = 0.01,
+        decay_vectors: bool = True,
         judged_at_once: int = 64,
         **kwargs: Any,
     ) -> None:
@@ -83,7 +85,7 @@ class LanguageLearner(MetaLearner):
             if value < least:
                 raise FewshotError(f"{name} is {value}; set {name} >= {least}")
         self.steps, self.batch, self.lr, self.weight_decay = steps, batch, lr, weight_decay
-        self.judged_at_once = judged_at_once
+        self.decay_vectors, self.judged_at_once = decay_vectors, judged_at_once
 
     @abstractmethod
     def learn(self, support: Examples) -> Any:
@@ -136,7 +138,7 @@ class LanguageLearner(MetaLearner):
         self, model: nn.Module, loss: Callable[[Tensor], Tensor], examples: int, steps: int
     ) -> None:
         """Train `model` by AdamW on the `loss` of `steps` batches of rows (b,), pass by pass."""
-        optimizer = AdamW(model.parameters(), self.lr, weight_decay=self.weight_decay)
+        optimizer = AdamW(self.groups(model), self.lr, weight_decay=self.weight_decay)
         schedule = LinearLR(optimizer, 1.0, 0.0, steps)
         model.train()
         for rows in batches(examples, self.batch, steps):
@@ -148,15 +150,28 @@ class LanguageLearner(MetaLearner):
             optimizer.step()
             schedule.step()
 
+    def groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """The parameters as AdamW takes them: those that decay, then those that do not."""
+        decayed = [p for p in model.parameters() if self.decay_vectors or p.dim() > 1]
+        others = [p for p in model.parameters() if not (self.decay_vectors or p.dim() > 1)]
+        rest = [{"params": others, "weight_decay": 0.0}] if others else []
+        return [{"params": decayed}, *rest]
+
     def classifier(
-        self, inputs: dict[str, Tensor], targets: Tensor, steps: int
+        self, inputs: dict[str, Tensor], targets: Tensor, steps: int, temperature: float = 1.0
     ) -> "TextClassifier":
-        """Train a classifier of plain texts (n, V, ...) on labels (n,) or probabilities (n, C)."""
+        """Train a classifier of plain texts (n, V, ...) on labels (n,) or probabilities (n, C).
+
+        A `temperature` T softens its logits; the loss is multiplied by T^2, as its gradient is
+        smaller.
+        """
         outputs = self.task.one_way if inputs["tokens"].shape[2] == 1 else 1
         model = TextClassifier(self.backbone, outputs)
         self.descend(
             model,
-            lambda b: F.cross_entropy(model(picked(inputs, b)), targets[b]),
+            lambda b: (
+                F.cross_entropy(model(picked(inputs, b)) / temperature, targets[b]) * temperature**2
+            ),
             len(targets),
             steps,
         )

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fewshot.backbones.base import Backbone
 from fewshot.backbones.masked_language_model import MaskedLanguageModel
 from fewshot.episodes.types import Examples, Inputs
-from fewshot.errors import FewshotError
+from fewshot.errors import FewshotError, check_at_least
 from fewshot.learners.transfer.language import (
     NO_CANDIDATE,
     LanguageLearner,
@@ -29,7 +29,7 @@ from fewshot.learners.transfer.language import (
 
 
 class Ensemble(NamedTuple):
-    """A trained language model a pattern, and the patterns' weights (V - 1,), which sum to 1."""
+    """Trained language models, as many a pattern, pattern by pattern; weights, which sum to 1."""
 
     models: list[MaskedLanguageModel]
     weights: Tensor
@@ -52,6 +52,10 @@ class PET(LanguageLearner):
         distil: train the classifier; needs unlabelled examples.
         distil_steps: its gradient steps.
         temperature: softens the ensemble's scores for it.
+        soften_classifier: soften the classifier's own scores too while it learns, and multiply its
+            loss by the temperature's square, as the authors' code does.
+        models_per_pattern: models trained a pattern, which differ by dropout and batches (the
+            authors: 3).
         weighting: of the patterns: `uniform`, or each one's `accuracy` on the training examples
             before any training.
         **kwargs: arguments of `LanguageLearner`.
@@ -69,6 +73,8 @@ class PET(LanguageLearner):
         distil_steps: int = 5000,
         temperature: float = 2.0,
         weighting: Literal["uniform", "accuracy"] = "uniform",
+        soften_classifier: bool = False,
+        models_per_pattern: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
@@ -83,6 +89,8 @@ class PET(LanguageLearner):
             )
         if weighting not in ("uniform", "accuracy"):
             raise FewshotError(f"weighting is {weighting!r}; set it to uniform or accuracy")
+        check_at_least(1, models_per_pattern=models_per_pattern)
+        self.soften_classifier, self.models_per_pattern = soften_classifier, models_per_pattern
         self.distil, self.distil_steps, self.temperature, self.weighting = (
             distil,
             distil_steps,
@@ -100,8 +108,9 @@ class PET(LanguageLearner):
             )
         labelled, labels = picked(inputs, known), support.targets[known]
         models, weights = [], []
-        for view in range(1, inputs["tokens"].shape[1]):
-            model = deepcopy(self.backbone)
+        patterns = inputs["tokens"].shape[1] - 1
+        for number in range(patterns * self.models_per_pattern):
+            view, model = self._view(number), deepcopy(self.backbone)
             weights.append(self._weight(model, labelled, labels, view))
             self.descend(model, self._loss(model, labelled, labels, view), len(labels), self.steps)
             models.append(model)
@@ -114,10 +123,14 @@ class PET(LanguageLearner):
         if isinstance(adapted, TextClassifier):
             return self.in_parts(adapted, adapted, inputs)
         scores = [
-            self.in_parts(model, partial(candidate_scores, model, view=view), inputs)
-            for view, model in enumerate(adapted.models, 1)
+            self.in_parts(model, partial(candidate_scores, model, view=self._view(number)), inputs)
+            for number, model in enumerate(adapted.models)
         ]
         return torch.einsum("p,pnc->nc", adapted.weights, torch.stack(scores))
+
+    def _view(self, number: int) -> int:
+        """The pattern that model `number` reads, as the place of its view."""
+        return 1 + number // self.models_per_pattern
 
     def _weight(
         self, model: MaskedLanguageModel, inputs: dict[str, Tensor], labels: Tensor, view: int
@@ -140,7 +153,8 @@ class PET(LanguageLearner):
 
     def _distilled(self, ensemble: Ensemble, inputs: dict[str, Tensor]) -> TextClassifier:
         soft = (self.predict(ensemble, inputs) / self.temperature).softmax(-1)
-        return self.classifier(inputs, soft, self.distil_steps)
+        own = self.temperature if self.soften_classifier else 1.0
+        return self.classifier(inputs, soft, self.distil_steps, own)
 
 
 def hinge(scores: Tensor, labels: Tensor) -> Tensor:
