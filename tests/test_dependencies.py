@@ -176,7 +176,9 @@ OWN: dict[type[OptimizationLearner], dict[str, Change]] = {
     IMAML: sets("inner_lr", 0.3)
     | sets("proximal", 1.0)
     | sets("cg_steps", 3)
-    | sets("cg_damping", 0.5),
+    | sets("cg_damping", 0.5)
+    | sets("hessian_damping", 4.0)
+    | sets("pull_once", True),
     Reptile: sets("inner_lr", 0.3)
     | sets("inner_batch", 4)
     | {"inner_optimizer": lambda learner: setattr(learner, "second_moment", None)},
@@ -185,11 +187,12 @@ OWN: dict[type[OptimizationLearner], dict[str, Change]] = {
 WITHOUT: dict[type[OptimizationLearner], set[str]] = {
     CAVIA: {"adapt"},  # its context alone
     ProtoMAML: {"head"},  # each episode's own
-    ANIL: {"adapt"},
+    ANIL: {"adapt", "embed_together"},  # the body has no batch normalisation
     BOIL: {"adapt"},
 }
 NO_PART_IN_TRAINING = {
     *("eval_inner_steps", "eval_inner_batch", "batchnorm", "attack"),  # evaluation
+    "query_among_support",
     *("optimizer", "lr_scheduler", "gradient_clip", "nonfinite", "weights", "cosine_schedule"),
     *("final_lr", "episode_parallel", "episodes_per_chunk", "compile", "checkpoint_inner_steps"),
     *("film_after", "per_step_norm", "multi_step_loss", "derivative_annealing"),  # when it is made

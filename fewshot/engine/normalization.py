@@ -104,7 +104,7 @@ class EpisodeNorm(TorchFunctionMode):
         eps: float = 1e-5,
     ) -> Tensor:
         if self.group is not None:
-            groups = input.unflatten(0, (-1, self.group))  # (groups, size, C, ...)
+            groups = input.reshape(-1, self.group, *input.shape[1:])  # (groups, size, C, ...)
             axes = [axis for axis in range(groups.dim()) if axis not in (0, 2)]
             variance, mean = torch.var_mean(groups, axes, correction=0, keepdim=True)
             normal = (groups - mean) * (variance + eps).rsqrt()

@@ -112,7 +112,8 @@ def basic_block(block: nn.Module, maps: Tensor, films: list[tuple[Tensor, Tensor
         out = norm(convolution(out))  # type: ignore[operator]
         out = (1 + gamma)[None, :, None, None] * out + beta[None, :, None, None]
     beside = maps if block.downsample is None else block.downsample(maps)  # type: ignore[operator]
-    return (out + beside).relu()
+    added: Tensor = out + beside
+    return added.relu()
 
 
 def test_inside_blocks_it_is_the_authors_network() -> None:
@@ -154,7 +155,7 @@ def test_film_in_what_is_not_there_is_refused() -> None:
     with pytest.raises(FewshotError, match="Conv4 has no residual blocks with batch normalisation"):
         CNAPs(Conv4(1, 16, width=4), task=TASK, film_in="blocks")
     with pytest.raises(FewshotError, match="film_in is 'stem'; it must be 'all' or 'blocks'"):
-        CNAPs(Conv4(1, 16, width=4), task=TASK, film_in="stem")  # type: ignore[arg-type]
+        CNAPs(Conv4(1, 16, width=4), task=TASK, film_in="stem")
 
 
 def test_mahalanobis_distances_written_out() -> None:

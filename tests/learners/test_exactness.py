@@ -149,7 +149,7 @@ def anil_together(net: Plain, p: Weights, support: Examples, query: Examples) ->
     assert isinstance(support.inputs, Tensor)
     assert isinstance(query.inputs, Tensor)
     features = net.features(p, torch.cat([support.inputs, query.inputs]))
-    inside, asked = features.split([len(support.targets), len(query.targets)])
+    inside, asked = torch.split(features, [len(support.targets), len(query.targets)])
     weight, bias = p["head.weight"], p["head.bias"]
     for _ in range(STEPS):
         loss = F.cross_entropy(inside @ weight.T + bias, support.targets)

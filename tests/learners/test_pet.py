@@ -227,7 +227,7 @@ def test_biases_and_norms_may_be_left_out_of_the_decay(root: Path, every: bool) 
         parameter.data += 0.1
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     # without a gradient the decay alone moves a weight
-    own.descend(model, lambda rows: sum(p.sum() for p in model.parameters()) * 0.0, 4, 1)  # type: ignore[return-value,arg-type]
+    own.descend(model, lambda rows: sum(p.sum() for p in model.parameters()) * 0.0, 4, 1)  # type: ignore[return-value]
     spared = set()
     for name, p in model.named_parameters():
         left_out = not every and ("bias" in name or "LayerNorm.weight" in name)  # the authors' rule
@@ -239,7 +239,7 @@ def test_biases_and_norms_may_be_left_out_of_the_decay(root: Path, every: bool) 
 def test_copa_mirrored(root: Path) -> None:
     plain, both = data(root, "COPA", shot=4), data(root, "COPA", shot=4, mirrored=True)
     for part in ("train", "unlabeled", "val"):
-        one, two = plain.part(part), both.part(part)  # type: ignore[arg-type]
+        one, two = plain.part(part), both.part(part)
         assert isinstance(one.inputs, dict)
         assert isinstance(two.inputs, dict)
         n = len(one.targets)

@@ -93,7 +93,7 @@ class ANP(ProcessLearner):
             nn.Linear(width, width, bias=False) for _ in range(3 if head_projections else 0)
         )
         for layer in (*self.projections, self.attended) if head_projections else ():
-            nn.init.normal_(layer.weight, std=width**-0.5)  # type: ignore[arg-type]  # the authors'
+            nn.init.normal_(layer.weight, std=width**-0.5)  # the authors'
         if latent:
             self.latent_encoder = perceptron([point, *[width] * encoder_layers])
             self.latent_head = perceptron([width, width, 2 * latent])
@@ -130,7 +130,7 @@ class ANP(ProcessLearner):
         """Means and standard deviations at the queries."""
         parts = (self.position(queries), kept.keys, kept.values)
         if self.projections:
-            parts = tuple(m(part) for m, part in zip(self.projections, parts, strict=True))  # type: ignore[assignment]
+            parts = tuple(m(part) for m, part in zip(self.projections, parts, strict=True))
         read = self.attended(attend(*parts, self.heads))
         z = kept.latent[:, None].expand(-1, queries.shape[1], -1)
         return gaussian(self.decoder(torch.cat([read, z, queries], -1)), self.min_deviation)
