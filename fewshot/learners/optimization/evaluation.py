@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -176,10 +177,8 @@ class InnerLoopEvaluation(MetaLearner):
 
         queries = len(next(iter(inputs.values())) if isinstance(inputs, dict) else inputs)
         at_once = max(1, AT_ONCE // size)
-        starts = range(0, queries, at_once)
-        return torch.cat(
-            [outputs(map_tensors(lambda t: t[i : i + at_once], inputs)) for i in starts]  # noqa: B023
-        )
+        parts = [slice(i, i + at_once) for i in range(0, queries, at_once)]
+        return torch.cat([outputs(map_tensors(itemgetter(part), inputs)) for part in parts])
 
     # ------------------------------------------------------------------ one episode
 
