@@ -122,7 +122,7 @@ def test_weights_at_hand_are_looked_at_too(tmp_path: Path) -> None:
     next(learner.parameters()).data.flatten()[0] = math.nan
     for verb in (trainer.test, trainer.validate, trainer.predict):
         with pytest.raises(FewshotError, match=r"MAML has values in .* that are not finite"):
-            verb(learner, datamodule=benchmark)  # type: ignore[operator]
+            verb(learner, datamodule=benchmark)
 
 
 def test_a_running_average_that_is_not_finite_is_refused() -> None:

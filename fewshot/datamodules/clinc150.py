@@ -1,11 +1,11 @@
 """CLINC150: what people ask of a voice assistant; intent classification from few utterances."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from fewshot.datamodules.intents import IntentDataModule
-from fewshot.datasets.clinc150 import Split, load_clinc150
+from fewshot.datasets.clinc150 import Split, Variant, is_known, load_clinc150
 from fewshot.datasets.reading.texts import TextData
-from fewshot.errors import FewshotError
+from fewshot.errors import FewshotError, check_choice
 
 
 class CLINC150DataModule(IntentDataModule):
@@ -26,6 +26,9 @@ class CLINC150DataModule(IntentDataModule):
             training, validation and test.
         out_of_scope: add the original's out-of-scope utterances to the queries of validation and
             test (100 and 1000), to be told as none of the intents; for ``split: all``.
+        variant: the published set: ``full``, ``small``, ``imbalanced`` or ``oos_plus``, known by
+            its checksum whatever the file is called. Results say which, and where a file is none
+            of them.
         **kwargs: arguments of `IntentDataModule`. `max_length` counts words (the longest utterance
             has 28).
     """
@@ -33,8 +36,16 @@ class CLINC150DataModule(IntentDataModule):
     benchmark: ClassVar[str] = "CLINC150"
     split: Split
 
-    def __init__(self, split: Split = "seed", out_of_scope: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        split: Split = "seed",
+        out_of_scope: bool = False,
+        variant: Variant = "full",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(split=split, **kwargs)
+        check_choice("variant", variant, get_args(Variant))
+        self.variant: Variant = variant
         self.out_of_scope = out_of_scope
         if out_of_scope and not self.whole:
             raise FewshotError(
@@ -53,6 +64,7 @@ class CLINC150DataModule(IntentDataModule):
             self.shot,
             self.fold,
             self.out_of_scope,
+            self.variant,
         )
 
     @property
@@ -62,4 +74,9 @@ class CLINC150DataModule(IntentDataModule):
 
     def protocol(self) -> dict[str, Any]:
         """The facts that stand beside every result."""
-        return {**super().protocol(), **({"out_of_scope": True} if self.out_of_scope else {})}
+        facts: dict[str, Any] = {"out_of_scope": True} if self.out_of_scope else {}
+        if self.variant != "full":  # of which results have always been
+            facts["variant"] = self.variant
+        if not is_known(self.root, self.variant):
+            facts["content"] = "not known to be the published one"
+        return {**super().protocol(), **facts}

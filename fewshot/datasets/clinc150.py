@@ -12,7 +12,9 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
+from fewshot.datasets.reading.contents import find_content, is_published
 from fewshot.datasets.reading.downloads import download as fetch
+from fewshot.datasets.reading.downloads import file_hash
 from fewshot.datasets.reading.json_files import place, read_object
 from fewshot.datasets.reading.texts import (
     TermSplitter,
@@ -28,6 +30,9 @@ from fewshot.errors import FewshotError, check_at_least, check_choice
 URL = "https://raw.githubusercontent.com/clinc/oos-eval/master/data/"
 SHA256 = {
     "data_full.json": "36923c3705a59e08fe9c3883d8bc2dd966ef93e22cb78ac41171782a698d56e0",
+    "data_small.json": "050e17476e6b4fa88f8518edaf09921c8f5e3a86dc8b63615361102a20b2ac01",
+    "data_imbalanced.json": "4886730b20c51eece26aa392ecae2717bfe9908680419e96255351c6148eb4cc",
+    "data_oos_plus.json": "bfcca9ae515623541dc1983c94c4ed7cae9d26b42ae47d74b972e51bb6f7a21f",
     "domains.json": "b947b579d3b8e74b06f93b01083d8efaff2888b43a3e362533bd88a6e1211b3a",
 }
 REMEDY = "delete it and fetch it again with download: true"
@@ -39,6 +44,8 @@ DOMAINS = {"train": 4, "val": 3, "test": 3}
 OUT_OF_SCOPE = "oos"  # what the original calls utterances of no intent
 
 Split: TypeAlias = Literal["seed", "domain", "all"]
+Variant: TypeAlias = Literal["full", "small", "imbalanced", "oos_plus"]
+VARIANTS = {name: SHA256[f"data_{name}.json"] for name in get_args(Variant)}
 
 
 def load_clinc150(
@@ -50,6 +57,7 @@ def load_clinc150(
     shot: int = 10,
     fold: int = 0,
     out_of_scope: bool = False,
+    variant: Variant = "full",
 ) -> TextData:
     """Read CLINC150 and split it into training, validation and test.
 
@@ -59,7 +67,8 @@ def load_clinc150(
     term, so its embedding is never trained; ``min_count=2`` trains it on the terms that occur once.
 
     Args:
-        root: holds ``data_full.json``, itself or in ``data/``, ``clinc150/`` or ``clinc150/data/``.
+        root: holds ``data_<variant>.json``, itself or in ``data/``, ``clinc150/`` or
+            ``clinc150/data/``; a file of another name is taken if it has the published content.
         split: ``seed`` permutes the sorted intents into 50/50/50; ``domain`` permutes the sorted
             domains of ``domains.json`` into 4/3/3, that is 60/45/45 intents; ``all`` has all 150
             intents everywhere and splits their utterances: `shot` of the original's for training,
@@ -71,14 +80,19 @@ def load_clinc150(
         fold: which of them, drawn by ``numpy.random.default_rng(fold)``.
         out_of_scope: read the out-of-scope utterances too, as the parts ``val_none`` and
             ``test_none`` of one class.
+        variant: the published set: ``full``; ``small`` (50 training utterances an intent);
+            ``imbalanced`` (25, 50, 75 or 100); ``oos_plus`` (250 training utterances out of scope,
+            where the others have 100; none of these is read). Validation and test are the same.
 
     Raises:
         FewshotError: an argument out of range, a missing file, or one that is not CLINC150's.
     """
     check_choice("split", split, get_args(Split))
+    check_choice("variant", variant, get_args(Variant))
     check_at_least(0, split_seed=split_seed, fold=fold)
     splitter = TermSplitter(options or TextOptions())
-    path = find_file(root, "data_full.json", download)
+    path = find_file(root, f"data_{variant}.json", download, variant)
+    is_published(path, VARIANTS, variant, REMEDY)
     utterances = read_utterances(path)
     parts: dict[str, dict[str, list[str]]]
     if split == "all":
@@ -109,17 +123,22 @@ def load_clinc150(
     return encode_texts(splitter.split_parts(parts), splitter)
 
 
-def find_file(root: Path, name: str, download: bool) -> Path:
+def find_file(root: Path, name: str, download: bool, variant: Variant | None = None) -> Path:
     """Where the file `name` lies under `root`.
 
-    Fetched to ``root/clinc150`` if it is missing and may be.
+    Fetched to ``root/clinc150`` if it is missing and may be. The file of a `variant` may have
+    another name.
 
     Raises:
         FewshotError: it is missing and may not be fetched.
     """
-    for folder in (root, root / "data", root / "clinc150", root / "clinc150/data"):
-        if (folder / name).is_file():
-            return folder / name
+    folders = (root, root / "data", root / "clinc150", root / "clinc150/data")
+    if variant is not None:
+        found = find_content(folders, name, VARIANTS, variant)
+    else:
+        found = next((folder / name for folder in folders if (folder / name).is_file()), None)
+    if found is not None:
+        return found
     if not download:
         raise FewshotError(
             f"no {name} in {root} or its clinc150/; set download: true, or fetch {URL}{name}"
@@ -130,8 +149,14 @@ def find_file(root: Path, name: str, download: bool) -> Path:
     return path
 
 
+def is_known(root: Path, variant: Variant) -> bool:
+    """Whether the file that is read for a `variant` has its published content."""
+    path = find_file(root, f"data_{variant}.json", False, variant)
+    return file_hash(path, "sha256") == VARIANTS[variant]
+
+
 def read_utterances(path: Path) -> dict[str, dict[str, list[str]]]:
-    """The utterances of each intent of ``data_full.json``, by the original's part, in file order.
+    """The utterances of each intent of a set's file, by the original's part, in file order.
 
     Raises:
         FewshotError: the file is not CLINC150's; the first item that is wrong is named.
@@ -147,7 +172,7 @@ def read_utterances(path: Path) -> dict[str, dict[str, list[str]]]:
 
 
 def read_out_of_scope(path: Path) -> dict[str, list[str]]:
-    """The out-of-scope utterances of ``data_full.json`` for validation and test.
+    """The out-of-scope utterances of a set's file for validation and test.
 
     Raises:
         FewshotError: the file is not CLINC150's; the first item that is wrong is named.

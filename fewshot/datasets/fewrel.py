@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from fewshot.datasets.fewrel_files import find_file, look_at
 from fewshot.datasets.reading.json_files import collection_paused, place, read_object
 from fewshot.datasets.reading.texts import (
     TermSplitter,
@@ -24,7 +25,6 @@ from fewshot.datasets.reading.texts import (
 )
 from fewshot.errors import FewshotError, check_at_least
 
-URL = "https://github.com/thunlp/FewRel (data/, licence MIT)"
 REMEDY = "mend it, or fetch it again"
 MARKERS = ("<head>", "</head>", "<tail>", "</tail>")  # around the mentions, where words get the ids
 # pieces that BERT's tokenizers keep free for such use
@@ -106,6 +106,8 @@ def load_fewrel(
     splitter = TermSplitter(options or TextOptions())
     files = {"train": train, "val": train if val_relations else val, "test": test}
     read = {name: read_relations(find_file(root, name)) for name in sorted(set(files.values()))}
+    for name, relations in read.items():
+        look_at(find_file(root, name), name, [*map(len, relations.values())])
     parts = {part: read[name] for part, name in files.items()}
     if val_relations:
         if val_relations >= len(parts["train"]):
@@ -138,25 +140,6 @@ def load_fewrel(
         for part in files
     }
     return FewRel(_encoded(once, splitter, markers, sentences), facts)
-
-
-def find_file(root: Path, name: str) -> Path:
-    """Where the file `name` lies under `root`.
-
-    Raises:
-        FewshotError: it is missing.
-    """
-    folders = (root, root / "data", root / "fewrel", root / "fewrel/data")
-    for folder in folders:
-        if (folder / f"{name}.json").is_file():
-            return folder / f"{name}.json"
-    found = sorted(
-        {path.stem for folder in folders for path in folder.glob("*.json")} - {"pid2name"}
-    )
-    there = f"; there are {', '.join(found)}" if found else ""
-    raise FewshotError(
-        f"no {name}.json in {root} or its fewrel/data/{there}; fetch it from {URL}, or name another"
-    )
 
 
 def read_relations(path: Path) -> dict[str, list[Instance]]:

@@ -17,11 +17,11 @@ from fewshot.datasets.fewrel import (
     UNUSED,
     Instance,
     Relations,
-    find_file,
     placed,
     read_relations,
     without_leaks,
 )
+from fewshot.datasets.fewrel_files import find_file
 from fewshot.datasets.reading.texts import TermSplitter, TextOptions
 from fewshot.errors import FewshotError
 
