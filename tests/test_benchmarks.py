@@ -113,9 +113,14 @@ def test_the_house_is_measured(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     house = script("house")
-    measured = []
+    measured: list[tuple[str, ...]] = []
+
+    def cost(root: Path, *command: str) -> tuple[str, str]:
+        measured.append(command)
+        return "0 s", "0 MB"
+
     monkeypatch.setattr(sys, "argv", ["house.py"])
-    monkeypatch.setattr(house, "cost", lambda root, *command: (measured.append(command), "0 MB"))
+    monkeypatch.setattr(house, "cost", cost)
     house.main()
     assert ("-c", "import fewshot") in measured
     assert ("-m", "fewshot", "fit", "--confg", "x") in measured
