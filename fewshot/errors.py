@@ -12,12 +12,18 @@ class FewshotError(ValueError):
     """
 
 
+def closest(word: str, words: Iterable[str]) -> str | None:
+    """The most similar of `words`, whatever their case; None where none is similar."""
+    folded = {other.lower(): other for other in sorted(set(words))}
+    close = difflib.get_close_matches(word.lower(), folded, 1, cutoff=0.5)
+    return folded[close[0]] if close else None
+
+
 def nearest(word: str, words: Iterable[str]) -> str:
     """``; did you mean 'x'?`` for the most similar of `words`; all of them where none is."""
     words = sorted(set(words))
-    folded = {candidate.lower(): candidate for candidate in words}
-    close = difflib.get_close_matches(word.lower(), folded, 1, cutoff=0.5)
-    return f"; did you mean {folded[close[0]]!r}?" if close else f"; choose from {', '.join(words)}"
+    meant = closest(word, words)
+    return f"; did you mean {meant!r}?" if meant else f"; choose from {', '.join(words)}"
 
 
 def check_at_least(least: int, **values: int) -> None:

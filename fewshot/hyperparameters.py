@@ -1,31 +1,49 @@
-"""Constructor arguments as plain values: a checkpoint rebuilds what it holds without a config.
+"""Constructor arguments: what they may be, and plain values of which a checkpoint rebuilds them.
 
-A checkpoint holds numbers, strings, lists and dicts only (it loads with ``weights_only=True``). A
-module or an optimizer among the arguments is held the way a config writes it: ``{"class_path": ...,
-"init_args": {...}}``.
+What is given is checked by its type hint before the constructor runs (`fewshot.arguments`), from
+Python as from the command line. A checkpoint holds numbers, strings, lists and dicts only (it loads
+with ``weights_only=True``). A module or an optimizer among the arguments is held the way a config
+writes it: ``{"class_path": ..., "init_args": {...}}``.
 """
 
 import functools
 import importlib
 import inspect
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, get_type_hints
 
 from typing_extensions import Self
 
-from fewshot.errors import FewshotError
+from fewshot.arguments import fault
+from fewshot.errors import FewshotError, nearest
 
 
-class RemembersArguments:
+class ChecksArguments:
+    """Mix-in: a constructor refuses arguments that are not what their type hints say."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Check the arguments that are given.
+
+        Raises:
+            FewshotError: there is no such argument, or its value is none of its choices, of another
+                kind or out of its range.
+        """
+        check_arguments(cls, args, kwargs)
+        return super().__new__(cls)
+
+
+class RemembersArguments(ChecksArguments):
     """Mix-in: an object knows its constructor arguments, defaults included, as `init_args`."""
 
     init_args: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Remember the arguments."""
-        instance = super().__new__(cls)
+        instance = super().__new__(cls, *args, **kwargs)
         # Past nn.Module.__setattr__, which must not be used before nn.Module.__init__ has run.
         object.__setattr__(instance, "init_args", constructor_arguments(cls, args, kwargs))
         return instance
@@ -34,16 +52,33 @@ class RemembersArguments:
 def signatures(cls: type) -> Iterator[list[inspect.Parameter]]:
     """The constructor's parameters (without self), then its base's while ``**kwargs`` are passed.
 
-    What a class settles itself when it calls its base (ANIL: `adapt`), it names in an attribute
-    `settles`.
+    Their annotations are types, none is a string. What a class settles itself when it calls its
+    base (ANIL: `adapt`), it names in an attribute `settles`.
     """
     settled: set[str] = set()
     for owner in (c for c in cls.__mro__ if "__init__" in vars(c)):
-        parameters = list(inspect.signature(vars(owner)["__init__"]).parameters.values())[1:]
+        function = vars(owner)["__init__"]
+        hints = type_hints(function)
+        parameters = [
+            parameter.replace(annotation=hints.get(parameter.name, Any))
+            for parameter in list(inspect.signature(function).parameters.values())[1:]
+        ]
         yield [parameter for parameter in parameters if parameter.name not in settled]
         settled.update(vars(owner).get("settles", ()))
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             break
+
+
+@functools.lru_cache(maxsize=1024)
+def type_hints(function: Any) -> dict[str, Any]:
+    """The types of a function's parameters, ranges included.
+
+    None where one names what is imported for a checker of types alone, which nobody can look up.
+    """
+    try:
+        return get_type_hints(function, include_extras=True)
+    except NameError:
+        return {}
 
 
 def parameter_names(cls: type) -> list[str]:
@@ -54,6 +89,34 @@ def parameter_names(cls: type) -> list[str]:
         for p in parameters
         if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
     ]
+
+
+def check_arguments(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Check what ``cls(*args, **kwargs)`` is given by the type hints of its constructors.
+
+    Defaults are not looked at. Nor is what is missing where nothing is given: copies are made so.
+
+    Raises:
+        FewshotError: in one line, which names the argument and the remedy.
+    """
+    levels = list(signatures(cls))
+    known = {parameter.name: parameter for level in reversed(levels) for parameter in level}
+    others = [name for name, p in known.items() if p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    takes_any = not levels or any(p.kind is p.VAR_KEYWORD for p in levels[-1])
+    positional = [p.name for p in levels[0] if p.name not in others] if levels else []
+    given = {**dict(zip(positional, args, strict=False)), **kwargs}
+    for name, value in given.items():
+        if name in known and name not in others:
+            parameter = known[name]
+            if told := fault(name, value, parameter.annotation, parameter.default is None):
+                raise FewshotError(told)
+        elif not takes_any:
+            names = (name for name in known if name not in others)
+            raise FewshotError(f"{cls.__name__} has no argument {name!r}{nearest(name, names)}")
+    needed = [name for name, p in known.items() if p.default is p.empty and name not in others]
+    if given and (missing := [name for name in needed if name not in given]):
+        told = ", ".join(missing)
+        raise FewshotError(f"{cls.__name__} needs the argument {told}; pass {missing[0]}=...")
 
 
 def constructor_arguments(
@@ -82,8 +145,14 @@ def describe(value: Any) -> Any:
         return {str(key): describe(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [describe(item) for item in value]
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None or isinstance(value, bool | str):
         return value
+    if isinstance(value, Integral):  # numpy's too
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     if isinstance(value, type) or inspect.isfunction(value):
         return _description(value, {})
     return _description(type(value), None)  # e.g. a user's own module: named, but not rebuilt

@@ -134,12 +134,12 @@ def test_an_attack_goes_through_a_checkpoint_as_plain_values() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: FGSM(0.0), r"epsilon is 0.0; set it > 0, or leave out `attack`"),
-        (lambda: PGD(epsilon=-1.0), r"epsilon is -1.0; set it > 0"),
+        (lambda: FGSM(0.0), r"epsilon is 0.0; set epsilon > 0"),
+        (lambda: PGD(epsilon=-1.0), r"epsilon is -1.0; set epsilon > 0"),
         (lambda: FGSM(low=1.0), r"low is 1.0 and high is 1.0; set low < high"),
         (
             lambda: PGD(step_size=0.0),
-            r"step_size is 0.0; set it > 0, such as a quarter of epsilon 0.1",
+            r"step_size is 0.0; set step_size > 0",
         ),
         (lambda: PGD(steps=0), r"steps is 0; set steps >= 1"),
     ],

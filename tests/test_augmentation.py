@@ -93,7 +93,7 @@ def test_what_is_drawn_does_not_depend_on_what_else_is_in_use() -> None:
 
 @pytest.mark.parametrize("name", ["padding", "brightness", "contrast", "saturation"])
 def test_negative_strengths_are_errors(name: str) -> None:
-    with pytest.raises(FewshotError, match=f"augmentation has {name} -1; set it to 0 or more"):
+    with pytest.raises(FewshotError, match=f"{name} is -1; set {name} >= 0"):
         Augmentation(**{name: -1})  # type: ignore[arg-type]  # mypy sees a bool
 
 

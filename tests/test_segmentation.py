@@ -144,9 +144,7 @@ def test_where_false_positives_count_is_an_option_of_the_benchmark(tmp_path: Pat
     assert isinstance(task, Segmentation)
     assert task.iou == "panet"
     for make in (partial(CamVidDataModule, root), Segmentation):
-        with pytest.raises(
-            FewshotError, match="iou is 'Panet'; it must be 'everywhere' or 'panet'"
-        ):
+        with pytest.raises(FewshotError, match="iou is 'Panet'; did you mean 'panet'"):
             make(iou="Panet")  # type: ignore[arg-type]
 
 

@@ -96,7 +96,10 @@ def test_regression_is_judged_by_the_mean_squared_error() -> None:
         ({"kind": "fewshot.errors.FewshotError"}, "'fewshot.errors.FewshotError' is no class of a"),
         ({"kind": FewshotError}, "is no class of a task kind"),
         ({"kind": "fewshot.tasks.base.Task"}, "task kind Task does not state its kind; make it a"),
-        ({"kind": "classification", "ways": 5}, "does not fit the kind 'classification'"),
+        (
+            {"kind": "classification", "ways": 5},
+            "Classification has no argument 'ways'; did you mean 'way'",
+        ),
         (
             {"kind": "classification", "way": 1},
             "way is 1: an episode needs at least 2 classes; set way >= 2",

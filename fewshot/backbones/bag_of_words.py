@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fewshot.arguments import Count, Vocabulary
 from fewshot.backbones.text import TextBackbone, mean_over_time, read_inputs
 from fewshot.episodes.types import Inputs
-from fewshot.errors import check_at_least
 
 
 class BagOfWords(TextBackbone):
@@ -35,15 +35,12 @@ class BagOfWords(TextBackbone):
 
     def __init__(
         self,
-        vocab_size: int,
-        embedding_dim: int = 128,
-        hidden_features: Sequence[int] = (),
+        vocab_size: Vocabulary,
+        embedding_dim: Count = 128,
+        hidden_features: Sequence[Count] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(vocab_size, embedding_dim, **kwargs)
-        check_at_least(
-            1, **{f"hidden_features[{i}]": size for i, size in enumerate(hidden_features)}
-        )
         sizes = [embedding_dim, *hidden_features]
         self.layers = nn.Sequential()
         for size, next_size in pairwise(sizes):

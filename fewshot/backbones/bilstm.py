@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from fewshot.arguments import Count, Share, Vocabulary
 from fewshot.backbones.text import (
     TextBackbone,
     before_end,
@@ -17,7 +18,6 @@ from fewshot.backbones.text import (
     read_inputs,
 )
 from fewshot.episodes.types import Inputs
-from fewshot.errors import check_at_least
 
 
 class BiLSTM(TextBackbone):
@@ -45,16 +45,15 @@ class BiLSTM(TextBackbone):
 
     def __init__(
         self,
-        vocab_size: int,
-        embedding_dim: int = 128,
-        hidden: int = 128,
-        layers: int = 1,
+        vocab_size: Vocabulary,
+        embedding_dim: Count = 128,
+        hidden: Count = 128,
+        layers: Count = 1,
         pooling: Literal["max", "mean", "last"] = "max",
-        dropout: float = 0.0,
+        dropout: Share = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(vocab_size, embedding_dim, dropout, **kwargs)
-        check_at_least(1, hidden=hidden, layers=layers)
         self.forwards, self.backwards = (
             nn.ModuleList(
                 nn.LSTM(2 * hidden if i else embedding_dim, hidden, batch_first=True)

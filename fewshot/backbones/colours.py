@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from fewshot.arguments import Count
 from fewshot.backbones.base import Backbone, checked_images
 from fewshot.episodes.types import Inputs
 
@@ -17,7 +18,7 @@ class Colours(Backbone):
         image_size: H = W of the images, in pixels.
     """
 
-    def __init__(self, in_channels: int, image_size: int = 84) -> None:
+    def __init__(self, in_channels: Count, image_size: Count = 84) -> None:
         super().__init__()
         self.in_channels, self.image_size = in_channels, image_size
         self.map_shape = (in_channels, image_size, image_size)

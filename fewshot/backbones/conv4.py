@@ -1,11 +1,12 @@
 """The four-block convolutional network of few-shot learning (Vinyals et al., arXiv:1606.04080)."""
 
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
+from fewshot.arguments import Count, Range
 from fewshot.backbones.base import Backbone, channels_last, checked_images
 from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError
@@ -33,21 +34,17 @@ class Conv4(Backbone):
 
     def __init__(
         self,
-        in_channels: int,
-        image_size: int = 28,
-        width: int = 64,
+        in_channels: Count,
+        image_size: Count = 28,
+        width: Count = 64,
         downsample: Literal["pool", "stride"] = "pool",
         output: Literal["flatten", "mean"] = "flatten",
         norm: Literal["batch", "group", "none"] = "batch",
-        pooled_blocks: int = 4,
+        pooled_blocks: Annotated[int, Range(0, 4, why=": Conv4 has 4 blocks")] = 4,
     ) -> None:
         super().__init__()
         self.in_channels, self.image_size, self.output = in_channels, image_size, output
         size = image_size
-        if not 0 <= pooled_blocks <= 4:
-            raise FewshotError(
-                f"pooled_blocks is {pooled_blocks}; Conv4 has 4 blocks, set it to 0 ... 4"
-            )
         for _ in range(pooled_blocks):
             size = size // 2 if downsample == "pool" else (size + 1) // 2
         if size < 1:
@@ -55,10 +52,8 @@ class Conv4(Backbone):
                 f"Conv4 halves its input {pooled_blocks} times: image_size {image_size} leaves"
                 f" nothing; use {2**pooled_blocks} px or more"
             )
-        if width < 1 or (norm == "group" and width % GROUPS):
-            raise FewshotError(
-                f"width is {width}; set it >= 1, for norm group to a multiple of {GROUPS}"
-            )
+        if norm == "group" and width % GROUPS:
+            raise FewshotError(f"width is {width}; for norm group set it to a multiple of {GROUPS}")
         channels = [in_channels, width, width, width, width]
         self.blocks = nn.Sequential(
             *(

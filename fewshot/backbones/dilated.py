@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
+from fewshot.arguments import Count
 from fewshot.backbones.base import Backbone, checked_images
 from fewshot.backbones.torchvision_model import build_network, find_weights, standardised
 from fewshot.episodes.types import Inputs
@@ -36,8 +37,8 @@ class DilatedNetwork(Backbone):
 
     def __init__(
         self,
-        in_channels: int,
-        image_size: int = 417,
+        in_channels: Count,
+        image_size: Count = 417,
         model: str = "resnet50",
         weights: str | None = None,
     ) -> None:

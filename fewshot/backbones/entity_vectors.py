@@ -8,10 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fewshot.arguments import Count
 from fewshot.backbones.base import Backbone
 from fewshot.datasets.reading.npz import npz_member
 from fewshot.episodes.types import Inputs
-from fewshot.errors import FewshotError, check_at_least
+from fewshot.errors import FewshotError
 from fewshot.hyperparameters import weights_follow
 
 
@@ -34,15 +35,14 @@ class EntityVectors(Backbone):
 
     def __init__(
         self,
-        entities: int,
-        dimensions: int = 100,
+        entities: Count,
+        dimensions: Count = 100,
         entity_vectors: str | None = None,
         frozen: bool = False,
         sparse: bool = False,
         kind: Literal["entities", "relations"] = "entities",
     ) -> None:
         super().__init__()
-        check_at_least(1, entities=entities, dimensions=dimensions)
         self.out_features = dimensions
         self.vectors = nn.Embedding(entities, dimensions, sparse=sparse)
         with torch.no_grad():
@@ -86,7 +86,7 @@ class MappedEntityVectors(Backbone):
     """
 
     def __init__(
-        self, entities: int, dimensions: int = 100, entity_vectors: str | None = None
+        self, entities: Count, dimensions: Count = 100, entity_vectors: str | None = None
     ) -> None:
         super().__init__()
         if entity_vectors is None:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
+from fewshot.arguments import Count
 from fewshot.backbones.base import Backbone
 from fewshot.backbones.text import before_end, mean_over_time, read_inputs
 from fewshot.episodes.types import Inputs
@@ -48,7 +49,7 @@ class HuggingFaceEncoder(Backbone):
 
     def __init__(
         self,
-        vocab_size: int,
+        vocab_size: Count,
         tokenizer: str | None,
         model: str | None = None,
         pooling: Literal["mean", "cls", "pooler"] = "mean",

@@ -5,6 +5,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from fewshot.arguments import Count
 from fewshot.backbones.base import Backbone, flattened
 from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError
@@ -21,8 +22,8 @@ class MLP(Backbone):
 
     def __init__(
         self,
-        in_features: int,
-        hidden: Sequence[int] = (40, 40),
+        in_features: Count,
+        hidden: Sequence[Count] = (40, 40),
         norm: Literal["layer", "batch", "none"] = "none",
     ) -> None:
         super().__init__()

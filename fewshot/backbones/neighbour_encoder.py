@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fewshot.arguments import Count
 from fewshot.backbones.base import Backbone
 from fewshot.backbones.entity_vectors import EntityVectors
 from fewshot.episodes.types import Inputs
@@ -40,10 +41,10 @@ class NeighbourEncoder(Backbone):
 
     def __init__(
         self,
-        entities: int,
-        relations: int,
-        edges: int,
-        dimensions: int = 100,
+        entities: Count,
+        relations: Count,
+        edges: Count,
+        dimensions: Count = 100,
         neighbours: str | None = None,
         entity_vectors: str | None = None,
         frozen: bool = True,

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from fewshot.arguments import Count
 from fewshot.backbones.hugging_face import HuggingFaceEncoder
 from fewshot.backbones.text import before_end, read_inputs
 from fewshot.datasets.reading.pretrained_tokenizer import PretrainedTokenizer
@@ -39,7 +40,7 @@ class PairEncoder(HuggingFaceEncoder):
 
     def __init__(
         self,
-        vocab_size: int,
+        vocab_size: Count,
         tokenizer: str | None,
         model: str | None = None,
         pooling: Literal["mean", "cls", "pooler"] = "pooler",

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from fewshot.arguments import Count
 from fewshot.backbones.base import Backbone, flattened
 from fewshot.episodes.types import Inputs
 
@@ -16,7 +17,7 @@ class Pixels(Backbone):
         in_features: values of one input, all axes taken together.
     """
 
-    def __init__(self, in_features: int) -> None:
+    def __init__(self, in_features: Count) -> None:
         super().__init__()
         self.out_features = in_features
 

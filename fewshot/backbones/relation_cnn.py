@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fewshot.arguments import Count, Vocabulary
 from fewshot.backbones.text import TextBackbone, mask_padding, max_over_time, read_inputs
 from fewshot.episodes.types import Inputs
-from fewshot.errors import FewshotError, check_at_least
+from fewshot.errors import FewshotError
 
 
 class RelationCNN(TextBackbone):
@@ -38,18 +39,15 @@ class RelationCNN(TextBackbone):
 
     def __init__(
         self,
-        vocab_size: int,
-        embedding_dim: int = 50,
-        position_dim: int = 5,
-        filters: int = 230,
-        width: int = 3,
-        max_length: int = 128,
+        vocab_size: Vocabulary,
+        embedding_dim: Count = 50,
+        position_dim: Count = 5,
+        filters: Count = 230,
+        width: Count = 3,
+        max_length: Count = 128,
         **kwargs: Any,
     ) -> None:
         super().__init__(vocab_size, embedding_dim, **kwargs)
-        check_at_least(
-            1, position_dim=position_dim, filters=filters, width=width, max_length=max_length
-        )
         if width % 2 == 0:
             raise FewshotError(
                 f"width is {width}; set an odd width, so that a word stands in the middle of its"

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fewshot.arguments import Count, Share
 from fewshot.backbones.base import Backbone, channels_last, checked_images
 from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError
@@ -31,24 +32,18 @@ class ResNet12(Backbone):
 
     def __init__(
         self,
-        in_channels: int,
-        image_size: int = 84,
-        widths: Sequence[int] = (64, 160, 320, 640),
-        drop_block: float = 0.1,
+        in_channels: Count,
+        image_size: Count = 84,
+        widths: Sequence[Count] = (64, 160, 320, 640),
+        drop_block: Share = 0.1,
     ) -> None:
         super().__init__()
-        if len(widths) != 4 or min(widths) < 1:
-            raise FewshotError(
-                f"widths are {list(widths)}; give four, each >= 1, such as [64, 160, 320, 640]"
-            )
+        if len(widths) != 4:
+            raise FewshotError(f"widths are {list(widths)}; give four, such as [64, 160, 320, 640]")
         if image_size < 16:
             raise FewshotError(
                 f"ResNet12 halves its input four times: image_size {image_size} leaves nothing; use"
                 " 16 px or more"
-            )
-        if not 0 <= drop_block < 1:
-            raise FewshotError(
-                f"drop_block is {drop_block}; set it to a share in [0, 1), 0 for none"
             )
         self.in_channels, self.image_size = in_channels, image_size
         channels = zip(

@@ -13,10 +13,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from fewshot.arguments import Count, Share, Vocabulary
 from fewshot.backbones.base import Backbone, dropout_layer
 from fewshot.datasets.reading.word_vectors import read_word_vectors
 from fewshot.episodes.types import Inputs
-from fewshot.errors import FewshotError, check_at_least
+from fewshot.errors import FewshotError
 from fewshot.hyperparameters import weights_follow
 
 
@@ -44,15 +45,13 @@ class TextBackbone(Backbone):
 
     def __init__(
         self,
-        vocab_size: int,
-        embedding_dim: int = 128,
-        dropout: float = 0.0,
+        vocab_size: Vocabulary,
+        embedding_dim: Count = 128,
+        dropout: Share = 0.0,
         vectors: str | None = None,
         vocabulary: list[str] | None = None,
     ) -> None:
         super().__init__()
-        check_at_least(2, vocab_size=vocab_size)  # padding and unknown
-        check_at_least(1, embedding_dim=embedding_dim)
         self.dropout = dropout_layer(dropout)
         self.embedding = nn.Embedding(vocab_size, embedding_dim)
         if (bound := self.embedding_range) is not None:

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fewshot.arguments import Count, Vocabulary
 from fewshot.backbones.text import TextBackbone, mask_padding, max_over_time, read_inputs
 from fewshot.episodes.types import Inputs
-from fewshot.errors import FewshotError, check_at_least
+from fewshot.errors import FewshotError
 
 
 class TextCNN(TextBackbone):
@@ -36,16 +37,13 @@ class TextCNN(TextBackbone):
 
     def __init__(
         self,
-        vocab_size: int,
-        embedding_dim: int = 128,
-        filters: int = 100,
-        widths: Sequence[int] = (3, 4, 5),
+        vocab_size: Vocabulary,
+        embedding_dim: Count = 128,
+        filters: Count = 100,
+        widths: Sequence[Count] = (3, 4, 5),
         **kwargs: Any,
     ) -> None:
         super().__init__(vocab_size, embedding_dim, **kwargs)
-        check_at_least(
-            1, filters=filters, **{f"widths[{i}]": width for i, width in enumerate(widths)}
-        )
         if not widths:
             raise FewshotError("widths is empty; name at least one kernel width, such as [3, 4, 5]")
         self.convolutions = nn.ModuleList(

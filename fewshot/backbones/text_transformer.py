@@ -8,9 +8,10 @@ import math
 import torch
 from torch import Tensor, nn
 
+from fewshot.arguments import Count, Share, Vocabulary
 from fewshot.backbones.text import TextBackbone, before_end, mean_over_time, read_inputs
 from fewshot.episodes.types import Inputs
-from fewshot.errors import FewshotError, check_at_least
+from fewshot.errors import FewshotError
 
 
 class TextTransformer(TextBackbone):
@@ -40,15 +41,14 @@ class TextTransformer(TextBackbone):
 
     def __init__(
         self,
-        vocab_size: int,
-        embedding_dim: int = 128,
-        layers: int = 2,
-        heads: int = 4,
-        feedforward: int = 256,
-        dropout: float = 0.1,
+        vocab_size: Vocabulary,
+        embedding_dim: Count = 128,
+        layers: Count = 2,
+        heads: Count = 4,
+        feedforward: Count = 256,
+        dropout: Share = 0.1,
     ) -> None:
         super().__init__(vocab_size, embedding_dim, dropout)
-        check_at_least(1, layers=layers, heads=heads, feedforward=feedforward)
         if embedding_dim % 2 or embedding_dim % heads:
             raise FewshotError(
                 f"embedding_dim is {embedding_dim}; set it to an even multiple of the heads, which"

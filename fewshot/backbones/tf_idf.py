@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fewshot.arguments import Count, Natural
 from fewshot.backbones.base import Backbone
 from fewshot.backbones.text import read_inputs
 from fewshot.episodes.types import Inputs
@@ -63,7 +64,9 @@ class TfIdf(Backbone):
         FewshotError: the document frequencies do not fit.
     """
 
-    def __init__(self, vocab_size: int, document_frequencies: list[int], documents: int) -> None:
+    def __init__(
+        self, vocab_size: Count, document_frequencies: list[int], documents: Natural
+    ) -> None:
         super().__init__()
         check_frequencies(vocab_size, document_frequencies)
         self.out_features = vocab_size

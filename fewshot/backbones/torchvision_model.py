@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision import models
 
+from fewshot.arguments import Count
 from fewshot.backbones.base import Backbone, checked_images
 from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError, nearest
@@ -46,11 +47,11 @@ class TorchvisionBackbone(Backbone):
 
     def __init__(
         self,
-        in_channels: int,
-        image_size: int = 84,
+        in_channels: Count,
+        image_size: Count = 84,
         model: str = "resnet18",
         weights: str | None = None,
-        resize: int | None = None,
+        resize: Count | None = None,
     ) -> None:
         super().__init__()
         if in_channels not in (1, 3):

@@ -6,11 +6,11 @@ Shapes: n texts, L term places (padding included), V ids, D features.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot.backbones.base import Backbone, check_dropout
+from fewshot.arguments import Count, Natural, Share
+from fewshot.backbones.base import Backbone
 from fewshot.backbones.text import read_inputs
 from fewshot.backbones.tf_idf import SPECIAL, check_frequencies, inverse_document_frequencies
 from fewshot.episodes.types import Inputs
-from fewshot.errors import check_at_least
 
 
 class WeightedBag(Backbone):
@@ -41,16 +41,14 @@ class WeightedBag(Backbone):
 
     def __init__(
         self,
-        vocab_size: int,
+        vocab_size: Count,
         document_frequencies: list[int],
-        documents: int,
-        out_features: int = 512,
-        dropout: float = 0.3,
+        documents: Natural,
+        out_features: Count = 512,
+        dropout: Share = 0.3,
         normalise: bool = False,
     ) -> None:
         super().__init__()
-        check_at_least(1, out_features=out_features)
-        check_dropout(dropout)
         check_frequencies(vocab_size, document_frequencies)
         idf = inverse_document_frequencies(document_frequencies, documents)
         # standard normal, so that one learning rate suits vectors and weights

@@ -5,9 +5,10 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot.backbones.base import Backbone, check_dropout, checked_images
+from fewshot.arguments import Count, Share
+from fewshot.backbones.base import Backbone, checked_images
 from fewshot.episodes.types import Inputs
-from fewshot.errors import FewshotError, check_at_least
+from fewshot.errors import FewshotError
 
 OUTSIDE = 4  # layers that belong to no block of two: the first, and one shortcut a group
 FIRST = 16  # filters of the first convolution
@@ -35,11 +36,11 @@ class WRN28_10(Backbone):  # the name that the papers have for it
 
     def __init__(
         self,
-        in_channels: int,
-        image_size: int = 84,
-        depth: int = 28,
-        width: int = 10,
-        dropout: float = 0.0,
+        in_channels: Count,
+        image_size: Count = 84,
+        depth: Count = 28,
+        width: Count = 10,
+        dropout: Share = 0.0,
     ) -> None:
         super().__init__()
         blocks, rest = divmod(depth - OUTSIDE, 6)
@@ -48,8 +49,6 @@ class WRN28_10(Backbone):  # the name that the papers have for it
                 f"depth is {depth}; set it to 6 n + 4 for n blocks a group, such as 10, 16, 22"
                 " or 28"
             )
-        check_at_least(1, width=width)
-        check_dropout(dropout)
         self.in_channels, self.image_size = in_channels, image_size
         widths = (FIRST, FIRST * width, 2 * FIRST * width, 4 * FIRST * width)
         self.first = nn.Conv2d(in_channels, FIRST, 3, padding=1, bias=False)

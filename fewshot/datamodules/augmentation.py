@@ -14,14 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fewshot.errors import FewshotError
+from fewshot.arguments import Natural, NonNegative
+from fewshot.hyperparameters import ChecksArguments
 
 GREY = (0.2989, 0.587, 0.114)
 """Shares of red, green and blue in a grey value, as in torchvision."""
 
 
 @dataclass(frozen=True)
-class Augmentation:
+class Augmentation(ChecksArguments):
     """What is drawn for each image; the defaults change nothing.
 
     Args:
@@ -32,16 +33,11 @@ class Augmentation:
         saturation: the same, of the distance to the grey image.
     """
 
-    padding: int = 0
+    padding: Natural = 0
     flip: bool = False
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("padding", "brightness", "contrast", "saturation"):
-            if (value := getattr(self, name)) < 0:
-                raise FewshotError(f"augmentation has {name} {value}; set it to 0 or more")
+    brightness: NonNegative = 0.0
+    contrast: NonNegative = 0.0
+    saturation: NonNegative = 0.0
 
     def draw(self, rng: np.random.Generator, images: int) -> Tensor:
         """What to do to n images, (n, 6): top, left, mirrored, brightness, contrast, saturation.

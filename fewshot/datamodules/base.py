@@ -10,15 +10,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from fewshot.arguments import Count, Natural, NonNegative
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.episodes.distributions import TaskDistribution
 from fewshot.episodes.loader import EpisodeLoader
 from fewshot.episodes.streams import EpisodeStream, ExampleStream, Stage
 from fewshot.episodes.types import ExampleBatch, Examples, Inputs
 from fewshot.errors import FewshotError
+from fewshot.hyperparameters import ChecksArguments
 
 
-class EpisodicDataModule(L.LightningDataModule):
+class EpisodicDataModule(ChecksArguments, L.LightningDataModule):
     """A benchmark: a distribution over tasks for training, validation and test.
 
     Learners without meta-learning (`Baseline`, ...) train on plain batches of the training classes'
@@ -56,36 +58,26 @@ class EpisodicDataModule(L.LightningDataModule):
 
     def __init__(
         self,
-        shot: int = 1,
-        queries: int = 15,
-        train_shot: int | None = None,
-        train_queries: int | None = None,
-        meta_batch_size: int = 4,
-        eval_batch_size: int = 8,
-        train_episodes: int = 1000,
-        val_episodes: int = 200,
-        test_episodes: int = 600,
-        num_workers: int = 0,
-        seed: int = 0,
-        batch_size: int = 64,
-        worker_timeout: float = 600,
+        shot: Count = 1,
+        queries: Count = 15,
+        train_shot: Count | None = None,
+        train_queries: Count | None = None,
+        meta_batch_size: Count = 4,
+        eval_batch_size: Count = 8,
+        train_episodes: Count = 1000,
+        val_episodes: Count = 200,
+        test_episodes: Count = 600,
+        num_workers: Natural = 0,
+        seed: Natural = 0,
+        batch_size: Count = 64,
+        worker_timeout: NonNegative = 600,
     ) -> None:
         super().__init__()
-        for argument in ("val_episodes", "test_episodes", "eval_batch_size", "batch_size"):
-            if (value := locals()[argument]) < 1:
-                raise FewshotError(f"{argument} is {value}; set {argument} >= 1")
-        if seed < 0 or num_workers < 0:
-            raise FewshotError(f"seed {seed} and num_workers {num_workers} must not be negative")
         self.shot, self.queries = shot, queries
         self.train_shot = shot if train_shot is None else train_shot
         self.train_queries = queries if train_queries is None else train_queries
         self.meta_batch_size, self.eval_batch_size = meta_batch_size, eval_batch_size
         self.episodes = {"train": train_episodes, "val": val_episodes, "test": test_episodes}
-        if worker_timeout < 0:
-            raise FewshotError(
-                f"worker_timeout is {worker_timeout}; give the seconds to wait, or 0 to wait for"
-                " ever"
-            )
         self.num_workers, self.seed, self.batch_size = num_workers, seed, batch_size
         self.worker_timeout = worker_timeout
         self._train_loader: EpisodeLoader[Any] | None = None

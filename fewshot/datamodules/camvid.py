@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+from fewshot.arguments import Count
 from fewshot.datamodules.segmentation import SegmentationFolderDataModule
 from fewshot.errors import FewshotError
 
@@ -42,7 +43,7 @@ class CamVidDataModule(SegmentationFolderDataModule):
     settles = ("classes", "images", "masks", "ignored", "unseen")
 
     def __init__(
-        self, root: str, image_size: int = 96, min_pixels: int = 500, **kwargs: Any
+        self, root: str, image_size: Count = 96, min_pixels: Count = 500, **kwargs: Any
     ) -> None:
         super().__init__(
             root=root,

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from functools import partial
 from typing import Any, ClassVar
 
+from fewshot.arguments import Way
 from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datasets.reading.downloads import data_root
 from fewshot.episodes.class_dataset import ClassDataset
@@ -38,9 +39,9 @@ class ClassificationDataModule(EpisodicDataModule):
         self,
         root: str | None = None,
         download: bool = False,
-        way: int = 5,
-        train_way: int | None = None,
-        val_way: int | None = None,
+        way: Way = 5,
+        train_way: Way | None = None,
+        val_way: Way | None = None,
         unequal_shots: bool = False,
         ways: tuple[int, int] | None = None,
         shots: tuple[int, int] | None = None,

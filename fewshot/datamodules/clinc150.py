@@ -1,11 +1,11 @@
 """CLINC150: what people ask of a voice assistant; intent classification from few utterances."""
 
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 from fewshot.datamodules.intents import IntentDataModule
 from fewshot.datasets.clinc150 import Split, Variant, is_known, load_clinc150
 from fewshot.datasets.reading.texts import TextData
-from fewshot.errors import FewshotError, check_choice
+from fewshot.errors import FewshotError
 
 
 class CLINC150DataModule(IntentDataModule):
@@ -44,7 +44,6 @@ class CLINC150DataModule(IntentDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(split=split, **kwargs)
-        check_choice("variant", variant, get_args(Variant))
         self.variant: Variant = variant
         self.out_of_scope = out_of_scope
         if out_of_scope and not self.whole:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fewshot.arguments import Count, Natural
 from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datasets.fewglue import UNLABELLED, Row, mirror_image, read_fewglue
 from fewshot.datasets.fewglue_patterns import TASKS, published
@@ -68,14 +69,14 @@ class FewGLUEDataModule(EpisodicDataModule):
         tokenizer: str,
         subset: Literal["BoolQ", "CB", "COPA", "MultiRC", "RTE", "ReCoRD", "WSC", "WiC"] = "RTE",
         root: str | None = None,
-        max_length: int = 256,
-        shot: int = 32,
-        unlabeled: int | None = None,
+        max_length: Count = 256,
+        shot: Count = 32,
+        unlabeled: Natural | None = None,
         published_patterns: bool = False,
         mirrored: bool = False,
-        test_episodes: int = 3,
-        val_episodes: int = 1,
-        eval_batch_size: int = 1,
+        test_episodes: Count = 3,
+        val_episodes: Count = 1,
+        eval_batch_size: Count = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -85,10 +86,6 @@ class FewGLUEDataModule(EpisodicDataModule):
             eval_batch_size=eval_batch_size,
             **kwargs,
         )
-        if shot < 1 or (unlabeled is not None and unlabeled < 0):
-            raise FewshotError(
-                f"shot is {shot} and unlabeled {unlabeled}; set shot >= 1 and unlabeled >= 0"
-            )
         if published_patterns and subset == "WSC":
             raise FewshotError(
                 "published_patterns has none for WSC, whose noun the authors' code writes itself;"

@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+from fewshot.arguments import Count, Natural
 from fewshot.datamodules.text import TextDataModule
 from fewshot.datasets.fewrel import FewRel, load_fewrel
 from fewshot.datasets.reading.texts import TextData
@@ -42,11 +43,11 @@ class FewRelDataModule(TextDataModule):
         train: str = "train_wiki",
         val: str = "val_wiki",
         test: str | None = None,
-        val_relations: int = 0,
-        split_seed: int = 0,
+        val_relations: Natural = 0,
+        split_seed: Natural = 0,
         markers: bool = False,
-        max_length: int = 128,
-        queries: int = 5,
+        max_length: Count = 128,
+        queries: Count = 5,
         **kwargs: Any,
     ) -> None:
         super().__init__(max_length=max_length, queries=queries, **kwargs)

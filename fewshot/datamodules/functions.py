@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+from fewshot.arguments import Count
 from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datasets.functions import FunctionTasks, Harmonic, Sinusoid, SinusoidAndLine
 from fewshot.episodes.streams import EpisodeStream, Stage, VaryingStream
@@ -33,13 +34,13 @@ class FunctionDataModule(EpisodicDataModule):
 
     def __init__(
         self,
-        shot: int = 10,
-        queries: int = 100,
-        train_queries: int = 10,
-        train_shots: tuple[int, int] | None = None,
-        meta_batch_size: int = 25,
-        eval_batch_size: int = 100,
-        train_episodes: int = 25000,
+        shot: Count = 10,
+        queries: Count = 100,
+        train_queries: Count = 10,
+        train_shots: tuple[Count, Count] | None = None,
+        meta_batch_size: Count = 25,
+        eval_batch_size: Count = 100,
+        train_episodes: Count = 25000,
         **kwargs: Any,
     ) -> None:
         super().__init__(

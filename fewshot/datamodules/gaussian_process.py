@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from fewshot.arguments import Count, NonNegative, Positive
 from fewshot.datamodules.functions import FunctionDataModule
 from fewshot.datasets.gaussian_process import GaussianProcessTasks
 from fewshot.episodes.types import Examples, Inputs
@@ -37,12 +38,12 @@ class GaussianProcessDataModule(FunctionDataModule):
 
     def __init__(
         self,
-        length_scale: float = 0.4,
-        variance: float = 1.0,
-        noise: float = 0.1,
-        train_queries: int = 50,
-        meta_batch_size: int = 16,
-        train_episodes: int = 32000,
+        length_scale: Positive = 0.4,
+        variance: Positive = 1.0,
+        noise: NonNegative = 0.1,
+        train_queries: Count = 50,
+        meta_batch_size: Count = 16,
+        train_episodes: Count = 32000,
         **kwargs: Any,
     ) -> None:
         self.length_scale, self.variance, self.noise = length_scale, variance, noise

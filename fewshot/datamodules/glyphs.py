@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+from fewshot.arguments import Count
 from fewshot.datamodules.images import ImageDataModule
 from fewshot.datasets.glyphs import load_glyphs
 from fewshot.episodes.class_dataset import ClassDataset
@@ -27,7 +28,7 @@ class GlyphsDataModule(ImageDataModule):
     image_size = 28
     bright_ink = True
 
-    def __init__(self, queries: int = 15, **kwargs: Any) -> None:
+    def __init__(self, queries: Count = 15, **kwargs: Any) -> None:
         super().__init__(queries=queries, **kwargs)
 
     @property

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from fewshot.arguments import Count, Natural, NonNegative
 from fewshot.datamodules.images import ImageDataModule
 from fewshot.datasets.image_folder import find_split_folders, load_image_folder, split_table
 from fewshot.episodes.class_dataset import ClassDataset
@@ -33,12 +34,12 @@ class ImageFolderDataModule(ImageDataModule):
     def __init__(
         self,
         root: str,
-        image_size: int = 84,
+        image_size: Count = 84,
         channels: Literal[1, 3] = 3,
         classes: Mapping[str, list[str]] | None = None,
-        fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
-        split_seed: int = 0,
-        queries: int = 15,
+        fractions: tuple[NonNegative, NonNegative, NonNegative] = (0.6, 0.2, 0.2),
+        split_seed: Natural = 0,
+        queries: Count = 15,
         **kwargs: Any,
     ) -> None:
         super().__init__(root=root, queries=queries, **kwargs)

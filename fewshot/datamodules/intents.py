@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from fewshot.arguments import Count, Natural
 from fewshot.datamodules.text import TextDataModule
-from fewshot.errors import check_at_least
 
 
 class IntentDataModule(TextDataModule):
@@ -24,10 +24,14 @@ class IntentDataModule(TextDataModule):
     split: str
 
     def __init__(
-        self, split: str, split_seed: int = 0, fold: int = 0, queries: int = 15, **kwargs: Any
+        self,
+        split: str,
+        split_seed: Natural = 0,
+        fold: Natural = 0,
+        queries: Count = 15,
+        **kwargs: Any,
     ) -> None:
         super().__init__(queries=queries, **kwargs)
-        check_at_least(0, fold=fold)
         self.split, self.split_seed, self.fold = split, split_seed, fold
         if split == "all":
             self.take_whole()

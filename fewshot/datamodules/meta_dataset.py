@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from fewshot.arguments import Count, Natural
 from fewshot.datamodules.augmentation import Augmentation
 from fewshot.datamodules.images import ImageBatches
 from fewshot.datamodules.sources import SourcesDataModule
@@ -72,18 +73,18 @@ class MetaDatasetDataModule(ImageBatches, SourcesDataModule):
         sources: list[str] | None = None,
         train_sources: list[str] | None = None,
         specs: str | None = None,
-        image_size: int = 84,
+        image_size: Count = 84,
         channels: Literal[1, 3] = 3,
         packed: bool = True,
         verify: bool = True,
-        meta_batch_size: int = 1,
-        eval_batch_size: int = 8,
-        train_episodes: int = 1000,
-        val_episodes: int = 60,
-        test_episodes: int = 600,
-        num_workers: int = 0,
-        seed: int = 0,
-        batch_size: int = 64,
+        meta_batch_size: Count = 1,
+        eval_batch_size: Count = 8,
+        train_episodes: Count = 1000,
+        val_episodes: Count = 60,
+        test_episodes: Count = 600,
+        num_workers: Natural = 0,
+        seed: Natural = 0,
+        batch_size: Count = 64,
         augment: Augmentation | None = None,
         augment_query: Augmentation | None = None,
         normalize: bool = False,

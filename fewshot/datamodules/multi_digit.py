@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+from fewshot.arguments import Count
 from fewshot.datamodules.published import PublishedImageDataModule
 from fewshot.datasets.multi_digit import SPLIT_SEED, load_multi_digit
 from fewshot.episodes.class_dataset import ClassDataset
@@ -19,7 +20,7 @@ class MultiDigitDataModule(PublishedImageDataModule):
     in_channels = 1
     bright_ink = True
 
-    def __init__(self, images_per_class: int = 1000, **kwargs: Any) -> None:
+    def __init__(self, images_per_class: Count = 1000, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.images_per_class = images_per_class
 

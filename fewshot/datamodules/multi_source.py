@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
+from fewshot.arguments import Count, Natural
 from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datamodules.images import ImageBatches
 from fewshot.datamodules.sources import SourcesDataModule
@@ -49,15 +50,15 @@ class MultiSourceDataModule(SourcesDataModule):
         self,
         benchmarks: dict[str, EpisodicDataModule],
         weights: list[float] | None = None,
-        image_size: int | None = None,
-        in_channels: int | None = None,
-        meta_batch_size: int = 4,
-        eval_batch_size: int = 8,
-        train_episodes: int = 1000,
-        val_episodes: int = 100,
-        test_episodes: int = 600,
-        num_workers: int = 0,
-        seed: int = 0,
+        image_size: Count | None = None,
+        in_channels: Count | None = None,
+        meta_batch_size: Count = 4,
+        eval_batch_size: Count = 8,
+        train_episodes: Count = 1000,
+        val_episodes: Count = 100,
+        test_episodes: Count = 600,
+        num_workers: Natural = 0,
+        seed: Natural = 0,
     ) -> None:
         super().__init__(
             meta_batch_size=meta_batch_size,

@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+from fewshot.arguments import Count, Natural
 from fewshot.datamodules.images import ImageDataModule
 from fewshot.datasets.omniglot import OmniglotSplit, load_omniglot
 from fewshot.datasets.reading.downloads import data_root
@@ -34,8 +35,8 @@ class OmniglotDataModule(ImageDataModule):
     def __init__(
         self,
         split: OmniglotSplit = "vinyals",
-        split_seed: int = 1,
-        queries: int = 15,
+        split_seed: Natural = 1,
+        queries: Count = 15,
         **kwargs: Any,
     ) -> None:
         super().__init__(queries=queries, **kwargs)

@@ -1,8 +1,9 @@
 """ORBIT: teachable object recognition, users as tasks."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
+from fewshot.arguments import Count, Way
 from fewshot.datamodules.images import FloatImages
 from fewshot.datamodules.sources import SourcesDataModule
 from fewshot.datasets.orbit import Mode, Spacing, Thing, UserTasks, load_orbit
@@ -11,7 +12,7 @@ from fewshot.datasets.reading.downloads import data_root
 from fewshot.episodes.loader import EpisodeLoader
 from fewshot.episodes.streams import Stage
 from fewshot.episodes.types import MetaBatch
-from fewshot.errors import FewshotError, check_choice
+from fewshot.errors import FewshotError
 
 SUPPORT_VIDEOS = {"train": 5, "val": 15, "test": 15}
 QUERY_VIDEOS = {"train": 4, "val": None, "test": None}
@@ -61,15 +62,15 @@ class ORBITDataModule(SourcesDataModule, FloatImages):
         root: str | None = None,
         mode: Mode = "CLU-VE",
         annotations: bool = True,
-        image_size: int = 224,
-        clip_length: int = 1,
-        train_way: int = 15,
-        support_frames: int = 16,
+        image_size: Count = 224,
+        clip_length: Count = 1,
+        train_way: Way = 15,
+        support_frames: Count = 16,
         support_spacing: Spacing = "random",
-        query_frames: int = 200,
-        train_query_frames: int = 8,
-        val_episodes: int = 5,
-        test_episodes: int = 50,
+        query_frames: Count = 200,
+        train_query_frames: Count = 8,
+        val_episodes: Count = 5,
+        test_episodes: Count = 50,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -81,18 +82,6 @@ class ORBITDataModule(SourcesDataModule, FloatImages):
             test_episodes=test_episodes,
             **kwargs,
         )
-        numbers = {
-            "image_size": (image_size, 1),
-            "clip_length": (clip_length, 1),
-            "train_way": (train_way, 2),
-            "support_frames": (support_frames, 1),
-            "query_frames": (query_frames, 1),
-            "train_query_frames": (train_query_frames, 1),
-        }
-        for name, (value, least) in numbers.items():
-            if value < least:
-                raise FewshotError(f"{name} is {value}; set {name} >= {least}")
-        check_choice("support_spacing", support_spacing, get_args(Spacing))
         self.support_spacing = support_spacing
         self.root, self.mode, self.annotations, self.image_size = (
             data_root(root),

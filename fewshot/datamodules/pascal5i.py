@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from fewshot.arguments import Count, Natural
 from fewshot.datamodules.segmentation import SegmentationDataModule
 from fewshot.datasets.pascal5i import CLASSES, fold_classes, load_pascal5i
 from fewshot.datasets.segmentation import SegmentationDataset
-from fewshot.errors import FewshotError
 
 
 class Pascal5iDataModule(SegmentationDataModule):
@@ -39,17 +39,15 @@ class Pascal5iDataModule(SegmentationDataModule):
     def __init__(
         self,
         root: str | None = None,
-        fold: int = 0,
+        fold: Natural = 0,
         lists: str | None = None,
         val_classes: Literal["train", "test"] = "train",
-        image_size: int = 417,
-        test_episodes: int = 1000,
+        image_size: Count = 417,
+        test_episodes: Count = 1000,
         **kwargs: Any,
     ) -> None:
         super().__init__(root=root, image_size=image_size, test_episodes=test_episodes, **kwargs)
         fold_classes(fold)  # refuses an unknown one
-        if val_classes not in ("train", "test"):
-            raise FewshotError(f"val_classes is {val_classes!r}; set it to train or test")
         self.fold, self.lists, self.val_classes = fold, lists, val_classes
 
     @property

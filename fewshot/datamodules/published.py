@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+from fewshot.arguments import Count
 from fewshot.datamodules.images import ImageDataModule
 
 
@@ -15,7 +16,7 @@ class PublishedImageDataModule(ImageDataModule):
         **kwargs: arguments of `ImageDataModule`.
     """
 
-    def __init__(self, verify: bool = True, queries: int = 15, **kwargs: Any) -> None:
+    def __init__(self, verify: bool = True, queries: Count = 15, **kwargs: Any) -> None:
         super().__init__(queries=queries, **kwargs)
         self.verify = verify
 
@@ -44,7 +45,7 @@ class PackedImageDataModule(PublishedImageDataModule):
     in_channels = 3
     image_size: int
 
-    def __init__(self, image_size: int = 84, **kwargs: Any) -> None:
+    def __init__(self, image_size: Count = 84, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.image_size = image_size
         self.verify_store = False

@@ -2,8 +2,9 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
+from fewshot.arguments import Count
 from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datamodules.images import FloatImages
 from fewshot.datasets.reading.downloads import data_root
@@ -16,7 +17,7 @@ from fewshot.datasets.segmentation import (
     members_by_pixels,
 )
 from fewshot.episodes.streams import STAGES, Stage
-from fewshot.errors import FewshotError, check_choice
+from fewshot.errors import FewshotError
 from fewshot.tasks.masks import Iou
 
 
@@ -44,26 +45,21 @@ class SegmentationDataModule(FloatImages, EpisodicDataModule):
     def __init__(
         self,
         root: str | None = None,
-        image_size: int = 128,
-        way: int = 1,
-        min_pixels: int = 2048,
-        queries: int = 1,
+        image_size: Count = 128,
+        way: Count = 1,
+        min_pixels: Count = 2048,
+        queries: Count = 1,
         flip: bool = True,
         iou: Iou = "everywhere",
         **kwargs: Any,
     ) -> None:
         super().__init__(queries=queries, **kwargs)
-        if image_size < 1 or min_pixels < 1:
-            raise FewshotError(
-                f"image_size {image_size} and min_pixels {min_pixels} must be 1 or more"
-            )
         self.root, self.image_size, self.way, self.min_pixels = (
             data_root(root),
             image_size,
             way,
             min_pixels,
         )
-        check_choice("iou", iou, get_args(Iou))
         self.flip, self.iou = flip, iou
         self._datasets: dict[str, SegmentationDataset] | None = None
 
@@ -166,8 +162,6 @@ class SegmentationFolderDataModule(SegmentationDataModule):
         self.table = check_table(classes)
         self.classes = tuple(name for stage in STAGES for name in self.table[stage])
         self.images, self.masks, self.ignored = images, masks, tuple(ignored or ())
-        if unseen not in ("background", "ignored"):
-            raise FewshotError(f"unseen is {unseen!r}; set it to background or ignored")
         self.unseen = unseen
 
     @property

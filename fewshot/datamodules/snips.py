@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+from fewshot.arguments import Way
 from fewshot.datamodules.intents import IntentDataModule
 from fewshot.datasets.reading.texts import TextData
 from fewshot.datasets.snips import Split, load_snips
@@ -29,7 +30,7 @@ class SNIPSDataModule(IntentDataModule):
     can_download: ClassVar[bool] = False
     split: Split
 
-    def __init__(self, split: Split = "all", way: int = 7, **kwargs: Any) -> None:
+    def __init__(self, split: Split = "all", way: Way = 7, **kwargs: Any) -> None:
         super().__init__(split=split, way=way, **kwargs)
 
     def read(self) -> TextData:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from fewshot.arguments import Count, Natural, NonNegative
 from fewshot.datamodules.classification import ClassificationDataModule
 from fewshot.datasets.preprocessing import TextPreprocessing
 from fewshot.datasets.reading.pretrained_tokenizer import PretrainedTokenizer
@@ -59,13 +60,13 @@ class TextDataModule(ClassificationDataModule):
     def __init__(
         self,
         terms: Terms = "words",
-        max_length: int = 32,
-        min_count: int = 1,
-        unknown_ids: int = 0,
+        max_length: Count = 32,
+        min_count: Count = 1,
+        unknown_ids: Natural = 0,
         tokenizer: str | None = None,
         vectors: str | None = None,
-        nota_rate: float = 0.0,
-        train_nota_rate: float | None = None,
+        nota_rate: NonNegative = 0.0,
+        train_nota_rate: NonNegative | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

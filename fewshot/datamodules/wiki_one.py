@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from fewshot.arguments import Count
 from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datasets.few_shot_graph import FewShotGraph, read_graph
 from fewshot.datasets.reading.downloads import Arrays, data_root, file_hash
@@ -15,7 +16,7 @@ from fewshot.datasets.reading.npz import mapped_arrays
 from fewshot.datasets.relation_tasks import EvaluationEpisodes, RelationTasks, background_relations
 from fewshot.episodes.distributions import TaskDistribution
 from fewshot.episodes.streams import Stage
-from fewshot.errors import FewshotError, check_at_least, check_choice
+from fewshot.errors import FewshotError
 
 
 class WikiOneDataModule(EpisodicDataModule):
@@ -68,16 +69,16 @@ class WikiOneDataModule(EpisodicDataModule):
         root: str | None = None,
         background: Literal["pre-train", "in-train"] = "pre-train",
         embeddings: Literal["TransE", "DistMult"] = "TransE",
-        dimensions: int = 100,
-        embedding_epochs: int = 50,
-        max_neighbours: int = 50,
-        shot: int = 1,
-        queries: int = 3,
-        meta_batch_size: int = 64,
-        train_episodes: int = 64000,
-        eval_batch_size: int = 1,
-        val_episodes: int | None = None,
-        test_episodes: int | None = None,
+        dimensions: Count = 100,
+        embedding_epochs: Count = 50,
+        max_neighbours: Count = 50,
+        shot: Count = 1,
+        queries: Count = 3,
+        meta_batch_size: Count = 64,
+        train_episodes: Count = 64000,
+        eval_batch_size: Count = 1,
+        val_episodes: Count | None = None,
+        test_episodes: Count | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -90,12 +91,6 @@ class WikiOneDataModule(EpisodicDataModule):
             test_episodes=1 if test_episodes is None else test_episodes,
             **kwargs,
         )
-        check_at_least(
-            1, shot=shot, queries=queries, dimensions=dimensions, embedding_epochs=embedding_epochs
-        )
-        check_at_least(1, max_neighbours=max_neighbours)
-        check_choice("background", background, ("pre-train", "in-train"))
-        check_choice("embeddings", embeddings, ("TransE", "DistMult"))
         self.root = data_root(None) / "wiki_one" if root is None else data_root(root)
         self.background, self.embeddings = background, embeddings
         self.asked_dimensions, self.embedding_epochs = dimensions, embedding_epochs

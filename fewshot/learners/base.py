@@ -14,6 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Adam
 
+from fewshot.arguments import Positive
 from fewshot.backbones.base import Backbone
 from fewshot.episodes.types import Episode, Examples, Inputs
 from fewshot.errors import FewshotError
@@ -76,7 +77,7 @@ class MetaLearner(RemembersArguments, MetaStep, Checkpointed):
         task: dict[str, Any],
         optimizer: OptimizerCallable = Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
-        gradient_clip: float | None = None,
+        gradient_clip: Positive | None = None,
         nonfinite: Literal["stop", "skip"] = "stop",
         batchnorm: BatchNormPolicy = "inductive",
         weights: str | None = None,

@@ -4,12 +4,10 @@ Shapes: n queries, N classes; "..." is the axis B of a meta-batch, or nothing.
 """
 
 import math
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
-
-from fewshot.errors import check_choice
 
 Rule: TypeAlias = Literal["minimum", "learned", "probability", "similarity"]
 Criterion: TypeAlias = Literal["accuracy", "balanced"]
@@ -30,7 +28,6 @@ class NoneOfTheAbove(nn.Module):
 
     def __init__(self, rule: Rule, active: bool = True) -> None:
         super().__init__()
-        check_choice("nota", rule, get_args(Rule))
         self.rule, self.active = rule, active
         if rule == "learned":
             self.slope, self.offset = nn.Parameter(torch.ones(())), nn.Parameter(torch.zeros(()))
@@ -93,7 +90,6 @@ def best_threshold(confidences: Tensor, right: Tensor, none: Tensor, criterion: 
     Returns:
         The middle between two neighbouring confidences; of equally good ones the smallest.
     """
-    check_choice("nota_criterion", criterion, get_args(Criterion))
     ordered, order = confidences.double().sort()
     known, unknown = (right & ~none)[order].double(), none[order].double()
     if criterion == "balanced":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 from torch import Tensor
 
 from fewshot.episodes.types import Episode, Examples
+from fewshot.hyperparameters import ChecksArguments
 from fewshot.tasks.estimates import Estimate, estimate
 
 if TYPE_CHECKING:  # imported where a picture is drawn
@@ -41,7 +42,7 @@ class EpisodeView:
     classes: int = 10
 
 
-class Task(ABC):
+class Task(ChecksArguments, ABC):
     """What a learner's outputs mean for one episode: their size, their loss, their metrics.
 
     And how they are shown: units of figures, columns of a table of predictions, a picture.

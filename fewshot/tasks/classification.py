@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fewshot.arguments import Way
 from fewshot.episodes.types import Examples
 from fewshot.errors import FewshotError
 from fewshot.tasks.base import EpisodeView, Task
@@ -36,16 +37,9 @@ class Classification(Task):
     units: ClassVar[Mapping[str, str]] = {"accuracy": "%", "recall": "%"}
     prediction_columns: ClassVar[tuple[str, ...]] = ("label", "predicted", "probability")
 
-    way: int | None
-    train_way: int | None = None
+    way: Way | None
+    train_way: Way | None = None
     nota: bool = False
-
-    def __post_init__(self) -> None:
-        for name, value in (("way", self.way), ("train_way", self.train_way)):
-            if value is not None and value < 2:
-                raise FewshotError(
-                    f"{name} is {value}: an episode needs at least 2 classes; set {name} >= 2"
-                )
 
     @property
     def output_size(self) -> int:
@@ -121,7 +115,6 @@ class Understanding(Classification):
     measures: Sequence[str] = ("accuracy",)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if unknown := set(self.measures) - set(MEASURES):
             raise FewshotError(
                 f"the measure {min(unknown)!r} is unknown; use one of {', '.join(MEASURES)}"
@@ -155,7 +148,7 @@ class Reading(Classification):
     kind: ClassVar[str] = "reading"
     units: ClassVar[Mapping[str, str]] = {"accuracy": "%", "f1": "%"}
 
-    way: int | None = None
+    way: Way | None = None
 
     def labels(self, targets: Tensor) -> Tensor:
         """The first right candidate (n,), -1 where there is none."""

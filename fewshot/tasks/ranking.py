@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from fewshot.arguments import Positive
 from fewshot.episodes.types import Examples
 from fewshot.tasks.base import Task
 from fewshot.tasks.estimates import Estimate, estimate
@@ -31,7 +32,7 @@ class Ranking(Task):
     prediction_columns: ClassVar[tuple[str, ...]] = ("target", "predicted", "rank")
     hits: ClassVar[tuple[int, ...]] = (1, 5, 10)
 
-    margin: float = 1.0
+    margin: Positive = 1.0
 
     @property
     def output_size(self) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch.nn.functional as F
 from torch import Tensor
 
+from fewshot.arguments import Count
 from fewshot.tasks.base import EpisodeView, Normal, Task, listed
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class Regression(Task):
     kind: ClassVar[str] = "regression"
     monitor: ClassVar[tuple[str, Literal["min", "max"]]] = ("mse", "min")
 
-    targets: int = 1
+    targets: Count = 1
 
     @property
     def output_size(self) -> int:

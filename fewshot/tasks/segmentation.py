@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from fewshot.arguments import Count
 from fewshot.episodes.types import Examples
-from fewshot.errors import FewshotError, check_choice
 from fewshot.tasks.base import EpisodeView, Task
 from fewshot.tasks.estimates import Estimate, estimate
 from fewshot.tasks.masks import (
@@ -60,16 +60,9 @@ class Segmentation(Task):
     prediction_columns: ClassVar[tuple[str, ...]] = ("pixels", "right", "mask")
     image_folders: ClassVar[Mapping[str, str]] = {"mask": "masks"}
 
-    way: int = 1
+    way: Count = 1
     classes: Sequence[str] = ()
     iou: Iou = "everywhere"
-
-    def __post_init__(self) -> None:
-        if self.way < 1:
-            raise FewshotError(
-                f"way is {self.way}: an episode needs a class besides the background; set way >= 1"
-            )
-        check_choice("iou", self.iou, get_args(Iou))
 
     @property
     def output_size(self) -> int:

@@ -154,7 +154,7 @@ def test_adaptation_keeps_away_from_cudnn_whose_lstm_has_no_second_derivative(
 
 
 def test_sizes_out_of_range_are_refused() -> None:
-    with pytest.raises(FewshotError, match=r"^hidden is 0; it must be at least 1$"):
+    with pytest.raises(FewshotError, match=r"^hidden is 0; set hidden >= 1$"):
         BiLSTM(6, hidden=0)
-    with pytest.raises(FewshotError, match=r"^layers is 0; it must be at least 1$"):
+    with pytest.raises(FewshotError, match=r"^layers is 0; set layers >= 1$"):
         BiLSTM(6, layers=0)

@@ -84,9 +84,16 @@ def test_the_memory_format_of_the_images_does_not_matter() -> None:
     torch.testing.assert_close(one, expected)
 
 
-@pytest.mark.parametrize("size", [0, 1, 15])
-def test_images_that_pooling_leaves_nothing_of_are_an_error(size: int) -> None:
-    with pytest.raises(FewshotError, match=f"image_size {size} leaves nothing; use 16 px or more"):
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        (0, "image_size is 0; set image_size >= 1"),
+        (1, "image_size 1 leaves nothing; use 16 px or more"),
+        (15, "image_size 15 leaves nothing; use 16 px or more"),
+    ],
+)
+def test_images_that_pooling_leaves_nothing_of_are_an_error(size: int, message: str) -> None:
+    with pytest.raises(FewshotError, match=message):
         Conv4(1, size)
     if size == 15:
         assert Conv4(1, size, width=8, downsample="stride").out_features == 8
@@ -106,9 +113,13 @@ def test_a_dict_is_an_error() -> None:
         Conv4(3, 28, width=8)({"tokens": torch.zeros(2, 3)})
 
 
-@pytest.mark.parametrize(("width", "norm"), [(0, "batch"), (12, "group")])
-def test_a_wrong_width_is_an_error(width: int, norm: Any) -> None:
-    with pytest.raises(
-        FewshotError, match=f"width is {width}; set it >= 1, for norm group to a multiple of 8"
-    ):
+@pytest.mark.parametrize(
+    ("width", "norm", "message"),
+    [
+        (0, "batch", "width is 0; set width >= 1"),
+        (12, "group", "width is 12; for norm group set it to a multiple of 8"),
+    ],
+)
+def test_a_wrong_width_is_an_error(width: int, norm: Any, message: str) -> None:
+    with pytest.raises(FewshotError, match=message):
         Conv4(3, 28, width=width, norm=norm)

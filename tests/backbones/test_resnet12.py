@@ -184,10 +184,10 @@ def test_episodes_drop_squares_of_their_own(parallel: How) -> None:
     ("arguments", "message"),
     [
         ({"image_size": 15}, "image_size 15 leaves nothing; use 16 px or more"),
-        ({"widths": (4, 4, 4)}, r"widths are \[4, 4, 4\]; give four, each >= 1"),
-        ({"widths": (4, 4, 0, 4)}, r"widths are \[4, 4, 0, 4\]; give four, each >= 1"),
-        ({"drop_block": 1.0}, r"drop_block is 1.0; set it to a share in \[0, 1\), 0 for none"),
-        ({"drop_block": -0.1}, r"drop_block is -0.1; set it"),
+        ({"widths": (4, 4, 4)}, r"widths are \[4, 4, 4\]; give four, such as"),
+        ({"widths": (4, 4, 0, 4)}, r"widths\[2\] is 0; set widths\[2\] >= 1"),
+        ({"drop_block": 1.0}, r"drop_block is 1.0; set drop_block in \[0, 1\)"),
+        ({"drop_block": -0.1}, r"drop_block is -0.1; set drop_block in"),
     ],
 )
 def test_bad_arguments_are_errors(arguments: dict[str, Any], message: str) -> None:

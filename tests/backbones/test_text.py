@@ -254,10 +254,13 @@ def test_inputs_that_are_no_text_are_refused(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"vocab_size": 1}, "vocab_size is 1; it must be at least 2"),
-        ({"embedding_dim": 0}, "embedding_dim is 0; it must be at least 1"),
-        ({"dropout": 1.0}, r"dropout is 1.0; it must be in \[0, 1\)"),
-        ({"dropout": -0.1}, r"dropout is -0.1; it must be in \[0, 1\)"),
+        (
+            {"vocab_size": 1},
+            "vocab_size is 1: padding and unknown words have ids too; set vocab_size >= 2",
+        ),
+        ({"embedding_dim": 0}, "embedding_dim is 0; set embedding_dim >= 1"),
+        ({"dropout": 1.0}, r"dropout is 1.0; set dropout in \[0, 1\)"),
+        ({"dropout": -0.1}, r"dropout is -0.1; set dropout in \[0, 1\)"),
     ],
 )
 @pytest.mark.parametrize("kind", [TextCNN, BagOfWords, TextTransformer, BiLSTM])
@@ -269,11 +272,13 @@ def test_arguments_out_of_range_are_refused(
 
 
 def test_sizes_of_layers_out_of_range_are_refused() -> None:
-    with pytest.raises(FewshotError, match=r"^filters is 0; it must be at least 1$"):
+    with pytest.raises(FewshotError, match=r"^filters is 0; set filters >= 1$"):
         TextCNN(VOCAB, filters=0)
-    with pytest.raises(FewshotError, match=r"^widths\[1\] is 0; it must be at least 1$"):
+    with pytest.raises(FewshotError, match=r"^widths\[1\] is 0; set widths\[1\] >= 1$"):
         TextCNN(VOCAB, widths=[3, 0])
     with pytest.raises(FewshotError, match=r"^widths is empty; name at least one kernel width"):
         TextCNN(VOCAB, widths=[])
-    with pytest.raises(FewshotError, match=r"^hidden_features\[0\] is -1; it must be at least 1$"):
+    with pytest.raises(
+        FewshotError, match=r"^hidden_features\[0\] is -1; set hidden_features\[0\] >= 1$"
+    ):
         BagOfWords(VOCAB, hidden_features=[-1])

@@ -148,7 +148,7 @@ def test_the_meta_gradient_is_the_same_by_loop_and_vmap_and_by_differences() -> 
 
 def test_sizes_out_of_range_are_refused() -> None:
     for name in ("layers", "heads", "feedforward"):
-        with pytest.raises(FewshotError, match=f"^{name} is 0; it must be at least 1$"):
+        with pytest.raises(FewshotError, match=f"^{name} is 0; set {name} >= 1$"):
             TextTransformer(6, **{name: 0})
     for size, heads in ((9, 3), (10, 4)):
         with pytest.raises(

@@ -177,9 +177,9 @@ def test_frequencies_that_do_not_fit_are_refused(
 
 
 def test_other_arguments_out_of_range_are_refused() -> None:
-    with pytest.raises(FewshotError, match=r"^out_features is 0; it must be at least 1$"):
+    with pytest.raises(FewshotError, match=r"^out_features is 0; set out_features >= 1$"):
         WeightedBag(5, FREQUENCIES, 4, out_features=0)
-    with pytest.raises(FewshotError, match=r"^dropout is 1.0; it must be in \[0, 1\)$"):
+    with pytest.raises(FewshotError, match=r"^dropout is 1.0; set dropout in \[0, 1\)$"):
         WeightedBag(5, FREQUENCIES, 4, dropout=1.0)
 
 

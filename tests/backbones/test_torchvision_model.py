@@ -331,7 +331,7 @@ def test_the_loop_and_vmap_give_the_same_meta_gradient(name: str, size: int) -> 
             r"in_channels is 2; torchvision's networks take images of 1 or 3 channels",
         ),
         ({"model": "alexnet", "resize": 32}, "resize is 32; alexnet needs 63 px or more"),
-        ({"resize": 0}, "resize is 0; resnet18 needs 1 px or more"),
+        ({"resize": 0}, "resize is 0; set resize >= 1 or leave it out"),
         (
             {"model": "vit_b_32", "resize": 96},
             "resize is 96, but vit_b_32 takes 224 px alone; leave resize out",

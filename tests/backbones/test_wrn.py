@@ -136,7 +136,7 @@ def test_a_depth_that_makes_no_groups_is_an_error(depth: int) -> None:
 
 
 def test_other_arguments_out_of_range_are_errors() -> None:
-    with pytest.raises(FewshotError, match="width is 0; it must be at least 1"):
+    with pytest.raises(FewshotError, match="width is 0; set width >= 1"):
         WRN28_10(3, width=0)
     with pytest.raises(FewshotError, match=r"dropout is 1\.0"):
         WRN28_10(3, dropout=1.0)

@@ -146,8 +146,8 @@ def test_the_root_is_the_argument_or_the_environments(
         ({"val_episodes": 0}, "val_episodes is 0; set val_episodes >= 1"),
         ({"test_episodes": -1}, "test_episodes is -1; set test_episodes >= 1"),
         ({"eval_batch_size": 0}, "eval_batch_size is 0; set eval_batch_size >= 1"),
-        ({"seed": -1}, "seed -1 and num_workers 0 must not be negative"),
-        ({"num_workers": -2}, "seed 0 and num_workers -2 must not be negative"),
+        ({"seed": -1}, "seed is -1; set seed >= 0"),
+        ({"num_workers": -2}, "num_workers is -2; set num_workers >= 0"),
         ({"download": True}, "Images has nothing to download; leave out download: true"),
     ],
 )
@@ -175,7 +175,7 @@ def test_bad_arguments_are_errors(
             "class 'class0' of the val split has 8 examples, too few for shot 7 [+] q",
         ),
         ({"train_queries": 0}, "train_queries is 0; set train_queries >= 1"),
-        ({"way": 1}, "train_way is 1; set train_way >= 2"),
+        ({"way": 1}, "way is 1: an episode needs at least 2 classes; set way >= 2"),
     ],
 )
 def test_episodes_that_the_data_cannot_fill_are_errors(

@@ -48,12 +48,12 @@ def test_the_papers_sizes_are_the_defaults() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"shot": 0}, "shot is 0; it must be at least 1"),
-        ({"queries": 0}, "queries is 0; it must be at least 1"),
-        ({"train_queries": -1}, "queries is -1; it must be at least 1"),
+        ({"shot": 0}, "shot is 0; set shot >= 1"),
+        ({"queries": 0}, "queries is 0; set queries >= 1"),
+        ({"train_queries": -1}, "train_queries is -1; set train_queries >= 1"),
         ({"val_episodes": 0}, "val_episodes is 0; set val_episodes >= 1"),
         ({"train_shots": (5, 3)}, r"train_shots is \[5, 3\]; give the smallest and the largest"),
-        ({"train_shots": (0, 3)}, r"train_shots is \[0, 3\]; .*, at least 1"),
+        ({"train_shots": (0, 3)}, r"train_shots\[0\] is 0; set train_shots\[0\] >= 1"),
         (
             {"train_shots": (1, 3), "train_shot": 2},
             r"train_shots is \[1, 3\]; .*, and leave out train_shot",

@@ -285,7 +285,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path) -> None:
     )
     refused("mode is 'VE'", mode="VE")
     refused("clip_length is 0; set clip_length >= 1", clip_length=0)
-    refused("train_way is 1; set train_way >= 2", train_way=1)
+    refused("train_way is 1: an episode needs at least 2 classes; set train_way >= 2", train_way=1)
     root = fake_orbit(tmp_path, users=1)
     empty = root / "test/P002/thing0/clutter/P002--thing0--clutter--0"
     notes = root / "annotations/test/P002--thing1--clutter--0.json"

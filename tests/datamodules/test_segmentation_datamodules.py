@@ -129,7 +129,7 @@ def test_training_may_ignore_the_classes_of_the_other_splits(tmp_path: Path) -> 
         assert found[tasks.dataset.values[tasks.names[0]]] == 1
         others = values["val"] | values["test"] if stage == "train" else set()
         assert set(np.flatnonzero(found == 255).tolist()) == others | {11, 255}
-    with pytest.raises(FewshotError, match="unseen is 'gone'; set it to background or ignored"):
+    with pytest.raises(FewshotError, match=r"unseen is 'gone'; did you mean 'ignored'\?"):
         folder(tmp_path, unseen="gone")
 
 
@@ -152,7 +152,7 @@ def test_tables_that_cannot_be_are_refused(tmp_path: Path, table: Any, match: st
 
 
 def test_numbers_out_of_range_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(FewshotError, match="min_pixels 0 must be 1 or more"):
+    with pytest.raises(FewshotError, match="min_pixels is 0; set min_pixels >= 1"):
         folder(tmp_path, min_pixels=0)
     with pytest.raises(FewshotError, match="val_classes is 'all'"):
         Pascal5iDataModule(str(tmp_path), val_classes="all")  # type: ignore[arg-type]

@@ -154,7 +154,7 @@ def test_inside_the_blocks_of_our_networks(network: Any, names: list[str]) -> No
 def test_film_in_what_is_not_there_is_refused() -> None:
     with pytest.raises(FewshotError, match="Conv4 has no residual blocks with batch normalisation"):
         CNAPs(Conv4(1, 16, width=4), task=TASK, film_in="blocks")
-    with pytest.raises(FewshotError, match="film_in is 'stem'; it must be 'all' or 'blocks'"):
+    with pytest.raises(FewshotError, match="film_in is 'stem'; give all or blocks"):
         CNAPs(Conv4(1, 16, width=4), task=TASK, film_in="stem")
 
 
@@ -303,7 +303,7 @@ def test_any_backbone_with_batch_normalisation(backbone: Any, norms: int | None)
             "Conv4 has no batch normalisation to scale and shift",
         ),
         ({"batchnorm": "transductive"}, "set batchnorm: inductive"),
-        ({"penalty": -1.0}, r"penalty is -1.0; set it to 0 or more"),
+        ({"penalty": -1.0}, r"penalty is -1.0; set penalty >= 0"),
         (
             {"task": {"kind": "regression"}},
             "SimpleCNAPs is made for classification, but the benchmark's task is regression",

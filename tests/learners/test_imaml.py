@@ -425,10 +425,10 @@ def test_evaluation_takes_the_same_proximal_steps(parallel: Parallel, batch: Epi
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"proximal": 0.0}, r"proximal is 0.0; set it > 0"),
+        ({"proximal": 0.0}, r"proximal is 0.0; set proximal > 0"),
         ({"cg_steps": 0}, r"cg_steps is 0; set cg_steps >= 1"),
-        ({"cg_damping": -1.0}, r"cg_damping is -1.0; set it >= 0"),
-        ({"hessian_damping": -1.0}, r"hessian_damping is -1.0; set it >= 0"),
+        ({"cg_damping": -1.0}, r"cg_damping is -1.0; set cg_damping >= 0"),
+        ({"hessian_damping": -1.0}, r"hessian_damping is -1.0; set hessian_damping >= 0"),
     ],
 )
 def test_bad_arguments_are_errors(arguments: dict[str, Any], message: str) -> None:

@@ -227,8 +227,11 @@ def test_training_goes_through_its_parts_and_down_the_cosine() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"multi_step_share": 0.0}, "multi_step_share is 0.0; give a share"),
-        ({"first_order_share": 1.5}, "first_order_share is 1.5; give a share"),
+        ({"multi_step_share": 0.0}, r"multi_step_share is 0.0; set multi_step_share in \(0, 1\]"),
+        (
+            {"first_order_share": 1.5},
+            r"first_order_share is 1.5; set first_order_share in \(0, 1\]",
+        ),
         (
             {"lr_scheduler": torch.optim.lr_scheduler.ConstantLR},
             "cosine_schedule and lr_scheduler are both set",

@@ -213,10 +213,10 @@ def test_regression_is_refused_in_one_line(name: str) -> None:
             {"unequal_shots": True, "distance": "cosine"},
             "distance is cosine; use euclidean",
         ),
-        (PrototypicalNetwork, {"scale": 0.0}, "scale is 0.0; a similarity needs a positive one"),
+        (PrototypicalNetwork, {"scale": 0.0}, "scale is 0.0; set scale > 0"),
         (MatchingNetwork, {"full_context": True, "read_steps": 0}, "read_steps is 0"),
-        (R2D2, {"penalty": -1.0}, "penalty is -1.0; ridge regression needs a positive one"),
-        (SiameseNetwork, {"margin": 0.0}, "margin is 0.0; set it above 0"),
+        (R2D2, {"penalty": -1.0}, "penalty is -1.0; set penalty > 0"),
+        (SiameseNetwork, {"margin": 0.0}, "margin is 0.0; set margin > 0"),
     ],
 )
 def test_bad_arguments(cls: Make, arguments: dict[str, Any], message: str) -> None:

@@ -327,23 +327,23 @@ def test_the_exact_process_answers_by_its_posterior() -> None:
         ),
         (
             lambda: CNP(Pixels(3), task=TASK, min_deviation=0.0),
-            r"min_deviation is 0\.0; set it between 0 and 1",
+            r"min_deviation is 0\.0; set min_deviation in \(0, 1\)",
         ),
         (
             lambda: ANP(Pixels(3), task=TASK, min_deviation=1.0),
-            r"min_deviation is 1\.0; set it between 0 and 1",
+            r"min_deviation is 1\.0; set min_deviation in \(0, 1\)",
         ),
         (
             lambda: ANP(Pixels(3), task=TASK, heads=3),
-            "heads is 3, width is 128, .*; heads must divide width",
+            "heads is 3 and width 128; heads must divide width",
         ),
-        (lambda: ANP(Pixels(3), task=TASK, latent=-1), "latent is -1 and .* the last two be >= 0"),
+        (lambda: ANP(Pixels(3), task=TASK, latent=-1), "latent is -1; set latent >= 0"),
         (
             lambda: ANP(Pixels(3), task=TASK, self_attention=-1),
-            "self_attention is -1; .* the last two be >= 0",
+            "self_attention is -1; set self_attention >= 0",
         ),
-        (lambda: GaussianProcess(0.0, task=TASK), r"length_scale is 0\.0; set it > 0"),
-        (lambda: GaussianProcess(noise=-1.0, task=TASK), r"noise is -1\.0; set it >= 0"),
+        (lambda: GaussianProcess(0.0, task=TASK), r"length_scale is 0\.0; set length_scale > 0"),
+        (lambda: GaussianProcess(noise=-1.0, task=TASK), r"noise is -1\.0; set noise >= 0"),
     ],
 )
 def test_arguments_out_of_range_are_refused(make: Any, message: str) -> None:

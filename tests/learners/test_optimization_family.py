@@ -334,7 +334,9 @@ def test_what_cannot_adapt_is_refused() -> None:
         FewshotError, match=r"initial_rates are 0.2 and 0.1; give the smaller first"
     ):
         make(MetaSGD, initial_rates=(0.2, 0.1))
-    with pytest.raises(FewshotError, match=r"inner_gradient_clip is -1; set it > 0"):
+    with pytest.raises(
+        FewshotError, match=r"inner_gradient_clip is -1; set inner_gradient_clip > 0"
+    ):
         make(MAML, inner_gradient_clip=-1)
 
 

@@ -499,7 +499,7 @@ def test_a_checkpoint_rebuilds_its_learner(tmp_path: Path, batch: Episode) -> No
         ),
         ({"inner_batch": 0}, r"inner_batch is 0; set inner_batch >= 1"),
         ({"eval_inner_batch": 0}, r"eval_inner_batch is 0; set eval_inner_batch >= 1"),
-        ({"inner_optimizer": "rmsprop"}, r"inner_optimizer is 'rmsprop'; set it to sgd or adam"),
+        ({"inner_optimizer": "rmsprop"}, r"inner_optimizer is 'rmsprop'; give sgd or adam"),
     ],
 )
 def test_bad_arguments_are_errors(arguments: dict[str, Any], message: str) -> None:

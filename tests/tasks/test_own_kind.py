@@ -176,7 +176,7 @@ def test_predict(tmp_path: Path) -> None:
         ('own_points.Pointing"', 'own_points.Pointin"', "has no Pointin; did you mean 'Pointing'"),
         ('own_points.Pointing"', 'own_point.Pointing"', r"cannot be imported (No module named"),
         ('monitor = ("error", "min")', "", "task kind Pointing does not state its monitor; make"),
-        ('"reach": 0.5', '"reech": 0.5', "does not fit the kind 'own_points.Pointing' ("),
+        ('"reach": 0.5', '"reech": 0.5', "Pointing has no argument 'reech'; did you mean 'reach'?"),
         ("def loss", "def lose", "does not fit the kind 'own_points.Pointing' ("),
     ],
 )

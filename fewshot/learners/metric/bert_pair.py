@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from fewshot.arguments import Count, Share
 from fewshot.backbones.base import Backbone, dropout_layer
 from fewshot.backbones.pair_encoder import PairEncoder
 from fewshot.backbones.text import read_inputs
 from fewshot.engine.modes import evaluation_mode
 from fewshot.episodes.types import Episode, Examples, Inputs, count, episode
-from fewshot.errors import FewshotError, check_at_least
+from fewshot.errors import FewshotError
 from fewshot.learners.base import MetaLearner
 from fewshot.learners.embedding import at_least_float32
 from fewshot.learners.metric.classes import class_means
@@ -53,8 +54,8 @@ class BERTPair(MetaLearner):
     def __init__(
         self,
         backbone: Backbone | nn.Module,
-        dropout: float = 0.1,
-        pairs_per_chunk: int = 64,
+        dropout: Share = 0.1,
+        pairs_per_chunk: Count = 64,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
@@ -64,7 +65,6 @@ class BERTPair(MetaLearner):
                 " texts with data.tokenizer set to the model, and the backbone PairEncoder, not"
                 f" {self.task.kind} and {type(self.backbone).__name__}"
             )
-        check_at_least(1, pairs_per_chunk=pairs_per_chunk)
         self.pairs_per_chunk = pairs_per_chunk
         self.dropout, self.score = dropout_layer(dropout), nn.Linear(self.backbone.out_features, 2)
 

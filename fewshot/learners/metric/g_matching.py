@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fewshot.arguments import Count, Positive, Share
 from fewshot.backbones.base import Backbone
-from fewshot.errors import FewshotError, check_at_least
 from fewshot.learners.ranking import RankingLearner
 
 
@@ -37,17 +37,12 @@ class GMatching(RankingLearner):
     def __init__(
         self,
         backbone: Backbone | nn.Module,
-        steps: int = 2,
-        margin: float = 5.0,
-        dropout: float = 0.2,
+        steps: Count = 2,
+        margin: Positive = 5.0,
+        dropout: Share = 0.2,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
-        check_at_least(1, steps=steps)
-        if margin <= 0:
-            raise FewshotError(f"margin is {margin}; set it > 0")
-        if not 0 <= dropout < 1:
-            raise FewshotError(f"dropout is {dropout}; set it in [0, 1)")
         self.task = replace(self.task, margin=margin)
         self.steps, size = steps, 2 * self.features
         self.hidden = nn.Sequential(

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fewshot.arguments import Count, Positive
 from fewshot.backbones.base import Backbone
-from fewshot.errors import FewshotError
 from fewshot.learners.metric.base import MetricLearner
 from fewshot.learners.metric.classes import membership
 
@@ -50,14 +50,12 @@ class MatchingNetwork(MetricLearner):
         self,
         backbone: Backbone | nn.Module,
         distance: Literal["cosine", "euclidean"] = "cosine",
-        scale: float | None = None,
+        scale: Positive | None = None,
         full_context: bool = False,
-        read_steps: int = 5,
+        read_steps: Count = 5,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
-        if read_steps < 1:
-            raise FewshotError(f"read_steps is {read_steps}; the attention LSTM needs at least 1")
         self.distance = distance
         self.scale = (10.0 if distance == "cosine" else 1.0) if scale is None else scale
         self.full_context = FullContext(self.features, read_steps) if full_context else None

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fewshot.arguments import NonNegative, Positive
 from fewshot.backbones.base import Backbone, maps_of, needed_map_shape
 from fewshot.engine.modes import evaluation_mode
 from fewshot.episodes.types import Episode, Examples, Inputs
-from fewshot.errors import FewshotError
 from fewshot.learners.embedding import EmbeddingLearner, at_least_float32, full_precision
 from fewshot.learners.outcome import Outcome
 from fewshot.tasks import Segmentation
@@ -46,16 +46,12 @@ class PANet(EmbeddingLearner):
     def __init__(
         self,
         backbone: Backbone | nn.Module,
-        scale: float = 20.0,
-        alignment: float = 1.0,
+        scale: Positive = 20.0,
+        alignment: NonNegative = 1.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
         needed_map_shape(self.backbone, "PANet")
-        if not scale > 0 or alignment < 0:
-            raise FewshotError(
-                f"scale is {scale}, alignment {alignment}; set scale > 0 and alignment >= 0"
-            )
         self.scale, self.alignment = scale, alignment
 
     def embed(self, inputs: Inputs) -> Tensor:

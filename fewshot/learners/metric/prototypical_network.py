@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fewshot.arguments import Positive
 from fewshot.backbones.base import Backbone
 from fewshot.errors import FewshotError
 from fewshot.learners.metric.base import MetricLearner
@@ -60,7 +61,7 @@ class PrototypicalNetwork(MetricLearner):
         self,
         backbone: Backbone | nn.Module,
         distance: Literal["euclidean", "cosine"] = "euclidean",
-        scale: float = 1.0,
+        scale: Positive = 1.0,
         learn_scale: bool = False,
         unequal_shots: bool = False,
         **kwargs: Any,
@@ -70,8 +71,6 @@ class PrototypicalNetwork(MetricLearner):
             raise FewshotError(
                 f"unequal_shots corrects squared distances, distance is {distance}; use euclidean"
             )
-        if not scale > 0:
-            raise FewshotError(f"scale is {scale}; a similarity needs a positive one, such as 1.0")
         self.similarity = (
             negative_squared_distance if distance == "euclidean" else cosine_similarity
         )

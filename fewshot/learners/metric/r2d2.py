@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fewshot.arguments import Positive
 from fewshot.backbones.base import Backbone
-from fewshot.errors import FewshotError
 from fewshot.learners.checkpoint_checks import forget_parameter
 from fewshot.learners.metric.base import MetricLearner
 from fewshot.learners.metric.classes import membership
@@ -56,17 +56,13 @@ class R2D2(MetricLearner):
     def __init__(
         self,
         backbone: Backbone | nn.Module,
-        penalty: float = 1.0,
-        scale: float = 10.0,
+        penalty: Positive = 1.0,
+        scale: Positive = 10.0,
         intercept: bool = False,
         mean_error: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
-        if not penalty > 0:
-            raise FewshotError(
-                f"penalty is {penalty}; ridge regression needs a positive one, such as 1.0"
-            )
         self.log_penalty = nn.Parameter(torch.tensor(penalty).log())
         self.scale = nn.Parameter(torch.tensor(scale))
         self.intercept, self.mean_error = intercept, mean_error

@@ -5,6 +5,7 @@ from typing import Any, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fewshot.arguments import Count
 from fewshot.backbones.base import Backbone, map_shape, maps_of
 from fewshot.episodes.types import Episode, Inputs
 from fewshot.learners.metric.base import MetricLearner
@@ -36,7 +37,7 @@ class RelationNetwork(MetricLearner):
         backbone: Backbone | nn.Module,
         combine: Literal["sum", "mean"] = "sum",
         objective: Literal["mse", "cross_entropy"] = "mse",
-        hidden: int = 64,
+        hidden: Count = 64,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fewshot.arguments import Positive
 from fewshot.backbones.base import Backbone
 from fewshot.episodes.types import Episode, Inputs
-from fewshot.errors import FewshotError
 from fewshot.learners.metric.base import MetricLearner
 from fewshot.learners.metric.classes import class_means, membership
 from fewshot.learners.metric.pairs import (
@@ -56,14 +56,12 @@ class SiameseNetwork(MetricLearner):
         backbone: Backbone | nn.Module,
         objective: Literal["cross_entropy", "contrastive", "triplet"] = "cross_entropy",
         mining: Mining = "all",
-        margin: float = 1.0,
+        margin: Positive = 1.0,
         normalise: bool = False,
         decide: Literal["nearest", "mean"] = "nearest",
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
-        if not margin > 0:
-            raise FewshotError(f"margin is {margin}; set it above 0, such as 1.0")
         self.objective, self.mining, self.margin = objective, mining, margin
         self.normalise, self.decide = normalise, decide
         self.weights = nn.Linear(self.features, 1) if objective == "cross_entropy" else None

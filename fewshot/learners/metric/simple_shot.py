@@ -42,8 +42,6 @@ class SimpleShot(MetricLearner):
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
-        if transform not in ("none", "l2", "cl2n"):
-            raise FewshotError(f"transform is {transform!r}; set it to none, l2 or cl2n")
         self.transform = transform
         self.center: Tensor
         self.register_buffer("center", torch.full((self.features,), math.nan))  # not yet known

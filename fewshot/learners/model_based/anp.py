@@ -7,11 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
+from fewshot.arguments import Count, Natural
 from fewshot.backbones.base import Backbone
 from fewshot.engine.randomness import normal
 from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
-from fewshot.learners.model_based.cnp import check_sizes, pairs
+from fewshot.learners.model_based.cnp import Deviation, pairs
 from fewshot.learners.model_based.process import ProcessLearner, gaussian, perceptron
 from fewshot.learners.outcome import Outcome
 
@@ -56,30 +57,20 @@ class ANP(ProcessLearner):
     def __init__(
         self,
         backbone: Backbone | nn.Module,
-        width: int = 128,
-        encoder_layers: int = 4,
-        decoder_layers: int = 4,
-        heads: int = 8,
-        self_attention: int = 0,
-        latent: int = 128,
-        min_deviation: float = 0.1,
+        width: Count = 128,
+        encoder_layers: Count = 4,
+        decoder_layers: Count = 4,
+        heads: Count = 8,
+        self_attention: Natural = 0,
+        latent: Natural = 128,
+        min_deviation: Deviation = 0.1,
         head_projections: bool = False,
         support_loss: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
-        check_sizes(
-            min_deviation,
-            width=width,
-            encoder_layers=encoder_layers,
-            decoder_layers=decoder_layers,
-            heads=heads,
-        )
-        if width % heads or latent < 0 or self_attention < 0:
-            raise FewshotError(
-                f"heads is {heads}, width is {width}, latent is {latent} and self_attention is"
-                f" {self_attention}; heads must divide width, the last two be >= 0"
-            )
+        if width % heads:
+            raise FewshotError(f"heads is {heads} and width {width}; heads must divide width")
         self.heads, self.latent, self.min_deviation = heads, latent, min_deviation
         self.support_loss = support_loss
         point = self.features + self.task.targets

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from fewshot.arguments import NonNegative
 from fewshot.backbones.base import Backbone
 from fewshot.backbones.conv4 import Conv4
 from fewshot.engine.modes import evaluation_mode
@@ -65,7 +66,7 @@ class ConditionalLearner(EmbeddingLearner):
         self,
         backbone: Backbone | nn.Module,
         encoder: Backbone | None = None,
-        penalty: float = 0.001,
+        penalty: NonNegative = 0.001,
         film_in: FilmIn = "all",
         **kwargs: Any,
     ) -> None:
@@ -76,8 +77,6 @@ class ConditionalLearner(EmbeddingLearner):
                 f"{name} normalises by the running averages of its backbone; set batchnorm:"
                 " inductive"
             )
-        if penalty < 0:
-            raise FewshotError(f"penalty is {penalty}; set it to 0 or more")
         self.penalty = penalty
         self.backbone.requires_grad_(False)
         norms = modulated_norms(self.backbone, film_in)

@@ -1,14 +1,16 @@
 """Conditional Neural Processes (Garnelo et al., arXiv:1807.01613)."""
 
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from fewshot.arguments import Count, Range
 from fewshot.backbones.base import Backbone
 from fewshot.episodes.types import Examples
-from fewshot.errors import FewshotError
 from fewshot.learners.model_based.process import ProcessLearner, gaussian, perceptron
+
+Deviation: TypeAlias = Annotated[float, Range(0, 1, above=True, below=True)]
 
 
 class CNP(ProcessLearner):
@@ -32,16 +34,13 @@ class CNP(ProcessLearner):
     def __init__(
         self,
         backbone: Backbone | nn.Module,
-        width: int = 128,
-        encoder_layers: int = 4,
-        decoder_layers: int = 5,
-        min_deviation: float = 0.1,
+        width: Count = 128,
+        encoder_layers: Count = 4,
+        decoder_layers: Count = 5,
+        min_deviation: Deviation = 0.1,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
-        check_sizes(
-            min_deviation, width=width, encoder_layers=encoder_layers, decoder_layers=decoder_layers
-        )
         self.min_deviation = min_deviation
         self.encoder = perceptron([self.features + self.task.targets, *[width] * encoder_layers])
         self.decoder = perceptron(
@@ -64,16 +63,3 @@ def pairs(encoder: nn.Module, points: Examples) -> Tensor:
     encoded = encoder(torch.cat([points.inputs, points.targets], -1))
     assert isinstance(encoded, Tensor)
     return encoded
-
-
-def check_sizes(min_deviation: float, **sizes: int) -> None:
-    """Check the arguments of a neural process.
-
-    Raises:
-        FewshotError: naming the first that is out of range.
-    """
-    for name, size in sizes.items():
-        if size < 1:
-            raise FewshotError(f"{name} is {size}; set {name} >= 1")
-    if not 0 < min_deviation < 1:
-        raise FewshotError(f"min_deviation is {min_deviation}; set it between 0 and 1, such as 0.1")

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fewshot.arguments import Count, NonNegative, Positive
 from fewshot.backbones.pixels import Pixels
 from fewshot.episodes.types import Examples
-from fewshot.errors import FewshotError
 from fewshot.learners.model_based.process import ProcessLearner
 from fewshot.tasks.gaussian_process import posterior
 
@@ -32,18 +32,13 @@ class GaussianProcess(ProcessLearner):
 
     def __init__(
         self,
-        length_scale: float = 0.4,
-        variance: float = 1.0,
-        noise: float = 0.1,
-        in_features: int = 1,
+        length_scale: Positive = 0.4,
+        variance: Positive = 1.0,
+        noise: NonNegative = 0.1,
+        in_features: Count = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(Pixels(in_features), **kwargs)
-        for name, value in (("length_scale", length_scale), ("variance", variance)):
-            if value <= 0:
-                raise FewshotError(f"{name} is {value}; set it > 0")
-        if noise < 0:
-            raise FewshotError(f"noise is {noise}; set it >= 0")
         self.length_scale, self.variance, self.noise = length_scale, variance, noise
 
     def read(self, support: Examples) -> Examples:

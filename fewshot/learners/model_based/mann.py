@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fewshot.arguments import Count, Natural, Positive, Share
 from fewshot.backbones.base import Backbone
 from fewshot.engine.randomness import orders, reordered
 from fewshot.episodes.types import Episode, Examples
@@ -61,31 +62,18 @@ class MANN(SequenceLearner):
     def __init__(
         self,
         backbone: Backbone | nn.Module,
-        hidden: int = 200,
-        slots: int = 128,
-        slot_size: int = 40,
-        heads: int = 4,
-        usage_decay: float = 0.95,
-        sharpness: float = 1.0,
+        hidden: Count = 200,
+        slots: Count = 128,
+        slot_size: Count = 40,
+        heads: Count = 4,
+        usage_decay: Share = 0.95,
+        sharpness: Positive = 1.0,
         protocol: Literal["episode", "sequence"] = "episode",
         normalise: bool = False,
-        warmup_steps: int = 0,
+        warmup_steps: Natural = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
-        for name, size in (
-            ("hidden", hidden),
-            ("slots", slots),
-            ("slot_size", slot_size),
-            ("heads", heads),
-        ):
-            if size < 1:
-                raise FewshotError(f"{name} is {size}; set {name} >= 1")
-        if not 0 <= usage_decay < 1 or sharpness <= 0 or warmup_steps < 0:
-            raise FewshotError(
-                f"usage_decay is {usage_decay}, sharpness {sharpness} and warmup_steps"
-                f" {warmup_steps}; set the first in [0, 1), the second > 0 and the third >= 0"
-            )
         if heads > slots:
             raise FewshotError(
                 f"heads is {heads}, more than the {slots} slots they write to; set heads <= slots"

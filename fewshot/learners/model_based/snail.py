@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fewshot.arguments import Count
 from fewshot.backbones.base import Backbone
 from fewshot.episodes.types import Examples
 from fewshot.errors import FewshotError
@@ -39,17 +40,16 @@ class SNAIL(SequenceLearner):
     def __init__(
         self,
         backbone: Backbone | nn.Module,
-        shot: int,
-        filters: int = 128,
-        keys: Sequence[int] = (64, 256, 512),
-        values: Sequence[int] = (32, 128, 256),
+        shot: Count,
+        filters: Count = 128,
+        keys: Sequence[Count] = (64, 256, 512),
+        values: Sequence[Count] = (32, 128, 256),
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
-        if len(keys) != 3 or len(values) != 3 or min(*keys, *values, filters, shot) < 1:
+        if len(keys) != 3 or len(values) != 3:
             raise FewshotError(
-                f"keys is {list(keys)}, values {list(values)}, filters {filters} and shot {shot};"
-                " give three sizes of keys and of values, all at least 1"
+                f"keys is {list(keys)} and values {list(values)}; give three sizes of each"
             )
         self.shot = shot
         channels = self.features + self.task.one_way

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fewshot.arguments import Count, Positive
 from fewshot.engine.inner_loop import scaled_gradient
 from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError
@@ -29,9 +30,7 @@ class Attack(RemembersArguments, ABC):
         high: largest valid value of an input; ``.inf`` where there is none.
     """
 
-    def __init__(self, epsilon: float = 0.1, low: float = 0.0, high: float = 1.0) -> None:
-        if not epsilon > 0:
-            raise FewshotError(f"epsilon is {epsilon}; set it > 0, or leave out `attack`")
+    def __init__(self, epsilon: Positive = 0.1, low: float = 0.0, high: float = 1.0) -> None:
         if not low < high:
             raise FewshotError(
                 f"low is {low} and high is {high}; set low < high, the valid range of the inputs"
@@ -116,19 +115,13 @@ class PGD(Attack):
 
     def __init__(
         self,
-        epsilon: float = 0.1,
-        step_size: float = 0.025,
-        steps: int = 7,
+        epsilon: Positive = 0.1,
+        step_size: Positive = 0.025,
+        steps: Count = 7,
         random_start: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(epsilon, **kwargs)
-        if not step_size > 0:
-            raise FewshotError(
-                f"step_size is {step_size}; set it > 0, such as a quarter of epsilon {epsilon}"
-            )
-        if steps < 1:
-            raise FewshotError(f"steps is {steps}; set steps >= 1")
         self.step_size, self.steps, self.random_start = step_size, steps, random_start
 
     def __call__(self, loss: Loss, inputs: Tensor, seed: int | None = None) -> Tensor:

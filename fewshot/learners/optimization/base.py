@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fewshot.arguments import Count, Positive
 from fewshot.backbones.base import Backbone, needed_map_shape
 from fewshot.engine.compiling.compiler import Compile
 from fewshot.engine.episode_map import Parallel
@@ -22,7 +23,7 @@ from fewshot.learners.optimization.network import Network, linear_head
 from fewshot.learners.optimization.parameters import (
     Adapt,
     adapted_names,
-    check_arguments,
+    check_compile,
     refuse_unused,
     without_gradient,
 )
@@ -84,12 +85,12 @@ class OptimizationLearner(InnerLoopEvaluation):
         self,
         backbone: Backbone | nn.Module,
         head: nn.Module | None = None,
-        inner_steps: int = 1,
-        eval_inner_steps: int | None = None,
+        inner_steps: Count = 1,
+        eval_inner_steps: Count | None = None,
         adapt: Adapt = "all",
-        inner_gradient_clip: float | None = None,
+        inner_gradient_clip: Positive | None = None,
         episode_parallel: Parallel = "auto",
-        episodes_per_chunk: int | None = None,
+        episodes_per_chunk: Count | None = None,
         compile: Compile = False,
         checkpoint_inner_steps: bool = False,
         batchnorm: BatchNormPolicy = "transductive",
@@ -99,7 +100,7 @@ class OptimizationLearner(InnerLoopEvaluation):
         super().__init__(backbone, batchnorm=batchnorm, **kwargs)
         if self.fixed_way:
             check_one_way(self.task, type(self).__name__)
-        check_arguments(inner_steps, eval_inner_steps, inner_gradient_clip, compile, self.task)
+        check_compile(compile, self.task)
         self.inner_steps, self.eval_inner_steps = inner_steps, eval_inner_steps or inner_steps
         self.inner_gradient_clip = inner_gradient_clip
         self.attack = build(attack, Attack, "attack")

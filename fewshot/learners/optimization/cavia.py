@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fewshot.arguments import Count, Positive
 from fewshot.backbones.base import Backbone
 from fewshot.engine.compiling.torch_internals import internal
 from fewshot.engine.inner_loop import Weights
@@ -106,15 +107,13 @@ class CAVIA(OptimizationLearner):
     def __init__(
         self,
         backbone: Backbone | nn.Module,
-        num_context: int = 5,
+        num_context: Count = 5,
         film_after: str | None = None,
-        inner_lr: float = 1.0,
+        inner_lr: Positive = 1.0,
         first_order: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, adapt=(), **kwargs)  # no learned parameter adapts
-        if num_context < 1:
-            raise FewshotError(f"num_context is {num_context}; set num_context >= 1")
         self.inner_lr, self.first_order = inner_lr, first_order
         if film_after is None:
             self.enters, layer = first_linear(self.backbone)

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fewshot.arguments import Count, NonNegative, Positive
 from fewshot.backbones.base import Backbone
 from fewshot.engine.inner_loop import SCALE, Weights, gradient_steps, scaled_gradient, with_gradient
 from fewshot.engine.normalization import EpisodeNorm
 from fewshot.episodes.types import Episode, Examples
-from fewshot.errors import FewshotError
 from fewshot.learners.optimization.base import OptimizationLearner
 from fewshot.learners.outcome import Outcome
 
@@ -51,25 +51,16 @@ class IMAML(OptimizationLearner):
     def __init__(
         self,
         backbone: Backbone | nn.Module,
-        inner_lr: float = 0.02,
-        inner_steps: int = 16,
-        proximal: float = 2.0,
-        cg_steps: int = 5,
-        cg_damping: float = 0.0,
-        hessian_damping: float = 0.0,
+        inner_lr: Positive = 0.02,
+        inner_steps: Count = 16,
+        proximal: Positive = 2.0,
+        cg_steps: Count = 5,
+        cg_damping: NonNegative = 0.0,
+        hessian_damping: NonNegative = 0.0,
         pull_once: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, inner_steps=inner_steps, checkpoint_inner_steps=False, **kwargs)
-        if not proximal > 0:
-            raise FewshotError(
-                f"proximal is {proximal}; set it > 0, without the pull there is nothing to learn"
-            )
-        if cg_steps < 1:
-            raise FewshotError(f"cg_steps is {cg_steps}; set cg_steps >= 1")
-        for name, damping in (("cg_damping", cg_damping), ("hessian_damping", hessian_damping)):
-            if damping < 0:
-                raise FewshotError(f"{name} is {damping}; set it >= 0")
         self.inner_lr, self.proximal, self.cg_steps = inner_lr, proximal, cg_steps
         self.cg_damping, self.hessian_damping = cg_damping, hessian_damping
         self.pull_once = pull_once

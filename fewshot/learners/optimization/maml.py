@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from fewshot.arguments import Positive
 from fewshot.backbones.base import Backbone
 from fewshot.engine.inner_loop import Weights
 from fewshot.episodes.types import Examples
@@ -28,7 +29,7 @@ class MAML(OptimizationLearner):
     def __init__(
         self,
         backbone: Backbone | nn.Module,
-        inner_lr: float = 0.01,
+        inner_lr: Positive = 0.01,
         first_order: bool = False,
         **kwargs: Any,
     ) -> None:

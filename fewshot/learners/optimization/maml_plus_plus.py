@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from fewshot.arguments import Count, NonNegative, Part, Positive
 from fewshot.backbones.base import Backbone
 from fewshot.engine.compiling.torch_internals import internal
 from fewshot.engine.inner_loop import Weights
@@ -57,28 +58,19 @@ class MAMLPlusPlus(OptimizationLearner):
     def __init__(
         self,
         backbone: Backbone | nn.Module,
-        inner_lr: float = 0.1,
-        inner_steps: int = 5,
+        inner_lr: Positive = 0.1,
+        inner_steps: Count = 5,
         multi_step_loss: bool = True,
         learned_rates: bool = True,
         per_step_norm: bool = True,
         cosine_schedule: bool = True,
         derivative_annealing: bool = True,
-        multi_step_share: float = 0.1,
-        first_order_share: float = 0.5,
-        final_lr: float = 1e-5,
+        multi_step_share: Part = 0.1,
+        first_order_share: Part = 0.5,
+        final_lr: NonNegative = 1e-5,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, inner_steps=inner_steps, **kwargs)
-        for name, share in (
-            ("multi_step_share", multi_step_share),
-            ("first_order_share", first_order_share),
-        ):
-            if not 0 < share <= 1:
-                raise FewshotError(
-                    f"{name} is {share}; give a share of the training in (0, 1], or turn its"
-                    " switch off"
-                )
         if cosine_schedule and self.lr_scheduler is not None:
             raise FewshotError(
                 "cosine_schedule and lr_scheduler are both set; set cosine_schedule: false or"

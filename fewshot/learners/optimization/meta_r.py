@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fewshot.arguments import Count, NonNegative
 from fewshot.backbones.base import Backbone
 from fewshot.episodes.types import Episode, MetaBatch, count
-from fewshot.errors import FewshotError, check_at_least
 from fewshot.learners.outcome import Outcome
 from fewshot.learners.ranking import RankingLearner, distance_score, support_ids
 
@@ -43,18 +43,14 @@ class MetaR(RankingLearner):
     def __init__(
         self,
         backbone: Backbone | nn.Module,
-        inner_lr: float = 1.0,
-        hidden: tuple[int, ...] = (500, 200),
+        inner_lr: NonNegative = 1.0,
+        hidden: tuple[Count, ...] = (500, 200),
         first_order: bool = False,
         shared_step: bool = False,
         support_loss: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
-        if inner_lr < 0:
-            raise FewshotError(f"inner_lr is {inner_lr}; set it >= 0")
-        for size in hidden:
-            check_at_least(1, hidden=size)
         self.inner_lr, self.first_order = inner_lr, first_order
         self.shared_step, self.support_loss = shared_step, support_loss
         sizes = (2 * self.features, *hidden)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fewshot.arguments import NonNegative
 from fewshot.backbones.base import Backbone
 from fewshot.engine.inner_loop import Weights
 from fewshot.episodes.types import Examples
@@ -28,15 +29,13 @@ class MetaSGD(OptimizationLearner):
     def __init__(
         self,
         backbone: Backbone | nn.Module,
-        initial_rates: tuple[float, float] = (0.005, 0.1),
+        initial_rates: tuple[NonNegative, NonNegative] = (0.005, 0.1),
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
         low, high = initial_rates
-        if not 0 <= low <= high:
-            raise FewshotError(
-                f"initial_rates are {low} and {high}; give the smaller first, neither negative"
-            )
+        if low > high:
+            raise FewshotError(f"initial_rates are {low} and {high}; give the smaller first")
         self.rates = nn.ParameterDict(
             {
                 as_key(name): torch.empty_like(weight).uniform_(low, high)

@@ -47,25 +47,12 @@ def as_key(name: str) -> str:
     return name.replace(".", "/")
 
 
-def check_arguments(
-    inner_steps: int,
-    eval_inner_steps: int | None,
-    inner_gradient_clip: float | None,
-    compile: Compile,
-    task: Task,
-) -> None:
-    """Refuse arguments of `OptimizationLearner` that mean nothing.
+def check_compile(compile: Compile, task: Task) -> None:
+    """Refuse to compile what differs from episode to episode.
 
     Raises:
-        FewshotError: one is out of its range, or does not go with the task.
+        FewshotError: `compile` is on, and the way differs.
     """
-    for name, steps in (("inner_steps", inner_steps), ("eval_inner_steps", eval_inner_steps)):
-        if steps is not None and steps < 1:
-            raise FewshotError(f"{name} is {steps}; set {name} >= 1")
-    if inner_gradient_clip is not None and inner_gradient_clip <= 0:
-        raise FewshotError(
-            f"inner_gradient_clip is {inner_gradient_clip}; set it > 0 or leave it out"
-        )
     if compile and isinstance(task, Classification) and task.way is None:
         raise FewshotError(
             "compile is on, which takes minutes for each size of an episode, but the"

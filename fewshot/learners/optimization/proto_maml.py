@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fewshot.arguments import Positive
 from fewshot.backbones.base import Backbone
 from fewshot.engine.inner_loop import Weights
 from fewshot.episodes.types import Episode, Examples
@@ -57,7 +58,7 @@ class ProtoMAML(OptimizationLearner):
     def __init__(
         self,
         backbone: Backbone | nn.Module,
-        inner_lr: float = 0.01,
+        inner_lr: Positive = 0.01,
         first_order: bool = False,
         **kwargs: Any,
     ) -> None:

@@ -8,12 +8,12 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
+from fewshot.arguments import Count, Positive
 from fewshot.backbones.base import Backbone
 from fewshot.engine.inner_loop import Weights, clipped, scaled_gradient, with_gradient
 from fewshot.engine.normalization import EpisodeNorm
 from fewshot.engine.randomness import orders, reordered
 from fewshot.episodes.types import Episode, Examples, MetaBatch, map_tensors
-from fewshot.errors import FewshotError
 from fewshot.learners.optimization.base import OptimizationLearner
 from fewshot.learners.optimization.second_moment import BETA2, SecondMoment
 from fewshot.learners.outcome import Outcome
@@ -59,10 +59,10 @@ class Reptile(OptimizationLearner):
         self,
         backbone: Backbone | nn.Module,
         inner_optimizer: Literal["sgd", "adam"] = "adam",
-        inner_lr: float = 1e-3,
-        inner_steps: int = 5,
-        inner_batch: int | None = 10,
-        eval_inner_batch: int | None = None,
+        inner_lr: Positive = 1e-3,
+        inner_steps: Count = 5,
+        inner_batch: Count | None = 10,
+        eval_inner_batch: Count | None = None,
         query_among_support: bool = False,
         optimizer: OptimizerCallable = lambda parameters: torch.optim.SGD(parameters, lr=1.0),
         **kwargs: Any,
@@ -74,11 +74,6 @@ class Reptile(OptimizationLearner):
             checkpoint_inner_steps=False,
             **kwargs,
         )
-        for name, value in (("inner_batch", inner_batch), ("eval_inner_batch", eval_inner_batch)):
-            if value is not None and value < 1:
-                raise FewshotError(f"{name} is {value}; set {name} >= 1")
-        if inner_optimizer not in ("sgd", "adam"):
-            raise FewshotError(f"inner_optimizer is {inner_optimizer!r}; set it to sgd or adam")
         if query_among_support and self.batchnorm != "inductive":
             raise FewshotError(
                 "query_among_support says how inductive evaluation normalises; set batchnorm:"

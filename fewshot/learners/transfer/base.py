@@ -5,12 +5,13 @@ Shapes: "..." before others is the axis B of a meta-batch, or nothing where one 
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fewshot.arguments import Range
 from fewshot.backbones.base import Backbone
 from fewshot.episodes.types import ExampleBatch, Examples
 from fewshot.errors import FewshotError
@@ -39,16 +40,14 @@ class TransferLearner(ComparingLearner):
 
     trains_on = "examples"
 
-    def __init__(self, backbone: Backbone | nn.Module, train_classes: int, **kwargs: Any) -> None:
+    def __init__(
+        self, backbone: Backbone | nn.Module, train_classes: Annotated[int, Range(2)], **kwargs: Any
+    ) -> None:
         super().__init__(backbone, **kwargs)
         if self.none.active and self.none.rule == "learned":
             raise FewshotError(
                 f"{type(self).__name__} trains on examples, which are all of some class: it learns"
                 " no rule for none of the above; set nota to minimum, probability or similarity"
-            )
-        if train_classes < 2:
-            raise FewshotError(
-                f"train_classes is {train_classes}; set train_classes >= 2, as the benchmark says"
             )
         self.train_classes = train_classes
         self.classifier = self.make_classifier(train_classes)

@@ -1,15 +1,15 @@
 """Baseline (Chen et al., arXiv:1904.04232)."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from torch import Tensor, nn
 
+from fewshot.arguments import Count, NonNegative, Range
 from fewshot.backbones.base import Backbone
 from fewshot.engine.inner_loop import Weights
 from fewshot.learners.transfer.base import TransferLearner
 from fewshot.learners.transfer.heads import (
     SGD,
-    check_head,
     descend,
     linear_gradient,
     linear_logits,
@@ -38,19 +38,18 @@ class Baseline(TransferLearner):
     def __init__(
         self,
         backbone: Backbone | nn.Module,
-        head_lr: float = 0.01,
-        head_momentum: float = 0.9,
-        head_dampening: float = 0.9,
-        head_weight_decay: float = 1e-3,
-        head_epochs: int = 100,
-        head_batch: int = 4,
+        head_lr: NonNegative = 0.01,
+        head_momentum: Annotated[float, Range(0, 1)] = 0.9,
+        head_dampening: Annotated[float, Range(0, 1)] = 0.9,
+        head_weight_decay: NonNegative = 1e-3,
+        head_epochs: Count = 100,
+        head_batch: Count = 4,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
         self.sgd = SGD(
             head_lr, head_momentum, head_dampening, head_weight_decay, head_epochs, head_batch
         )
-        check_head(self.sgd)
 
     def fit(self, features: Tensor, targets: Tensor, way: int) -> Weights:
         """The classifiers (..., N, D + 1) of support features (..., S, D).

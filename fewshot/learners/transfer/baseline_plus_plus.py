@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fewshot.arguments import Positive
 from fewshot.backbones.base import Backbone
 from fewshot.engine.inner_loop import Weights
-from fewshot.errors import FewshotError
 from fewshot.learners.transfer.baseline import Baseline
 from fewshot.learners.transfer.heads import cosine_gradient, cosine_logits, descend, unit
 
@@ -73,10 +73,8 @@ class BaselinePlusPlus(Baseline):
     """
 
     def __init__(
-        self, backbone: Backbone | nn.Module, scale: float | None = None, **kwargs: Any
+        self, backbone: Backbone | nn.Module, scale: Positive | None = None, **kwargs: Any
     ) -> None:
-        if scale is not None and scale <= 0:
-            raise FewshotError(f"scale is {scale}; set scale > 0, or leave it out")
         self._given_scale = scale  # `make_classifier`, which the base calls, reads it
         super().__init__(backbone, **kwargs)
 

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from fewshot.arguments import Natural, NonNegative
 from fewshot.backbones.base import Backbone
 from fewshot.engine.inner_loop import Weights, gradient_steps
 from fewshot.engine.modes import evaluation_mode
 from fewshot.engine.normalization import EpisodeNorm
 from fewshot.episodes.types import Episode, Examples, Inputs, count, episode, map_tensors
-from fewshot.errors import FewshotError
 from fewshot.learners.outcome import Outcome
 from fewshot.learners.transfer.base import TransferLearner
 from fewshot.learners.transfer.heads import SGD, descend, linear_gradient, linear_logits, with_ones
@@ -48,17 +48,12 @@ class FineTune(TransferLearner):
         self,
         backbone: Backbone | nn.Module,
         adapt: Literal["all", "head"] = "all",
-        steps: int = 25,
-        lr: float = 0.01,
-        head_lr: float = 0.01,
+        steps: Natural = 25,
+        lr: NonNegative = 0.01,
+        head_lr: NonNegative = 0.01,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
-        for name, value in (("steps", steps), ("lr", lr), ("head_lr", head_lr)):
-            if value < 0:
-                raise FewshotError(f"{name} is {value}; set {name} >= 0")
-        if adapt not in ("all", "head"):
-            raise FewshotError(f"adapt is {adapt!r}; set it to all or head")
         self.adapts, self.steps, self.lr, self.head_lr = adapt, steps, lr, head_lr
 
     # ------------------------------------------------------------------ the head alone

@@ -5,7 +5,6 @@ Gradients written out.
 Shapes: "..." is the axis B of a meta-batch, or nothing; S support examples, D features, N classes.
 """
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewshot.engine.inner_loop import Weights
-from fewshot.errors import FewshotError
 
 NORM_EPSILON = 1e-5  # added to the length of a feature by the code of arXiv:1904.04232
 
@@ -131,24 +129,3 @@ def cosine_gradient(scale: float) -> Gradient:
 def _excess(logits: Tensor, targets: Tensor) -> Tensor:
     """(softmax - one-hot) / n: the mean cross-entropy's gradient by the logits (..., n, N)."""
     return (logits.softmax(-1) - targets) / logits.shape[-2]
-
-
-def check_head(sgd: SGD) -> None:
-    """Check the settings, which the learners' arguments name with ``head_`` before them.
-
-    Raises:
-        FewshotError: naming the argument that is out of range.
-    """
-    for name, value, low, high in (
-        ("head_lr", sgd.lr, 0.0, math.inf),
-        ("head_epochs", sgd.epochs, 1, math.inf),
-        ("head_batch", sgd.batch_size, 1, math.inf),
-        ("head_momentum", sgd.momentum, 0.0, 1.0),
-        ("head_dampening", sgd.dampening, 0.0, 1.0),
-        ("head_weight_decay", sgd.weight_decay, 0.0, math.inf),
-    ):
-        if not low <= value <= high:
-            raise FewshotError(
-                f"{name} is {value}; set it >= {low}"
-                + (f" and <= {high}" if high < math.inf else "")
-            )

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LinearLR
 
+from fewshot.arguments import Count, NonNegative
 from fewshot.backbones.base import Backbone
 from fewshot.backbones.hugging_face import HuggingFaceEncoder
 from fewshot.engine.modes import evaluation_mode
@@ -63,12 +64,12 @@ class LanguageLearner(MetaLearner):
     def __init__(
         self,
         backbone: Backbone | nn.Module,
-        steps: int = 250,
-        batch: int = 16,
-        lr: float = 1e-5,
-        weight_decay: float = 0.01,
+        steps: Count = 250,
+        batch: Count = 16,
+        lr: NonNegative = 1e-5,
+        weight_decay: NonNegative = 0.01,
         decay_vectors: bool = True,
-        judged_at_once: int = 64,
+        judged_at_once: Count = 64,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
@@ -78,12 +79,6 @@ class LanguageLearner(MetaLearner):
                 f" task and the backbone MaskedLanguageModel, not {self.task.kind} and"
                 f" {type(self.backbone).__name__}"
             )
-        for name, value, least in (
-            *(("steps", steps, 1), ("batch", batch, 1), ("judged_at_once", judged_at_once, 1)),
-            *(("lr", lr, 0), ("weight_decay", weight_decay, 0)),
-        ):
-            if value < least:
-                raise FewshotError(f"{name} is {value}; set {name} >= {least}")
         self.steps, self.batch, self.lr, self.weight_decay = steps, batch, lr, weight_decay
         self.decay_vectors, self.judged_at_once = decay_vectors, judged_at_once
 

@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fewshot.arguments import Count, Positive
 from fewshot.backbones.base import Backbone
 from fewshot.backbones.masked_language_model import MaskedLanguageModel
 from fewshot.episodes.types import Examples, Inputs
-from fewshot.errors import FewshotError, check_at_least
+from fewshot.errors import FewshotError
 from fewshot.learners.transfer.language import (
     NO_CANDIDATE,
     LanguageLearner,
@@ -70,11 +71,11 @@ class PET(LanguageLearner):
         self,
         backbone: Backbone | nn.Module,
         distil: bool = True,
-        distil_steps: int = 5000,
-        temperature: float = 2.0,
+        distil_steps: Count = 5000,
+        temperature: Positive = 2.0,
         weighting: Literal["uniform", "accuracy"] = "uniform",
         soften_classifier: bool = False,
-        models_per_pattern: int = 1,
+        models_per_pattern: Count = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
@@ -82,14 +83,6 @@ class PET(LanguageLearner):
             raise FewshotError(
                 f"{type(self.backbone).__name__} fills in no masks; choose MaskedLanguageModel"
             )
-        if distil_steps < 1 or temperature <= 0:
-            raise FewshotError(
-                f"distil_steps is {distil_steps} and temperature {temperature}; both must be"
-                " above 0"
-            )
-        if weighting not in ("uniform", "accuracy"):
-            raise FewshotError(f"weighting is {weighting!r}; set it to uniform or accuracy")
-        check_at_least(1, models_per_pattern=models_per_pattern)
         self.soften_classifier, self.models_per_pattern = soften_classifier, models_per_pattern
         self.distil, self.distil_steps, self.temperature, self.weighting = (
             distil,

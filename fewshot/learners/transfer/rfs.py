@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fewshot.arguments import Count, Positive
 from fewshot.backbones.base import Backbone
 from fewshot.engine.inner_loop import Weights
-from fewshot.errors import FewshotError
 from fewshot.learners.transfer.base import TransferLearner
 from fewshot.learners.transfer.heads import linear_logits, with_ones
 
@@ -89,18 +89,13 @@ class RFS(TransferLearner):
     def __init__(
         self,
         backbone: Backbone | nn.Module,
-        inverse_penalty: float = 1.0,
-        tolerance: float = 1e-5,
-        max_iterations: int = 1000,
+        inverse_penalty: Positive = 1.0,
+        tolerance: Positive = 1e-5,
+        max_iterations: Count = 1000,
         normalise: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
-        for name, value in (("inverse_penalty", inverse_penalty), ("tolerance", tolerance)):
-            if value <= 0:
-                raise FewshotError(f"{name} is {value}; set {name} > 0")
-        if max_iterations < 1:
-            raise FewshotError(f"max_iterations is {max_iterations}; set max_iterations >= 1")
         self.inverse_penalty, self.tolerance, self.max_iterations = (
             inverse_penalty,
             tolerance,

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fewshot.arguments import Natural
 from fewshot.backbones.pixels import Pixels
 from fewshot.learners.ranking import RankingLearner
 
@@ -24,7 +25,7 @@ class TailFrequency(RankingLearner):
     settles = ("backbone",)
     trains_on = "nothing"
 
-    def __init__(self, tail_counts: list[int], **kwargs: Any) -> None:
+    def __init__(self, tail_counts: list[Natural], **kwargs: Any) -> None:
         super().__init__(Pixels(1), **kwargs)
         counts = torch.tensor(tail_counts, dtype=torch.float64)
         self.counts: Tensor
