@@ -126,9 +126,9 @@ class Recorder(PrototypicalNetwork):
         self.trained: list[Any] = []
         self.validated: list[Any] = []
 
-    def training_step(self, batch: Any, batch_idx: int) -> None:
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         self.trained.append(batch.stacked)
-        super().training_step(batch, batch_idx)
+        return super().training_step(batch, batch_idx)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         self.validated.append(batch.stacked)

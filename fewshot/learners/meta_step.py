@@ -52,8 +52,12 @@ class MetaStep(Evaluation):
         for part in MetaBatch.of(batch, type(self).__name__).parts:
             yield from self.run(part, training=True)
 
-    def training_step(self, batch: Any, batch_idx: int) -> None:
-        """A meta-step: the episodes' mean loss, backward by chunk, one optimizer step."""
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """A meta-step: the episodes' mean loss, backward by chunk, one optimizer step.
+
+        Returns:
+            The loss (), without its graph: callbacks get it as ``outputs["loss"]``.
+        """
         # Dropout draws what the seed, the step and the rank say: a resumed run draws what it would
         # have drawn.
         seed_generators(
@@ -75,9 +79,9 @@ class MetaStep(Evaluation):
             losses.append(outcome.loss.detach())
             metrics.append({name: value.detach() for name, value in outcome.metrics.items()})
         # Logged while an accelerator still computes the gradient, for which what follows may wait.
-        looked_at = should_log(self.trainer, batch_idx)
+        looked_at, loss = should_log(self.trainer, batch_idx), torch.cat(losses).mean()
         if looked_at:
-            self.log("train/loss", torch.cat(losses).mean(), prog_bar=True)
+            self.log("train/loss", loss, prog_bar=True)
             columns = {name: torch.cat([chunk[name] for chunk in metrics]) for name in metrics[0]}
             for name, score in self.task.scores(columns).items():
                 self.log(f"train/{name}", score, prog_bar=name == self.task.monitor[0])
@@ -95,6 +99,7 @@ class MetaStep(Evaluation):
         scheduler = self.lr_schedulers()
         if isinstance(scheduler, LRScheduler) and not isinstance(scheduler, ReduceLROnPlateau):
             scheduler.step()
+        return loss
 
     def on_train_epoch_end(self) -> None:
         """Hear of the epoch's last step."""
