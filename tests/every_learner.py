@@ -205,7 +205,9 @@ def pair(
     refusals = []
     for benchmark in benchmarks(name, **sizes) if candidates is None else candidates:
         facts = [fact for fact in parameter_names(cls) if fact not in ("backbone", "batchnorm")]
-        arguments = {fact: getattr(benchmark, fact) for fact in facts if hasattr(benchmark, fact)}
+        stated = {fact: getattr(benchmark, fact) for fact in facts if hasattr(benchmark, fact)}
+        # `protocol` is a benchmark's method and MANN's choice
+        arguments = {fact: value for fact, value in stated.items() if not callable(value)}
         if "backbone" in parameter_names(cls):
             torch.manual_seed(seed)
             arguments["backbone"] = make_backbone(name, benchmark)

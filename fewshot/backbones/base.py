@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 from fewshot.episodes.types import Inputs
@@ -54,9 +55,70 @@ def needed_map_shape(network: nn.Module, learner: str) -> tuple[int, int, int]:
 
 
 def maps_of(network: nn.Module, inputs: Inputs) -> Tensor:
-    """The last feature maps (n, C, H, W) of inputs (n, ...), for networks with a `map_shape`."""
-    maps: Tensor = network.maps(inputs)  # type: ignore[operator]  # `map_shape` has found it
-    return maps
+    """The last feature maps (n, C, H, W) of inputs (n, ...), for networks with a `map_shape`.
+
+    Raises:
+        FewshotError: the network gives something else.
+    """
+    maps = network.maps(inputs)  # type: ignore[operator]  # `map_shape` has found it
+    shape = network.map_shape
+    assert isinstance(shape, tuple)
+    remedy = f"have its method maps give maps of its map_shape {shape} for each input"
+    return _checked(maps, network, inputs, (_count(inputs), *shape), remedy)
+
+
+def features_of(network: nn.Module, inputs: Inputs, axes: int = 1) -> Tensor:
+    """Features (n, D) of inputs (n, ...), D the network's `out_features`.
+
+    Args:
+        network: a backbone, which may be the user's own.
+        inputs: what it takes.
+        axes: how many axes of `inputs` stand before those of one input; the features have them too.
+
+    Raises:
+        FewshotError: the network gives something else; it is named, with the shape.
+    """
+    return checked_features(network(inputs), network, inputs, axes)
+
+
+def checked_features(features: object, network: nn.Module, inputs: Inputs, axes: int = 1) -> Tensor:
+    """What `network` has made of `inputs`, checked as in `features_of`."""
+    size = network.out_features
+    assert isinstance(size, int)  # `MetaLearner` has seen to it
+    leading = (_count(inputs),) if isinstance(inputs, dict) else inputs.shape[:axes]
+    remedy = f"have its forward give {size} floats, its out_features, for each input"
+    return _checked(features, network, inputs, (*leading, size), remedy)
+
+
+def _count(inputs: Inputs) -> int:
+    return len(next(iter(inputs.values())) if isinstance(inputs, dict) else inputs)
+
+
+def _checked(
+    outputs: object, network: nn.Module, inputs: Inputs, shape: tuple[int, ...], remedy: str
+) -> Tensor:
+    """What a network has given, if it is a tensor of floats of that shape."""
+    name = type(network).__name__
+    if not isinstance(outputs, Tensor):
+        told = "None" if outputs is None else f"a {type(outputs).__name__}"
+        raise FewshotError(f"backbone {name} gives {told}, not one tensor {shape}; {remedy}")
+    if outputs.shape != shape:
+        raise FewshotError(f"backbone {name} gives {tuple(outputs.shape)}, not {shape}; {remedy}")
+    if not outputs.is_floating_point() or (
+        outputs.dtype == torch.float64 and not _in_double(network, inputs)
+    ):
+        raise FewshotError(
+            f"backbone {name} gives {outputs.dtype} of shape {shape}, which fits no other weights;"
+            " have its forward give its inputs' or its weights' type of floats"
+        )
+    return outputs
+
+
+def _in_double(network: nn.Module, inputs: Inputs) -> bool:
+    """Whether double precision comes of what a network is or is given, not of a slip in it."""
+    given = inputs.values() if isinstance(inputs, dict) else (inputs,)
+    tensors = (*given, *network.parameters(), *network.buffers())
+    return any(tensor.dtype == torch.float64 for tensor in tensors)
 
 
 def checked_images(inputs: Inputs, in_channels: int, image_size: int, network: str) -> Tensor:

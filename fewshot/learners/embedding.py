@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
+from fewshot.backbones.base import features_of
 from fewshot.engine.episode_map import map_episodes
 from fewshot.episodes.types import Episode, Inputs, count, map_tensors
 from fewshot.learners.base import MetaLearner
@@ -41,9 +42,7 @@ class EmbeddingLearner(MetaLearner):
 
     def embed(self, inputs: Inputs) -> Tensor:
         """Features (n, ...) of inputs (n, ...)."""
-        features = self.backbone(inputs)
-        assert isinstance(features, Tensor)
-        return features
+        return features_of(self.backbone, inputs)
 
     def embed_meta_batch(self, episodes: Episode, training: bool) -> tuple[Tensor, Tensor]:
         """Support features (B, S, ...), query features (B, N*Q, ...), by batch norm policy."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fewshot.backbones.base import Backbone
+from fewshot.backbones.base import Backbone, features_of
 from fewshot.episodes.types import Episode, Examples, Inputs, map_tensors, stack
 from fewshot.learners.base import MetaLearner
 from fewshot.learners.outcome import Outcome
@@ -42,6 +42,10 @@ class RankingLearner(MetaLearner):
         features = self.backbone.out_features
         assert isinstance(features, int)  # `MetaLearner` has checked it
         return features
+
+    def vectors(self, ids: Tensor) -> Tensor:
+        """Vectors (..., D) of the entities of `ids` (...)."""
+        return features_of(self.backbone, ids, ids.dim())
 
     @property
     def values(self) -> int:

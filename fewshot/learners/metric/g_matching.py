@@ -65,7 +65,7 @@ class GMatching(RankingLearner):
 
     def encode(self, heads: Tensor, tails: Tensor) -> Tensor:
         """Pairs (..., 2D) of ids (...)."""
-        pairs = torch.cat([self.backbone(heads), self.backbone(tails)], -1)
+        pairs = torch.cat([self.vectors(heads), self.vectors(tails)], -1)
         encoded: Tensor = self.norm(self.hidden(pairs) + pairs)
         return encoded
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from fewshot.arguments import NonNegative
-from fewshot.backbones.base import Backbone
+from fewshot.backbones.base import Backbone, features_of
 from fewshot.backbones.conv4 import Conv4
 from fewshot.engine.modes import evaluation_mode
 from fewshot.episodes.types import Episode, Examples, Inputs, count, episode
@@ -113,7 +113,7 @@ class ConditionalLearner(EmbeddingLearner):
 
     def fitted(self, support: Examples) -> FittedTo:
         """The network and the classifier for one support set."""
-        encoded: Tensor = self.encoder(support.inputs)
+        encoded = features_of(self.encoder, support.inputs)
         film = modulate(self.backbone, self.generator(at_least_float32(encoded).mean(0)))
         features = self.features_of(film, support.inputs)
         with full_precision(features):

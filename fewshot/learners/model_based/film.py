@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from fewshot.backbones.base import checked_features
 from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError, check_choice
 from fewshot.learners.model_based.process import perceptron
@@ -122,6 +123,4 @@ def modulate(network: nn.Module, modulations: dict[str, tuple[Tensor, Tensor]]) 
 
 def features_under(network: nn.Module, film: Film, inputs: Inputs) -> Tensor:
     """Features (n, D) of inputs (n, ...) by the network with other scales and shifts."""
-    features = functional_call(network, film, (inputs,))
-    assert isinstance(features, Tensor)
-    return features
+    return checked_features(functional_call(network, film, (inputs,)), network, inputs)

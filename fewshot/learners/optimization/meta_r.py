@@ -65,8 +65,8 @@ class MetaR(RankingLearner):
 
     def learned(self, pairs: Tensor, wrong: Tensor, rate: float) -> tuple[Tensor, Tensor]:
         """Relation vectors (B, D) after a step at `rate`, and the support losses (B,) before it."""
-        heads, tails = self.backbone(pairs).unbind(-2)  # B, K, D
-        others = self.backbone(wrong)
+        heads, tails = self.vectors(pairs).unbind(-2)  # B, K, D
+        others = self.vectors(wrong)
         meta = self.relation_learner(torch.cat([heads, tails], -1)).mean(1)
 
         def support_loss(relation: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,5 +103,5 @@ class MetaR(RankingLearner):
     def score(self, relation: Tensor, heads: Tensor, candidates: Tensor) -> Tensor:
         """-|h + R' - t|."""
         return distance_score(
-            relation[:, None, None], self.backbone(heads)[:, :, None], self.backbone(candidates)
+            relation[:, None, None], self.vectors(heads)[:, :, None], self.vectors(candidates)
         )

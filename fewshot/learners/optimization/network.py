@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from fewshot.backbones.base import maps_of, needed_map_shape
+from fewshot.backbones.base import features_of, maps_of, needed_map_shape
 from fewshot.episodes.types import Inputs
 
 
@@ -22,9 +22,8 @@ class Network(nn.Module):
 
     def features(self, inputs: Inputs) -> Tensor:
         """What the head reads of inputs (n, ...)."""
-        features = maps_of(self.backbone, inputs) if self.dense else self.backbone(inputs)
-        assert isinstance(features, Tensor)
-        return features
+        read = maps_of if self.dense else features_of
+        return read(self.backbone, inputs)
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Outputs (n, output_size, ...) of inputs (n, ...)."""

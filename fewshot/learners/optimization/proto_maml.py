@@ -68,8 +68,7 @@ class ProtoMAML(OptimizationLearner):
 
     def inner_loop(self, support: Examples, steps: int) -> Iterator[Weights]:
         """Gradient descent from the learned body and the head that the prototypes give."""
-        features = self.backbone(support.inputs)
-        assert isinstance(features, Tensor)
+        features = self.network.features(support.inputs)
         # As precise as the body's weights also under autocast, whose features are not.
         features = features.to(torch.promote_types(features.dtype, torch.float32))
         prototypes = class_means(features, support.targets, self.way)

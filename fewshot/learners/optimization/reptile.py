@@ -14,6 +14,7 @@ from fewshot.engine.inner_loop import Weights, clipped, scaled_gradient, with_gr
 from fewshot.engine.normalization import EpisodeNorm
 from fewshot.engine.randomness import orders, reordered
 from fewshot.episodes.types import Episode, Examples, MetaBatch, map_tensors
+from fewshot.errors import FewshotError
 from fewshot.learners.optimization.base import OptimizationLearner
 from fewshot.learners.optimization.second_moment import BETA2, SecondMoment
 from fewshot.learners.outcome import Outcome

@@ -28,12 +28,12 @@ class TransE(RankingLearner):
 
     def relation(self, pairs: Tensor, wrong: Tensor) -> Tensor:
         """Relation vectors (B, D)."""
-        heads, tails = self.backbone(pairs).unbind(-2)
+        heads, tails = self.vectors(pairs).unbind(-2)
         relation: Tensor = (tails - heads).mean(1)
         return relation
 
     def score(self, relation: Tensor, heads: Tensor, candidates: Tensor) -> Tensor:
         """-|h + r - t|."""
         return distance_score(
-            relation[:, None, None], self.backbone(heads)[:, :, None], self.backbone(candidates)
+            relation[:, None, None], self.vectors(heads)[:, :, None], self.vectors(candidates)
         )
