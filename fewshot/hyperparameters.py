@@ -52,8 +52,8 @@ class RemembersArguments(ChecksArguments):
 def signatures(cls: type) -> Iterator[list[inspect.Parameter]]:
     """The constructor's parameters (without self), then its base's while ``**kwargs`` are passed.
 
-    Their annotations are types, none is a string. What a class settles itself when it calls its
-    base (ANIL: `adapt`), it names in an attribute `settles`.
+    Their annotations are types, none is a string. What a class fixes itself when it calls its
+    base (ANIL: `adapt`), it names in an attribute `fixed_arguments`.
     """
     settled: set[str] = set()
     for owner in (c for c in cls.__mro__ if "__init__" in vars(c)):
@@ -64,7 +64,7 @@ def signatures(cls: type) -> Iterator[list[inspect.Parameter]]:
             for parameter in list(inspect.signature(function).parameters.values())[1:]
         ]
         yield [parameter for parameter in parameters if parameter.name not in settled]
-        settled.update(vars(owner).get("settles", ()))
+        settled.update(vars(owner).get("fixed_arguments", ()))
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             break
 

@@ -40,7 +40,7 @@ class CamVidDataModule(SegmentationFolderDataModule):
     """
 
     benchmark: ClassVar[str] = "CamVid"
-    settles = ("classes", "images", "masks", "ignored", "unseen")
+    fixed_arguments = ("classes", "images", "masks", "ignored", "unseen")
 
     def __init__(
         self, root: str, image_size: Count = 96, min_pixels: Count = 500, **kwargs: Any

@@ -55,7 +55,7 @@ class ORBITDataModule(SourcesDataModule, FloatImages):
     """
 
     benchmark: ClassVar[str] = "ORBIT"
-    settles = ("shot", "queries", "train_shot", "train_queries")
+    fixed_arguments = ("shot", "queries", "train_shot", "train_queries")
 
     def __init__(
         self,

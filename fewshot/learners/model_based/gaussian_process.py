@@ -28,7 +28,7 @@ class GaussianProcess(ProcessLearner):
         **kwargs: arguments of `MetaLearner`.
     """
 
-    settles = ("backbone",)
+    fixed_arguments = ("backbone",)
 
     def __init__(
         self,

@@ -29,7 +29,7 @@ class ANIL(MAML):
         FewshotError: `embed_together` where it contradicts another argument.
     """
 
-    settles = ("adapt",)
+    fixed_arguments = ("adapt",)
 
     def __init__(
         self, backbone: Backbone | nn.Module, embed_together: bool = False, **kwargs: Any
@@ -58,7 +58,7 @@ class BOIL(MAML):
         **kwargs: arguments of `MAML`, without `adapt`.
     """
 
-    settles = ("adapt",)
+    fixed_arguments = ("adapt",)
 
     def __init__(self, backbone: Backbone | nn.Module, **kwargs: Any) -> None:
         super().__init__(backbone, adapt="body", **kwargs)

@@ -101,7 +101,7 @@ class CAVIA(OptimizationLearner):
         **kwargs: arguments of `OptimizationLearner`, without `adapt`.
     """
 
-    settles = ("adapt",)
+    fixed_arguments = ("adapt",)
     context: Context
 
     def __init__(

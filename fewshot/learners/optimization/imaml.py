@@ -46,7 +46,7 @@ class IMAML(OptimizationLearner):
         **kwargs: arguments of `OptimizationLearner`, without `checkpoint_inner_steps`.
     """
 
-    settles = ("checkpoint_inner_steps",)  # there is no graph to be spared
+    fixed_arguments = ("checkpoint_inner_steps",)  # there is no graph to be spared
 
     def __init__(
         self,

@@ -51,7 +51,7 @@ class FOMAML(MAML):
         **kwargs: arguments of `MAML`, without `first_order`.
     """
 
-    settles = ("first_order",)
+    fixed_arguments = ("first_order",)
 
     def __init__(self, backbone: Backbone | nn.Module, **kwargs: Any) -> None:
         super().__init__(backbone, first_order=True, **kwargs)

@@ -49,7 +49,7 @@ class ProtoMAML(OptimizationLearner):
         **kwargs: arguments of `OptimizationLearner`, without `head`.
     """
 
-    settles = ("head",)
+    fixed_arguments = ("head",)
     takes = Classification
     task: Classification
     fixed_way = False

@@ -54,7 +54,7 @@ class Reptile(OptimizationLearner):
         **kwargs: arguments of `OptimizationLearner`, without `checkpoint_inner_steps`.
     """
 
-    settles = ("checkpoint_inner_steps",)
+    fixed_arguments = ("checkpoint_inner_steps",)
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ class TailFrequency(RankingLearner):
         **kwargs: arguments of `MetaLearner`.
     """
 
-    settles = ("backbone",)
+    fixed_arguments = ("backbone",)
     trains_on = "nothing"
 
     def __init__(self, tail_counts: list[Natural], **kwargs: Any) -> None:
