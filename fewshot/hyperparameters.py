@@ -10,7 +10,7 @@ import functools
 import importlib
 import inspect
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from numbers import Integral, Real
@@ -103,8 +103,7 @@ def check_arguments(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     known = {parameter.name: parameter for level in reversed(levels) for parameter in level}
     others = [name for name, p in known.items() if p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     takes_any = not levels or any(p.kind is p.VAR_KEYWORD for p in levels[-1])
-    positional = [p.name for p in levels[0] if p.name not in others] if levels else []
-    given = {**dict(zip(positional, args, strict=False)), **kwargs}
+    given = _by_name(levels, args, kwargs)
     for name, value in given.items():
         if name in known and name not in others:
             parameter = known[name]
@@ -124,12 +123,23 @@ def constructor_arguments(
 ) -> dict[str, Any]:
     """The arguments of ``cls(*args, **kwargs)`` by name, with defaults for those not given."""
     levels = list(signatures(cls))
-    positional = [parameter.name for parameter in levels[0]] if levels else []
-    arguments: dict[str, Any] = {**dict(zip(positional, args, strict=False)), **kwargs}
+    arguments = _by_name(levels, args, kwargs)
     for parameter in (parameter for level in levels for parameter in level):
         if parameter.default is not parameter.empty:
             arguments.setdefault(parameter.name, parameter.default)
     return arguments
+
+
+def _by_name(
+    levels: Iterable[list[inspect.Parameter]], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    """What a constructor is given, by name: its base's go on where it hands ``*args`` on."""
+    names: list[str] = []
+    for level in levels:
+        names += [p.name for p in level if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        if not any(p.kind is p.VAR_POSITIONAL for p in level):
+            break
+    return {**dict(zip(names, args, strict=False)), **kwargs}
 
 
 def describe(value: Any) -> Any:

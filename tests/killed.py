@@ -66,7 +66,7 @@ def train(
     root.mkdir(parents=True, exist_ok=True)
     # a resumed learner must not depend on its own beginning
     learner, benchmark = pair(
-        name, seed=0 if resume is None else 1, train_episodes=24, val_episodes=2
+        name, seed=0 if resume is None else 1, train_episodes=24, val_episodes=3
     )
     trainer = L.Trainer(
         accelerator="cpu",

@@ -93,11 +93,11 @@ def test_images_that_become_unreadable_are_not_missed(tmp_path: Path) -> None:
         )
 
     root = fake_image_folder(tmp_path / "photos", 3, 4)
-    expected = [batch.support.inputs for batch in data(root).train_dataloader()]
+    expected = [batch.stacked.support.inputs for batch in data(root).train_dataloader()]
     loader = iter(data(root).train_dataloader())
-    found = [next(loader).support.inputs]
+    found = [next(loader).stacked.support.inputs]
     shutil.rmtree(root)
-    found += [batch.support.inputs for batch in loader]
+    found += [batch.stacked.support.inputs for batch in loader]
     assert len(found) == 3
     for one, other in zip(found, expected, strict=True):
         assert isinstance(one, torch.Tensor)

@@ -12,6 +12,7 @@ from fewshot.errors import FewshotError
 from fewshot.hyperparameters import (
     RemembersArguments,
     build,
+    check_arguments,
     constructor_arguments,
     describe,
     parameter_names,
@@ -30,6 +31,10 @@ class Leaf(Middle):
     """Has no constructor of its own."""
 
 
+class Starred(Leaf):
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+
 class Closed(Base):
     def __init__(self, only: int = 1) -> None: ...
 
@@ -44,6 +49,11 @@ def test_arguments_are_collected_along_a_chain_of_kwargs() -> None:
         "first": 2,
         "third": 0.0,
     }
+    # what stands in ``*args`` belongs to the base
+    assert constructor_arguments(Starred, (1, "dos"), {"first": 2})["second"] == "dos"
+    check_arguments(Starred, (1,), {"first": 2})
+    with pytest.raises(FewshotError, match="Starred needs the argument first; pass first="):
+        check_arguments(Starred, (1,), {})
     # hands nothing on: the base has nothing to add
     assert constructor_arguments(Closed, (), {}) == {"only": 1}
     assert parameter_names(Leaf) == ["own", "second", "first", "second", "third"]

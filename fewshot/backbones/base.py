@@ -91,7 +91,8 @@ def checked_features(features: object, network: nn.Module, inputs: Inputs, axes:
 
 
 def _count(inputs: Inputs) -> int:
-    return len(next(iter(inputs.values())) if isinstance(inputs, dict) else inputs)
+    # no `len`, which makes a constant of the number where a network is exported
+    return (next(iter(inputs.values())) if isinstance(inputs, dict) else inputs).shape[0]
 
 
 def _checked(

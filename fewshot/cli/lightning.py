@@ -135,7 +135,8 @@ class FewshotCLI(LightningCLI):
     def _check_has(self, benchmark: type, link: Link) -> None:
         """Refuse a benchmark that lacks a fact that something needs."""
         assert issubclass(benchmark, EpisodicDataModule)
-        if link.fact not in benchmark.every_fact():
+        # one that another benchmark declares may just lie on a user's own
+        if link.fact not in benchmark.every_fact() and not _states(benchmark, link.fact):
             remedy = "another learner, or a benchmark that has it"
             raise FewshotError(
                 f"{self.named[link.owner].__name__} needs {link.fact}, which"
@@ -241,6 +242,13 @@ class FewshotCLI(LightningCLI):
                 verbose=False,
                 weights_only=True,
             )
+
+
+def _states(benchmark: type, fact: str) -> bool:
+    """Whether a class has an attribute, or says that its objects have it."""
+    return hasattr(benchmark, fact) or any(
+        fact in vars(base).get("__annotations__", {}) for base in benchmark.__mro__
+    )
 
 
 def run(args: Sequence[str]) -> FewshotCLI:

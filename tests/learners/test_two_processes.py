@@ -117,4 +117,7 @@ def same_evaluation(
     assert len(logs) % 2 == 0, "a mean and an interval each"
     assert logs.keys() == others.keys()
     for key, value in logs.items():
-        torch.testing.assert_close(others[key], value, rtol=tolerance, atol=tolerance, msg=key)
+        # the interval of a class that few episodes are about is unknown
+        torch.testing.assert_close(
+            others[key], value, rtol=tolerance, atol=tolerance, equal_nan=True, msg=key
+        )
