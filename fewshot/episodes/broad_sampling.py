@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fewshot.episodes.sampling import Index
+from fewshot.episodes.sampling import Index, draw_rows
 from fewshot.errors import FewshotError
 
 MIN_WAYS, MAX_WAYS = 5, 50
@@ -91,13 +91,4 @@ def draw_broad_episode(
     """
     classes = draw_group_classes(rng, groups)
     queries, shots = draw_sizes(rng, counts[classes])
-    rows = [
-        starts[c] + rng.choice(counts[c], queries + k, replace=False)
-        for c, k in zip(classes, shots, strict=True)
-    ]
-    support = np.concatenate([class_rows[queries:] for class_rows in rows])
-    return (
-        support,
-        np.repeat(np.arange(len(classes)), shots),
-        np.stack([class_rows[:queries] for class_rows in rows]),
-    )
+    return draw_rows(rng, starts, counts, classes, shots, queries)

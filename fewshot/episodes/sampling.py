@@ -197,6 +197,30 @@ def draw_unequal_episode(
     """
     classes = draw_classes(rng, len(counts), way)
     shots = draw_shots(rng, way * shot, counts[classes] - queries)
+    return draw_rows(rng, starts, counts, classes, shots, queries)
+
+
+def draw_rows(
+    rng: np.random.Generator,
+    starts: Index,
+    counts: Index,
+    classes: Index,
+    shots: Index,
+    queries: int,
+) -> tuple[Index, Index, Index]:
+    """Rows of an episode of these classes, each with a shot of its own.
+
+    Args:
+        rng: the episode's generator.
+        starts: first row of each class of the split, shape (C,).
+        counts: rows of each class of the split, shape (C,).
+        classes: the episode's, (N,).
+        shots: support examples of each, (N,).
+        queries: Q, of every class.
+
+    Returns:
+        As `draw_unequal_episode`.
+    """
     rows = [
         starts[c] + rng.choice(counts[c], queries + k, replace=False)
         for c, k in zip(classes, shots, strict=True)
@@ -204,6 +228,6 @@ def draw_unequal_episode(
     support = np.concatenate([class_rows[queries:] for class_rows in rows])
     return (
         support,
-        np.repeat(np.arange(way), shots),
+        np.repeat(np.arange(len(classes)), shots),
         np.stack([class_rows[:queries] for class_rows in rows]),
     )
