@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from fewshot.engine.compiling.torch_internals import internal
 from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import RemembersArguments
@@ -64,7 +65,8 @@ def maps_of(network: nn.Module, inputs: Inputs) -> Tensor:
     shape = network.map_shape
     assert isinstance(shape, tuple)
     remedy = f"have its method maps give maps of its map_shape {shape} for each input"
-    return _checked(maps, network, inputs, (_count(inputs), *shape), remedy)
+    with internal("torch._C.DisableTorchFunction")():
+        return _checked(maps, network, inputs, (_count(inputs), *shape), remedy)
 
 
 def features_of(network: nn.Module, inputs: Inputs, axes: int = 1) -> Tensor:
@@ -85,9 +87,10 @@ def checked_features(features: object, network: nn.Module, inputs: Inputs, axes:
     """What `network` has made of `inputs`, checked as in `features_of`."""
     size = network.out_features
     assert isinstance(size, int)  # `MetaLearner` has seen to it
-    leading = (_count(inputs),) if isinstance(inputs, dict) else inputs.shape[:axes]
     remedy = f"have its forward give {size} floats, its out_features, for each input"
-    return _checked(features, network, inputs, (*leading, size), remedy)
+    with internal("torch._C.DisableTorchFunction")():
+        leading = (_count(inputs),) if isinstance(inputs, dict) else inputs.shape[:axes]
+        return _checked(features, network, inputs, (*leading, size), remedy)
 
 
 def _count(inputs: Inputs) -> int:

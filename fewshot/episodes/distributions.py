@@ -91,7 +91,7 @@ class ClassTasks:
         )
 
     def _examples(self, rows: np.ndarray, repeats: int) -> Examples:
-        labels = self.labels.repeat_interleave(repeats).repeat(len(rows), 1)
+        labels = self.labels[:, None].expand(len(rows), -1, repeats).flatten(1)
         return Examples(gather(self.dataset.inputs, torch.from_numpy(rows)), labels)
 
 
