@@ -52,9 +52,9 @@ class AdaptationCurve(Callback):
 
 
 def adaptation_curves(estimates: dict[str, Estimate], metric: str) -> dict[str, list[Estimate]]:
-    """The estimates of `metric` and of the loss after 0, 1, ...
+    """The estimates of `metric` and of the loss by inner steps, from 0 on.
 
-    Inner steps; empty where there are none.
+    Empty where there are none.
 
     A loss that is the metric itself (the mean squared error) is left out.
     """

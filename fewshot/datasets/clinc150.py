@@ -1,6 +1,6 @@
-"""CLINC150: 150 intents of 10 domains, 150 short utterances each; Larson et al.
+"""CLINC150: 150 intents of 10 domains, 150 short utterances each.
 
-2019 (arXiv:1909.02027).
+Larson et al. 2019 (arXiv:1909.02027).
 
 Where the classes are split, ALL utterances of an intent (the original's 100 for training, 20 for
 validation and 30 for testing) go to the side its intent is on. Where they are not, the original's

@@ -224,9 +224,9 @@ def _entities(record: Record, before: int, alone: bool) -> list[Row]:
 
 
 def answer_worth(choices: Sequence[str], answers: Sequence[str]) -> tuple[tuple[float, float], ...]:
-    """Exact match and F1 of words of each choice with the best of the answers, both of 0 ...
+    """Exact match and F1 of words of each choice with the best of the answers, both in [0, 1].
 
-    1 (arXiv:1606.05250).
+    SQuAD's (arXiv:1606.05250).
     """
     truth: dict[str, str | dict[str, list[str] | list[int]]]
     truth = {"answers": {"answer_start": [0] * len(answers), "text": list(answers)}, "id": ""}

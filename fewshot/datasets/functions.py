@@ -89,10 +89,7 @@ class FunctionTasks(ABC):
 
 @dataclass(frozen=True)
 class Sinusoid(FunctionTasks):
-    """y = A sin(x - phi) with uniform amplitude, phase and x; Finn et al.
-
-    2017 (arXiv:1703.03400).
-    """
+    """y = A sin(x - phi), amplitude, phase and x uniform (Finn et al. 2017, arXiv:1703.03400)."""
 
     AMPLITUDE: ClassVar[Range] = (0.1, 5.0)
     PHASE: ClassVar[Range] = (0.0, math.pi)
@@ -141,9 +138,9 @@ class SinusoidAndLine(FunctionTasks):
 
 @dataclass(frozen=True)
 class Harmonic(FunctionTasks):
-    """y = a1 sin(w x + b1) + a2 sin(2 w x + b2), x around mu; Lacoste et al.
+    """y = a1 sin(w x + b1) + a2 sin(2 w x + b2), x around mu.
 
-    2018 (arXiv:1806.07528).
+    Lacoste et al. 2018 (arXiv:1806.07528).
 
     The amplitudes a are standard normal; w, the phases b and the centre mu are uniform; x ~ N(mu,
     1), one mu for support and query.

@@ -15,9 +15,9 @@ from fewshot.tasks.gaussian_process import JITTER
 
 @dataclass(frozen=True)
 class GaussianProcessTasks(FunctionTasks):
-    """f ~ GP(0, k), k a squared exponential; y = f(x) + noise, x uniform; Garnelo et al.
+    """f ~ GP(0, k), k a squared exponential; y = f(x) + noise, x uniform.
 
-    2018 (arXiv:1807.01613).
+    Garnelo et al. 2018 (arXiv:1807.01613).
 
     Args:
         length_scale: of the kernel, in the unit of x.

@@ -124,10 +124,7 @@ def _thicken(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _between(bits: NDArray[np.int32], reach: NDArray[np.int32] | int) -> NDArray[np.int32]:
-    """Integers from -reach ...
-
-    Reach out of 16 random bits each; reach < 16384, lest int32 overflows.
-    """
+    """Integers in [-reach, reach], of 16 random bits each; reach < 16384, lest int32 overflows."""
     return (bits * (2 * reach + 1) >> 16) - reach
 
 

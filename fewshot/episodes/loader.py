@@ -18,9 +18,7 @@ Batch = TypeVar("Batch", default=MetaBatch)
 
 
 def share(start: int, end: int, rank: int, world_size: int) -> range:
-    """The numbers of `start` ...
-
-    `end` - 1 that are rank's of `world_size`: every such-th from it on.
+    """The numbers from `start` to `end` - 1 that are rank's: every `world_size`-th of them.
 
     >>> list(share(8, 16, 1, 4))
     [9, 13]

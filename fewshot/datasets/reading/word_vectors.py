@@ -1,6 +1,4 @@
-"""Word vectors from a text file, as GloVe (Pennington et al.
-
-2014), fastText and word2vec write them.
+"""Word vectors from a text file, as GloVe, fastText and word2vec write them.
 
 A line holds a word and its values, separated by single spaces; the first line may hold the two
 counts alone.

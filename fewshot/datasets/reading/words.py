@@ -32,9 +32,9 @@ def tokenize(text: str) -> list[str]:
 
 
 def character_ngrams(words: Sequence[str]) -> list[str]:
-    """The character n-grams of every word, its ends marked; Bojanowski et al.
+    """The character n-grams of every word, its ends marked.
 
-    2017 (arXiv:1607.04606).
+    Bojanowski et al. 2017 (arXiv:1607.04606).
 
     A word never seen shares some with the words that it resembles.
 

@@ -183,9 +183,9 @@ class InnerLoopEvaluation(MetaLearner):
     # ------------------------------------------------------------------ one episode
 
     def evaluation_outcome(self, episode: Episode, norm: EpisodeNorm) -> Outcome:
-        """One evaluation episode: its outcome, with loss and metrics after 0, 1, ...
+        """One evaluation episode: its outcome, with figures by inner steps.
 
-        Inner steps among the metrics.
+        Loss and metrics before adaptation and after each step are among its metrics.
         """
         curve: dict[str, Tensor] = {}
         if self.embed_together:
