@@ -150,7 +150,7 @@ def read_fungi(folder: Path) -> ClassImages:
 
 
 def read_vgg_flower(folder: Path) -> ClassImages:
-    """``jpg/image_00001.jpg`` and on, by ``imagelabels.mat``; classes are numbers such as ``090``."""
+    """Of ``jpg/image_00001.jpg``, by ``imagelabels.mat``; classes are numbers such as ``090``."""
     labels = require("scipy", "vision").io.loadmat(str(folder / "imagelabels.mat"))["labels"][0]
     classes: dict[str, list[ImageSource]] = defaultdict(list)
     for number, label in enumerate(labels, start=1):
