@@ -143,10 +143,13 @@ def results_table(result: dict[str, Any]) -> Table:
     split = f" ({result['split']})" if result["split"] else ""
     attack = f", {result['attack']}" if "attack" in result else ""
     mark = ", UNTRAINED weights" if result.get("untrained") else ""
+    drawn = f"seed {result['seed']}"
+    if result["seed"] is None and "test_episodes" in result:
+        drawn = f"those of {result['test_episodes']}"
     table = Table(
         title=f"{result['learner']} on {result['benchmark'] or 'own data'}{split}, {way}{shot}",
         caption=(
-            f"{result['episodes']} test episodes, seed {result['seed']}, {result['batchnorm']}"
+            f"{result['episodes']} test episodes, {drawn}, {result['batchnorm']}"
             f" batch norm{attack}{mark}"
         ),
     )

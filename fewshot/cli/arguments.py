@@ -23,6 +23,7 @@ TOP_LEVEL = (
     "ckpt_path",
     "weights_only",
     "test_after_fit",
+    "episodes",
     "checkpoint",
 )
 """The options of `fit`; other commands take them all, so that they take its config."""

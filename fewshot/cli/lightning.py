@@ -31,7 +31,7 @@ from fewshot.cli.catalogue import import_all
 from fewshot.cli.links import Link, links
 from fewshot.cli.messages import one_line, silence_what_users_cannot_mend
 from fewshot.cli.named import named_classes
-from fewshot.datamodules import EpisodicDataModule
+from fewshot.datamodules import ClassificationDataModule, EpisodicDataModule
 from fewshot.engine.compiling.torch_internals import warn_if_untested
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import without_weights
@@ -41,6 +41,7 @@ from fewshot.learners.checkpoints import read_checkpoint
 
 LIGHTNINGS_OWN = ("hpc", "registry")
 """What `--ckpt_path` may say instead of a file, besides `best` and `last`."""
+EPISODES = "Test on the episodes of this file, not on drawn ones: short for `data.test_episodes`."
 
 
 class FewshotCLI(LightningCLI):
@@ -89,6 +90,12 @@ class FewshotCLI(LightningCLI):
             self._parser(subcommand).add_argument(
                 "--test_after_fit", type=bool, default=True, help=shown
             )
+            self._parser(subcommand).add_argument(
+                "--episodes",
+                type=str | None,
+                default=None,
+                help=argparse.SUPPRESS if subcommand == "validate" else EPISODES,
+            )
             # a checkpoint holds plain values alone
             self._parser(subcommand).set_defaults(weights_only=True)
         if "test" in self.subcommands():
@@ -115,6 +122,7 @@ class FewshotCLI(LightningCLI):
             link: given[link.target] for link in self.links if given.get(link.target) is not None
         }
         benchmark = self.named["data"]
+        self._take_episodes(config, benchmark)
         for link in self.links:
             if link.required and config.get(link.target) is None:
                 self._check_has(benchmark, link)
@@ -131,6 +139,18 @@ class FewshotCLI(LightningCLI):
             check_learner(
                 read_checkpoint(self.checkpoint), config["model.class_path"].rpartition(".")[2]
             )
+
+    def _take_episodes(self, config: Namespace, benchmark: type) -> None:
+        """Hand the file of test episodes to the benchmark; the run's config then has it there."""
+        file, config["episodes"] = config.get("episodes"), None
+        if file is None:
+            return
+        if not issubclass(benchmark, ClassificationDataModule):
+            raise FewshotError(
+                f"episodes is {file}, but {benchmark.__name__} draws its test episodes and takes no"
+                " file; leave it out, or choose a benchmark of classes of images or texts"
+            )
+        config["data.init_args.test_episodes"] = file
 
     def _check_has(self, benchmark: type, link: Link) -> None:
         """Refuse a benchmark that lacks a fact that something needs."""

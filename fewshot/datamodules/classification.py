@@ -2,15 +2,21 @@
 
 from abc import abstractmethod
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
-from fewshot.arguments import Way
+from lightning.pytorch.trainer.states import TrainerFn
+
+from fewshot.arguments import Count, Way
 from fewshot.datamodules.base import EpisodicDataModule
+from fewshot.datasets.episodes_file import EpisodesFile, ItemKind, read_episodes
+from fewshot.datasets.preprocessing import make_preprocessing
 from fewshot.datasets.reading.downloads import data_root
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.episodes.distributions import ClassTasks, TaskDistribution, VaryingTasks
+from fewshot.episodes.listed import ListedStream
 from fewshot.episodes.sampling import check_split, draw_varying_episode
-from fewshot.episodes.streams import STAGES, Stage
+from fewshot.episodes.streams import STAGES, EpisodeStream, Stage
 from fewshot.errors import FewshotError
 
 
@@ -29,11 +35,15 @@ class ClassificationDataModule(EpisodicDataModule):
         ways: smallest and largest way, such as ``[5, 20]``: each episode of all stages draws its
             own, uniformly. None means `way` and `train_way` always.
         shots: smallest and largest shot, likewise. Episodes that differ in size are run one by one.
+        test_episodes: test episodes, the same list every time; or a file of them, whose way, shots
+            and queries are the test's: `fewshot.datasets.episodes_file` says its form.
         **kwargs: arguments of `EpisodicDataModule`.
     """
 
     facts: ClassVar[tuple[str, ...]] = ("train_classes",)
     can_download: ClassVar[bool] = True
+    items: ClassVar[ItemKind | None] = None
+    """What a file of test episodes names; None: the benchmark cannot read one."""
 
     def __init__(
         self,
@@ -45,9 +55,14 @@ class ClassificationDataModule(EpisodicDataModule):
         unequal_shots: bool = False,
         ways: tuple[int, int] | None = None,
         shots: tuple[int, int] | None = None,
+        test_episodes: Count | str = 600,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        self.listed: EpisodesFile | None = None
+        if not isinstance(test_episodes, int):
+            self.listed = self._read_list(Path(test_episodes))
+            test_episodes = len(self.listed.episodes)
+        super().__init__(test_episodes=test_episodes, **kwargs)
         for name, sizes, least in (("ways", ways, 2), ("shots", shots, 1)):
             if sizes is not None and not least <= sizes[0] <= sizes[1]:
                 raise FewshotError(
@@ -78,6 +93,19 @@ class ClassificationDataModule(EpisodicDataModule):
         self.val_way = way if val_way is None else val_way
         self._datasets: dict[str, ClassDataset] | None = None
 
+    def _read_list(self, path: Path) -> EpisodesFile:
+        """The test episodes of a file.
+
+        Raises:
+            FewshotError: it cannot be read, or the benchmark takes none.
+        """
+        if self.items is None:
+            raise FewshotError(
+                f"test_episodes is {str(path)!r}, but inputs of {self.benchmark} cannot be made of"
+                " a file's images or texts; give a number"
+            )
+        return read_episodes(path.expanduser(), self.items)
+
     @abstractmethod
     def load(self) -> dict[str, ClassDataset]:
         """Read the classes of train, val and test."""
@@ -93,7 +121,8 @@ class ClassificationDataModule(EpisodicDataModule):
         if self._datasets is None:
             datasets = self.load()
             for stage in STAGES:
-                self.check(stage, datasets[stage])
+                if not (stage == "test" and self.listed):
+                    self.check(stage, datasets[stage])
             self._datasets = datasets
         return self._datasets
 
@@ -138,7 +167,8 @@ class ClassificationDataModule(EpisodicDataModule):
         """Classification with this benchmark's ways."""
         if self.ways is not None:
             return {"kind": "classification", "way": None}
-        return {"kind": "classification", "way": self.way, "train_way": self.train_way}
+        way = self.listed.way if self.listed else self.way
+        return {"kind": "classification", "way": way, "train_way": way and self.train_way}
 
     def protocol(self) -> dict[str, Any]:
         """The facts that stand beside every result on this benchmark."""
@@ -156,15 +186,25 @@ class ClassificationDataModule(EpisodicDataModule):
             **val_way,
             **unequal,
             **varying,
+            **(self.listed.facts() if self.listed else {}),
         }
 
     def prepare_data(self) -> None:
-        """Download and cache, once a machine."""
-        _ = self.datasets
+        """Download and cache, once a machine, where the data are needed."""
+        tests = self.trainer and self.trainer.state.fn in (TrainerFn.TESTING, TrainerFn.PREDICTING)
+        if not (self.listed and tests):
+            _ = self.datasets
 
     def setup(self, stage: str) -> None:
         """Read the data on every rank."""
-        _ = self.datasets
+        self.prepare_data()
+
+    def stream(self, stage: Stage) -> EpisodeStream:
+        """The endless list of a stage's episodes; those of a file end."""
+        if stage == "test" and self.listed:
+            reader = make_preprocessing(self.preprocessing or {})
+            return ListedStream(self.listed.episodes, reader.stored)
+        return super().stream(stage)
 
     def tasks(self, stage: Stage) -> TaskDistribution:
         """N-way K-shot tasks over the stage's classes."""

@@ -43,9 +43,9 @@ class CLINC150DataModule(IntentDataModule):
         variant: Variant = "full",
         **kwargs: Any,
     ) -> None:
+        self.out_of_scope = out_of_scope
         super().__init__(split=split, **kwargs)
         self.variant: Variant = variant
-        self.out_of_scope = out_of_scope
         if out_of_scope and not self.whole:
             raise FewshotError(
                 f"out_of_scope is on and split is {split}; set split: all, or nota_rate for"

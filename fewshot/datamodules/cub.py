@@ -6,6 +6,7 @@ from fewshot.datamodules.published import PackedImageDataModule
 from fewshot.datasets.cub import CubSplit, load_cub
 from fewshot.datasets.reading.downloads import data_root
 from fewshot.episodes.class_dataset import ClassDataset
+from fewshot.errors import FewshotError
 
 
 class CUBDataModule(PackedImageDataModule):
@@ -30,6 +31,11 @@ class CUBDataModule(PackedImageDataModule):
     def __init__(self, split: CubSplit = "closer_look", crop: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.split, self.crop = split, crop
+        if self.listed and crop:
+            raise FewshotError(
+                f"crop is on, but the images of {self.listed.name} are taken whole; cut the boxes"
+                " out of them and set crop: false"
+            )
 
     @property
     def split_name(self) -> str:

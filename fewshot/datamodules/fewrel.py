@@ -36,7 +36,7 @@ class FewRelDataModule(TextDataModule):
 
     benchmark: ClassVar[str] = "FewRel"
     can_download: ClassVar[bool] = False
-    preprocessing = None  # a text file does not say where the two entities are
+    preprocessing = items = None  # a text file does not say where the two entities are
 
     def __init__(
         self,

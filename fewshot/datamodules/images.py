@@ -171,3 +171,5 @@ class ImageDataModule(ImageBatches, ClassificationDataModule):
     Args:
         **kwargs: arguments of `ImageBatches` and `ClassificationDataModule`.
     """
+
+    items = "image"

@@ -84,6 +84,11 @@ class MultiSourceDataModule(SourcesDataModule):
                 " negative, some above 0"
             )
         for name, benchmark in benchmarks.items():
+            if getattr(benchmark, "listed", None):
+                raise FewshotError(
+                    f"{name} takes its test episodes from a file, which MultiSource does not; give"
+                    " MultiSource their number, or test on the benchmark alone"
+                )
             if getattr(benchmark, "augment", None) or getattr(benchmark, "augment_query", None):
                 raise FewshotError(
                     f"{name} augments its images, which MultiSource does not; leave augment out"

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fewshot.arguments import Count, Natural, NonNegative
 from fewshot.datamodules.classification import ClassificationDataModule
+from fewshot.datasets.episodes_file import ItemKind
 from fewshot.datasets.preprocessing import TextPreprocessing
 from fewshot.datasets.reading.pretrained_tokenizer import PretrainedTokenizer
 from fewshot.datasets.reading.texts import TextData, TextOptions
@@ -54,6 +55,7 @@ class TextDataModule(ClassificationDataModule):
     )
     tokenizer: str | None
     vectors: str | None
+    items: ClassVar[ItemKind | None] = "text"
     whole: bool = False
     """Whether one task has all classes: training texts as support, all others as queries."""
 
@@ -90,6 +92,11 @@ class TextDataModule(ClassificationDataModule):
                 "nota_rate does not go with unequal_shots, ways or shots; leave one out"
             )
         self._texts: TextData | None = None
+        if self.listed and self.asks_for_none:
+            raise FewshotError(
+                f"{self.listed.name} lists test episodes without queries of no class; set nota_rate"
+                " to 0 (out_of_scope to false)"
+            )
 
     def take_whole(self) -> None:
         """Have one task of all classes instead of episodes of some."""
@@ -98,7 +105,7 @@ class TextDataModule(ClassificationDataModule):
                 "split all leaves no class outside of its task for nota_rate; set nota_rate: 0"
             )
         self.whole = True
-        self.episodes |= {"val": 1, "test": 1}
+        self.episodes |= {"val": 1} if self.listed else {"val": 1, "test": 1}
 
     @abstractmethod
     def read(self) -> TextData:
@@ -166,7 +173,7 @@ class TextDataModule(ClassificationDataModule):
             for name, value in self.options._asdict().items()
             if name != "vectors" or value is not None
         }
-        whole = {"queries": "all"} if self.whole else {}
+        whole = {"queries": "all"} if self.whole and not self.listed else {}
         return {**super().protocol(), **whole, **nota, **facts}
 
     def load(self) -> dict[str, ClassDataset]:

@@ -19,8 +19,9 @@ from PIL import Image
 from torch import Tensor
 
 from fewshot.datasets.image_folder import image_files, subfolders
-from fewshot.datasets.reading.decoding import image_array, read_image
+from fewshot.datasets.reading.decoding import Encoded, image_array, read_image
 from fewshot.datasets.reading.pretrained_tokenizer import PretrainedTokenizer
+from fewshot.datasets.reading.text_files import text_lines
 from fewshot.datasets.reading.words import PADDING, Terms, encode, split_terms
 from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError
@@ -41,6 +42,10 @@ class Preprocessing(ABC, Generic[Item]):
         Raises:
             FewshotError: one cannot be read; it is named.
         """
+
+    def stored(self, items: Sequence[Item]) -> Inputs:
+        """The inputs as a benchmark's datasets hold them, which its DataModule makes ready."""
+        return self(items)
 
     @abstractmethod
     def support(self, folder: Path) -> dict[str, list[Item]]:
@@ -91,29 +96,31 @@ class ImagePreprocessing(Preprocessing[ImageItem]):
     std: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
-        if (
-            not isinstance(self.image_size, int)
-            or self.image_size < 1
-            or self.channels not in (1, 3)
-        ):
+        size = self.image_size
+        if not isinstance(size, int) or size < 1 or self.channels not in (1, 3):
             raise FewshotError(
-                f"image_size {self.image_size}, channels {self.channels}: use a positive size and 1"
-                " or 3 channels"
+                f"image_size {size}, channels {self.channels}: use a positive size and 1 or 3"
+                " channels"
             )
 
     def __call__(self, items: Sequence[ImageItem]) -> Tensor:
         """Images of files, or of opened images."""
-        images = as_float(torch.from_numpy(np.stack([self._read(item) for item in items])))
+        images = as_float(self.stored(items))
         for values, operation in ((self.mean, torch.sub), (self.std, torch.div)):
             if values is not None:
                 images = operation(images, torch.tensor(values).view(-1, 1, 1))
         return images
 
-    def _read(self, item: ImageItem) -> np.ndarray:
+    def stored(self, items: Sequence[ImageItem | Encoded]) -> Tensor:
+        """Images uint8 (n, channels, image_size, image_size), not normalised."""
+        return torch.from_numpy(np.stack([self._read(item) for item in items]))
+
+    def _read(self, item: ImageItem | Encoded) -> np.ndarray:
         if isinstance(item, Image.Image):
             image = image_array(item.copy(), self.image_size, self.channels)
         else:
-            image = read_image(Path(item), self.image_size, self.channels)
+            source = item if isinstance(item, Encoded) else Path(item)
+            image = read_image(source, self.image_size, self.channels)
         return 255 - image if self.invert else image
 
     def support(self, folder: Path) -> dict[str, list[ImageItem]]:
@@ -244,25 +251,6 @@ class TextPreprocessing(Preprocessing[str]):
     def name(self, item: str) -> str:
         """The text."""
         return item
-
-
-def text_lines(path: Path) -> list[str]:
-    """The lines of a text file that are not empty.
-
-    Raises:
-        FewshotError: it cannot be read, or is no text in UTF-8.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise FewshotError(
-            f"{path} cannot be read ({error.strerror}); give a text file, a text a line"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise FewshotError(
-            f"{path} is no text in UTF-8 ({error.reason}); save it as UTF-8"
-        ) from error
-    return [line.strip() for line in lines if line.strip()]
 
 
 def as_float(images: Inputs) -> Tensor:

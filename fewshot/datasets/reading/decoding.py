@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fewshot.errors import FewshotError
 
@@ -85,6 +85,19 @@ def decoded(file: Path | Encoded, channels: Channels, enough: int | None = None)
     except Exception as error:  # Pillow passes on whatever the format's parser raises
         name = file.name if isinstance(file, Encoded) else file
         raise FewshotError(f"{name} cannot be decoded ({error}); replace or delete it") from error
+
+
+def unreadable(file: Path | Encoded) -> str | None:
+    """Why a file is no image, by its head alone; None where it looks like one."""
+    try:
+        with Image.open(io.BytesIO(file.content) if isinstance(file, Encoded) else file):
+            return None
+    except FileNotFoundError:
+        return "which is not there"
+    except UnidentifiedImageError:
+        return "which is no image that can be read"
+    except Exception as error:  # Pillow passes on whatever the format's parser raises
+        return f"which cannot be read ({error})"
 
 
 def image_array(image: Image.Image, image_size: int, channels: Channels) -> NDArray[np.uint8]:
