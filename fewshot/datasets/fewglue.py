@@ -14,11 +14,11 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from torchmetrics.functional.text import squad
 
+from fewshot.datasets.fewglue_files import find_file
 from fewshot.datasets.fewglue_patterns import TASKS, GlueTask
 from fewshot.errors import FewshotError, nearest
 
 Part: TypeAlias = Literal["train", "unlabeled", "dev32", "val"]
-FOLDERS = ("FewGLUE", "FewGLUE_32dev", "")
 UNLABELLED = -1
 
 
@@ -54,17 +54,7 @@ def read_fewglue(root: Path, task: str, part: Part) -> list[Row]:
     """
     if task not in TASKS:
         raise FewshotError(f"FewGLUE has no task {task!r}{nearest(task, TASKS)}")
-    places = [
-        root / folder / sub / task / f"{part}.jsonl"
-        for folder in ("", "fewglue")
-        for sub in FOLDERS
-    ]
-    path = next((place for place in places if place.is_file()), None)
-    if path is None:
-        extra = "; for no unlabelled examples set data.unlabeled: 0" if part == "unlabeled" else ""
-        raise FewshotError(
-            f"{places[0]} is missing; fetch it, or set root to the folder that holds it{extra}"
-        )
+    path = find_file(root, task, part)
     rows: list[Row] = []
     try:
         with path.open(encoding="utf-8") as file:

@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from fakes import fake_clinc150, fake_fewrel, fake_snips
+from fakes import fake_clinc150, fake_fewglue, fake_fewrel, fake_snips
 
 from fewshot.datamodules import CLINC150DataModule
 from fewshot.datasets import clinc150
 from fewshot.datasets.clinc150 import Variant, load_clinc150
+from fewshot.datasets.fewglue import read_fewglue
+from fewshot.datasets.fewglue_files import BLOBS
+from fewshot.datasets.fewglue_patterns import TASKS
 from fewshot.datasets.fewrel import load_fewrel
+from fewshot.datasets.reading.downloads import file_hash
 from fewshot.datasets.snips import load_snips
 from fewshot.errors import FewshotError
 
@@ -116,3 +120,61 @@ def test_the_published_files_of_fewrel_and_snips_are_known(
         shutil.copy(source / f"{one}.json", tmp_path / f"{other}.json")
     with pytest.raises(FewshotError, match=r"val_\w+.json holds the published val_\w+, not val_"):
         load_fewrel(tmp_path, "val_pubmed", "val_wiki", "val_wiki")
+
+
+def test_fewglues_files_are_looked_at(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = fake_fewglue(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        read_fewglue(root, "CB", "train")
+    (record,) = [r for r in caplog.records if "not known to be the published" in r.getMessage()]
+    assert "train.jsonl is not known to be the published CB/train: its git-blob" in record.message
+
+
+def test_fewglues_published_files_are_known(
+    shared_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert {name.split("/")[0] for name in BLOBS} == set(TASKS)
+    files = list((shared_data / "fewglue").rglob("*.jsonl"))
+    with caplog.at_level(logging.WARNING):
+        for file in files:
+            read_fewglue(shared_data, file.parent.name, file.stem)  # type: ignore[arg-type]
+    assert len(files) > 30
+    assert "published" not in caplog.text
+    (tmp_path / "CB").mkdir()
+    shutil.copy(shared_data / "fewglue/FewGLUE_32dev/CB/dev32.jsonl", tmp_path / "CB/train.jsonl")
+    with pytest.raises(FewshotError, match="holds the published CB/dev32, not CB/train; ask for"):
+        read_fewglue(tmp_path, "CB", "train")
+
+
+def test_a_digest_of_git_is_gits_own(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"what is up, doc?")
+    # of the book Pro Git, chapter 10.2
+    assert file_hash(file, "git-blob") == "bd9dbf5aae1a3862dd1526723246b20206e5fc37"
+
+
+def test_an_imbalanced_set_is_read_with_its_own_numbers(tmp_path: Path) -> None:
+    root = fake_clinc150(tmp_path)
+    content = json.loads((root / "data_full.json").read_text())
+    numbers = {
+        intent: 4 * (1 + i % 4) for i, intent in enumerate(sorted({i for _, i in content["train"]}))
+    }
+    rows: list[list[str]] = []
+    for text, intent in content["train"]:
+        if sum(intent == other for _, other in rows) < numbers[intent]:
+            rows.append([text, intent])
+    (root / "data_imbalanced.json").write_text(json.dumps(content | {"train": rows}))
+    splits: tuple[clinc150.Split, ...] = ("seed", "domain")
+    for split in splits:
+        for found in load_clinc150(root, split, variant="imbalanced").datasets.values():
+            expected = [numbers[name] + 4 for name in found.classes]  # and val's and test's
+            assert found.counts.tolist() == expected
+            assert len(set(expected)) > 1
+    whole = load_clinc150(root, "all", shot=4, variant="imbalanced").datasets
+    assert {part: set(found.counts.tolist()) for part, found in whole.items()} == {
+        "train": {4},
+        "val": {2},
+        "test": {2},
+    }
+    with pytest.raises(FewshotError, match="has 4 training texts, too few for shot 5"):
+        load_clinc150(root, "all", shot=5, variant="imbalanced")

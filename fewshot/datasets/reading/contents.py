@@ -34,19 +34,26 @@ def find_content(
     return next((p for p in others if file_hash(p, "sha256") == checksums[wanted]), usual)
 
 
-def is_published(path: Path, checksums: Mapping[str, str], wanted: str, remedy: str) -> bool:
+def is_published(
+    path: Path,
+    checksums: Mapping[str, str],
+    wanted: str,
+    remedy: str,
+    algorithm: str = "sha256",
+) -> bool:
     """Whether a file has a published content; if it is not known, one line says so.
 
     Args:
         path: the file.
-        checksums: the sha256 of each published content by its name.
+        checksums: the digest of each published content by its name.
         wanted: what the file shall hold. A name of the user's own may hold any of them.
         remedy: what the user can do about a file that is not the published one.
+        algorithm: what the digests are; see `file_hash`.
 
     Raises:
         FewshotError: it has another content than the published `wanted`, which is named.
     """
-    found = file_hash(path, "sha256")
+    found = file_hash(path, algorithm)
     other = [name for name, checksum in checksums.items() if checksum == found]
     if other and (wanted in other or wanted not in checksums):
         return True
@@ -54,16 +61,17 @@ def is_published(path: Path, checksums: Mapping[str, str], wanted: str, remedy: 
         raise FewshotError(
             f"{path} holds the published {other[0]}, not {wanted}; ask for {other[0]}, or {remedy}"
         )
-    warn_of_content(path, wanted, remedy)
+    warn_of_content(path, wanted, remedy, algorithm)
     return False
 
 
 @rank_zero_only
-def warn_of_content(path: Path, wanted: str, remedy: str) -> None:
+def warn_of_content(path: Path, wanted: str, remedy: str, algorithm: str = "sha256") -> None:
     """Say that the content of a file is not known to be the published one."""
     LOG.warning(
-        "%s is not known to be the published %s: its sha256 is another; if it should be, %s",
+        "%s is not known to be the published %s: its %s is another; if it should be, %s",
         path,
         wanted,
+        algorithm,
         remedy,
     )

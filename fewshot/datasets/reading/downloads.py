@@ -41,9 +41,16 @@ def data_root(root: str | os.PathLike[str] | None) -> Path:
 
 
 def file_hash(path: Path, algorithm: str) -> str:
-    """The hexadecimal digest of a file by `algorithm` (``md5``, ``sha256``)."""
+    """The hexadecimal digest of a file by `algorithm`: ``md5``, ``sha256``.
+
+    ``git-blob`` is the id of its content in a git repository, which is known of files that are not.
+    """
     with path.open("rb") as file:
-        digest = hashlib.new(algorithm)
+        if algorithm == "git-blob":
+            head = b"blob %d\0" % path.stat().st_size
+            digest = hashlib.new("sha1", head, usedforsecurity=False)
+        else:
+            digest = hashlib.new(algorithm)
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
