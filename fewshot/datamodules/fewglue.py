@@ -14,7 +14,8 @@ from torch import Tensor
 from fewshot.arguments import Count, Natural
 from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datasets.fewglue import UNLABELLED, Row, mirror_image, read_fewglue
-from fewshot.datasets.fewglue_patterns import TASKS, published
+from fewshot.datasets.fewglue_patterns import TASKS
+from fewshot.datasets.fewglue_published import lower_choices, published
 from fewshot.datasets.reading.downloads import data_root
 from fewshot.datasets.reading.pattern_encoding import NO_PIECE, PatternEncoder
 from fewshot.datasets.reading.pretrained_tokenizer import PretrainedTokenizer
@@ -45,9 +46,9 @@ class FewGLUEDataModule(EpisodicDataModule):
             are cut.
         shot: training examples, in all; fewer than the file's 32 are drawn by the seed.
         unlabeled: unlabelled examples, drawn by the seed; None takes all of the file, 0 none.
-        published_patterns: the words of the authors' code (`Yes`, where false says `yes`), which
-            differ to a tokenizer that tells cases apart, and its fifth pattern of CB and fourth of
-            MultiRC. Not for WSC, whose noun it writes itself.
+        published_patterns: the patterns of the authors' code: its words (`Yes`, where false says
+            `yes`), blanks and marks, a fifth pattern of CB and a fourth of MultiRC, and COPA's
+            choices with a small first letter. Not for WSC, whose noun it writes itself.
         mirrored: of COPA, take each training and unlabelled example twice, the second time with its
             choices exchanged, as the authors' code does. `shot` counts both as one, `unlabeled` as
             two.
@@ -135,6 +136,8 @@ class FewGLUEDataModule(EpisodicDataModule):
         if part not in self._parts:
             rows = read_fewglue(self.root, self.subset, part)
             task = published(self.subset) if self.published_patterns else TASKS[self.subset]
+            if self.published_patterns and self.subset == "COPA":
+                rows = [lower_choices(row) for row in rows]
             if self.mirrored and part in ("train", "unlabeled"):
                 rows += [mirror_image(row) for row in rows]
             self._parts[part] = Examples(self.encoder.encode(rows, task), _targets(rows, task.way))

@@ -8,6 +8,7 @@ SuperGLUE's form: an example a line.
 """
 
 import json
+import string
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -153,11 +154,12 @@ def _answers(record: Record, task: GlueTask, before: int) -> list[Row]:
     passage = record.inner("passage")
     text = passage.text("text")
     for question in passage.each("questions"):
-        question_text, number = bare(question.text("question")), before + len(rows)
+        question_text, number = question.text("question"), before + len(rows)
         for answer in question.each("answers"):
             fields = {
                 "passage": text,
-                "question": question_text,
+                "question": bare(question_text),
+                "whole": question_text,
                 "answer": answer.text("text", empty=True),
             }
             rows.append(Row(fields, answer.label(task.labels), answer.where, number))
@@ -231,28 +233,36 @@ def answer_worth(choices: Sequence[str], answers: Sequence[str]) -> tuple[tuple[
 Fields: TypeAlias = tuple[dict[str, str], tuple[str, ...]]
 
 
+def stripped(text: str) -> str:
+    """A sentence without any marks at its end, as the authors' code has them."""
+    return text.rstrip(string.punctuation) or text
+
+
 def bare(text: str) -> str:
     """A sentence without its final mark, for templates that go on or set their own."""
     return text.rstrip(" .?!") or text
 
 
 def _boolq(record: Record) -> Fields:
-    return {"passage": record.text("passage"), "question": bare(record.text("question"))}, ()
+    passage, whole = record.text("passage"), record.text("question")
+    return {"passage": passage, "question": bare(whole), "whole": whole}, ()
 
 
 def _entailment(record: Record) -> Fields:
-    return {"premise": record.text("premise"), "hypothesis": bare(record.text("hypothesis"))}, ()
+    whole = record.text("hypothesis")
+    forms = {"hypothesis": bare(whole), "stripped": stripped(whole), "whole": whole}
+    return {"premise": record.text("premise"), **forms}, ()
 
 
 def _copa(record: Record) -> Fields:
-    joints = {"cause": "because", "effect": "so"}
+    joints, links = {"cause": "because", "effect": "so"}, {"cause": "because", "effect": ", so"}
     if (question := record.text("question")) not in joints:
         raise FewshotError(
             f"{record.where}: question is {question!r}, neither 'cause' nor 'effect'"
         )
     texts = {name: bare(record.text(name)) for name in ("premise", "choice1", "choice2")}
     choices = texts["choice1"], texts["choice2"]
-    return {**texts, "joint": joints[question]}, choices
+    return {**texts, "joint": joints[question], "link": links[question]}, choices
 
 
 def mirror_image(row: Row) -> Row:
@@ -276,7 +286,8 @@ def _wsc(record: Record) -> Fields:
 
 
 def _wic(record: Record) -> Fields:
-    return {name: record.text(name) for name in ("word", "sentence1", "sentence2")}, ()
+    fields = {name: record.text(name) for name in ("word", "sentence1", "sentence2")}
+    return {**fields, "quoted": f'"{fields["word"]}"?'}, ()
 
 
 READERS: dict[str, Callable[[Record], Fields]] = {

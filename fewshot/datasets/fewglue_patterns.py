@@ -147,30 +147,3 @@ TASKS: dict[str, GlueTask] = {
         ),
     ),
 }
-
-AS_PUBLISHED = {"yes": "Yes", "no": "No", "maybe": "Maybe"}
-"""How the authors' code writes words; the others stand there as here."""
-
-ALSO_PUBLISHED = {
-    "CB": Pattern(
-        "{premise} question: {hypothesis} true, false or neither? answer: {mask}",
-        ("true", "false", "neither"),
-    ),
-    "MultiRC": Pattern("{passage} {question} - [ {mask} ] {answer}", ("False", "True")),
-}
-
-
-def published(name: str) -> GlueTask:
-    """A task with the words and the number of patterns of the authors' code, WSC's left out.
-
-    That code has capital letters, which a tokenizer may tell apart, and one pattern more for CB and
-    MultiRC.
-    """
-    task = TASKS[name]
-    patterns = [
-        Pattern(template, tuple(AS_PUBLISHED.get(word, word) for word in words))
-        for template, words in task.patterns
-    ]
-    if name in ALSO_PUBLISHED:
-        patterns.append(ALSO_PUBLISHED[name])
-    return task._replace(patterns=tuple(patterns))

@@ -1,6 +1,7 @@
 """FewGLUE's files: what is read, how patterns make ids, and every refusal with file and line."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 from fakes import fake_fewglue, fewglue_record
 
 from fewshot.datasets.fewglue import Row, answer_worth, read_fewglue
-from fewshot.datasets.fewglue_patterns import TASKS, Pattern, published
+from fewshot.datasets.fewglue_patterns import TASKS, Pattern
+from fewshot.datasets.fewglue_published import lower_choices, published
 from fewshot.datasets.reading.pattern_encoding import PatternEncoder
 from fewshot.datasets.reading.pretrained_tokenizer import PretrainedTokenizer
 from fewshot.errors import FewshotError
@@ -81,40 +83,86 @@ def test_the_published_patterns() -> None:
         ("true", "false"),
     ]
     boolq = [words for _, words in published("BoolQ").patterns]
-    assert boolq == [("No", "Yes")] * 3 + [("false", "true")] * 3
+    assert boolq == [("No", "Yes"), ("false", "true")] * 3
     assert published("WiC").patterns[2].words == ("2", "b")
-    assert published("COPA") == TASKS["COPA"]
-    assert [template for template, _ in published("CB").patterns][:4] == [
-        template for template, _ in TASKS["CB"].patterns
-    ]
+    assert published("ReCoRD") == TASKS["ReCoRD"]
 
 
-@pytest.mark.parametrize(
-    ("task", "fields", "text"),
-    [
-        (
-            "CB",
-            {"premise": "the b.", "hypothesis": "a b"},
-            "the b. question: a b true, false or neither? answer: [MASK]",
-        ),
-        (
-            "MultiRC",
-            {"passage": "the b.", "question": "a b", "answer": "b a"},
-            "the b. a b - [ [MASK] ] b a",
-        ),
+SAID = {
+    "CB": [
+        '"the b" ? [SEP] [MASK] , "A."',
+        "the b ? [SEP] [MASK] , A.",
+        '"the b" ? [SEP] [MASK] . "A."',
+        "the b ? [SEP] [MASK] . A.",
+        'A. question: the b." true, false or neither? answer: [MASK]',
     ],
-)
-def test_the_two_patterns_that_are_published_alone(
-    root: Path, tokenizer: PretrainedTokenizer, task: str, fields: dict[str, str], text: str
-) -> None:
-    transformers: Any = pytest.importorskip("transformers")
-    template = published(task).patterns[-1].template
-    words = ("yes", "no", "maybe")[: TASKS[task].way]  # theirs are not in this small vocabulary
-    made = published(task)._replace(patterns=(Pattern(template, words),))
-    views = PatternEncoder(tokenizer, 128).encode([Row(fields, 0, "here", 0)], made)
-    expected = transformers.BertTokenizerFast.from_pretrained(str(root / "bert")).encode(text)
-    assert views["tokens"][0, 1, 0, : len(expected)].tolist() == expected
-    assert int(views["lengths"][0, 1, 0]) == len(expected)
+    "RTE": [
+        '"the b" ? [SEP] [MASK] , "A."',
+        "the b ? [SEP] [MASK] , A.",
+        '"the b" ? [SEP] [MASK] . "A."',
+        "the b ? [SEP] [MASK] . A.",
+        'A. question: the b." True or False? answer: [MASK]',
+    ],
+    "COPA": [
+        '"it was" or "the a" ? A because [MASK] .',
+        "it was or the a ? A because [MASK] .",
+    ],
+    "BoolQ": [
+        "A. . Question: is b? ? Answer: [MASK] .",
+        "A. . Question: is b? ? Answer: [MASK] .",
+        "A. . Based on the previous passage, is b? ? [MASK] .",
+        "A. . Based on the previous passage, is b? ? [MASK] .",
+        "Based on the following passage, is b? ? [MASK] . A.",
+        "Based on the following passage, is b? ? [MASK] . A.",
+    ],
+    "MultiRC": [
+        "A. . Question: is b? ? Is it a ? [MASK] .",
+        'A. . Question: is b? ? Is the correct answer "a" ? [MASK] .',
+        'A. . Based on the previous passage, is b? ? Is "a" a correct answer? [MASK] .',
+        "A. is b? - [ [MASK] ] a",
+    ],
+    "WiC": [
+        '"A." / "The b." Similar sense of "b"? [MASK] .',
+        "A. The b. Does b have the same meaning in both sentences? [MASK]",
+        'b . Sense (1) (a) "A." ( [MASK] ) "The b."',
+    ],
+}
+RECORDS: dict[str, dict[str, Any]] = {
+    "CB": {"premise": "A.", "hypothesis": 'the b."', "label": "neutral"},
+    "RTE": {"premise": "A.", "hypothesis": 'the b."', "label": "entailment"},
+    "COPA": {
+        "premise": "A.",
+        "choice1": "It was.",
+        "choice2": "The a.",
+        "question": "cause",
+        "label": 0,
+    },
+    "BoolQ": {"passage": "A.", "question": "is b?", "label": True},
+    "MultiRC": {
+        "passage": {
+            "text": "A.",
+            "questions": [{"question": "is b?", "answers": [{"text": "a", "label": 1}]}],
+        }
+    },
+    "WiC": {"word": "b", "sentence1": "A.", "sentence2": "The b.", "label": True},
+}
+
+
+@pytest.mark.parametrize("task", SAID)
+def test_what_the_published_patterns_say(task: str, tmp_path: Path) -> None:
+    (tmp_path / task).mkdir()
+    (tmp_path / task / "val.jsonl").write_text(json.dumps(RECORDS[task]) + "\n")
+    (row,) = read_fewglue(tmp_path, task, "val")
+    if task == "COPA":
+        row = lower_choices(row)
+    said = [
+        pattern.template.format(mask="[MASK]", sep=" [SEP]", **row.fields)
+        for pattern in published(task).patterns
+    ]
+    # each part becomes pieces by itself, with a blank before it
+    assert all(text.startswith(" ") for text in said)
+    bare = [re.sub('" ([^"]*) "', r'"\1" ', text) for text in said]
+    assert [" ".join(text.split()) for text in bare] == SAID[task]
 
 
 def test_what_a_pattern_says(root: Path, tokenizer: PretrainedTokenizer) -> None:
