@@ -39,7 +39,7 @@ class ANP(ProcessLearner):
         backbone: what becomes of the inputs first; `Pixels` leaves them as they are.
         width: units of each hidden layer, of the keys and of the values (the paper: 128).
         encoder_layers: layers of the two encoders of support points.
-        decoder_layers: layers of the decoder.
+        decoder_layers: layers of the decoder (the authors' code: 3).
         heads: heads of each attention (the paper: 8); they divide `width`.
         self_attention: layers of self-attention among the support points, before the queries attend
             to them: what a point tells then depends on the points beside it (the paper: on images,

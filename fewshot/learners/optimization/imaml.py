@@ -40,9 +40,9 @@ class IMAML(OptimizationLearner):
             authors' code: 1.0).
         hessian_damping: added to `proximal` where that divides the Hessian: as of a stronger pull,
             which the inner loop does not have; steadier, less exact (the authors' code: 10.0).
-        pull_once: in training, descend on the support loss alone, and take one step of the pull,
+        pull_once: descend on the support loss alone, and in training take one step of the pull,
             theta' - inner_lr * proximal * (theta' - theta), at the end, as the authors' code does.
-            Evaluation has the pull in each step always, as theirs.
+            Evaluation then has no pull, as their published command (`--lam 0.0`).
         **kwargs: arguments of `OptimizationLearner`, without `checkpoint_inner_steps`.
     """
 
@@ -66,42 +66,33 @@ class IMAML(OptimizationLearner):
         self.pull_once = pull_once
 
     def inner_loop(self, support: Examples, steps: int) -> Iterator[Weights]:
-        """Gradient descent on the support loss and the pull to the initialisation, graph-free."""
-        start = self._start()
+        """Gradient descent on the support loss and the pull to the initialisation, graph-free.
+
+        With `pull_once` on the support loss alone.
+        """
+        start = {name: weight.detach() for name, weight in self.initial_weights().items()}
 
         def objective(weights: Weights) -> Tensor:
-            away = torch.stack(
-                [(weights[name] - start[name]).square().sum() for name in start]
-            ).sum()
-            return self._loss(weights, support) + self.proximal / 2 * away
+            loss = self._loss(weights, support)
+            if self.pull_once:
+                return loss
+            away = [(weights[name] - start[name]).square().sum() for name in start]
+            return loss + self.proximal / 2 * torch.stack(away).sum()
 
-        return self._descent(objective, start, steps)
+        return gradient_steps(
+            objective, start, self.inner_lr, steps, first_order=True, clip=self.inner_gradient_clip
+        )
 
     def solution(self, support: Examples) -> Weights:
         """Where the inner loop of training ends."""
-        start = self._start()
-        path = (
-            self._descent(lambda weights: self._loss(weights, support), start, self.inner_steps)
-            if self.pull_once
-            else self.inner_loop(support, self.inner_steps)
-        )
-        # nothing but the last ones is kept
-        for weights in path:  # noqa: B007
+        path = self.inner_loop(support, self.inner_steps)
+        start = weights = next(path)
+        for weights in path:  # noqa: B007  # nothing but the last ones is kept
             pass
         if not self.pull_once:
             return weights
         share = self.inner_lr * self.proximal
         return {name: weight - share * (weight - start[name]) for name, weight in weights.items()}
-
-    def _start(self) -> Weights:
-        return {name: weight.detach() for name, weight in self.initial_weights().items()}
-
-    def _descent(
-        self, objective: Callable[[Weights], Tensor], start: Weights, steps: int
-    ) -> Iterator[Weights]:
-        return gradient_steps(
-            objective, start, self.inner_lr, steps, first_order=True, clip=self.inner_gradient_clip
-        )
 
     def training_outcome(self, episode: Episode, norm: EpisodeNorm) -> Outcome:
         """One training episode: query loss at the inner loop's solution, with implicit gradient."""
