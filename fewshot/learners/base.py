@@ -115,6 +115,13 @@ class MetaLearner(RemembersArguments, MetaStep, Checkpointed):
         if weights is not None:
             self.take_backbone(weights)
 
+    @property
+    def features(self) -> int:
+        """D, the length of the backbone's features."""
+        features = self.backbone.out_features
+        assert isinstance(features, int)  # `__init__` has seen to it
+        return features
+
     def _check_kind(self) -> None:
         if self.takes is not None and not isinstance(self.task, self.takes):
             raise FewshotError(

@@ -33,13 +33,6 @@ class EmbeddingLearner(MetaLearner):
         **kwargs: arguments of `MetaLearner`.
     """
 
-    @property
-    def features(self) -> int:
-        """D, the length of the backbone's features."""
-        features = self.backbone.out_features
-        assert isinstance(features, int)  # `MetaLearner` has seen to it
-        return features
-
     def embed(self, inputs: Inputs) -> Tensor:
         """Features (n, ...) of inputs (n, ...)."""
         return features_of(self.backbone, inputs)

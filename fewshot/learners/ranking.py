@@ -36,13 +36,6 @@ class RankingLearner(MetaLearner):
     def __init__(self, backbone: Backbone | nn.Module, **kwargs: Any) -> None:
         super().__init__(backbone, **kwargs)
 
-    @property
-    def features(self) -> int:
-        """Values of an entity's vector, D."""
-        features = self.backbone.out_features
-        assert isinstance(features, int)  # `MetaLearner` has checked it
-        return features
-
     def vectors(self, ids: Tensor) -> Tensor:
         """Vectors (..., D) of the entities of `ids` (...)."""
         return features_of(self.backbone, ids, ids.dim())
@@ -56,9 +49,14 @@ class RankingLearner(MetaLearner):
     def relation(self, pairs: Tensor, wrong: Tensor) -> Tensor:
         """What is kept of relations (B, ...) from ids of pairs (B, K, 2) and wrong tails (B, K)."""
 
-    @abstractmethod
     def score(self, relation: Tensor, heads: Tensor, candidates: Tensor) -> Tensor:
-        """Scores (B, Q, C) of ids of heads (B, Q) and candidates (B, Q, C)."""
+        """Scores (B, Q, C) of ids of heads (B, Q) and candidates (B, Q, C).
+
+        TransE's, -|h + r - t|, of relations (B, D); a subclass may have others.
+        """
+        return distance_score(
+            relation[:, None, None], self.vectors(heads)[:, :, None], self.vectors(candidates)
+        )
 
     def adapt(self, support: Examples) -> Tensor:
         """The relation of one support set, with an axis B = 1."""

@@ -1,6 +1,5 @@
 """CAVIA: fast context adaptation (Zintgraf et al., arXiv:1810.03642)."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,9 +10,9 @@ from fewshot.arguments import Count, Positive
 from fewshot.backbones.base import Backbone
 from fewshot.engine.compiling.torch_internals import internal
 from fewshot.engine.inner_loop import Weights
-from fewshot.episodes.types import Examples, Inputs
+from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError
-from fewshot.learners.optimization.base import OptimizationLearner
+from fewshot.learners.optimization.maml import MAML
 
 
 class Context(nn.Module):
@@ -79,7 +78,7 @@ class FiLM(Context):
         return scaled
 
 
-class CAVIA(OptimizationLearner):
+class CAVIA(MAML):
     """CAVIA: the inner loop adapts a few context values alone, the outer loop all weights.
 
     Paper: arXiv:1810.03642.
@@ -97,8 +96,7 @@ class CAVIA(OptimizationLearner):
             paper's place. None: the context is concatenated to the input of the backbone's first
             layer.
         inner_lr: learning rate of the inner loop, on the mean support loss.
-        first_order: leave the second derivatives out of the meta-gradient.
-        **kwargs: arguments of `OptimizationLearner`, without `adapt`.
+        **kwargs: arguments of `MAML`, without `adapt`.
     """
 
     fixed_arguments = ("adapt",)
@@ -110,11 +108,10 @@ class CAVIA(OptimizationLearner):
         num_context: Count = 5,
         film_after: str | None = None,
         inner_lr: Positive = 1.0,
-        first_order: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(backbone, adapt=(), **kwargs)  # no learned parameter adapts
-        self.inner_lr, self.first_order = inner_lr, first_order
+        # no learned parameter adapts
+        super().__init__(backbone, inner_lr=inner_lr, adapt=(), **kwargs)
         if film_after is None:
             self.enters, layer = first_linear(self.backbone)
             self.context = Concatenation(num_context, layer)
@@ -132,10 +129,6 @@ class CAVIA(OptimizationLearner):
         """Outputs (n, output_size) of inputs (n, ...) under the context in `weights`."""
         with self.backbone.get_submodule(self.enters).register_forward_hook(self.context):
             return super().forward_with(weights, inputs)
-
-    def inner_loop(self, support: Examples, steps: int) -> Iterator[Weights]:
-        """Gradient descent of the context on the mean support loss."""
-        return self.descend(support, self.initial_weights(), steps, self.inner_lr, self.first_order)
 
 
 def first_linear(backbone: nn.Module) -> tuple[str, nn.Linear]:

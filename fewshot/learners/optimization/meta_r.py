@@ -99,9 +99,3 @@ class MetaR(RankingLearner):
         relation, losses = self.learned(*support_ids(episodes), rate)
         outcome = self.judged_by(relation, episodes)
         return outcome._replace(loss=outcome.loss + losses) if self.support_loss else outcome
-
-    def score(self, relation: Tensor, heads: Tensor, candidates: Tensor) -> Tensor:
-        """-|h + R' - t|."""
-        return distance_score(
-            relation[:, None, None], self.vectors(heads)[:, :, None], self.vectors(candidates)
-        )

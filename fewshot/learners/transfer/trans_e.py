@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
-from fewshot.learners.ranking import RankingLearner, distance_score
+from fewshot.learners.ranking import RankingLearner
 
 
 class TransE(RankingLearner):
@@ -31,9 +31,3 @@ class TransE(RankingLearner):
         heads, tails = self.vectors(pairs).unbind(-2)
         relation: Tensor = (tails - heads).mean(1)
         return relation
-
-    def score(self, relation: Tensor, heads: Tensor, candidates: Tensor) -> Tensor:
-        """-|h + r - t|."""
-        return distance_score(
-            relation[:, None, None], self.vectors(heads)[:, :, None], self.vectors(candidates)
-        )
