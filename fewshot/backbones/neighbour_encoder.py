@@ -29,11 +29,13 @@ class NeighbourEncoder(Backbone):
         neighbours: the file (``.npz``) with the neighbours.
         entity_vectors: the file (``.npz``) with vectors of entities and relations to begin with;
             None begins with random ones of unit length.
-        frozen: keep the vectors as they are, as the authors' code does.
-        places: of a list of neighbours that is filled up with padding. The authors' code (50) adds
-            b for every place, the padding's too, and divides by the neighbours alone: tanh(W mean +
-            places / neighbours * b), so that b tells of an entity's degree. One without neighbours,
-            for which theirs divides by 0, counts as having one. None adds b once.
+        frozen: keep the vectors as they are, the default of the authors' code; the commands it
+            publishes train them (`--fine_tune`).
+        places: of a list of neighbours that is filled up with padding; the authors' published
+            commands have 50. Their code adds b for every place, the padding's too, and divides by
+            the neighbours alone: tanh(W mean + places / neighbours * b), so that b tells of an
+            entity's degree. One without neighbours, for which theirs divides by 0, counts as having
+            one. None adds b once.
 
     Raises:
         FewshotError: the files are not of this graph, or `places` is below 1.

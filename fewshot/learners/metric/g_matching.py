@@ -21,13 +21,15 @@ class GMatching(RankingLearner):
     read by an LSTM, h_k = q + LSTM(q, [h_k-1; s]), from zeros; its score is h_K . s, as in the
     authors' code: the margin of 5 is beyond the paper's cosine. Theirs has an LSTM twice as wide,
     of which only this half is ever read. What it says of q and s is the same at each step. Theirs
-    also sees an entity's degree: the encoder's `places`.
+    also sees an entity's degree: the encoder's `places`. Its LayerNorm divides by the unbiased
+    deviation plus 1e-3.
 
     Args:
         backbone: ids of entities to features, `NeighbourEncoder` in the paper.
         steps: K, of the matching LSTM.
         margin: by which the right tail's score is to exceed a wrong one's.
-        dropout: share of g's hidden values that training drops.
+        dropout: share of g's hidden values that training drops (theirs: of what g adds to the
+            pair, and half of the neighbours' vectors).
         **kwargs: arguments of `MetaLearner`.
 
     Raises:

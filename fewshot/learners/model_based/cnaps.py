@@ -49,7 +49,7 @@ class ConditionalLearner(EmbeddingLearner):
     Args:
         backbone: the pre-trained network from inputs to features, with batch normalisation.
         encoder: the network from a support image to its vector; None means `Conv4` with the mean of
-            its last map.
+            its last map (the authors' code has a fifth block like it).
         penalty: weight of the squared multipliers of the modulation in the loss.
         film_in: which batch normalisations are modulated: `all`, or those on the main path of
             residual `blocks`, as in the authors' code, which leaves the stem's and the shortcuts'.
@@ -154,9 +154,9 @@ class ConditionalLearner(EmbeddingLearner):
 class CNAPs(ConditionalLearner):
     """CNAPs: a frozen network fitted to each task by FiLM, with a generated linear classifier.
 
-    Two perceptrons make a class's weights and its bias of the mean of its support features. Of the
-    paper's two forms this is the one whose FiLM layers look at the encoded task alone. Paper:
-    arXiv:1906.07697.
+    Two perceptrons make a class's weights and its bias of the mean of its support features; in the
+    authors' code the bias's has hidden layers of one unit. Of the paper's two forms this is the one
+    whose FiLM layers look at the encoded task alone. Paper: arXiv:1906.07697.
 
     Args:
         backbone: the pre-trained network from inputs to features, with batch normalisation.

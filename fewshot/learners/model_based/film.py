@@ -85,7 +85,8 @@ class FilmGenerator(nn.Module):
 
     For each normalisation a perceptron of three layers gives both. They are multiplied by learned
     numbers that start near zero, so that the network starts as it was pre-trained, and whose
-    squares are penalised.
+    squares are penalised. In the authors' code the scale and the shift have residual perceptrons of
+    their own, behind a first layer that a stage's normalisations share.
 
     Args:
         norms: the normalisations.
