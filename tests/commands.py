@@ -48,7 +48,7 @@ def fit(root: Path, *args: str) -> Path:
 
 def runs(root: Path) -> set[Path]:
     """The run folders below a Trainer's root."""
-    return set((root / "lightning_logs").glob("version_*"))
+    return {path for path in (root / "lightning_logs").glob("[!.]*") if path.is_dir()}
 
 
 def results(run: Path) -> dict[str, Any]:

@@ -4,7 +4,10 @@ The command line takes them.
 """
 
 import os
+import random
 import resource
+import signal
+import threading
 
 import lightning as L
 
@@ -18,6 +21,17 @@ class SendsSignal(L.Callback):
     def on_train_batch_start(self, trainer: L.Trainer, *args: object) -> None:
         if (trainer.global_step, trainer.global_rank) == (self.step, self.rank):
             os.kill(os.getpid(), self.number)
+
+
+class Kills(L.Callback):
+    """Kill the process at a random moment of a meta-step; seconds of delay at most."""
+
+    def __init__(self, step: int, delay: float) -> None:
+        self.step, self.delay = step, random.SystemRandom().uniform(0, delay)
+
+    def on_train_batch_start(self, trainer: L.Trainer, *args: object) -> None:
+        if trainer.global_step == self.step:
+            threading.Timer(self.delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
 
 
 class FillsDisk(L.Callback):

@@ -12,7 +12,6 @@ from every_learner import pair
 
 import fewshot
 from fewshot import MAML, MLP, FewshotError, SinusoidDataModule
-from fewshot.callbacks.checkpoint import newest_checkpoint
 from fewshot.cli.main import main
 from fewshot.learners.checkpoints import WholeFiles
 
@@ -213,20 +212,6 @@ class OwnFiles(WholeFiles):
 # ---------------------------------------------------------------------- which one
 
 
-def test_the_newest_run_counts(tmp_path: Path) -> None:
-    assert newest_checkpoint(tmp_path, "last") is None
-    for number, time in ((0, 30), (1, 20), (2, 10)):
-        folder = tmp_path / f"lightning_logs/version_{number}/checkpoints"
-        folder.mkdir(parents=True)
-        (folder / "last.ckpt").touch()
-        os.utime(folder / "last.ckpt", (time, time))
-    assert (
-        newest_checkpoint(tmp_path, "last")
-        == tmp_path / "lightning_logs/version_0/checkpoints/last.ckpt"
-    )
-    assert newest_checkpoint(tmp_path, "best") is None
-
-
 def test_best_and_last_by_name(
     checkpoint: Path,
     tmp_path: Path,
@@ -252,7 +237,7 @@ def test_best_and_last_by_name(
         == 2
     )
     assert (
-        f"ckpt_path is 'best', but no run below {tmp_path} has a best.ckpt; give its path"
+        f"ckpt_path is 'best', but no run below {tmp_path}/lightning_logs has a best.ckpt; give its"
         in capsys.readouterr().err
     )
 

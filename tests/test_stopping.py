@@ -93,7 +93,7 @@ def test_a_signal_stops_the_run_after_the_step(
         )
     assert stop.value.code == status
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
-    (checkpoint,) = tmp_path.glob("lightning_logs/version_0/checkpoints/last.ckpt")
+    (checkpoint,) = tmp_path.glob("lightning_logs/maml-sinusoid-10shot-0/checkpoints/last.ckpt")
     assert torch.load(checkpoint, weights_only=True)["global_step"] == step + 1
     goes_on(tmp_path, whole)
 
@@ -108,7 +108,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(
     )
     root = f"--trainer.default_root_dir={tmp_path}"
     assert main(["fit", *RUN, "--checkpoint.every_n_steps=4", *fills, root]) == 2
-    last = tmp_path / "lightning_logs/version_0/checkpoints/last.ckpt"
+    last = tmp_path / "lightning_logs/maml-sinusoid-10shot-0/checkpoints/last.ckpt"
     assert (
         f"fewshot: error: cannot write the checkpoint {last} (File too large); make room"
         in capsys.readouterr().err
@@ -169,7 +169,9 @@ def test_lightnings_own_launcher(whole: Path, tmp_path: Path) -> None:
     found, expected = weights(tmp_path), weights(whole)
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-10, atol=1e-12)
-    one, other = (results(folder / "lightning_logs/version_0") for folder in (tmp_path, whole))
+    one, other = (
+        results(folder / "lightning_logs/maml-sinusoid-10shot-0") for folder in (tmp_path, whole)
+    )
     assert one["episodes"] == 5
     for name, metric in other["metrics"].items():
         assert one["metrics"][name] == pytest.approx(metric, rel=1e-6)

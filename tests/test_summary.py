@@ -138,7 +138,7 @@ def test_the_command_on_two_folds(tmp_path: Path, capsys: pytest.CaptureFixture[
         )
         data = (f"--data.root={root}", "--data.shot=2", f"--data.fold={fold}")
         quiet = ("--trainer.enable_progress_bar=false", f"--trainer.default_root_dir={base}")
-        assert main(["test", *options, *data, *quiet]) == 0
+        assert main(["test", *options, *data, *quiet, "--run_name=version"]) == 0
         folders.append(str(base / "lightning_logs/version_0"))
     capsys.readouterr()
     assert main(["summary", *folders]) == 0

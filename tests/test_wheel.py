@@ -91,9 +91,13 @@ def test_the_wheel_trains_outside_of_the_checkout(
     imported = Path(out.splitlines()[0])
     assert imported.is_relative_to(installed)
     assert (imported.parent / "py.typed").is_file()
-    result = json.loads((folder / "lightning_logs/version_0/results.json").read_text())
+    result = json.loads(
+        (folder / "lightning_logs/prototypicalnetwork-glyphs-5way1shot-0/results.json").read_text()
+    )
     assert result["benchmark"] == "Glyphs"
-    assert (folder / "lightning_logs/version_0/checkpoints/best.ckpt").is_file()
+    assert (
+        folder / "lightning_logs/prototypicalnetwork-glyphs-5way1shot-0/checkpoints/best.ckpt"
+    ).is_file()
     assert [path.name for path in folder.iterdir()] == ["lightning_logs"]
     held = {
         path.relative_to(imported.parent / "configs")

@@ -2,7 +2,6 @@
 
 import os
 import time
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -129,17 +128,3 @@ class LastCheckpoint(ModelCheckpoint):
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._written_step = trainer.global_step
             write_checkpoint(self, trainer)
-
-
-def newest_checkpoint(root: str | os.PathLike[str], name: str) -> Path | None:
-    """The checkpoint `name` (best, last) of the run below a Trainer's root that wrote it last.
-
-    Args:
-        root: the Trainer's `default_root_dir`.
-        name: without its suffix.
-    """
-    found = [
-        *Path(root).glob(f"lightning_logs/*/checkpoints/{name}.ckpt"),
-        *Path(root).glob(f"checkpoints/{name}.ckpt"),
-    ]
-    return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)

@@ -1,4 +1,4 @@
-"""The adaptation curve: loss and metric at every inner step, in TensorBoard and as a file."""
+"""The adaptation curve: loss and metric at every inner step, for loggers and as a file."""
 
 from collections.abc import Mapping
 
@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fewshot.callbacks.figures import Pixels, log, pixels, save, tensorboard
-from fewshot.callbacks.results import run_folder
+from fewshot.callbacks.figures import Pixels, pixels, save
+from fewshot.callbacks.loggers import log_image, take_images
+from fewshot.callbacks.run_folder import run_folder
 from fewshot.learners.base import MetaLearner
 from fewshot.tasks.estimates import Estimate, scale_of
 
@@ -21,21 +22,21 @@ LINE, INK, FAINT = "#0969da", "#1f2328", "#d8dee4"
 class AdaptationCurve(Callback):
     """Draw loss and main metric against the inner step, with 95 % confidence bands.
 
-    The figure goes to TensorBoard after every validation (`val/adaptation`) and test
-    (`test/adaptation`), the test's to `adaptation.png` in the run's folder too. Learners that do
-    not report ``loss_step0``, ``loss_step1``, ... have none.
+    The figure goes to the loggers that take images, after every validation (`val/adaptation`) and
+    test (`test/adaptation`), the test's to `adaptation.png` in the run's folder too. Learners that
+    do not report ``loss_step0``, ``loss_step1``, ... have none.
     """
 
     # After the learner's own `on_..._epoch_end`, which makes the estimates.
     @rank_zero_only
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Send the figure to TensorBoard."""
-        if not trainer.sanity_checking and tensorboard(trainer) is not None:
+        """Send the figure to the loggers."""
+        if not trainer.sanity_checking and take_images(trainer):
             self._figure(trainer, pl_module, "val")
 
     @rank_zero_only
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Send the figure to TensorBoard and save it."""
+        """Send the figure to the loggers and save it."""
         if (image := self._figure(trainer, pl_module, "test")) is not None:
             save(image, run_folder(trainer) / "adaptation.png")
 
@@ -47,7 +48,7 @@ class AdaptationCurve(Callback):
             return None
         units = {name: learner.task.unit(name) for name in curves}
         image = pixels(draw_curves(curves, units), dpi=150)
-        log(image, trainer, f"{stage}/adaptation")
+        log_image(image, trainer, f"{stage}/adaptation")
         return image
 
 

@@ -1,4 +1,4 @@
-"""Pictures of an episode with predictions: in TensorBoard at validation, as a file after a test."""
+"""Pictures of an episode with predictions: for loggers, and as a file after a test."""
 
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -8,8 +8,9 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from fewshot.callbacks.figures import log, pixels, save, tensorboard
-from fewshot.callbacks.results import run_folder
+from fewshot.callbacks.figures import pixels, save
+from fewshot.callbacks.loggers import log_image, take_images
+from fewshot.callbacks.run_folder import run_folder
 from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.episodes.types import Episode, MetaBatch, map_tensors
 from fewshot.learners.base import MetaLearner
@@ -23,8 +24,8 @@ class EpisodePicture(Callback):
     """Draw the first episode of every validation and test with its predictions.
 
     What is drawn is the task kind's (`Task.picture`): images with the classes they were given, a
-    function of one variable with its predictions, masks; other inputs have no picture. Validation
-    pictures go to TensorBoard, the test's to `episode.png` in the run's folder.
+    function of one variable with its predictions, masks; other inputs have no picture. Pictures go
+    to the loggers that take them, the test's to `episode.png` in the run's folder too.
 
     Args:
         queries: queries drawn of each class; of masks, rows drawn of support and of queries.
@@ -63,17 +64,19 @@ class EpisodePicture(Callback):
 
     @rank_zero_only
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Send the picture to TensorBoard."""
-        if trainer.sanity_checking or tensorboard(trainer) is None:
+        """Send the picture to the loggers."""
+        if trainer.sanity_checking or not take_images(trainer):
             return
         if (figure := self._figure(trainer, pl_module)) is not None:
-            log(pixels(figure, dpi=100), trainer, "val/episode")
+            log_image(pixels(figure, dpi=100), trainer, "val/episode")
 
     @rank_zero_only
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save the picture."""
+        """Save the picture, and send it to the loggers."""
         if (figure := self._figure(trainer, pl_module)) is not None:
-            save(pixels(figure, dpi=100), run_folder(trainer) / "episode.png")
+            image = pixels(figure, dpi=100)
+            save(image, run_folder(trainer) / "episode.png")
+            log_image(image, trainer, "test/episode")
 
     def _figure(self, trainer: L.Trainer, learner: L.LightningModule) -> "Figure | None":
         if self.first is None or not isinstance(learner, MetaLearner):

@@ -10,7 +10,8 @@ from lightning.pytorch.callbacks import Callback
 from PIL import Image
 from torch import Tensor
 
-from fewshot.callbacks.results import run_folder
+from fewshot.callbacks.loggers import log_table
+from fewshot.callbacks.run_folder import run_folder
 from fewshot.episodes.types import MetaBatch
 from fewshot.files import atomic_write
 from fewshot.learners.base import MetaLearner
@@ -64,10 +65,13 @@ class PredictionWriter(Callback):
         assert isinstance(pl_module, MetaLearner)
         suffix = f"_rank{trainer.global_rank}" if trainer.world_size > 1 else ""
         path = run_folder(trainer) / f"predictions{suffix}.csv"
+        columns = ("episode", "query", *pl_module.task.prediction_columns)
         with atomic_write(path) as file:
             writer = csv.writer(file)
-            writer.writerow(("episode", "query", *pl_module.task.prediction_columns))
+            writer.writerow(columns)
             writer.writerows(self.rows)
+        if trainer.is_global_zero:
+            log_table(path, columns, self.rows, trainer, f"predict/{path.stem}")
         print(f"predictions: {path}")
 
 

@@ -6,16 +6,18 @@ import math
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from fewshot.callbacks.loggers import log_table
+from fewshot.callbacks.run_folder import run_folder
 from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datamodules.sources import SourcesDataModule
 from fewshot.episodes.streams import Stage
@@ -24,16 +26,6 @@ from fewshot.learners.base import MetaLearner
 from fewshot.tasks.estimates import Estimate, format_estimate
 
 LIBRARIES = ("fewshot", "torch", "torchvision", "lightning", "torchmetrics", "numpy")
-
-
-def run_folder(trainer: L.Trainer) -> Path:
-    """The folder of this run: its logger's, or else the Trainer's root.
-
-    The Trainer's own `log_dir` waits for all ranks; this may be asked for by one.
-    """
-    logger = trainer.logger
-    found = None if logger is None else getattr(logger, "log_dir", None) or logger.save_dir
-    return Path(found or trainer.default_root_dir)
 
 
 def results(trainer: L.Trainer, learner: MetaLearner) -> dict[str, Any]:
@@ -182,12 +174,20 @@ class ResultsWriter(Callback):
         with atomic_write(folder / "results.json") as file:
             json.dump(result, file, indent=2, allow_nan=False)
             file.write("\n")
+        metrics = [(name, of["mean"], of["ci95"]) for name, of in result["metrics"].items()]
+        log_table(
+            folder / "results.json", ("metric", "mean", "ci95"), metrics, trainer, "test/results"
+        )
         columns = pl_module.columns["test"]
+        rows = [*zip(*(column.tolist() for column in columns.values()), strict=True)]
         with atomic_write(folder / "episodes.csv") as file:
             writer = csv.writer(file)
             writer.writerow(columns)
-            writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
+            writer.writerows(rows)
+        log_table(folder / "episodes.csv", [*columns], rows, trainer, "test/episodes")
         console = Console()
         console.print(results_table(result))
         console.print(f"run:         {folder}", soft_wrap=True)
-        console.print(f"tensorboard: tensorboard --logdir {folder}", soft_wrap=True)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                console.print(f"tensorboard: tensorboard --logdir {logger.log_dir}", soft_wrap=True)

@@ -24,6 +24,7 @@ TOP_LEVEL = (
     "weights_only",
     "test_after_fit",
     "episodes",
+    "run_name",
     "checkpoint",
 )
 """The options of `fit`; other commands take them all, so that they take its config."""

@@ -6,31 +6,33 @@ Importing a class is registering it: its short name is known to the command line
 import argparse
 import os
 from collections.abc import Sequence
-from contextlib import nullcontext
-from pathlib import Path
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
 from jsonargparse import Namespace
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_info
 
-from fewshot.callbacks.checkpoint import BestCheckpoint, LastCheckpoint, newest_checkpoint
+from fewshot.callbacks.checkpoint import BestCheckpoint, LastCheckpoint
 from fewshot.callbacks.curves import AdaptationCurve
 from fewshot.callbacks.interruption import Interruption
 from fewshot.callbacks.pictures import EpisodePicture
 from fewshot.callbacks.predictions import PredictionWriter
 from fewshot.callbacks.progress import EpisodeProgressBar
 from fewshot.callbacks.results import ResultsWriter
+from fewshot.callbacks.run_folder import RunFolder
 from fewshot.callbacks.sources import SourceCurves
 from fewshot.callbacks.throughput import Throughput
 from fewshot.cli.catalogue import import_all
+from fewshot.cli.going_on import beginning, hold, is_first_rank
 from fewshot.cli.links import Link, links
 from fewshot.cli.messages import one_line, silence_what_users_cannot_mend
 from fewshot.cli.named import named_classes
+from fewshot.cli.places import RUNS, place_of
+from fewshot.cli.saved_config import SavedConfig
 from fewshot.datamodules import ClassificationDataModule, EpisodicDataModule
 from fewshot.engine.compiling.torch_internals import warn_if_untested
 from fewshot.errors import FewshotError
@@ -42,13 +44,20 @@ from fewshot.learners.checkpoints import read_checkpoint
 LIGHTNINGS_OWN = ("hpc", "registry")
 """What `--ckpt_path` may say instead of a file, besides `best` and `last`."""
 EPISODES = "Test on the episodes of this file, not on drawn ones: short for `data.test_episodes`."
+BEGINS_WITH = "FEWSHOT_BEGINS_WITH"
+"""The variable that tells the ranks that Lightning starts which checkpoint the first has found."""
+RUN_NAME = (
+    "What the run's folder is called, followed by the next number; default: learner, benchmark, way"
+    " and shot. `version` gives Lightning's `version_0`, `version_1`, ..."
+)
 
 
 class FewshotCLI(LightningCLI):
     """LightningCLI with the benchmark's facts linked to the learner and its backbone."""
 
-    def __init__(self, args: Sequence[str]) -> None:
-        """Run the command line `args`."""
+    def __init__(self, args: Sequence[str], held: ExitStack) -> None:
+        """Run the command line `args`; what the run holds on to is `held`, until that is closed."""
+        self.held, self.folder = held, RunFolder()
         self._first = next(iter(args), None)
         self.named = named_classes(args)
         self.links = links(self.named)
@@ -57,8 +66,8 @@ class FewshotCLI(LightningCLI):
             EpisodicDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
-            save_config_callback=SaveConfigCallback,
-            save_config_kwargs={"overwrite": True},
+            save_config_callback=SavedConfig,
+            save_config_kwargs={"save_to_log_dir": False},
             # the episode stream shards itself
             trainer_defaults={"use_distributed_sampler": False},
             seed_everything_default=0,
@@ -96,6 +105,7 @@ class FewshotCLI(LightningCLI):
                 default=None,
                 help=argparse.SUPPRESS if subcommand == "validate" else EPISODES,
             )
+            self._parser(subcommand).add_argument("--run_name", type=str | None, help=RUN_NAME)
             # a checkpoint holds plain values alone
             self._parser(subcommand).set_defaults(weights_only=True)
         if "test" in self.subcommands():
@@ -130,7 +140,19 @@ class FewshotCLI(LightningCLI):
             raise FewshotError(
                 "weights_only is false, but a checkpoint holds plain values alone; leave it out"
             )
-        self.checkpoint = self._named_checkpoint()
+        first = is_first_rank()
+        asked = config.get("ckpt_path")
+        self.checkpoint, self.run = beginning(
+            asked if first else os.environ.get(BEGINS_WITH, asked),
+            "last.ckpt" if self.subcommand == "fit" else "best.ckpt",
+            config,
+            lambda: place_of(config, self.named),
+        )
+        if first and self.checkpoint is not None:
+            os.environ[BEGINS_WITH] = self.checkpoint
+            self.held.callback(os.environ.pop, BEGINS_WITH)
+        if first and self.run is not None and self._goes_on():
+            hold(self.run, self.held)
         if (
             self.checkpoint
             and self.checkpoint not in LIGHTNINGS_OWN
@@ -164,24 +186,6 @@ class FewshotCLI(LightningCLI):
                 f" {remedy if link.owner == 'model' else 'a backbone that fits'}"
             )
 
-    def _named_checkpoint(self) -> str | None:
-        """The file `--ckpt_path` means: of `best`, `last`, the newest below the Trainer's root."""
-        config = self.config[str(self.subcommand)]
-        asked = config.get("ckpt_path")
-        if asked not in ("best", "last"):
-            return None if asked is None else str(asked)
-        root = config["trainer"]["default_root_dir"] or os.getcwd()
-        found = newest_checkpoint(root, asked)
-        if found is None and self.subcommand == "fit" and asked == "last":
-            # so that the same command begins a run and goes on with it
-            rank_zero_info(f"there is no last.ckpt below {root} yet: training begins")
-            return None
-        if found is None:
-            raise FewshotError(
-                f"ckpt_path is {asked!r}, but no run below {root} has a {asked}.ckpt; give its path"
-            )
-        return str(found)
-
     def instantiate_classes(self) -> None:
         """Build the classes.
 
@@ -191,7 +195,7 @@ class FewshotCLI(LightningCLI):
             super().instantiate_classes()
 
     def after_instantiate_classes(self) -> None:
-        """Refuse a value by hand that contradicts the benchmark."""
+        """Refuse a value by hand that contradicts the benchmark; take the run's folder."""
         for link, value in self.by_hand.items():
             linked = getattr(self.datamodule, link.fact, value)
             if value != linked:
@@ -200,11 +204,27 @@ class FewshotCLI(LightningCLI):
                     f"{key} is {value} but {type(self.datamodule).__name__} has {link.fact}"
                     f" {linked}; leave {key} out, it follows the benchmark"
                 )
+        self._take_folder()
+
+    def _take_folder(self) -> None:
+        """Have a folder that is this run's alone, or that of the run that goes on."""
+        self.folder.checkpoint = self.checkpoint
+        config = self.config[str(self.subcommand)]
+        dry = config["trainer"]["fast_dev_run"] and self.subcommand in ("fit", "validate")
+        if dry or not self.trainer.is_global_zero:
+            return
+        run = self.run if self._goes_on() else None
+        if run is None and (place := place_of(config, self.named, self.trainer.loggers)):
+            run = place.claim()
+            hold(run, self.held)
+        if run is not None:
+            self.folder.settle(self.trainer, run)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the callbacks of every run, except those that the Trainer's own flags turn off."""
         config = self.config[self.subcommand]["trainer"]
         callbacks: list[Callback] = [
+            self.folder,
             *(
                 EpisodePicture(),
                 AdaptationCurve(),
@@ -220,15 +240,14 @@ class FewshotCLI(LightningCLI):
         if config["enable_progress_bar"] is not False:
             callbacks.append(EpisodeProgressBar())
         self.trainer_defaults["callbacks"] = callbacks
-        if self.checkpoint and self._goes_on() and config["logger"] in (None, True):
-            run = Path(self.checkpoint).parents[1]
-            if run.parent.name == "lightning_logs":
-                kwargs["logger"] = TensorBoardLogger(run.parent.parent, version=run.name)
+        if config["logger"] in (None, True):
+            root = config["default_root_dir"] or os.getcwd()
+            kwargs["logger"] = TensorBoardLogger(root, name=RUNS)
         return super().instantiate_trainer(**kwargs)
 
     def _goes_on(self) -> bool:
         """Whether an earlier run goes on in its folder, not a new one from a checkpoint."""
-        return bool(self.subcommand == "fit" and self.config["fit"].get("ckpt_path") == "last")
+        return bool(self.subcommand == "fit" and self.config["fit"]["ckpt_path"] != "best")
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         if config["enable_checkpointing"] is False:
@@ -281,6 +300,7 @@ def run(args: Sequence[str]) -> FewshotCLI:
     warn_if_untested()
     import_all()  # their short names are known then
     try:
-        return FewshotCLI(args)
+        with ExitStack() as held:
+            return FewshotCLI(args, held)
     except MisconfigurationException as error:
         raise FewshotError(one_line(error)) from error

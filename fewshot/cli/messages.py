@@ -37,6 +37,7 @@ NOT_THE_USERS = (
     r"The number of training batches .* is smaller than the logging interval",
     r"The dirpath has changed from",  # a checkpoint may be tested or resumed from any folder
     r"Checkpoint directory .* exists and is not empty",  # a resumed run goes on in its own
+    r"Experiment logs directory .* exists and is not empty",  # what would be deleted is moved aside
 )
 """Warnings about things that the user cannot mend."""
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import lightning as L
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger
 
 
 class Private(NamedTuple):
@@ -75,6 +76,9 @@ PRIVATE = (
         "the file that --ckpt_path means",
     ),
     Private("lightning.pytorch.cli", "LightningCLI", "_parse_ckpt_path", "configs stay the user's"),
+    Private("lightning.pytorch.loggers", "TensorBoardLogger", "_version", "a run's folder"),
+    Private("lightning.pytorch.loggers", "CSVLogger", "_version", "a run's folder"),
+    Private("lightning.pytorch.loggers", "MLFlowLogger", "_experiment_name", "where runs lie"),
 )
 
 
@@ -131,3 +135,19 @@ def stop_after_this_step(trainer: L.Trainer) -> None:
 def write_checkpoint(callback: ModelCheckpoint, trainer: L.Trainer) -> None:
     """Have a checkpoint callback without a monitor write its file now."""
     callback._save_none_monitor_checkpoint(trainer, callback._monitor_candidates(trainer))
+
+
+def given_version(logger: TensorBoardLogger | CSVLogger) -> str | None:
+    """The name of the folder that a logger was told to write into; its `version` makes one up."""
+    version = logger._version
+    return f"version_{version}" if isinstance(version, int) else version
+
+
+def set_version(logger: TensorBoardLogger | CSVLogger, folder: str) -> None:
+    """Have a logger that has written nothing yet write into the folder of this name."""
+    logger._version = folder
+
+
+def experiment_name(logger: MLFlowLogger) -> str:
+    """What the user calls an experiment of MLflow's; `name` asks its server for a number."""
+    return str(logger._experiment_name)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from commands import QUIET, results
+from commands import QUIET, results, runs
 from fakes import fake_clinc150
 
 from fewshot import CLINC150DataModule, FewshotError
@@ -84,7 +84,8 @@ def test_the_threshold_comes_from_validation_and_the_two_parts_stand_apart(
         ]
     )
     assert cli is not None
-    found = results(tmp_path / "lightning_logs/version_0")
+    (folder,) = runs(tmp_path)
+    found = results(folder)
     outputs = {}
     for stage, loader in (
         ("val", cli.datamodule.val_dataloader()),
