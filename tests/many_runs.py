@@ -18,12 +18,12 @@ from commands import QUIET, SINUSOID
 
 from fewshot.cli.main import main
 
-STEPS = 40
+STEPS = 16
 RUN = (
     *SINUSOID,
     *QUIET,
     *("--data.train_episodes=64", "--data.val_episodes=3", "--data.test_episodes=5"),
-    *(f"--trainer.max_steps={STEPS}", "--checkpoint.every_n_steps=2"),
+    *(f"--trainer.max_steps={STEPS}", "--checkpoint.every_n_steps=1"),
 )
 
 

@@ -1,5 +1,6 @@
 """The checkpoint that `--ckpt_path` means: a file, `best`, `last`, or the folder of a run."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -63,8 +64,12 @@ def _newest(word: str, place: Place, config: Mapping[str, Any]) -> Beginning:
     file = f"{word}.ckpt"
     runs: dict[Path, Path | None] = {path: run for run, path in place.holding(file).items()}
     for folder in _dirpaths(config):
-        if (path := folder / file).is_file():
-            runs[path] = _owner(path, place)
+        # Lightning's callback appends -v1, -v2, ... where there is one already
+        runs |= {
+            path: _owner(path, place)
+            for path in folder.glob(f"{word}*.ckpt")
+            if re.fullmatch(rf"{word}(-v\d+)?", path.stem)
+        }
     if not runs:
         others = runs_holding(place.root, file)
         remedy = f"; {_choose(others)}" if others else "; give its path"
