@@ -150,7 +150,7 @@ class FewshotCLI(LightningCLI):
         )
         if first and self.checkpoint is not None:
             os.environ[BEGINS_WITH] = self.checkpoint
-            self.held.callback(os.environ.pop, BEGINS_WITH)
+            self.held.callback(os.environ.pop, BEGINS_WITH, None)
         if first and self.run is not None and self._goes_on():
             hold(self.run, self.held)
         if (
