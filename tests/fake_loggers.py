@@ -51,4 +51,4 @@ class Service(Logger):
 class Plain(Service):
     """One that takes neither pictures nor tables."""
 
-    log_image = log_table = property()  # type: ignore[assignment]  # as if there were none
+    log_image = log_table = property()  # as if there were none

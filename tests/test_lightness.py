@@ -4,6 +4,7 @@ import json
 import resource
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -123,7 +124,7 @@ def test_no_option_of_lightnings_is_refused(command: str) -> None:
 
     options: list[str] = []
     with pytest.raises(KeyboardInterrupt):
-        Parser([command])
+        Parser([command], ExitStack())
     assert len(options) > 50
     check_options(command, options)
     assert {"--config", "--trainer.max_epochs", "--ckpt_path", "--print_config"} <= {*options}

@@ -5,13 +5,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import lightning as L
 import pytest
 import torch
 import yaml
 from commands import FEW, QUIET, SINUSOID, fewshot, fit, results, runs
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
+from fewshot.callbacks.run_folder import RunFolder
 from fewshot.cli.main import main
 from fewshot.cli.places import Names
 from fewshot.errors import FewshotError
@@ -371,6 +375,49 @@ threads = [threading.Thread(target=claim) for _ in range(10)]
     processes = [start("-c", code, str(tmp_path)) for _ in range(3)]
     names = [line for process in processes for line in process.communicate()[0].splitlines()]
     assert sorted(names) == sorted(f"run-{number}" for number in range(30))
+
+
+def test_a_rank_that_lightning_starts_begins_with_what_the_first_has_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, newer = (fit(tmp_path, *SINUSOID, "--test_after_fit=false") for _ in range(2))
+    checkpoint = found / "checkpoints/last.ckpt"
+    monkeypatch.setattr("fewshot.cli.lightning.is_first_rank", lambda: False)
+    monkeypatch.setenv("FEWSHOT_BEGINS_WITH", str(checkpoint))
+    begun: list[str] = []
+    monkeypatch.setattr(
+        "fewshot.cli.lightning.check_learner",
+        lambda content, name: begun.append(content["callbacks"]),
+    )
+    held = torch.load(checkpoint, weights_only=True)["callbacks"]
+    assert held != torch.load(newer / "checkpoints/last.ckpt", weights_only=True)["callbacks"]
+    fit(tmp_path, *SINUSOID, "--ckpt_path=last", "--trainer.max_epochs=2")
+    assert begun == [held]
+    assert os.environ["FEWSHOT_BEGINS_WITH"] == str(checkpoint)
+
+
+def test_ranks_that_begin_with_different_checkpoints_are_refused(tmp_path: Path) -> None:
+    class TwoRanks(SingleDeviceStrategy):
+        """As the second rank sees it."""
+
+        def broadcast(self, obj: Any, src: int = 0) -> Any:
+            return tmp_path, "one.ckpt"
+
+    trainer = L.Trainer(strategy=TwoRanks("cpu"), logger=False, enable_checkpointing=False)
+    folder = RunFolder()
+    folder.checkpoint = "other.ckpt"
+    with pytest.raises(FewshotError, match=r"begins with other\.ckpt, the first with one\.ckpt"):
+        folder.setup(trainer, L.LightningModule(), "fit")
+
+
+def test_a_dry_run_leaves_no_folder_but_a_tests_results_have_one(tmp_path: Path) -> None:
+    args = (*SHORT, f"--trainer.default_root_dir={tmp_path}", "--trainer.fast_dev_run=true")
+    for command in ("fit", "validate"):
+        assert main([command, *args]) == 0
+        assert not any(tmp_path.iterdir())
+    assert main(["test", *args]) == 0
+    (run,) = runs(tmp_path)
+    assert {"results.json", "episodes.csv"} <= files(run)
 
 
 def test_ranks_of_torchrun_share_one_folder(start: Start, tmp_path: Path) -> None:
