@@ -272,6 +272,24 @@ def test_written_at_the_same_moment_is_refused(
     assert [step(run) for run in pair] == [4, 2], "the folder of a run names it"
 
 
+def test_the_folder_of_a_run_names_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = fit(tmp_path / "one", *SINUSOID, "--test_after_fit=false", "--run_name=mine")
+    (run / "checkpoints/best.ckpt").unlink()
+    root = f"--trainer.default_root_dir={tmp_path / 'two'}"
+    args = (*SHORT, root, f"--ckpt_path={run}", "--trainer.max_epochs=2")
+    line = refused(capsys, "test", *args)
+    assert line == f"the run {run} has no best.ckpt; give another, or a file"
+    # a logger of this command would write into a folder of that name that is another run's
+    line = refused(capsys, "fit", *args)
+    assert line == (
+        f"the run {run} does not lie in {tmp_path}/two/lightning_logs, where this command's runs"
+        " do; set trainer.default_root_dir or the logger as they were"
+    )
+    assert main(["fit", *args, f"--trainer.default_root_dir={tmp_path / 'one'}"]) == 0
+    assert step(run) == 4
+    assert not (tmp_path / "two").exists()
+
+
 def test_a_callbacks_own_folder_counts(tmp_path: Path) -> None:
     own = (
         "--trainer.callbacks=ModelCheckpoint",
@@ -297,7 +315,7 @@ def test_a_callbacks_own_folder_counts(tmp_path: Path) -> None:
 def test_a_run_that_goes_on_elsewhere_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = fit(tmp_path, *SINUSOID, "--test_after_fit=false")
+    older, run = (fit(tmp_path, *SINUSOID, "--test_after_fit=false") for _ in range(2))
     args = ("fit", *SHORT, f"--trainer.default_root_dir={tmp_path}", "--trainer.max_epochs=2")
     lock = run.with_name(f".{run.name}.lock")
     code = f"""
@@ -316,7 +334,10 @@ with lock_of_one(Path({str(lock)!r})) as mine:
         assert mine == "True"
         for asked in ("last", str(run)):
             line = refused(capsys, *args, f"--ckpt_path={asked}")
-            assert line == f"the run {run} is under way in another process; wait until it has ended"
+            assert line == (
+                f"the run {run} is under way in another process; wait until it has ended, or go on"
+                f" with another: --ckpt_path {older}"
+            )
         assert step(run) == 2
         other.kill()
     try:

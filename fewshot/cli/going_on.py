@@ -43,10 +43,10 @@ def beginning(
     """
     if asked is None:
         return Beginning(None)
-    if (Path(asked) / CHECKPOINTS).is_dir():
+    if Path(asked, CHECKPOINTS).is_dir() or Path(asked, "config.yaml").is_file():
         found = Path(asked, CHECKPOINTS, file)
         if not found.is_file():
-            raise FewshotError(f"the run {asked} has no {file} yet; train it anew")
+            raise FewshotError(f"the run {asked} has no {file}; give another, or a file")
         return Beginning(str(found), Path(asked))
     if asked not in ("best", "last"):
         return Beginning(asked)
@@ -72,7 +72,7 @@ def _newest(word: str, place: Place, config: Mapping[str, Any]) -> Beginning:
         }
     if not runs:
         others = runs_holding(place.root, file)
-        remedy = f"; {_choose(others)}" if others else "; give its path"
+        remedy = f"; give one of them: {_listed(others)}" if others else "; give its path"
         which = f" by the name {place.names.stem}" if others else ""
         raise FewshotError(
             f"ckpt_path is {word!r}, but no run below {place.root}{which} has a {file}{remedy}"
@@ -81,8 +81,8 @@ def _newest(word: str, place: Place, config: Mapping[str, Any]) -> Beginning:
     newest = [path for path, time in times.items() if time == max(times.values())]
     if len(newest) > 1:
         raise FewshotError(
-            f"ckpt_path is {word!r}, but several were written at the same moment;"
-            f" {_choose(runs[path] or path for path in newest)}"
+            f"ckpt_path is {word!r}, but several were written at the same moment; give one of"
+            f" them: {_listed(runs[path] or path for path in newest)}"
         )
     return Beginning(str(newest[0]), runs[newest[0]])
 
@@ -103,10 +103,10 @@ def _owner(path: Path, place: Place) -> Path | None:
     return next((run for run in runs if run.is_dir() and place.has(run)), None)
 
 
-def _choose(candidates: Iterable[Path]) -> str:
+def _listed(candidates: Iterable[Path]) -> str:
     named = [str(path) for path in candidates]
     more = f" (and {len(named) - SHOWN} more)" if len(named) > SHOWN else ""
-    return f"give one of them: --ckpt_path {', '.join(named[:SHOWN])}{more}"
+    return f"--ckpt_path {', '.join(named[:SHOWN])}{more}"
 
 
 def is_first_rank() -> bool:
@@ -125,7 +125,7 @@ def hold(run: Path, held: ExitStack) -> None:
     """
     if not held.enter_context(lock_of_one(run.with_name(f".{run.name}.lock"))):
         others = [other for other in runs_holding(run.parent, "last.ckpt") if other != run]
-        another = f", or {_choose(others)}" if others else ""
+        another = f", or go on with another: {_listed(others)}" if others else ""
         raise FewshotError(
             f"the run {run} is under way in another process; wait until it has ended{another}"
         )

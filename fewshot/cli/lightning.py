@@ -213,10 +213,16 @@ class FewshotCLI(LightningCLI):
         dry = config["trainer"]["fast_dev_run"] and self.subcommand in ("fit", "validate")
         if dry or not self.trainer.is_global_zero:
             return
+        place = place_of(config, self.named, self.trainer.loggers)
         run = self.run if self._goes_on() else None
-        if run is None and (place := place_of(config, self.named, self.trainer.loggers)):
+        if run is None and place is not None:
             run = place.claim()
             hold(run, self.held)
+        elif run is not None and place is not None and not place.holds(run):
+            raise FewshotError(
+                f"the run {run} does not lie in {place.root}, where this command's runs do; set"
+                " trainer.default_root_dir or the logger as they were"
+            )
         if run is not None:
             self.folder.settle(self.trainer, run)
 

@@ -60,7 +60,11 @@ class Place(NamedTuple):
 
     def has(self, run: Path) -> bool:
         """Whether a folder is that of one of this command's runs."""
-        return run.parent.samefile(self.root) and self.names.number(run.name) is not None
+        return self.holds(run) and self.names.number(run.name) is not None
+
+    def holds(self, run: Path) -> bool:
+        """Whether a folder that exists lies where this command's runs do, whatever its name."""
+        return self.root.is_dir() and run.parent.samefile(self.root)
 
 
 def runs_holding(root: Path, file: str) -> dict[Path, Path]:
