@@ -1,6 +1,7 @@
 """The backbone contract: inputs -> features, and constructor arguments a checkpoint can hold."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,8 @@ class Backbone(RemembersArguments, nn.Module, ABC):
 
     pretrained: bool = False
     """Whether its weights were trained before it was made, by whoever published them."""
+    begins_at: Sequence[str] = ()
+    """Arguments that say where its weights begin, and nothing of what a checkpoint continues."""
 
     @abstractmethod
     def forward(self, inputs: Inputs) -> Tensor:

@@ -33,6 +33,8 @@ class EntityVectors(Backbone):
         FewshotError: the file's vectors are others.
     """
 
+    begins_at = ("entity_vectors",)
+
     def __init__(
         self,
         entities: Count,

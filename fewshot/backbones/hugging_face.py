@@ -44,6 +44,7 @@ class HuggingFaceEncoder(Backbone):
 
     auto: ClassVar[str] = "AutoModel"
     """The class of transformers that loads the network."""
+    begins_at = ("model",)
     loop_only = True
     """Its weights cannot be vmapped over, because transformers looks into the attention mask."""
 

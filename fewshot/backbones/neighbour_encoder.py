@@ -41,6 +41,8 @@ class NeighbourEncoder(Backbone):
         FewshotError: the files are not of this graph, or `places` is below 1.
     """
 
+    begins_at = ("entity_vectors",)
+
     def __init__(
         self,
         entities: Count,

@@ -40,6 +40,7 @@ class TextBackbone(Backbone):
         FewshotError: an argument out of range, or a file that does not fit.
     """
 
+    begins_at = ("vectors",)
     embedding_range: ClassVar[float | None] = 0.25
     """Vectors start uniform in +- this, as Kim's random ones do; None: standard normal."""
 

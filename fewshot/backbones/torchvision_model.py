@@ -45,6 +45,8 @@ class TorchvisionBackbone(Backbone):
             be fetched.
     """
 
+    begins_at = ("weights",)
+
     def __init__(
         self,
         in_channels: Count,

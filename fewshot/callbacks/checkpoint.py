@@ -11,7 +11,6 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from fewshot.errors import FewshotError
 from fewshot.learners.base import MetaLearner
 from fewshot.learners.lightning_internals import (
-    tell_loggers_the_right_step,
     validation_follows,
     write_checkpoint,
 )
@@ -74,13 +73,6 @@ class LastCheckpoint(ModelCheckpoint):
         """Start the clock."""
         super().on_train_start(trainer, pl_module)
         self._written_at = time.monotonic()
-
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Correct the step that loggers are told.
-
-        lightning 2.6 adds one when it resumes from the end of an epoch.
-        """
-        tell_loggers_the_right_step(trainer)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any

@@ -153,14 +153,8 @@ class FewshotCLI(LightningCLI):
             self.held.callback(os.environ.pop, BEGINS_WITH, None)
         if first and self.run is not None and self._goes_on():
             hold(self.run, self.held)
-        if (
-            self.checkpoint
-            and self.checkpoint not in LIGHTNINGS_OWN
-            and "://" not in self.checkpoint
-        ):
-            check_learner(
-                read_checkpoint(self.checkpoint), config["model.class_path"].rpartition(".")[2]
-            )
+        if file := self._checkpoint_file():
+            check_learner(read_checkpoint(file), config["model.class_path"].rpartition(".")[2])
 
     def _take_episodes(self, config: Namespace, benchmark: type) -> None:
         """Hand the file of test episodes to the benchmark; the run's config then has it there."""
@@ -195,7 +189,7 @@ class FewshotCLI(LightningCLI):
             super().instantiate_classes()
 
     def after_instantiate_classes(self) -> None:
-        """Refuse a value by hand that contradicts the benchmark; take the run's folder."""
+        """Refuse what contradicts the benchmark or the checkpoint; take the run's folder."""
         for link, value in self.by_hand.items():
             linked = getattr(self.datamodule, link.fact, value)
             if value != linked:
@@ -204,6 +198,8 @@ class FewshotCLI(LightningCLI):
                     f"{key} is {value} but {type(self.datamodule).__name__} has {link.fact}"
                     f" {linked}; leave {key} out, it follows the benchmark"
                 )
+        if self.subcommand == "fit" and (file := self._checkpoint_file()):
+            self.model.check_goes_on(read_checkpoint(file), self.datamodule, self.trainer)
         self._take_folder()
 
     def _take_folder(self) -> None:
@@ -225,6 +221,11 @@ class FewshotCLI(LightningCLI):
             )
         if run is not None:
             self.folder.settle(self.trainer, run)
+
+    def _checkpoint_file(self) -> str | None:
+        """The checkpoint that is asked for, where it is a file that can be looked into now."""
+        named = self.checkpoint
+        return None if named is None or named in LIGHTNINGS_OWN or "://" in named else named
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the callbacks of every run, except those that the Trainer's own flags turn off."""

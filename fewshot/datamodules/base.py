@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from typing import Any, ClassVar
 
 import lightning as L
@@ -17,10 +18,14 @@ from fewshot.episodes.loader import EpisodeLoader
 from fewshot.episodes.streams import EpisodeStream, ExampleStream, Stage
 from fewshot.episodes.types import ExampleBatch, Examples, Inputs
 from fewshot.errors import FewshotError
-from fewshot.hyperparameters import ChecksArguments
+from fewshot.hyperparameters import RemembersArguments, describe
+
+FREE = ("root", "download", "num_workers", "worker_timeout", "eval_batch_size", "test_episodes")
+"""Arguments that may change when training goes on."""
+PLAIN = (type(None), bool, int, float, str, list, tuple)
 
 
-class EpisodicDataModule(ChecksArguments, L.LightningDataModule):
+class EpisodicDataModule(RemembersArguments, L.LightningDataModule):
     """A benchmark: a distribution over tasks for training, validation and test.
 
     Learners without meta-learning (`Baseline`, ...) train on plain batches of the training classes'
@@ -118,6 +123,15 @@ class EpisodicDataModule(ChecksArguments, L.LightningDataModule):
             "queries": self.queries,
             "seed": self.seed,
         }
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments that the episodes of training and validation are functions of, as in use.
+
+        Training goes on from a checkpoint with the same alone. What only says where the files are,
+        how fast episodes come or how long a test is may be another.
+        """
+        in_use = {**self.init_args, **{n: v for n, v in vars(self).items() if isinstance(v, PLAIN)}}
+        return {name: _settings(in_use[name]) for name in self.init_args if name not in FREE}
 
     def references(self, support: Examples, inputs: Inputs) -> dict[str, tuple[Tensor, Tensor]]:
         """What is known of the targets at `inputs` (n, ...), mean and deviation by what it is.
@@ -247,3 +261,14 @@ class EpisodicDataModule(ChecksArguments, L.LightningDataModule):
 
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+
+def _settings(value: Any) -> Any:
+    """An argument as plain values, benchmarks among others."""
+    if isinstance(value, EpisodicDataModule):
+        return value.settings()
+    if is_dataclass(value):
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
+    if isinstance(value, dict):
+        return {str(name): _settings(item) for name, item in value.items()}
+    return describe(value)

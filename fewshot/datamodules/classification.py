@@ -1,5 +1,6 @@
 """What the class benchmarks share: episodes of some classes, plain batches of training classes."""
 
+import zlib
 from abc import abstractmethod
 from functools import partial
 from pathlib import Path
@@ -169,6 +170,15 @@ class ClassificationDataModule(EpisodicDataModule):
             return {"kind": "classification", "way": None}
         way = self.listed.way if self.listed else self.way
         return {"kind": "classification", "way": way, "train_way": way and self.train_way}
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments, and once they are read which classes `root` has."""
+        if self._datasets is None:
+            return super().settings()
+        train = self._datasets["train"]
+        content = zlib.crc32(repr((train.classes, train.counts.tolist())).encode())
+        told = f"{len(train.classes)} of {train.counts.sum()} examples ({content:08x})"
+        return {**super().settings(), "training_classes": told}
 
     def protocol(self) -> dict[str, Any]:
         """The facts that stand beside every result on this benchmark."""

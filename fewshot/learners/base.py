@@ -5,7 +5,7 @@ How they train is in `meta_step`, how they are judged in `evaluation`, what outl
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
@@ -20,6 +20,7 @@ from fewshot.episodes.types import Episode, Examples, Inputs
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import RemembersArguments, build, describe
 from fewshot.learners.checkpoints import Checkpointed
+from fewshot.learners.going_on import GoesOn
 from fewshot.learners.guard import Guard
 from fewshot.learners.meta_step import MetaStep
 from fewshot.learners.outcome import Outcome
@@ -34,7 +35,7 @@ NOT_KEPT = ("optimizer", "lr_scheduler", "weights")
 `weights` names a file whose content is in the checkpoint."""
 
 
-class MetaLearner(RemembersArguments, MetaStep, Checkpointed):
+class MetaLearner(RemembersArguments, MetaStep, GoesOn, Checkpointed):
     """A learner: `adapt` to a support set, `predict` a query set; the rest is the same for all.
 
     A subclass writes its maths for one episode. The optimization is manual: one optimizer step a
@@ -70,6 +71,9 @@ class MetaLearner(RemembersArguments, MetaStep, Checkpointed):
     """Whether it can say of a query that it is of none of the episode's classes."""
     fixed_way: ClassVar[bool] = False
     """Whether the learner knows one way alone: training, test and use must have the same."""
+
+    begins_at: Sequence[str] = ()
+    """Arguments that say where learned values begin, and nothing of what a checkpoint continues."""
 
     def __init__(
         self,
@@ -108,7 +112,8 @@ class MetaLearner(RemembersArguments, MetaStep, Checkpointed):
         kept = {name: value for name, value in self.init_args.items() if name not in NOT_KEPT}
         self.save_hyperparameters(describe(kept))
         self.tables = nn.ModuleDict({stage: EpisodeTable() for stage in ("val", "test")})
-        self.seed = torch.initial_seed()  # of what training draws at random besides the episodes
+        # of what training draws at random besides the episodes; a checkpoint's takes its place
+        self.seed = self.made_with_seed = torch.initial_seed()
         self.loaded_step = 0  # the meta-steps of the checkpoint whose weights these are
         self.columns: dict[str, dict[str, Tensor]] = {}
         self.estimates: dict[str, dict[str, Estimate]] = {}

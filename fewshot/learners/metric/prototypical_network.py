@@ -76,6 +76,7 @@ class PrototypicalNetwork(MetricLearner):
         )
         self.unequal_shots = unequal_shots
         self.scale = nn.Parameter(torch.tensor(scale)) if learn_scale else scale
+        self.begins_at = ("scale",) if learn_scale else ()
 
     def fit(self, features: Tensor, targets: Tensor, way: int) -> tuple[Tensor, Tensor]:
         """The prototypes (N, D) of features (S, D), and what is taken off distances, (N,).

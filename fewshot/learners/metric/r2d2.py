@@ -54,6 +54,8 @@ class R2D2(MetricLearner):
         FewshotError: `penalty` is not positive.
     """
 
+    begins_at = ("penalty", "scale")
+
     def __init__(
         self,
         backbone: Backbone | nn.Module,

@@ -85,6 +85,7 @@ class MAMLPlusPlus(OptimizationLearner):
         if per_step_norm and not self.head_only:
             self._give_each_step_its_norm()
         names = self.adapted_names if learned_rates else ()
+        self.begins_at = ("inner_lr",) if learned_rates else ()
         self.rates = nn.ParameterDict(
             {as_key(name): torch.full((inner_steps,), inner_lr) for name in names}
         )

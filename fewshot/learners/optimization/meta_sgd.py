@@ -26,6 +26,8 @@ class MetaSGD(OptimizationLearner):
         **kwargs: arguments of `OptimizationLearner`.
     """
 
+    begins_at = ("initial_rates",)
+
     def __init__(
         self,
         backbone: Backbone | nn.Module,

@@ -85,6 +85,7 @@ class TransferLearner(ComparingLearner):
 
     def on_fit_start(self) -> None:
         """Refuse a benchmark with another number of training classes."""
+        super().on_fit_start()
         classes = getattr(
             getattr(self.trainer, "datamodule", None), "train_classes", self.train_classes
         )
