@@ -350,6 +350,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "middle": {"val_check_interval": 2},  # validation in the middle of an epoch, too
     "limit": {"limit_train_batches": 3},
     "share": {"limit_train_batches": 0.75, "reload_dataloaders_every_n_epochs": 1},
+    "again": {"overfit_batches": 2, "reload_dataloaders_every_n_epochs": 1},
 }
 
 
@@ -370,7 +371,10 @@ def uninterrupted(
 def test_training_goes_through_the_list_in_order(uninterrupted: tuple[Path, Run, Any]) -> None:
     stream = SinusoidDataModule(shot=3, train_queries=2).stream("train")
     folder, (seen, _), arguments = uninterrupted
-    assert seen == expected(stream, *range(18 if "limit_train_batches" in arguments else 24))
+    if "overfit_batches" in arguments:
+        assert seen == 3 * expected(stream, *range(4))
+    else:
+        assert seen == expected(stream, *range(18 if "limit_train_batches" in arguments else 24))
     held = {path.stem for path in folder.glob("*.ckpt")}
     assert held == {f"step{i}" for i in range(1, len(seen) // 2 + 1)} | {
         f"val{i}"

@@ -252,6 +252,8 @@ class EpisodicDataModule(RemembersArguments, L.LightningDataModule):
             size,
             repeat=repeat,
             limit=self.trainer.limit_train_batches if self.trainer and repeat else None,
+            # set by the Trainer from outside
+            again=bool(getattr(self.trainer, "overfit_batches", 0)) and repeat,
             rank=rank,
             world_size=world_size,
             num_workers=self.num_workers,

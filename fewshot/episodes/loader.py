@@ -31,14 +31,15 @@ class EpisodeLoader(Generic[Batch]):
 
     Lightning takes it as a dataloader (it is an iterable with a length) and, because it is no
     `DataLoader`, leaves the sharding to it. With `repeat`, every pass goes on where the last one
-    ended (training); without, every pass is the same list (validation, test). For an
-    `ExampleStream`, read "examples" for "episodes" below.
+    ended (training); without, every pass is the same list (validation, test). With `again`, that is
+    so in training too (the Trainer's `overfit_batches`). For an `ExampleStream`, read "examples"
+    for "episodes" below.
 
     Args:
         stream: the episodes, or plain examples.
         episodes: episodes of a pass, over all ranks.
         meta_batch_size: episodes of a meta-batch, over all ranks.
-        repeat: go on in the list with every pass.
+        repeat: go on in the list with every pass, and at the position of a checkpoint.
         limit: meta-batches that are taken of a pass, a number or a share: the Trainer's
             `limit_train_batches`. Only with it can a checkpoint tell the end of such a pass from
             its middle.
@@ -47,6 +48,7 @@ class EpisodeLoader(Generic[Batch]):
         num_workers: processes that draw ahead; 0 draws in this one.
         pin_memory: put the meta-batches into page-locked memory.
         timeout: seconds that a meta-batch of the workers is waited for; 0 waits for ever.
+        again: begin every pass at the list's first, but for one that a checkpoint interrupted.
 
     Raises:
         FewshotError: the sizes do not fit one another; in a pass, what went wrong in a worker.
@@ -64,6 +66,7 @@ class EpisodeLoader(Generic[Batch]):
         num_workers: int = 0,
         pin_memory: bool = False,
         timeout: float = 0,
+        again: bool = False,
     ) -> None:
         if meta_batch_size < 1 or meta_batch_size % world_size:
             raise FewshotError(
@@ -82,6 +85,7 @@ class EpisodeLoader(Generic[Batch]):
             )
         self.stream, self.episodes = stream, episodes
         self.meta_batch_size, self.repeat = meta_batch_size, repeat
+        self.again = again
         self.limit, self.rank, self.world_size = limit, rank, world_size
         self._next_batch = 0  # in the whole list, not in the pass
         self._left = 0  # meta-batches that the pass under way still has to give
@@ -122,6 +126,8 @@ class EpisodeLoader(Generic[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:
         """One pass. The position counts what was handed out, not what workers have drawn ahead."""
+        if self.again and not self._resumed:
+            self._next_batch = 0
         numbers = list(self.numbers())
         self._resumed, self._left = False, len(numbers)
         self._batches.numbers = numbers
