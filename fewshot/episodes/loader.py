@@ -106,6 +106,11 @@ class EpisodeLoader(Generic[Batch]):
         whole, rest = divmod(self.episodes, self.meta_batch_size)
         return whole + (rest > self.rank)
 
+    @property
+    def dataset(self) -> range:
+        """The episodes of a pass by number, whose length Lightning's batch-size finder asks for."""
+        return range(self.episodes)
+
     def _taken(self) -> int:
         """Meta-batches that are taken of a whole pass."""
         if self.limit is None:

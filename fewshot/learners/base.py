@@ -25,6 +25,7 @@ from fewshot.learners.guard import Guard
 from fewshot.learners.meta_step import MetaStep
 from fewshot.learners.outcome import Outcome
 from fewshot.learners.table import EpisodeTable
+from fewshot.learners.trainer_checks import check_trainer
 from fewshot.tasks import Classification, Task, make_task
 from fewshot.tasks.estimates import Estimate
 
@@ -72,6 +73,8 @@ class MetaLearner(RemembersArguments, MetaStep, GoesOn, Checkpointed):
     fixed_way: ClassVar[bool] = False
     """Whether the learner knows one way alone: training, test and use must have the same."""
 
+    knows_weights_by_name: ClassVar[bool] = False
+    """Whether weights under other names than those that it was made with are none to it."""
     begins_at: Sequence[str] = ()
     """Arguments that say where learned values begin, and nothing of what a checkpoint continues."""
 
@@ -149,6 +152,11 @@ class MetaLearner(RemembersArguments, MetaStep, GoesOn, Checkpointed):
         """The same."""
         self.check_weights()
         super().on_predict_epoch_start()
+
+    def configure_callbacks(self) -> Any:
+        """Look at the Trainer, which asks for callbacks before it does anything."""
+        check_trainer(self.trainer, self)
+        return super().configure_callbacks()
 
     def facts(self) -> dict[str, Any]:
         """The learner's facts that stand beside its results."""

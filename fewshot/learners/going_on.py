@@ -4,15 +4,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.callbacks import BaseFinetuning, Callback, LearningRateFinder
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
 from fewshot.learners.lightning_internals import (
     attached_trainer,
+    is_of_a_tuner,
     tell_loggers_the_right_step,
 )
 from fewshot.learners.meta_step import MetaStep
 from fewshot.learners.settings import check_settings, held_settings, settings
+from fewshot.learners.trainer_checks import check_going_on
 
 
 class GoesOn(L.LightningModule):
@@ -26,7 +29,9 @@ class GoesOn(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what made the checkpoint, where training goes on from it."""
         trainer = attached_trainer(self)
-        if trainer is not None and trainer.state.fn == TrainerFn.FITTING:
+        training = trainer is not None and trainer.state.fn == TrainerFn.FITTING
+        if trainer is not None and training and not is_of_a_tuner(trainer):
+            check_going_on(trainer)
             self._began = held_settings(checkpoint)
             if "settings" not in checkpoint.get("fewshot", {}):
                 rank_zero_info(
@@ -36,8 +41,9 @@ class GoesOn(L.LightningModule):
         super().on_load_checkpoint(checkpoint)
 
     def on_fit_start(self) -> None:
-        """Refuse to go on with other settings."""
+        """Refuse to go on with other settings; follow what callbacks have changed."""
         super().on_fit_start()
+        self._follow_callbacks()
         # asked for anew, the optimizer is as no callback has changed it
         benchmark = getattr(self.trainer, "datamodule", None)
         now = settings(self, self.configure_optimizers(), benchmark, self.trainer)
@@ -52,6 +58,18 @@ class GoesOn(L.LightningModule):
         """
         super().on_train_epoch_start()
         tell_loggers_the_right_step(self.trainer)
+
+    def _follow_callbacks(self) -> None:
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        if any(isinstance(callback, LearningRateFinder) for callback in callbacks):
+            # so that a schedule begins at the learning rate that was found, too
+            self.trainer.strategy.setup_optimizers(self.trainer)
+        if any(isinstance(callback, BaseFinetuning) for callback in callbacks):
+            # Lightning freezes again what a resumed run had begun to train
+            for optimizer in self.trainer.optimizers:
+                for group in optimizer.param_groups:
+                    for parameter in group["params"]:
+                        parameter.requires_grad_(True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write the settings down."""

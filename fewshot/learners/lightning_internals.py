@@ -6,11 +6,12 @@ has taken one away.
 
 import importlib
 import inspect
+from pathlib import Path
 from typing import NamedTuple
 
 import lightning as L
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger
 
 
@@ -67,6 +68,20 @@ PRIVATE = (
         "write last.ckpt",
     ),
     Private("lightning.pytorch.callbacks", "ModelCheckpoint", "_monitor_candidates", "the same"),
+    Private(
+        "lightning.pytorch.callbacks",
+        "ModelCheckpoint",
+        "_train_time_interval",
+        "refuse a clock that stands still",
+    ),
+    *(
+        Private("lightning.pytorch.callbacks", "BatchSizeFinder", name, "which sizes it tries")
+        for name in ("_batch_arg_name", "_mode", "_init_val", "_max_trials", "_max_val")
+    ),
+    *(
+        Private("lightning.pytorch.callbacks", "LearningRateFinder", name, "what it changes")
+        for name in ("_attr_name", "_update_attr")
+    ),
     Private("lightning.pytorch.cli", "LightningCLI", "_parser", "options of one subcommand"),
     Private("lightning.pytorch.cli", "LightningCLI", "_instantiate_trainer", "our callbacks"),
     Private(
@@ -151,3 +166,34 @@ def set_version(logger: TensorBoardLogger | CSVLogger, folder: str) -> None:
 def experiment_name(logger: MLFlowLogger) -> str:
     """What the user calls an experiment of MLflow's; `name` asks its server for a number."""
     return str(logger._experiment_name)
+
+
+def saves_by_the_clock(callback: ModelCheckpoint) -> bool:
+    """Whether it was told to save as soon as some time has passed."""
+    return callback._train_time_interval is not None
+
+
+class SizeSearch(NamedTuple):
+    """How a `BatchSizeFinder` searches: the attribute it sets, and the sizes it may try."""
+
+    attribute: str
+    mode: str
+    first: int
+    trials: int
+    largest: int
+
+    @classmethod
+    def of(cls, callback: BatchSizeFinder) -> "SizeSearch":
+        """Those of a callback."""
+        sizes = callback._init_val, callback._max_trials, callback._max_val
+        return cls(callback._batch_arg_name, callback._mode, *sizes)
+
+
+def rate_search(callback: LearningRateFinder) -> tuple[str, bool]:
+    """The attribute that is named for a found learning rate, and whether it is set at all."""
+    return callback._attr_name, callback._update_attr
+
+
+def is_of_a_tuner(trainer: L.Trainer) -> bool:
+    """Whether what is loaded is what a search of Lightning's has set aside before it began."""
+    return Path(trainer.ckpt_path or "").name.startswith((".lr_find_", ".scale_batch_size_"))

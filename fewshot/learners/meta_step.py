@@ -33,6 +33,8 @@ class MetaStep(Evaluation):
     lr_scheduler: LRSchedulerCallable | None
     gradient_clip: float | None
     seed: int
+    learning_rate: float | None = None
+    """What Lightning's learning-rate finder sets; takes the place of the outer optimizer's."""
 
     def as_batch(self, batch: Any) -> MetaBatch | ExampleBatch:
         """What a loader gave, as what the learner trains on.
@@ -151,6 +153,9 @@ class MetaStep(Evaluation):
                 " `fewshot test`"
             )
         optimizer = self.optimizer(parameters)
+        if self.learning_rate is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rate
         precision = getattr(attached_trainer(self), "precision_plugin", None)
         # what Lightning goes by, at the first step
         fused = getattr(optimizer, "_step_supports_amp_scaling", False)

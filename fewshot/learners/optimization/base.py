@@ -71,6 +71,7 @@ class OptimizationLearner(InnerLoopEvaluation):
         **kwargs: arguments of `MetaLearner`.
     """
 
+    knows_weights_by_name = True
     bookkeeping = OF_TRAINING
     """Attributes that no episode's maths reads; `compile` compiles anew when any other changes.
 

@@ -11,7 +11,7 @@ OF_TRAINING = (
     *("_hparams", "_hparams_initial", "_hparams_name", "init_args"),  # arguments, as they were
     *("optimizer", "lr_scheduler", "guard", "seed", "weights_file", "as_made", "loaded_step"),
     *("tables", "columns", "estimates", "preprocessing"),
-    *("made_with_seed", "begins_at", "_began", "_settings"),
+    *("made_with_seed", "begins_at", "_began", "_settings", "learning_rate"),
     "runner",
 )
 """What `fewshot.learners.base.MetaLearner` keeps of a run, and how episodes are run."""
