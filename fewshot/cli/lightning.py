@@ -12,7 +12,7 @@ from typing import Any
 from jsonargparse import Namespace
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -26,6 +26,7 @@ from fewshot.callbacks.results import ResultsWriter
 from fewshot.callbacks.run_folder import RunFolder
 from fewshot.callbacks.sources import SourceCurves
 from fewshot.callbacks.throughput import Throughput
+from fewshot.cli.callbacks import not_named_already
 from fewshot.cli.catalogue import import_all
 from fewshot.cli.going_on import beginning, hold, is_first_rank
 from fewshot.cli.links import Link, links
@@ -246,7 +247,7 @@ class FewshotCLI(LightningCLI):
             callbacks.append(BestCheckpoint())
         if config["enable_progress_bar"] is not False:
             callbacks.append(EpisodeProgressBar())
-        self.trainer_defaults["callbacks"] = callbacks
+        self.own_callbacks = callbacks
         if config["logger"] in (None, True):
             root = config["default_root_dir"] or os.getcwd()
             kwargs["logger"] = TensorBoardLogger(root, name=RUNS)
@@ -257,11 +258,12 @@ class FewshotCLI(LightningCLI):
         return bool(self.subcommand == "fit" and self.config["fit"]["ckpt_path"] != "best")
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        ours = [*callbacks, *self.own_callbacks]
         if config["enable_checkpointing"] is False:
-            callbacks = [
-                callback for callback in callbacks if not isinstance(callback, LastCheckpoint)
-            ]
-        return super()._instantiate_trainer(config, callbacks)
+            ours = [callback for callback in ours if not isinstance(callback, LastCheckpoint)]
+        named = config["callbacks"] or []
+        named = named if isinstance(named, list) else [named]
+        return super()._instantiate_trainer(config, not_named_already(ours, named))
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         return {**super()._prepare_subcommand_kwargs(subcommand), "ckpt_path": self.checkpoint}
@@ -276,8 +278,11 @@ class FewshotCLI(LightningCLI):
         """Test the best checkpoint on the test episodes."""
         config = self.config["fit"]
         if config["test_after_fit"] and not config["trainer"]["fast_dev_run"]:
+            # the user's own, where one is named
             callbacks = [
-                c for c in self.trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint)
+                callback
+                for callback in self.trainer.checkpoint_callbacks
+                if isinstance(callback, ModelCheckpoint) and callback.monitor is not None
             ]
             best = callbacks[0].best_model_path if callbacks else ""
             # without checkpoints the weights at hand are all there is

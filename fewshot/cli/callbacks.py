@@ -1,0 +1,49 @@
+"""Callbacks that a user names take the place of ours."""
+
+from collections.abc import Sequence
+
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
+
+from fewshot.callbacks.checkpoint import BestCheckpoint, LastCheckpoint
+from fewshot.errors import FewshotError
+
+
+def not_named_already(ours: Sequence[Callback], named: Sequence[Callback]) -> list[Callback]:
+    """Those of our callbacks whose work no named one does.
+
+    Any progress bar takes the place of our bar, a checkpoint callback that of `BestCheckpoint`, one
+    that writes ``last.ckpt`` that of `LastCheckpoint`; of the others, one of the same class.
+
+    Args:
+        ours: the callbacks that every run of the command line has.
+        named: the user's, of `trainer.callbacks`.
+
+    Raises:
+        FewshotError: `LastCheckpoint` would go, but options for it are given.
+    """
+    return [callback for callback in ours if not any(_replaces(one, callback) for one in named)]
+
+
+def _replaces(named: Callback, ours: Callback) -> bool:
+    if isinstance(ours, LastCheckpoint) and _writes_last(named):
+        given = {"every_n_steps": ours.every_n_steps, "every_minutes": ours.every_minutes}
+        for name, value in given.items():
+            if value is not None:
+                raise FewshotError(
+                    f"checkpoint.{name} is {value}, but {type(named).__name__} of trainer.callbacks"
+                    " writes last.ckpt in its way; leave one of them out"
+                )
+        return True
+    if isinstance(ours, BestCheckpoint):
+        return isinstance(named, ModelCheckpoint) and not isinstance(named, LastCheckpoint)
+    if isinstance(ours, ProgressBar):
+        return isinstance(named, ProgressBar)
+    return isinstance(named, type(ours))
+
+
+def _writes_last(callback: Callback) -> bool:
+    return isinstance(callback, ModelCheckpoint) and (
+        isinstance(callback, LastCheckpoint)
+        or bool(callback.save_last)
+        or callback.filename == "last"
+    )
