@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import pytest
 
@@ -28,7 +30,9 @@ print(int(kept), pages())
 
 
 def megabytes_from_the_system(
-    largest: bool = True, sizes: tuple[int, ...] = (20, 12, 20, 30), **environment: str
+    environment: Mapping[str, str] = MappingProxyType({}),
+    largest: bool = True,
+    sizes: tuple[int, ...] = (20, 12, 20, 30),
 ) -> tuple[bool, int]:
     """Whether memory was kept, and how much of it came from the system the second time round."""
     variables = {
@@ -36,7 +40,7 @@ def megabytes_from_the_system(
     }
     command = [sys.executable, "-c", SCRIPT, allocation.__file__, str(largest), str(sizes)]
     output = subprocess.run(
-        command, env=variables | environment, check=True, capture_output=True, text=True
+        command, env=variables | dict(environment), check=True, capture_output=True, text=True
     ).stdout
     kept, megabytes = output.split()
     return kept == "1", int(megabytes)
@@ -71,7 +75,7 @@ def test_python_users_have_it_by_name() -> None:
     ids=["variables", "blocks", "tunables"],
 )
 def test_what_the_user_set_stands(choice: dict[str, str]) -> None:
-    kept, megabytes = megabytes_from_the_system(**choice)
+    kept, megabytes = megabytes_from_the_system(choice)
     assert not kept
     assert megabytes >= 60  # glibc raises its own threshold to the blocks that it has seen freed
 

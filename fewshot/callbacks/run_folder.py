@@ -28,6 +28,10 @@ class RunFolder(Callback):
         self.checkpoint: str | None = None
         """The file that the run begins with."""
 
+    def state_dict(self) -> dict[str, str | None]:
+        """Whose a checkpoint is that lies in another folder than its run's."""
+        return {"run": self.path and self.path.name}
+
     def settle(self, trainer: L.Trainer, path: Path) -> None:
         """Have this run write into `path`: on the first rank, before anything is written."""
         self._point(trainer, path)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 
-from fewshot.callbacks.run_folder import CHECKPOINTS
+from fewshot.callbacks.run_folder import CHECKPOINTS, RunFolder
 from fewshot.cli.places import Place, runs_holding
 from fewshot.errors import FewshotError
 from fewshot.files import lock_of_one
@@ -97,10 +97,9 @@ def _dirpaths(config: Mapping[str, Any]) -> list[Path]:
 
 def _owner(path: Path, place: Place) -> Path | None:
     """The run that wrote a checkpoint into another folder than its own; None if that is gone."""
-    states = read_checkpoint(path).get("callbacks", {})
-    folders = [Path(state["dirpath"]) for state in states.values() if state.get("dirpath")]
-    runs = [folder.parent for folder in folders if folder.name == CHECKPOINTS]
-    return next((run for run in runs if run.is_dir() and place.has(run)), None)
+    name = read_checkpoint(path).get("callbacks", {}).get(RunFolder.__name__, {}).get("run")
+    run = place.root / str(name)
+    return run if name and run.is_dir() and place.has(run) else None
 
 
 def _listed(candidates: Iterable[Path]) -> str:
