@@ -10,6 +10,7 @@ import functools
 import importlib
 import inspect
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,6 +21,7 @@ from typing_extensions import Self
 
 from fewshot.arguments import fault
 from fewshot.errors import FewshotError, nearest
+from fewshot.lazy import offered
 
 
 class ChecksArguments:
@@ -182,6 +184,8 @@ def _import_path(target: Any) -> str:
 def build(value: Any, expected: type, argument: str) -> Any:
     """The object that `value` describes; anything but a description is passed through.
 
+    Nothing is imported because a description names it (see `offered`).
+
     Args:
         value: an object, or what `describe` made of one.
         expected: the class that the object must be of.
@@ -205,19 +209,24 @@ def build(value: Any, expected: type, argument: str) -> Any:
 
 
 def _located(path: str, argument: str) -> Any:
-    """What is imported from `path`; one of the package's own, which may have moved, by its name."""
-    module, _, name = path.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        if path.startswith("fewshot.") and hasattr(
-            fewshot := importlib.import_module("fewshot"), name
-        ):
-            return getattr(fewshot, name)
-        raise FewshotError(
-            f"{argument} {path} cannot be imported ({error}); pass {argument}=<the module> to"
-            " load_from_checkpoint, or make it importable"
-        ) from error
+        return offered(path)
+    except LookupError as error:
+        raise FewshotError(not_offered(path, argument)) from error
+
+
+def not_offered(path: str, argument: str) -> str:
+    """What to say of an import path in a checkpoint that is not `offered`."""
+    module = path.rpartition(".")[0]
+    if not module or module == "fewshot" or module.startswith("fewshot.") or module in sys.modules:
+        return (
+            f"{argument} is {path}, which this fewshot and what is imported do not have; pass"
+            f" {argument}=<the object> to fewshot.load or load_from_checkpoint"
+        )
+    return (
+        f"{argument} is {path}, and a checkpoint imports nothing: `import {module}` before, on the"
+        f" command line give --import {module}, or pass {argument}=<the object> to fewshot.load"
+    )
 
 
 _WEIGHTS_FOLLOW = ContextVar("_WEIGHTS_FOLLOW", default=False)

@@ -1,4 +1,4 @@
-"""Public names that are imported when they are asked for (PEP 562).
+"""Public names that are imported when they are asked for (PEP 562), and what a file may name.
 
 A package writes each name once, as an import that only type checkers and editors follow::
 
@@ -57,3 +57,36 @@ def _for_type_checkers(package: str) -> list[ast.ImportFrom]:
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
     )
     return [node for block in blocks for node in block if isinstance(node, ast.ImportFrom)]
+
+
+def offered(path: str) -> Any:
+    """What a file may name by an import path: it runs nothing.
+
+    Either it is in a module that is imported already, by the user or by what the user has imported;
+    or it is a public name of the package, in whatever file it was or is.
+
+    Raises:
+        LookupError: there is neither.
+    """
+    names = path.split(".")
+    for number in range(len(names) - 1, 0, -1):
+        module = sys.modules.get(".".join(names[:number]))
+        if module is not None:
+            found: Any = module
+            for name in names[number:]:
+                # not `getattr`, for which a lazy package would import
+                found = next((vars(o)[name] for o in _owners(found) if name in vars(o)), None)
+            if found is not None:
+                return found
+            break
+    for package in ("fewshot", "fewshot.tasks"):
+        if names[0] == "fewshot" and names[-1] in public_names(package):
+            return getattr(import_module(package), names[-1])
+    raise LookupError(path)
+
+
+def _owners(found: Any) -> tuple[Any, ...]:
+    """Where the attributes of a module or a class are."""
+    return (
+        found.__mro__ if isinstance(found, type) else (found,) if hasattr(found, "__dict__") else ()
+    )

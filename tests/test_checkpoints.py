@@ -1,6 +1,9 @@
 """Checkpoints are written whole, say who wrote them, and are read as plain values alone."""
 
+import importlib
+import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -270,3 +273,50 @@ def test_every_family_begins_with_another_learners_backbone(name: str, tmp_path:
     held, taken = source.backbone.state_dict(), learner.backbone.state_dict()
     assert held.keys() == taken.keys()
     assert all(torch.equal(taken[key], value) for key, value in held.items())
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("backbone", {"class_path": "PATH", "init_args": {}}),
+        (
+            "backbone",
+            {
+                "class_path": "fewshot.MLP",
+                "init_args": {"hidden": [{"class_path": "PATH", "init_args": {}}]},
+            },
+        ),
+        ("head", {"class_path": "PATH", "init_args": {}}),
+        ("attack", {"class_path": "PATH", "init_args": {}}),
+        ("task", {"kind": "PATH"}),
+        ("task", {"kind": {"class_path": "PATH", "init_args": {}}}),
+        ("optimizer", {"class_path": "PATH", "init_args": {"lr": 1.0}}),
+    ],
+)
+def test_a_checkpoint_imports_nothing(
+    argument: str, value: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever names a class, at whatever depth: what is in the file must not run."""
+    # one in a package whose own `__getattr__` would import
+    (tmp_path / "lazily").mkdir()
+    (tmp_path / "lazily/__init__.py").write_text(
+        "from importlib import import_module\n"
+        "def __getattr__(name): return getattr(import_module('beside'), name)\n"
+    )
+    (tmp_path / "beside.py").write_text(
+        "from pathlib import Path\nPath(__file__).with_name('RAN').touch()\nclass X: ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("lazily")
+    run = fit(tmp_path, *SINUSOID, "--test_after_fit=false")
+    path = run / "checkpoints/last.ckpt"
+    held = torch.load(path, weights_only=True)
+    for named in ("beside.X", "lazily.X", "fewshot.__main__.X"):
+        text = json.dumps(value).replace("PATH", named)
+        held["hyper_parameters"][argument] = json.loads(text)
+        torch.save(held, path)
+        for load in (fewshot.load, MAML.load_from_checkpoint):
+            with pytest.raises(FewshotError, match=f"checkpoint's {argument} is {named}, "):
+                load(path)
+    assert not (tmp_path / "RAN").exists()
+    assert "beside" not in sys.modules

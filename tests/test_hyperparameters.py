@@ -166,16 +166,16 @@ def test_what_is_no_description_passes_through() -> None:
         ({"class_path": "torch.relu", "init_args": {}}, "backbone torch.relu is not a Module"),
         (
             {"class_path": "no.such.Thing", "init_args": {}},
-            "backbone no.such.Thing cannot be imported .*no",
+            "backbone is no.such.Thing, and a checkpoint imports nothing: `import no.such` before",
         ),
         (
             {"class_path": "torch.nn.Nothing", "init_args": {}},
-            "backbone torch.nn.Nothing cannot be imported",
+            "backbone is torch.nn.Nothing, which this fewshot and what is imported do not have",
         ),
-        ({"class_path": "Thing", "init_args": {}}, "backbone Thing cannot be imported"),
+        ({"class_path": "Thing", "init_args": {}}, "backbone is Thing, which this fewshot and"),
         (
             {"class_path": "fewshot.backbones.gone.Nothing", "init_args": {}},
-            r"backbone fewshot.backbones.gone.Nothing cannot be imported \(.*\); pass backbone=",
+            "backbone is fewshot.backbones.gone.Nothing, which this .* do not have; pass backbone=",
         ),
         (
             {"class_path": "torch.nn.Linear", "init_args": None},

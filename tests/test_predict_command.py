@@ -241,3 +241,44 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
             main([command, "--help"])
         assert stop.value.code == 0
         assert option in capsys.readouterr().out
+
+
+OWN_BACKBONE = """
+from pathlib import Path
+from fewshot import Conv4
+Path(__file__).with_name("RAN").touch()
+
+
+class Own(Conv4):
+    class Inner(Conv4): ...
+"""
+
+
+@pytest.mark.parametrize("name", ["Own", "Own.Inner"])
+def test_a_backbone_of_ones_own_is_imported_by_name(
+    photos: Photos,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+) -> None:
+    module = f"backbone_{name.lower().replace('.', '_')}"
+    (tmp_path / f"{module}.py").write_text(OWN_BACKBONE)
+    monkeypatch.syspath_prepend(tmp_path)
+    content = torch.load(photos[1], weights_only=True)
+    content["hyper_parameters"]["backbone"]["class_path"] = f"{module}.{name}"
+    torch.save(content, tmp_path / "own.ckpt")
+    args = [
+        "predict",
+        f"--ckpt_path={tmp_path / 'own.ckpt'}",
+        f"--support={photos[0] / 'test'}",
+        f"--query={photos[0] / 'test/m'}",
+        f"--output={tmp_path / 'named.csv'}",
+    ]
+    message = refusal(capsys, *args)
+    assert message.startswith(f"the checkpoint's backbone is {module}.{name}, and a checkpoint")
+    assert "command line give --import" in message
+    assert not (tmp_path / "RAN").exists(), "the module that a checkpoint names has run"
+    assert "importing it fails (ModuleNotFoundError" in refusal(capsys, *args, "--import=nowhere")
+    assert main([*args, f"--import={module}"]) == 0
+    assert {row["class"] for row in rows(tmp_path / "named.csv")} == {"m"}

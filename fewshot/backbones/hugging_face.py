@@ -128,7 +128,7 @@ def load_network(
         if config is None and not weights_follow():
             network: nn.Module = getattr(transformers, auto).from_pretrained(name)
         else:
-            network = getattr(transformers, auto).from_config(settings)
+            network = getattr(transformers, auto).from_config(settings, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise FewshotError(
             f"the model {name!r} cannot be loaded ({str(error).splitlines()[0]}); give a folder"

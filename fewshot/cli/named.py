@@ -165,6 +165,22 @@ def _module(leaf: str, path: str) -> tuple[Any, list[str]]:
     )
 
 
+def import_named(module: str) -> None:
+    """Import a module that the user names on the command line.
+
+    Raises:
+        FewshotError: it is not found or fails.
+    """
+    try:
+        import_module(module)
+    except Exception as error:  # whatever a user's module stumbles over
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise FewshotError(
+            f"--import is {module}, but importing it fails ({reason}); correct it, or run where it"
+            " is"
+        ) from error
+
+
 def _if_network(path: str) -> type | None:
     """The network at an import path of an argument that may be anything."""
     try:

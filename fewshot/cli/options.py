@@ -60,12 +60,24 @@ def add_checkpoint(parser: Options) -> None:
         metavar="MODULE.CLASS",
         help="import path of the learner's class, where it is one of your own",
     )
+    parser.add_argument(
+        "--import",
+        dest="modules",
+        action="append",
+        metavar="MODULE",
+        help=(
+            "a module of your own that has a backbone or another class which the checkpoint names;"
+            " nothing is imported because a checkpoint names it. May be given several times"
+        ),
+    )
 
 
 def loaded(arguments: argparse.Namespace, device: str) -> "TrainedLearner":
     """The trained learner that these options mean."""
-    from fewshot.cli.named import imported  # here: seconds
+    from fewshot.cli.named import import_named, imported  # here: seconds
 
+    for module in getattr(arguments, "modules", ()):
+        import_named(module)
     own = imported("model", arguments.learner) if "learner" in arguments else None
     return fewshot.load(arguments.ckpt_path, device, own)
 

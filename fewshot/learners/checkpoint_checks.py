@@ -1,7 +1,7 @@
 """What a checkpoint must be before it is used: the right learner's, of the right shapes."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.errors import FewshotError
-from fewshot.hyperparameters import parameter_names
+from fewshot.hyperparameters import not_offered, parameter_names
+from fewshot.lazy import offered
+from fewshot.tasks import KINDS as TASK_KINDS
 
 RUNNING = ("running_mean", "running_var", "num_batches_tracked")
 """What batch normalisation calls its running averages."""
@@ -167,6 +169,38 @@ def check_arguments(checkpoint: Mapping[str, Any], learner: type) -> None:
                 f" {learner.__name__} of fewshot {metadata.version('fewshot')} does not have; load"
                 " it with that version"
             )
+
+
+def check_names(arguments: Mapping[str, Any]) -> None:
+    """Check that what a checkpoint's arguments name is there without importing it.
+
+    A class's path is in a description (see `fewshot.hyperparameters.describe`), however deep; that
+    of a task kind is its `kind`.
+
+    Raises:
+        FewshotError: naming the argument, the path, and what to import.
+    """
+    for argument, value in arguments.items():
+        for path in _named(value, argument == "task"):
+            try:
+                offered(path)
+            except LookupError as error:
+                raise FewshotError(f"the checkpoint's {not_offered(path, argument)}") from error
+
+
+def _named(value: Any, is_task: bool = False) -> Iterator[str]:
+    """The import paths in plain values."""
+    if isinstance(value, Mapping):
+        held = value.get("init_args") is not None  # without them nothing can be built
+        if held and isinstance(path := value.get("class_path"), str):
+            yield path
+        if is_task and isinstance(kind := value.get("kind"), str) and kind not in TASK_KINDS:
+            yield kind
+        for item in value.values():
+            yield from _named(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _named(item)
 
 
 def check_learner(checkpoint: dict[str, Any], name: str) -> None:

@@ -24,6 +24,7 @@ from fewshot.learners.checkpoint_checks import (
     check_arguments,
     check_finite,
     check_learner,
+    check_names,
     check_shapes,
 )
 from fewshot.learners.guard import Guard
@@ -221,7 +222,8 @@ class Checkpointed(L.LightningModule):
             **kwargs: constructor arguments that override what the checkpoint holds.
 
         Raises:
-            FewshotError: the file is no checkpoint, or not this learner's.
+            FewshotError: the file is no checkpoint, not this learner's, or names a class of a
+                module that is not imported.
         """
         if map_location is None and not torch.cuda.is_available():
             map_location = "cpu"
@@ -232,8 +234,11 @@ class Checkpointed(L.LightningModule):
         """The same of what `read_checkpoint` gave, on the device of its tensors."""
         check_learner(checkpoint, cls.__name__)
         check_arguments(checkpoint, cls)
+        held = checkpoint.get("hyper_parameters", {})
+        held = {name: value for name, value in held.items() if name not in kwargs}
+        check_names(held)
         with without_weights():
-            learner = cls(**{**checkpoint.get("hyper_parameters", {}), **kwargs})
+            learner = cls(**held, **kwargs)
         learner.on_load_checkpoint(checkpoint)
         learner.load_state_dict(checkpoint["state_dict"])
         weights = next(iter(checkpoint["state_dict"].values()), torch.empty(0))

@@ -25,7 +25,10 @@ class PretrainedTokenizer:
         self.tokenizer: Any
         try:
             if json is None:
-                self.tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+                self.tokenizer = transformers.AutoTokenizer.from_pretrained(
+                    name,
+                    trust_remote_code=False,  # a checkpoint may have named it
+                )
             else:
                 fast = require("tokenizers", "text").Tokenizer.from_str(json)
                 self.tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=fast)
