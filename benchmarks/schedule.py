@@ -22,7 +22,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from fewshot.cli.main import run
-from fewshot.datasets.omniglot import CACHE_FILE, DRAWINGS, SIZE
+from fewshot.datasets.omniglot import DRAWINGS, HALVES, SIZE, cache_file
 from fewshot.datasets.reading.downloads import cached_arrays
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs/omniglot/maml_5way1shot_full.yaml"
@@ -43,8 +43,12 @@ def write_drawings(root: Path) -> None:
     ]
     shape = (len(names), DRAWINGS, SIZE, SIZE)
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    for half in HALVES:  # which the cache answers for
+        (root / "omniglot").mkdir(parents=True, exist_ok=True)
+        (root / "omniglot" / f"{half}.zip").write_bytes(b"")
     cached_arrays(
-        root / "omniglot" / CACHE_FILE, lambda: {"images": images, "characters": np.array(names)}
+        cache_file(root, root / "omniglot"),
+        lambda: {"images": images, "characters": np.array(names)},
     )
 
 

@@ -18,6 +18,10 @@ from fewshot.episodes.distributions import TaskDistribution
 from fewshot.episodes.streams import Stage
 from fewshot.errors import FewshotError
 
+FORMAT = 1
+"""Goes into the caches' names: raise it with every change of how vectors are trained or neighbours
+found."""
+
 
 class WikiOneDataModule(EpisodicDataModule):
     """Wiki-One: rank the tails of a relation that few triples are known of; also NELL-One.
@@ -178,11 +182,7 @@ class WikiOneDataModule(EpisodicDataModule):
                 if is_given
                 else f"_{graph.entities}x{self.asked_dimensions}_{self.embedding_epochs}"
             )
-            files = (
-                [file for file in (entity_file, relation_file) if file.is_file()]
-                if is_given
-                else []
-            )
+            files = [file for file in (entity_file, relation_file) if is_given and file.is_file()]
 
             def build() -> Arrays:
                 if is_given:
@@ -203,7 +203,11 @@ class WikiOneDataModule(EpisodicDataModule):
                 }
 
             name = f"entity_vectors_{self.embeddings}{size}"
-            self._found = self._cached(name, files or [self.root / "path_graph"], build)
+            # which numbers entities have, how many there are, and which relations are inverses
+            lists = [self.root / "ent2ids", self.root / "relation2ids"]
+            self._found = self._cached(
+                name, [*(files or [self.root / "path_graph"]), *lists], build
+            )
         return self._found
 
     def _neighbours(self) -> tuple[str, Arrays]:
@@ -231,7 +235,7 @@ class WikiOneDataModule(EpisodicDataModule):
     ) -> tuple[str, Arrays]:
         """The cache file of what is built from `sources`, and what is in it."""
         digest = "_".join(file_hash(source, "sha256")[:16] for source in sources)
-        path = data_root(None) / f"{name}_{digest}.npz"
+        path = data_root(None) / f"{name}_v{FORMAT}_{digest}.npz"
         return str(path), mapped_arrays(path, build)
 
     def prepare(self) -> None:

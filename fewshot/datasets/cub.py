@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from fewshot.datasets.reading.decoding import Cropped, ImageSource
+from fewshot.datasets.reading.fingerprints import fingerprint_of
 from fewshot.datasets.reading.published import Found, find_form, load_packed
-from fewshot.datasets.reading.store import Source, fingerprint_of
+from fewshot.datasets.reading.store import Source
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.errors import FewshotError
 

@@ -132,7 +132,7 @@ def load_glyphs(root: Path) -> dict[str, ClassDataset]:
     Raises:
         FewshotError: matplotlib's fonts are missing.
     """
-    path = root / "glyphs" / f"v{FORMAT}-{fonts_version()}.npz"
+    path = root / "glyphs" / f"v{FORMAT}-{fonts_version()}-unicode{unicodedata.unidata_version}.npz"
     arrays = cached_arrays(path, render_glyphs)
     return {
         split: ClassDataset(

@@ -1,6 +1,6 @@
 """Meta-Dataset: ten image sources, drawn as episodes of any way and shot (arXiv:1903.03096)."""
 
-import hashlib
+import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -17,6 +17,7 @@ from fewshot.datasets.meta_dataset_sources import SOURCES, ClassImages, find_ima
 from fewshot.datasets.meta_dataset_specs import Spec, read_spec
 from fewshot.datasets.omniglot import DRAWINGS, HALVES, split_characters
 from fewshot.datasets.reading.decoding import Channels, Cropped, Encoded, ImageSource, read_image
+from fewshot.datasets.reading.fingerprints import fingerprint_of
 from fewshot.datasets.reading.store import packed
 from fewshot.episodes.broad_sampling import Groups, check_groups, draw_broad_episode
 from fewshot.episodes.class_dataset import ClassDataset, LazyInputs
@@ -171,7 +172,9 @@ def load_source(
         }
     else:
         place = store / f"{name}_{channels}x{image_size}x{image_size}"
-        datasets = packed(place, _fingerprint(images), lambda: images, image_size, channels, mend)
+        datasets = packed(
+            place, _fingerprint(folder, images), lambda: images, image_size, channels, mend
+        )
     return {split: SourceSplit(datasets[split], groups) for split, groups in spec.groups.items()}
 
 
@@ -218,21 +221,19 @@ def _checked(
     return dict(splits)
 
 
-def _fingerprint(images: Mapping[str, ClassImages]) -> str:
-    """A digest of the classes, how many images each has, and which are its first and its last.
-
-    Not of all of them: a million names would be read at every start, and an image of another size
-    is no other image.
-    """
-    digest = hashlib.sha256()
+def _fingerprint(folder: Path, images: Mapping[str, ClassImages]) -> str:
+    """A digest of the classes and of their images: the boxes, the files and when they changed."""
+    files: list[Path] = []
+    made_of: list[object] = []
     for split, classes in images.items():
         for label, of in classes.items():
-            digest.update(f"{split} {label} {len(of)} {_named(of[0])} {_named(of[-1])}\n".encode())
-    return digest.hexdigest()
-
-
-def _named(image: ImageSource) -> str:
-    """What tells an image from others, wherever its source lies."""
-    if isinstance(image, Cropped):
-        return f"{image.path.name} {image.box}"
-    return Path(str(image.name if isinstance(image, Encoded) else image)).name
+            made_of.append((split, label, len(of)))
+            for image in of:
+                if isinstance(image, Encoded):  # read already
+                    made_of.append(zlib.crc32(image.content))
+                elif isinstance(image, Cropped):
+                    made_of.append(image.box)
+                    files.append(image.path)
+                elif isinstance(image, Path):
+                    files.append(image)
+    return fingerprint_of(dict.fromkeys(files), folder, *made_of)

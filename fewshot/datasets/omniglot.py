@@ -25,6 +25,7 @@ from PIL import Image
 from fewshot.datasets.reading.decoding import Encoded
 from fewshot.datasets.reading.downloads import cached_arrays, opened_zip
 from fewshot.datasets.reading.downloads import download as fetch
+from fewshot.datasets.reading.fingerprints import fingerprint_of
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.errors import FewshotError
 
@@ -38,7 +39,8 @@ DRAWINGS = 20
 PIXELS = 105  # side of the original drawings
 SIZE = 28  # side of what the literature trains on
 REMEDY = "delete Omniglot's files and fetch them again (`download: true`)"
-CACHE_FILE = f"omniglot_{SIZE}x{SIZE}_bilinear.npz"
+FORMAT = 1  # of the cache, in its name: raise it with every change that changes a byte
+BEFORE = f"omniglot_{SIZE}x{SIZE}_bilinear.npz"  # of versions that did not ask what it is made from
 
 # Vinyals' test characters are the last 423 of the sorted evaluation half; five background alphabets
 # validate.
@@ -122,7 +124,7 @@ def load_omniglot(
             unpack to, itself or in ``omniglot-py/`` (torchvision's place), ``omniglot/`` or
             ``omniglot/omniglot-py/``. Only `download` writes into it.
         cache: folder of the decoded images (25 MB), so that the next run starts in less than a
-            second.
+            second. They answer for the very files of `root` that they were decoded from.
         split: which characters train, validate and test.
         split_seed: seeds the shuffle of ``maml``.
         download: fetch what is missing into ``root/omniglot-py``.
@@ -134,7 +136,12 @@ def load_omniglot(
     Raises:
         FewshotError: files are missing, truncated or not Omniglot's, or the download fails.
     """
-    arrays = cached_arrays(cache / CACHE_FILE, lambda: _decode_all(root, download))
+    if download:
+        _download(root)
+    path = cache_file(root, cache)
+    if not path.is_file() and (cache / BEFORE).is_file():
+        log.warning("%s is of an earlier version and not used any more; delete it", cache / BEFORE)
+    arrays = cached_arrays(path, lambda: _decode_all(root))
     images = arrays["images"].astype(np.uint8, copy=False)  # (characters, 20, H, W)
     characters = [str(name) for name in arrays["characters"]]
     parts = split_characters(characters, split, split_seed)
@@ -144,6 +151,16 @@ def load_omniglot(
         )
         for part, members in parts.items()
     }
+
+
+def cache_file(root: Path, cache: Path) -> Path:
+    """Where the decoded drawings of a root's files are kept: another place for other files.
+
+    Raises:
+        FewshotError: the root does not hold Omniglot.
+    """
+    made_from = fingerprint_of(find_sources(root).values(), root)[:16]
+    return cache / f"omniglot_{SIZE}x{SIZE}_bilinear_v{FORMAT}-{made_from}.npz"
 
 
 def _class_dataset(images: Images, characters: Sequence[str], turns: int) -> ClassDataset:
@@ -161,13 +178,11 @@ def _class_dataset(images: Images, characters: Sequence[str], turns: int) -> Cla
     )
 
 
-def _decode_all(root: Path, download: bool) -> dict[str, NDArray[np.generic]]:
+def _decode_all(root: Path) -> dict[str, NDArray[np.generic]]:
     """Read both halves: images (characters, 20, H, W), sorted characters.
 
     The characters are sorted by (alphabet, character).
     """
-    if download:
-        _download(root)
     drawings = read_drawings(root)
     log.info("decoding Omniglot from %s: a few seconds, once", root)
     order = sorted(drawings, key=lambda name: name.split("/")[1:])
@@ -185,6 +200,22 @@ def read_drawings(root: Path) -> dict[str, Encoded]:
         FewshotError: files are missing, truncated or not Omniglot's.
     """
     drawings: dict[str, Encoded] = {}
+    for half, source in find_sources(root).items():
+        files = _read_zip(source, half) if source.suffix == ".zip" else _read_folder(source)
+        _verify(files, source, half)
+        drawings.update(
+            {f"{half}/{name}": Encoded(files[name], f"{source}/{name}") for name in sorted(files)}
+        )
+    return drawings
+
+
+def find_sources(root: Path) -> dict[str, Path]:
+    """The zip file or folder of each half.
+
+    Raises:
+        FewshotError: one is missing.
+    """
+    sources: dict[str, Path] = {}
     for half in HALVES:
         source = _source(root, half)
         if source is None:
@@ -193,12 +224,8 @@ def read_drawings(root: Path) -> dict[str, Encoded]:
                 f" in {root / 'omniglot-py'}; put it there, correct the root or set `download:"
                 " true`"
             )
-        files = _read_zip(source, half) if source.suffix == ".zip" else _read_folder(source)
-        _verify(files, source, half)
-        drawings.update(
-            {f"{half}/{name}": Encoded(files[name], f"{source}/{name}") for name in sorted(files)}
-        )
-    return drawings
+        sources[half] = source
+    return sources
 
 
 def _source(root: Path, half: str) -> Path | None:

@@ -209,6 +209,10 @@ def _files(folder: Path) -> list[Path]:
         ) from error
 
 
+FORMAT = 1
+"""Goes into the cache's name: raise it with every change of how masks are read or counted."""
+
+
 def counted_pixels(pairs: Sequence[Pair]) -> NDArray[np.int32]:
     """How many pixels of each value each mask has, (n, 256).
 
@@ -231,9 +235,9 @@ def counted_pixels(pairs: Sequence[Pair]) -> NDArray[np.int32]:
                 counts = track(counts, "reading masks", len(pairs), console=console)
             return {"counts": np.stack(list(counts))}
 
-    return cached_arrays(data_root(None) / "masks" / f"{name}.npz", count)["counts"].astype(
-        np.int32
-    )
+    return cached_arrays(data_root(None) / "masks" / f"v{FORMAT}-{name}.npz", count)[
+        "counts"
+    ].astype(np.int32)
 
 
 def _count(pair: Pair) -> NDArray[np.int32]:

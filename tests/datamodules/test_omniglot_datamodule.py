@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from fewshot.datamodules.omniglot import OmniglotDataModule
-from fewshot.datasets.omniglot import CACHE_FILE
+from fewshot.datasets.omniglot import HALVES, cache_file
 from fewshot.datasets.reading.downloads import cached_arrays
 from fewshot.errors import FewshotError
 
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of 12 characters, and no original files."""
+    """A cache of 12 characters; its originals are empty."""
     monkeypatch.setenv("FEWSHOT_DATA", str(tmp_path))
     names = [
         f"images_background/{alphabet}/character0{i}"
@@ -21,8 +21,10 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ]
     names += [f"images_evaluation/Kannada/character0{i}" for i in range(1, 7)]
     images = np.random.default_rng(0).integers(0, 256, (12, 20, 28, 28), np.uint8)
+    for half in HALVES:
+        (tmp_path / f"{half}.zip").write_bytes(b"")
     cached_arrays(
-        tmp_path / "omniglot" / CACHE_FILE,
+        cache_file(tmp_path, tmp_path / "omniglot"),
         lambda: {"images": images, "characters": np.array(names)},
     )
     return tmp_path
@@ -69,3 +71,9 @@ def test_missing_data_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("FEWSHOT_DATA", str(tmp_path / "none"))
     with pytest.raises(FewshotError, match="none does not hold Omniglot"):
         OmniglotDataModule().prepare_data()
+
+
+def test_a_cache_does_not_stand_in_for_a_root(data: Path) -> None:
+    OmniglotDataModule().prepare_data()
+    with pytest.raises(FewshotError, match="nowhere does not hold Omniglot: expected"):
+        OmniglotDataModule(root=str(data / "nowhere")).prepare_data()

@@ -22,7 +22,6 @@ from fewshot.datasets.reading.store import (
     IMAGES,
     INDEX,
     Source,
-    fingerprint_of,
     open_store,
     packed,
 )
@@ -264,17 +263,6 @@ def test_episodes_of_a_store_are_those_of_the_same_images_in_memory(tmp_path: Pa
         assert isinstance(one.inputs, torch.Tensor)
         assert torch.equal(one.inputs, other.inputs)  # type: ignore[arg-type]
         assert torch.equal(one.targets, other.targets)
-
-
-def test_the_fingerprint_follows_names_and_sizes_alone(source: Source, tmp_path: Path) -> None:
-    files = sorted((tmp_path / "data").rglob("*.png"))
-    first = fingerprint_of(files, tmp_path / "data")
-    (tmp_path / "data").rename(tmp_path / "moved")
-    moved = sorted((tmp_path / "moved").rglob("*.png"))
-    assert fingerprint_of(moved, tmp_path / "moved") == first
-    moved[0].write_bytes(moved[0].read_bytes() + b"?")
-    assert fingerprint_of(moved, tmp_path / "moved") != first
-    assert fingerprint_of(moved[1:], tmp_path / "moved") != first
 
 
 def test_what_cannot_be_packed_is_said_in_one_line(source: Source, tmp_path: Path) -> None:

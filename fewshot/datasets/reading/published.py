@@ -1,16 +1,13 @@
 """What benchmarks of many image files share: find their form, check classes, pack into a store."""
 
-import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from fewshot.datasets.reading.store import Source, open_store, packed, read_index
+from fewshot.datasets.reading.store import Source, packed
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.errors import FewshotError
-
-log = logging.getLogger(__name__)
 
 Numbers: TypeAlias = Mapping[str, Mapping[str, int]]
 """How many images each class of each split has."""
@@ -97,8 +94,6 @@ def load_packed(
 ) -> tuple[str, dict[str, ClassDataset]]:
     """The form of the data and the datasets of their store, which is packed first where it must be.
 
-    Where the data are gone, the one store that was packed from them will do.
-
     Args:
         find: finds the data.
         cache: folder of the stores, one for each form and size.
@@ -110,19 +105,8 @@ def load_packed(
     """
     if image_size < 1:
         raise FewshotError(f"image_size is {image_size}; set it to 1 or more pixels")
-    suffix = f"-{image_size}px"
-    try:
-        found = find()
-    except FewshotError:
-        folders = [path.parent for path in cache.glob(f"*{suffix}/index.json")]
-        complete = [
-            folder for folder in folders if (index := read_index(folder)) and index["complete"]
-        ]
-        if len(complete) != 1:
-            raise
-        log.info("the data are not there; using %s, which was packed from them", complete[0])
-        return complete[0].name.removesuffix(suffix), open_store(complete[0])
-    folder = cache / f"{found.form}{suffix}"
+    found = find()
+    folder = cache / f"{found.form}-{image_size}px"
     return found.form, packed(
         folder, found.fingerprint, found.source, image_size, verify=verify_store
     )

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from fewshot.datasets.image_folder import image_files, subfolders
 from fewshot.datasets.reading.decoding import ImageSource
+from fewshot.datasets.reading.fingerprints import fingerprint_of
 from fewshot.datasets.reading.published import Found, Numbers, check_classes, find_form, load_packed
-from fewshot.datasets.reading.store import Source, fingerprint_of
+from fewshot.datasets.reading.store import Source
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.errors import FewshotError
 
@@ -67,7 +68,8 @@ class PublishedSplits:
         form, datasets = load_packed(
             lambda: self._find(root, verify), cache, image_size, verify_store
         )
-        self._check(str(root), counted(datasets), verify)  # which may be of an older store
+        # not with the source alone: a store is not packed again because `verify` is set
+        self._check(str(root), counted(datasets), verify)
         return form, datasets
 
     def _find(self, root: Path, verify: bool) -> Found:

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 Source: TypeAlias = Mapping[str, Mapping[str, Sequence[ImageSource]]]
 """Split -> class -> its images, in the order of the rows that they get."""
 Item = TypeVar("Item")
-FORMAT = 1
+FORMAT = 2  # raise it with every change of what images become
 BLOCK = 256  # images decoded at a time; each is some kilobytes
 PROGRESS_FROM = 1000  # images; fewer take no time worth a progress line
 IMAGES, CHECKS, INDEX = "images.u8", "checks.u64", "index.json"
@@ -104,7 +104,8 @@ def packed(
 
     Args:
         folder: the store's; written to under a lock, so that other processes wait and then find it.
-        fingerprint: a text that changes when the source's images do; see `fingerprint_of`.
+        fingerprint: a text that changes when the source's images do; see
+            `fewshot.datasets.reading.fingerprints`.
         source: gives the images, if any must be packed.
         image_size: H = W in pixels; `fewshot.datasets.reading.decoding.read_image` brings them to
             size.
@@ -162,12 +163,6 @@ def open_store(folder: Path) -> dict[str, ClassDataset]:
         )
         start += len(rows)
     return datasets
-
-
-def fingerprint_of(files: Iterable[Path], root: Path) -> str:
-    """A digest of the files' places below `root` and their sizes: the same after a copy."""
-    lines = (f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n" for path in files)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def read_index(folder: Path) -> dict[str, Any] | None:
