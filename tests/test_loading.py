@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -24,7 +25,7 @@ from fewshot.datasets.functions import Sinusoid
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.episodes.distributions import ClassTasks, Stacked, gather
 from fewshot.episodes.loader import EpisodeLoader
-from fewshot.episodes.streams import STAGES, EpisodeStream, VaryingStream
+from fewshot.episodes.streams import STAGES, EpisodeStream, Stage, VaryingStream
 from fewshot.episodes.types import Episode, MetaBatch, count, episode, flatten, stack
 from fewshot.errors import FewshotError
 from fewshot.learners import MAML
@@ -247,6 +248,32 @@ def test_a_limit_shortens_the_passes_but_not_the_length(
 
 
 # ---------------------------------------------------------------- interruptions
+
+
+def numbers_of(batch: MetaBatch) -> list[int]:
+    assert batch.numbers is not None
+    return [int(number) for number in batch.numbers]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_ten_million_episodes_take_no_more_memory_than_a_thousand(stage: Stage) -> None:
+    """A pass's numbers are made one meta-batch at a time, and the list goes on to its end."""
+
+    def peak(episodes: int) -> int:
+        wanted: dict[str, Any] = {f"{stage}_episodes": episodes}
+        data = SinusoidDataModule(**wanted)
+        loader: EpisodeLoader = getattr(data, f"{stage}_dataloader")()
+        tracemalloc.start()
+        batches = [numbers_of(batch) for batch in islice(loader, 3)]
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        size = len(batches[0])
+        assert batches == [list(range(i * size, i * size + size)) for i in range(3)]
+        assert len(loader) == episodes // size
+        return most
+
+    peak(1000)  # what is imported at first use
+    assert peak(10**7) < peak(1000) + 10_000  # bytes; a list of the numbers had 1e9
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -121,21 +121,22 @@ class EpisodeLoader(Generic[Batch]):
 
     def numbers(self) -> Iterator[list[int]]:
         """This rank's episode numbers of each meta-batch of the coming pass."""
+        return iter(self._plan())
+
+    def _plan(self) -> "_Batches":
         first = self._next_batch if self.repeat else 0
         length = self._left if self._resumed else self._taken()
         end = (first + length) * self.meta_batch_size if self.repeat else self.episodes
         starts = range(first * self.meta_batch_size, end, self.meta_batch_size)
-        for start in starts[:length]:
-            stop = min(start + self.meta_batch_size, end)
-            yield list(share(start, stop, self.rank, self.world_size))
+        return _Batches(starts[:length], end, self.rank, self.world_size)
 
     def __iter__(self) -> Iterator[Batch]:
         """One pass. The position counts what was handed out, not what workers have drawn ahead."""
         if self.again and not self._resumed:
             self._next_batch = 0
-        numbers = list(self.numbers())
-        self._resumed, self._left = False, len(numbers)
-        self._batches.numbers = numbers
+        plan = self._plan()
+        self._resumed, self._left = False, len(plan)
+        self._batches.take(plan)
         for batch in translate_worker_errors(self._loader):
             if self.repeat:
                 self._next_batch += 1
@@ -153,16 +154,32 @@ class EpisodeLoader(Generic[Batch]):
 
 
 class _Batches:
-    """The batch sampler: the numbers that its loader has set for the pass."""
+    """The batch sampler: the numbers of a pass's meta-batches, each made when it is asked for.
 
-    def __init__(self) -> None:
-        self.numbers: list[list[int]] = []
+    Args:
+        starts: the first number of each meta-batch, over all ranks.
+        end: the number after the last.
+        rank: this process.
+        world_size: all processes.
+    """
+
+    def __init__(
+        self, starts: range = range(0), end: int = 0, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.starts, self.end, self.rank, self.world_size = starts, end, rank, world_size
+
+    def take(self, plan: "_Batches") -> None:
+        """Have another pass's numbers: a DataLoader keeps the sampler that it was made with."""
+        self.starts, self.end = plan.starts, plan.end
+        self.rank, self.world_size = plan.rank, plan.world_size
 
     def __iter__(self) -> Iterator[list[int]]:
-        return iter(self.numbers)
+        for start in self.starts:
+            stop = min(start + self.starts.step, self.end)
+            yield list(share(start, stop, self.rank, self.world_size))
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.starts)
 
 
 def _as_is(batch: Any) -> Any:
