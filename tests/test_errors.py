@@ -3,6 +3,7 @@
 # a case is a line
 
 import json
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -310,3 +311,36 @@ def test_what_no_pattern_knows_is_one_line() -> None:
 def test_nearest() -> None:
     assert nearest("maml", ["MAML", "Conv4"]) == "; did you mean 'MAML'?"
     assert nearest("xyz", ["b", "a"]) == "; choose from a, b"
+
+
+LAUGHS = "a0: &a0 [x, x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)
+)
+MERGES = "a0: &a0 {x: 1}\n" + "".join(
+    f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}\n" for i in range(1, 12)
+)
+
+
+@pytest.mark.parametrize("how", ["config", "file of a value", "value"])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (LAUGHS, "holds more than 100000 values when its aliases (*name) are written out"),
+        (MERGES, "holds more than 100000 values when its aliases (*name) are written out"),
+        ("a: &a [*a]", "holds more than 100000 values when its aliases"),
+        ("a: " + "[" * 20000, "is nested too deep"),
+    ],
+    ids=["aliases", "merges", "of itself", "nested"],
+)
+def test_yaml_that_grows_beyond_measure(
+    how: str, text: str, message: str, refusal: Refusal, tmp_path: Path
+) -> None:
+    (tmp_path / "bomb.yaml").write_text(text)
+    args = {
+        "config": [f"--config={tmp_path}/bomb.yaml"],
+        "file of a value": [*GLYPHS, f"--trainer.logger={tmp_path}/bomb.yaml"],
+        "value": [*GLYPHS, f"--trainer.logger={text}"],
+    }
+    start = time.monotonic()
+    assert message in refusal(*args[how])
+    assert time.monotonic() - start < 5

@@ -7,6 +7,7 @@ import ast
 import functools
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -28,6 +29,10 @@ TOP_LEVEL = (
     "checkpoint",
 )
 """The options of `fit`; other commands take them all, so that they take its config."""
+
+MOST_VALUES = 100_000
+"""Of a config, whatever they are; the largest that the package ships has a hundred."""
+DEEP = 50  # brackets of a value that may be nested too deep to be read
 
 
 def check_options(command: str, args: Sequence[str]) -> None:
@@ -99,6 +104,8 @@ def trainer_parameters(method: str) -> tuple[str, ...]:
 def check_configs(args: Sequence[str]) -> None:
     """Check that every config file named in `args` is YAML: jsonargparse does not name the file.
 
+    And that no value, which may be YAML too, grows beyond measure by its aliases.
+
     Raises:
         FewshotError: naming the file and the line.
     """
@@ -107,6 +114,54 @@ def check_configs(args: Sequence[str]) -> None:
         path = Path(inline if equals else value)
         if name in ("--config", "-c") and path.is_file():
             read_config(path)
+        elif name.startswith("-"):
+            _check_value(name, inline if equals else value)
+
+
+def _check_value(option: str, value: str) -> None:
+    """The same of an option's value: YAML itself, or the name of a file of it."""
+    if value.endswith((".yaml", ".yml", ".json")) and Path(value).is_file():
+        read_config(Path(value))
+    elif "*" in value or value.count("[") + value.count("{") > DEEP:
+        import yaml  # here: most commands read none
+
+        with suppress(yaml.YAMLError):  # the parser says so
+            load_yaml(value, option)
+
+
+def load_yaml(text: str, where: str) -> Any:
+    """What YAML holds, once it is known that its aliases do not make it endless, or nearly so.
+
+    Aliases of aliases double what they name with each line: a few lines make more values than a
+    machine can hold, here or in what reads the values on.
+
+    Raises:
+        FewshotError: it has more than `MOST_VALUES` values when written out, or is nested too deep.
+        yaml.YAMLError: it is no YAML.
+    """
+    import yaml  # here: most commands read none
+
+    try:
+        if "*" in text and _values(yaml.compose(text, yaml.SafeLoader), {}) > MOST_VALUES:
+            raise FewshotError(
+                f"{where} holds more than {MOST_VALUES} values when its aliases (*name) are written"
+                " out; take out aliases of aliases"
+            )
+        return yaml.safe_load(text)
+    except RecursionError as error:
+        raise FewshotError(f"{where} is nested too deep; mend it") from error
+
+
+def _values(node: Any, known: dict[int, float]) -> float:
+    """How many values a node stands for; what an alias names is counted wherever it is named."""
+    if isinstance(node, tuple):  # a key and its value
+        return _values(node[0], known) + _values(node[1], known)
+    if not isinstance(items := getattr(node, "value", None), list):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = float("inf")  # what holds itself is endless
+        known[id(node)] = 1 + sum(_values(item, known) for item in items)
+    return known[id(node)]
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -118,7 +173,7 @@ def read_config(path: Path) -> dict[str, Any]:
     import yaml  # here: most commands read none
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_text(encoding="utf-8"), str(path))
     except UnicodeDecodeError as error:
         raise FewshotError(
             f"{path} is no text file ({error.reason}); give a YAML config"
