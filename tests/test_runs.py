@@ -20,7 +20,7 @@ from fewshot.callbacks.run_folder import RunFolder
 from fewshot.cli.main import main
 from fewshot.cli.places import Names
 from fewshot.errors import FewshotError
-from fewshot.files import claimed_folder, lock_of_one
+from fewshot.files.claims import claimed_folder, lock_of_one
 
 HERE = Path(__file__).resolve().parent
 SHORT = (*SINUSOID, *FEW, *QUIET, "--trainer.max_epochs=1")
@@ -320,7 +320,7 @@ def test_a_run_that_goes_on_elsewhere_is_refused(
     code = f"""
 import os, time
 from pathlib import Path
-from fewshot.files import lock_of_one
+from fewshot.files.claims import lock_of_one
 with lock_of_one(Path({str(lock)!r})) as mine:
     worker = os.fork()
     if worker:
@@ -388,7 +388,7 @@ def test_threads_and_processes_claim_different_folders(start: Start, tmp_path: P
 import sys, threading
 from itertools import count
 from pathlib import Path
-from fewshot.files import claimed_folder
+from fewshot.files.claims import claimed_folder
 def claim():
     print(claimed_folder((Path(sys.argv[1]),), (f"run-{n}" for n in count())) + "\\n", end="")
 threads = [threading.Thread(target=claim) for _ in range(10)]

@@ -1,6 +1,5 @@
 """What `fewshot predict` leaves behind: one row a query."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from torch import Tensor
 from fewshot.callbacks.loggers import log_table
 from fewshot.callbacks.run_folder import run_folder
 from fewshot.episodes.types import MetaBatch
-from fewshot.files import atomic_write
+from fewshot.files.tables import write_table
 from fewshot.learners.base import MetaLearner
 from fewshot.learners.outcome import Outcome
 from fewshot.tasks.base import Task
@@ -65,13 +64,10 @@ class PredictionWriter(Callback):
         assert isinstance(pl_module, MetaLearner)
         suffix = f"_rank{trainer.global_rank}" if trainer.world_size > 1 else ""
         path = run_folder(trainer) / f"predictions{suffix}.csv"
-        columns = ("episode", "query", *pl_module.task.prediction_columns)
-        with atomic_write(path) as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            writer.writerows(self.rows)
+        names = ("episode", "query", *pl_module.task.prediction_columns)
+        write_table(path, [names, *self.rows])
         if trainer.is_global_zero:
-            log_table(path, columns, self.rows, trainer, f"predict/{path.stem}")
+            log_table(path, names, self.rows, trainer, f"predict/{path.stem}")
         print(f"predictions: {path}")
 
 

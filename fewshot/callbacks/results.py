@@ -1,6 +1,5 @@
 """What a test leaves behind: results.json, episodes.csv, and a table on the screen."""
 
-import csv
 import json
 import math
 import platform
@@ -22,6 +21,7 @@ from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datamodules.sources import SourcesDataModule
 from fewshot.episodes.streams import Stage
 from fewshot.files import atomic_write
+from fewshot.files.tables import write_table
 from fewshot.learners.base import MetaLearner
 from fewshot.tasks.estimates import Estimate, format_estimate
 
@@ -180,10 +180,7 @@ class ResultsWriter(Callback):
         )
         columns = pl_module.columns["test"]
         rows = [*zip(*(column.tolist() for column in columns.values()), strict=True)]
-        with atomic_write(folder / "episodes.csv") as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            writer.writerows(rows)
+        write_table(folder / "episodes.csv", [tuple(columns), *rows])
         log_table(folder / "episodes.csv", [*columns], rows, trainer, "test/episodes")
         console = Console()
         console.print(results_table(result))

@@ -9,7 +9,7 @@ from typing import Any
 import fewshot
 from fewshot.cli.options import Options, add_checkpoint, loaded
 from fewshot.errors import FewshotError
-from fewshot.files import atomic_write
+from fewshot.files import atomic_write, is_special
 
 
 def options() -> Options:
@@ -71,6 +71,11 @@ def _write(arguments: argparse.Namespace) -> None:
     if stem.is_dir() or not stem.name:
         raise FewshotError(
             f"output {stem} is a folder; name what to write in it, such as {stem / kind}"
+        )
+    if is_special(stem):
+        raise FewshotError(
+            f"output {stem} is a device or a pipe, and several files are written; name a path for"
+            " them"
         )
     program = to_program(module, learner.reader.example(2))
     # another number, and longer texts, than the program was traced with

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from fewshot.callbacks.run_folder import CHECKPOINTS, RunFolder
 from fewshot.cli.places import Place, runs_holding
 from fewshot.errors import FewshotError
-from fewshot.files import lock_of_one
+from fewshot.files.claims import lock_of_one
 from fewshot.learners.checkpoints import read_checkpoint
 
 SHOWN = 5  # candidates in a message

@@ -37,6 +37,7 @@ from fewshot.cli.saved_config import SavedConfig
 from fewshot.datamodules import ClassificationDataModule, EpisodicDataModule
 from fewshot.engine.compiling.torch_internals import warn_if_untested
 from fewshot.errors import FewshotError
+from fewshot.files.leftovers import remove_leftovers_of_runs
 from fewshot.hyperparameters import without_weights
 from fewshot.learners import MetaLearner
 from fewshot.learners.checkpoint_checks import check_learner
@@ -141,6 +142,7 @@ class FewshotCLI(LightningCLI):
             raise FewshotError(
                 "weights_only is false, but a checkpoint holds plain values alone; leave it out"
             )
+        remove_leftovers_of_runs(config["trainer"]["default_root_dir"] or os.getcwd())
         first = is_first_rank()
         asked = config.get("ckpt_path")
         self.checkpoint, self.run = beginning(

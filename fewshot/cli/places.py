@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 
 from fewshot.callbacks.run_folder import CHECKPOINTS
 from fewshot.errors import FewshotError
-from fewshot.files import claimed_folder
+from fewshot.files.claims import claimed_folder
 from fewshot.learners.lightning_internals import experiment_name, given_version
 
 LIGHTNINGS = "version"

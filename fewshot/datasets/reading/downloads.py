@@ -24,6 +24,7 @@ from torch.hub import download_url_to_file
 
 from fewshot.errors import FewshotError
 from fewshot.files import scratch_folder
+from fewshot.files.leftovers import remove_leftovers, scratch_name
 
 log = logging.getLogger(__name__)
 
@@ -68,9 +69,10 @@ def download(url: str, path: Path, checksum: str, algorithm: str = "sha256") -> 
         FewshotError: the address cannot be read or falls silent, or what it gave has another
             checksum.
     """
+    remove_leftovers(path.parent)
     if path.is_file() and file_hash(path, algorithm) == checksum:
         return
-    with scratch_folder(path.parent, ".download-") as folder:
+    with scratch_folder(path.parent) as folder:
         fetched = folder / path.name
         try:
             with _patience(SILENCE):
@@ -148,6 +150,7 @@ def cached_arrays(path: Path, build: Callable[[], Mapping[str, NDArray[np.generi
 
 def cache_is_whole(path: Path) -> bool:
     """Whether the cache file `path` is there and has the checksum of its sidecar."""
+    remove_leftovers(path.parent)
     try:
         return _sidecar(path).read_text().strip() == file_hash(path, "sha256")
     except (OSError, ValueError):
@@ -162,7 +165,7 @@ def write_cache(path: Path, arrays: Arrays) -> None:
     sidecar = _sidecar(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=path.parent, prefix=".cache-"))
+        scratch = Path(tempfile.mkdtemp(dir=path.parent, prefix=scratch_name()))
     except OSError as error:
         log.warning("cannot write the cache %s (%s): going on without it", path, error)
         return

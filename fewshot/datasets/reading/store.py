@@ -37,6 +37,7 @@ from fewshot.datasets.reading.decoding import Channels, ImageSource, read_image
 from fewshot.episodes.class_dataset import ClassDataset, LazyInputs
 from fewshot.errors import FewshotError
 from fewshot.files import atomic_write
+from fewshot.files.leftovers import remove_leftovers
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +124,7 @@ def packed(
         "fingerprint": fingerprint,
         "shape": [channels, image_size, image_size],
     }
+    remove_leftovers(folder)
     index = read_index(folder)
     if verify or index is None or not index["complete"] or not facts.items() <= index.items():
         try:
