@@ -1,14 +1,19 @@
 """`fewshot predict --support DIR --query DIR`: what it writes and prints, and how it refuses."""
 
 import csv
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
+from fakes import fake_image_folder
 
 import fewshot
 from fewshot.cli.main import main
+from fewshot.datasets.image_folder import load_image_folder
 
 Photos = tuple[Path, Path]
 
@@ -180,7 +185,6 @@ def test_a_wrong_call_leaves_nothing(
 ) -> None:
     (tmp_path / "EMPTY").mkdir()
     (tmp_path / "BROKEN").mkdir()
-    Image.new("RGB", (4, 4)).save(tmp_path / "BROKEN/good.png")
     (tmp_path / "BROKEN/broken.png").write_bytes(b"\x89PNG\r\n")
     places = {"CKPT": photos[1], "SUPPORT": photos[0] / "test"}
     places |= {name: tmp_path / name for name in ("EMPTY", "BROKEN")}
@@ -282,3 +286,112 @@ def test_a_backbone_of_ones_own_is_imported_by_name(
     assert "importing it fails (ModuleNotFoundError" in refusal(capsys, *args, "--import=nowhere")
     assert main([*args, f"--import={module}"]) == 0
     assert {row["class"] for row in rows(tmp_path / "named.csv")} == {"m"}
+
+
+@pytest.mark.parametrize("kind", ["images", "texts"])
+def test_a_broken_query_costs_its_own_row_alone(
+    kind: str,
+    photos: Photos,
+    texts: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output, query = tmp_path / "named.csv", tmp_path / "query"
+    if kind == "images":
+        query.mkdir()
+        for i in range(70):  # more than are read at once
+            shutil.copy(photos[0] / "test/m/0.png", query / f"{i:02d}.png")
+        (query / "03.png").write_bytes(b"\x89PNG\r\n")
+        (query / "66.png").write_bytes(b"")
+        lost, where, checkpoint, support = (
+            "03.png cannot be",
+            "66.png",
+            photos[1],
+            photos[0] / "test",
+        )
+    else:
+        query.write_text("\n".join(["a", "?!", "b"] + ["please c"] * 65 + ["..", "now"]))
+        lost, where, checkpoint, support = "'?!' has no word", "'..' has no", texts, tmp_path / "s"
+        support.mkdir()
+        (support / "x.txt").write_text("a\n")
+        (support / "y.txt").write_text("b\n")
+    args = [f"--ckpt_path={checkpoint}", f"--support={support}", f"--query={query}"]
+    capsys.readouterr()
+    assert main(["predict", *args, f"--output={output}"]) == 0
+    assert len(rows(output)) == 68
+    told = capsys.readouterr().err.splitlines()
+    assert lost in told[0]
+    assert where in told[1]
+    assert told[2] == "fewshot: 2 of 70 queries are left out"
+    assert len(told) == 3
+
+
+def test_odd_names_are_written_so_that_no_program_stumbles(
+    photos: Photos,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Formulas, and bytes that are no UTF-8, in the names of files and of classes."""
+    support = tmp_path / "support"
+    for name in (b"=class", b"caf\xe9"):
+        (support / os.fsdecode(name)).mkdir(parents=True)
+        shutil.copy(photos[0] / "test/m/0.png", support / os.fsdecode(name) / "0.png")
+    monkeypatch.chdir(tmp_path)
+    query = Path(os.fsdecode(b"-q\xff.png"))
+    shutil.copy(photos[0] / "test/m/0.png", query)
+    args = [f"--ckpt_path={photos[1]}", "--support=support", f"--query={query}"]
+    assert main(["predict", *args, "--output=named.csv"]) == 0
+    (row,) = rows(tmp_path / "named.csv")
+    assert row["file"] == "'-q\\xff.png"
+    assert row["class"] in ("'=class", "caf\\xe9")
+    assert {"p(=class)", "p(caf\\xe9)"} <= row.keys()
+    assert "-q\\xff.png" in capsys.readouterr().out
+
+
+def test_rows_alone_go_into_a_pipe(photos: Photos, tmp_path: Path) -> None:
+    args = [f"--ckpt_path={photos[1]}", f"--support={photos[0] / 'test'}"]
+    command = [sys.executable, "-m", "fewshot", "predict", *args, f"--query={photos[0] / 'test/m'}"]
+    done = subprocess.run(
+        [*command, "--output=/dev/stdout"], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    found = list(csv.reader(done.stdout.splitlines()))
+    assert len(found) == 17
+    assert {len(row) for row in found} == {8}
+    assert "predictions: /dev/stdout" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_files_do_not_go_into_a_device(
+    photos: Photos, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refusal(
+        capsys, "export", f"--ckpt_path={photos[1]}", "--format=pt2", "--output=/dev/null"
+    )
+    assert message.startswith(
+        "output /dev/null is a device or a pipe, and several files are written"
+    )
+
+
+def test_photographs_that_cannot_be_read_are_told(
+    photos: Photos, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In training, in the support and among the queries; counted by their endings."""
+    root = fake_image_folder(tmp_path / "photos")
+    for folder in ("train/a", "test/m"):
+        for name in ("1.HEIC", "2.heic", "3.raw", "README", ".hidden"):
+            (root / folder / name).write_bytes(b"?")
+    load_image_folder(root, 8)
+    told = "files (4 .heic, 2 .raw, 2 no ending), which cannot be read as images here"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{root}: passed over 8 {told}; convert them to png or jpg"
+    ]
+    caplog.clear()
+    args = [f"--ckpt_path={photos[1]}", f"--support={root / 'test'}", f"--query={root / 'test/m'}"]
+    assert main(["predict", *args, f"--output={tmp_path / 'named.csv'}"]) == 0
+    assert len(rows(tmp_path / "named.csv")) == 16
+    told = "passed over 4 files (2 .heic, 1 .raw, 1 no ending)"
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 2
+    assert messages[0].startswith(f"{root / 'test'}: {told}")
+    assert messages[1].startswith(f"{root / 'test/m'}: {told}")

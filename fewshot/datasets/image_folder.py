@@ -1,17 +1,20 @@
 """Your own images: a folder of class folders, or train, val and test folders of class folders."""
 
 import difflib
+import logging
 import os
 import random
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
@@ -19,6 +22,11 @@ from rich.progress import track
 from fewshot.datasets.reading.decoding import read_image
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.errors import FewshotError
+from fewshot.files.tables import printable
+
+log = logging.getLogger(__name__)
+
+Name = TypeVar("Name", bound=Hashable)
 
 IMAGE_FILE = re.compile(
     r"[^.].*\.(avif|bmp|gif|jfif|jpe|jpe?g|p[bgnp]m|png|tiff?|webp)", re.IGNORECASE
@@ -44,8 +52,8 @@ def load_image_folder(
 ) -> dict[str, ClassDataset]:
     """Load ``root/<class>/...`` or ``root/{train,val,test}/<class>/...`` into memory.
 
-    ``valid`` and ``validation`` are read as ``val``. Folders inside a class are searched too;
-    hidden files and files that are no images are passed over.
+    ``valid`` and ``validation`` are read as ``val``. Folders inside a class are searched too.
+    Files that are no images are passed over, which one line tells, and hidden ones in silence.
 
     `fewshot.datasets.reading.decoding.read_image` says how an image is brought to size.
 
@@ -71,10 +79,10 @@ def load_image_folder(
             f"image_size {image_size}, channels {channels}: use a positive size and 1 or 3 channels"
         )
     table = _find_classes(root, classes, fractions, split_seed)
-    files = {
-        split: [image_files(folders[c]) for c in sorted(folders)]
-        for split, folders in table.items()
-    }
+    found = class_images(
+        root, {(split, c): folder for split, of in table.items() for c, folder in of.items()}
+    )
+    files = {split: [found[split, c] for c in sorted(table[split])] for split in table}
     return {
         split: ClassDataset(
             _read_images([path for paths in files[split] for path in paths], image_size, channels),
@@ -212,8 +220,13 @@ def subfolders(folder: Path) -> dict[str, Path]:
     return folders
 
 
-def image_files(folder: Path) -> list[Path]:
-    """The visible images in `folder` and the folders below, sorted."""
+def image_files(folder: Path, others: Counter[str] | None = None) -> list[Path]:
+    """The visible images in `folder` and the folders below, sorted.
+
+    Args:
+        folder: the folder.
+        others: takes the endings of the visible files that are passed over.
+    """
 
     def fail(error: OSError) -> None:
         raise FewshotError(
@@ -229,9 +242,40 @@ def image_files(folder: Path) -> list[Path]:
             for n in below
             if not n.startswith(".") and os.path.realpath(Path(place, n)) not in seen
         ]
-        files += [Path(place, n) for n in names if IMAGE_FILE.fullmatch(n)]
+        images = [n for n in names if IMAGE_FILE.fullmatch(n)]
+        files += [Path(place, n) for n in images]
+        if others is not None:
+            rest = (Path(n) for n in {*names}.difference(images) if not n.startswith("."))
+            others.update(path.suffix.lower() or "no ending" for path in rest)
     if not files:
+        passed = f" but {_counted(others)}" if others else ""
         raise FewshotError(
-            f"{folder} holds no image (png, jpg, webp, tiff, ...); fill or remove this class"
+            f"{folder} holds no image (png, jpg, webp, tiff, ...){passed}; fill or remove this"
+            " class"
         )
     return sorted(files)
+
+
+def class_images(root: Path, folders: Mapping[Name, Path]) -> dict[Name, list[Path]]:
+    """The images of each class's folder; one line tells which files of `root` are passed over."""
+    others: Counter[str] = Counter()
+    images = {name: image_files(folder, others) for name, folder in folders.items()}
+    _tell_passed_over(root, others)
+    return images
+
+
+@rank_zero_only
+def _tell_passed_over(folder: Path, others: Counter[str]) -> None:
+    """Say in one line which files of a folder were passed over, counted by their endings."""
+    if others:
+        log.warning(
+            "%s: passed over %s, which cannot be read as images here; convert them to png or jpg",
+            printable(str(folder)),
+            _counted(others),
+        )
+
+
+def _counted(others: Counter[str]) -> str:
+    kinds = ", ".join(f"{number} {ending}" for ending, number in others.most_common(5))
+    more = ", ..." if len(others) > 5 else ""
+    return printable(f"{others.total()} files ({kinds}{more})")

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fewshot.datasets.image_folder import image_files, subfolders
+from fewshot.datasets.image_folder import class_images, subfolders
 from fewshot.datasets.reading.decoding import Encoded, image_array, read_image
 from fewshot.datasets.reading.pretrained_tokenizer import PretrainedTokenizer
 from fewshot.datasets.reading.text_files import text_lines
@@ -125,7 +125,8 @@ class ImagePreprocessing(Preprocessing[ImageItem]):
 
     def support(self, folder: Path) -> dict[str, list[ImageItem]]:
         """The images of each class folder."""
-        return {name: list(image_files(below)) for name, below in subfolders(folder).items()}
+        images = class_images(folder, subfolders(folder))
+        return {name: list(files) for name, files in images.items()}
 
     def query(self, source: Any) -> list[ImageItem]:
         """The images in and below a folder, one file, or a list of files and opened images."""
@@ -134,7 +135,7 @@ class ImagePreprocessing(Preprocessing[ImageItem]):
         if not isinstance(source, str | os.PathLike):
             return list(source)
         path = Path(source)
-        return list(image_files(path)) if path.is_dir() else [path]
+        return list(class_images(path, {"": path})[""]) if path.is_dir() else [path]
 
     def example(self, number: int) -> Tensor:
         """Noise."""

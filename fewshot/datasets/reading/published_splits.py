@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fewshot.datasets.image_folder import image_files, subfolders
+from fewshot.datasets.image_folder import class_images, image_files, subfolders
 from fewshot.datasets.reading.decoding import ImageSource
 from fewshot.datasets.reading.fingerprints import fingerprint_of
 from fewshot.datasets.reading.published import Found, Numbers, check_classes, find_form, load_packed
@@ -105,7 +105,8 @@ def counted(datasets: Mapping[str, ClassDataset]) -> dict[str, dict[str, int]]:
 
 def read_class_folders(paths: Mapping[str, Path], split: str) -> dict[str, list[ImageSource]]:
     """The images of each folder of a split: a `Reader` of ``{train,val,test}/<class>/*.jpg``."""
-    return {name: list(image_files(folder)) for name, folder in subfolders(paths[split]).items()}
+    images = class_images(paths[split], subfolders(paths[split]))
+    return {name: list(files) for name, files in images.items()}
 
 
 def is_rgb(images: Any) -> bool:
