@@ -30,7 +30,7 @@ class RunFolder(Callback):
 
     def state_dict(self) -> dict[str, str | None]:
         """Whose a checkpoint is that lies in another folder than its run's."""
-        return {"run": self.path and self.path.name}
+        return {"run": None if self.path is None else self.path.name}
 
     def settle(self, trainer: L.Trainer, path: Path) -> None:
         """Have this run write into `path`: on the first rank, before anything is written."""
