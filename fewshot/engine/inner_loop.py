@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fewshot.engine.compiling.regions import end_region
-from fewshot.engine.modes import transformed as under_transform
+from fewshot.engine.modes import is_transformed
 from fewshot.engine.recomputation import recomputed
 
 Weights: TypeAlias = dict[str, Tensor]
@@ -73,23 +73,15 @@ def gradient_steps(
         yield weights
 
 
-def scaled_gradient(
-    loss: Callable[[Weights], Tensor], weights: Weights, transformed: bool | None = None
-) -> Weights:
+def scaled_gradient(loss: Callable[[Weights], Tensor], weights: Weights) -> Weights:
     """The gradient of `loss`, which is scaled on the way where float16 is in force.
 
     Args:
         loss: a scalar.
         weights: its argument.
-        transformed: whether a transform of ``torch.func`` may run around; None means whether the
-            engine runs one.
     """
     device = next(iter(weights.values())).device.type
-    gradient = (
-        _func_gradient
-        if (under_transform.get() if transformed is None else transformed)
-        else _plain_gradient
-    )
+    gradient = _func_gradient if is_transformed() else _plain_gradient
     if not (
         torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
     ):
@@ -124,6 +116,28 @@ def _plain_gradient(loss: Callable[[Weights], Tensor], weights: Weights) -> Weig
             value, list(inside.values()), create_graph=second_order, materialize_grads=True
         )
     return dict(zip(inside, slopes, strict=True))
+
+
+def hessian_product(loss: Callable[[Tensor], Tensor], at: Tensor) -> Callable[[Tensor], Tensor]:
+    """The function v -> H v (n,) for the Hessian H of a scalar `loss` of a vector `at` (n,).
+
+    H is symmetric: the pullback of the gradient is the product with it, and runs forward once for
+    all products.
+    """
+    if is_transformed():
+        pullback = torch.func.vjp(torch.func.grad(loss), at)[1]
+
+        def product(v: Tensor) -> Tensor:
+            result: Tensor = pullback(v)[0]
+            return result
+
+        return product
+    at = at.detach().requires_grad_()
+    with torch.enable_grad():
+        (slope,) = torch.autograd.grad(loss(at), at, create_graph=True)
+    if not slope.requires_grad:  # the loss is linear
+        return torch.zeros_like
+    return lambda v: torch.autograd.grad(slope, at, v, retain_graph=True, materialize_grads=True)[0]
 
 
 def clipped(gradients: Weights, largest: float) -> Weights:

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from fewshot.engine.compiling.torch_internals import internal
 from fewshot.engine.normalization import EpisodeNorm
 from fewshot.engine.pooling import LeanPooling
 
@@ -16,6 +17,11 @@ How: TypeAlias = Literal["loop", "vmap"]
 transformed: ContextVar[bool] = ContextVar("transformed", default=False)
 """Whether the code that runs is vmapped over episodes or traced to be compiled: inner gradients
 must then be those of ``torch.func``."""
+
+
+def is_transformed() -> bool:
+    """Whether a transform runs around: the engine's own, or ``torch.func``'s of a caller."""
+    return transformed.get() or internal("torch._C._functorch.peek_interpreter_stack")() is not None
 
 
 @contextmanager

@@ -23,7 +23,7 @@ USED: dict[str, str] = {
     # tracing
     "torch.fx.experimental.proxy_tensor.make_fx": "tracing an episode as one graph",
     "torch.fx.experimental.proxy_tensor.get_proxy_mode": "noting where an inner step ends",
-    "torch._C._functorch.peek_interpreter_stack": "not noting it under vmap",
+    "torch._C._functorch.peek_interpreter_stack": "whether a transform runs around",
     "torch._guards.TracingContext": "one mode for the shapes of a whole graph",
     "torch._guards.tracing": "one mode for the shapes of a whole graph",
     "torch._subclasses.fake_tensor.FakeTensorMode": "one mode for the shapes of a whole graph",

@@ -77,9 +77,9 @@ class Attack(RemembersArguments, ABC):
         A loss that is linear in the ball has its maximum there.
         """
         with torch.no_grad():
-            gradient = scaled_gradient(
-                lambda named: loss(named["inputs"]), {"inputs": inputs}, True
-            )["inputs"]
+            gradient = scaled_gradient(lambda named: loss(named["inputs"]), {"inputs": inputs})[
+                "inputs"
+            ]
         # detached for a compiler, which sees operations only
         return inputs + step * gradient.detach().sign()
 

@@ -13,6 +13,7 @@ from fewshot.engine.episode_map import Parallel
 from fewshot.engine.inner_loop import Rate, Weights, gradient_steps
 from fewshot.engine.normalization import EpisodeNorm, forget_running_statistics
 from fewshot.engine.runner import Runner, option
+from fewshot.engine.trials import untouched
 from fewshot.episodes.types import Episode, Examples, map_tensors
 from fewshot.hyperparameters import build
 from fewshot.learners.base import BatchNormPolicy
@@ -54,7 +55,8 @@ class OptimizationLearner(InnerLoopEvaluation):
             are computed once an episode.
         inner_gradient_clip: largest norm of an inner step's gradient; None leaves it as it is.
         episode_parallel: how a meta-batch is run: `loop`, `vmap`, or `auto` for what is faster on
-            the device. Recurrent networks take the loop always, and the run says so.
+            the device. Recurrent networks take the loop always, and the run says so; `auto` takes
+            it too for others that cannot be vmapped over.
         episodes_per_chunk: episodes in memory at once; None means 1 for the loop, the meta-batch
             for vmap.
         compile: compile the inner loop in training, with its derivatives: faster steps after a
@@ -182,8 +184,10 @@ class OptimizationLearner(InnerLoopEvaluation):
         our_layer_adapts_alone = self.head_only and not self._head_is_given
         if our_layer_adapts_alone or not self.runner.first_time("support"):
             return
-        support = map_tensors(lambda tensor: tensor[0], episodes.support)
-        with torch.enable_grad(), EpisodeNorm(exact_vmap=False):
+        support = map_tensors(lambda tensor: tensor[0].clone(), episodes.support)
+        # a run that goes on looks again, and must go on as it would have
+        kept = untouched(self.network, support.targets.device)
+        with kept, torch.enable_grad(), EpisodeNorm(exact_vmap=False):
             inside = Examples(self.embedded(support.inputs), support.targets)
             start = next(iter(self.inner_loop(inside, self.inner_steps)))
             weights = {name: weight.detach().requires_grad_() for name, weight in start.items()}

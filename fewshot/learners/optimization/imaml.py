@@ -8,9 +8,17 @@ from torch import Tensor, nn
 
 from fewshot.arguments import Count, NonNegative, Positive
 from fewshot.backbones.base import Backbone
-from fewshot.engine.inner_loop import SCALE, Weights, gradient_steps, scaled_gradient, with_gradient
+from fewshot.engine.inner_loop import (
+    SCALE,
+    Weights,
+    gradient_steps,
+    hessian_product,
+    scaled_gradient,
+    with_gradient,
+)
+from fewshot.engine.modes import is_transformed
 from fewshot.engine.normalization import EpisodeNorm
-from fewshot.episodes.types import Episode, Examples
+from fewshot.episodes.types import Episode, Examples, Inputs
 from fewshot.learners.optimization.base import OptimizationLearner
 from fewshot.learners.outcome import Outcome
 
@@ -100,17 +108,9 @@ class IMAML(OptimizationLearner):
         query = self.embedded(episode.query.inputs)
         weights = self.solution(support)
 
-        def query_loss(weights: Weights) -> tuple[Tensor, Outcome]:
-            outcome = self._outcome(self.forward_with(weights, query), episode)
-            return outcome.loss, outcome
-
-        # Scaled on the way as float16 needs it; dividing by a power of two is exact in every
-        # precision.
-        outcome: Outcome
-        with_outcome: Any = torch.func.vjp(query_loss, weights, has_aux=True)
-        loss, pullback, outcome = with_outcome
+        outcome, gradient = self._judged(weights, query, episode)
+        loss = outcome.loss
         with torch.no_grad():
-            gradient = {n: g / SCALE for n, g in pullback(torch.full_like(loss, SCALE))[0].items()}
             solution = self.implicit(gradient, weights, support)
         # said once more for a compiler, which sees operations only
         gradient = {name: slope.detach() for name, slope in solution.items()}
@@ -127,6 +127,38 @@ class IMAML(OptimizationLearner):
             value = value + (rest - rest.detach())
         return outcome._replace(loss=value)
 
+    def _judged(
+        self, weights: Weights, query: Inputs, episode: Episode
+    ) -> tuple[Outcome, Weights]:
+        """The outcome under `weights`, and the gradient of its loss by them.
+
+        The outcome has the graph of what does not adapt. Scaled on the way as float16 needs it;
+        dividing by a power of two is exact in every precision.
+        """
+
+        def query_loss(weights: Weights) -> tuple[Tensor, Outcome]:
+            outcome = self._outcome(self.forward_with(weights, query), episode)
+            return outcome.loss, outcome
+
+        outcome: Outcome
+        if is_transformed():
+            with_outcome: Any = torch.func.vjp(query_loss, weights, has_aux=True)
+            loss, pullback, outcome = with_outcome
+            with torch.no_grad():
+                slopes = pullback(torch.full_like(loss, SCALE))[0]
+            return outcome._replace(loss=loss), {n: slope / SCALE for n, slope in slopes.items()}
+        # plain autograd takes any network
+        inside = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
+        with torch.enable_grad():
+            loss, outcome = query_loss(inside)
+        found = torch.autograd.grad(
+            loss * SCALE, list(inside.values()), retain_graph=True, materialize_grads=True
+        )
+        outputs = outcome.outputs.detach()
+        return outcome._replace(outputs=outputs), {
+            name: slope / SCALE for name, slope in zip(inside, found, strict=True)
+        }
+
     def implicit(self, gradient: Weights, weights: Weights, support: Examples) -> Weights:
         """Solve ((1 + cg_damping) I + H / (proximal + hessian_damping)) v = `gradient`.
 
@@ -141,13 +173,12 @@ class IMAML(OptimizationLearner):
                 name: part.view_as(weights[name]) for name, part in zip(weights, parts, strict=True)
             }
 
-        slope = torch.func.grad(lambda vector: SCALE * self._loss(named(vector), support))
-        # H is symmetric: the pullback of the gradient is the product with it, and runs forward once
-        # for all products.
-        pullback = torch.func.vjp(slope, _flat(weights))[1]
+        product = hessian_product(
+            lambda vector: SCALE * self._loss(named(vector), support), _flat(weights)
+        )
         return named(
             conjugate_gradients(
-                lambda v: (1 + self.cg_damping) * v + pullback(v)[0] / (SCALE * strength),
+                lambda v: (1 + self.cg_damping) * v + product(v) / (SCALE * strength),
                 _flat(gradient),
                 self.cg_steps,
             )
