@@ -1,15 +1,16 @@
 """What an episode runs under: its normalisation, attention and pooling; a network's own modes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fewshot.engine.compiling.torch_internals import internal
 from fewshot.engine.normalization import EpisodeNorm
+from fewshot.engine.own_checkpoints import surrounded
 from fewshot.engine.pooling import LeanPooling
 
 How: TypeAlias = Literal["loop", "vmap"]
@@ -33,7 +34,17 @@ def episode_modes(how: How) -> Iterator[EpisodeNorm]:
     vmapped keeps less (see `LeanPooling`).
     """
     pooling = nullcontext() if how == "vmap" else LeanPooling(traced=transformed.get())
-    with sdpa_kernel(SDPBackend.MATH), pooling, EpisodeNorm(exact_vmap=how == "vmap") as norm:
+
+    def again(function: Callable[..., Any], *args: Any) -> Any:
+        with episode_modes(how):
+            return function(*args)
+
+    with (
+        sdpa_kernel(SDPBackend.MATH),
+        pooling,
+        EpisodeNorm(exact_vmap=how == "vmap") as norm,
+        surrounded(again),
+    ):
         yield norm
 
 

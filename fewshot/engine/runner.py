@@ -178,9 +178,7 @@ class Runner:
         name, reason = type(self.body).__name__, _reason(error)
         if self.parallel == "auto" and how == "vmap":
             self._failed = True
-            rank_zero_info(
-                f"{name} cannot be vmapped over ({reason}): episodes run one by one"
-            )
+            rank_zero_info(f"{name} cannot be vmapped over ({reason}): episodes run one by one")
         elif self.recompute:
             raise FewshotError(
                 f"checkpoint_inner_steps runs each inner step twice, which {name} does not bear"

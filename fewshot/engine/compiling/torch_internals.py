@@ -6,6 +6,8 @@ the upper bound in pyproject.toml is raised.
 """
 
 import pkgutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -20,6 +22,7 @@ USED: dict[str, str] = {
     "torch.nn.modules.batchnorm._NormBase": "finding batch and instance normalisations",
     "torch.nn.modules.batchnorm._BatchNorm": "finding batch normalisations",
     "torch._C.DisableTorchFunction": "looking at a shape past the modes of an inner loop",
+    "torch.utils.checkpoint._CheckpointFrame": "running checkpoints again with the fast weights",
     # tracing
     "torch.fx.experimental.proxy_tensor.make_fx": "tracing an episode as one graph",
     "torch.fx.experimental.proxy_tensor.get_proxy_mode": "noting where an inner step ends",
@@ -65,6 +68,20 @@ def internal(name: str) -> Any:
             f"torch {torch.__version__} has no {name}, which fewshot needs for {use}; install"
             f" {requirement()}"
         ) from error
+
+
+@contextmanager
+def replaced(name: str, value: Any) -> Iterator[None]:
+    """Inside, what `USED` names is `value`, for torch itself."""
+    internal(name)
+    module, _, attribute = name.rpartition(".")
+    owner = pkgutil.resolve_name(module)
+    before = getattr(owner, attribute)
+    setattr(owner, attribute, value)
+    try:
+        yield
+    finally:
+        setattr(owner, attribute, before)
 
 
 def missing() -> list[str]:

@@ -4,9 +4,9 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from fewshot.backbones.base import checked_features
+from fewshot.engine.own_checkpoints import call_with
 from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError, check_choice
 from fewshot.learners.model_based.process import perceptron
@@ -124,4 +124,4 @@ def modulate(network: nn.Module, modulations: dict[str, tuple[Tensor, Tensor]]) 
 
 def features_under(network: nn.Module, film: Film, inputs: Inputs) -> Tensor:
     """Features (n, D) of inputs (n, ...) by the network with other scales and shifts."""
-    return checked_features(functional_call(network, film, (inputs,)), network, inputs)
+    return checked_features(call_with(network, film, inputs), network, inputs)

@@ -20,7 +20,7 @@ from fewshot.learners.base import BatchNormPolicy
 from fewshot.learners.optimization.attacks import Attack
 from fewshot.learners.optimization.bookkeeping import OF_TRAINING
 from fewshot.learners.optimization.evaluation import InnerLoopEvaluation
-from fewshot.learners.optimization.network import Network, linear_head
+from fewshot.learners.optimization.network import Network, give_shapes, linear_head
 from fewshot.learners.optimization.parameters import (
     Adapt,
     adapted_names,
@@ -174,6 +174,10 @@ class OptimizationLearner(InnerLoopEvaluation):
         if self.attack is not None and self.runner.first_time("attack"):
             for part in episodes:
                 self.attack.check(part.inputs)
+        if self.runner.first_time("shapes"):
+            give_shapes(
+                self.network, map_tensors(lambda tensor: tensor[0], episodes.support).inputs
+            )
         if not training:
             return self.runner.run(self.evaluation_outcome, episodes)
         self._check_support(episodes)

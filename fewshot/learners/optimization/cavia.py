@@ -1,5 +1,6 @@
 """CAVIA: fast context adaptation (Zintgraf et al., arXiv:1810.03642)."""
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -10,9 +11,9 @@ from fewshot.arguments import Count, Positive
 from fewshot.backbones.base import Backbone
 from fewshot.engine.compiling.torch_internals import internal
 from fewshot.engine.inner_loop import Weights
-from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError
 from fewshot.learners.optimization.maml import MAML
+from fewshot.learners.optimization.network import check_shapes
 
 
 class Context(nn.Module):
@@ -112,6 +113,7 @@ class CAVIA(MAML):
     ) -> None:
         # no learned parameter adapts
         super().__init__(backbone, inner_lr=inner_lr, adapt=(), **kwargs)
+        check_shapes(self.network, type(self).__name__)
         if film_after is None:
             self.enters, layer = first_linear(self.backbone)
             self.context = Concatenation(num_context, layer)
@@ -125,10 +127,9 @@ class CAVIA(MAML):
         """The context of a task that nothing is known of: zero."""
         return {"context.phi": self.context.phi}
 
-    def forward_with(self, weights: Weights, inputs: Inputs) -> Tensor:
-        """Outputs (n, output_size) of inputs (n, ...) under the context in `weights`."""
-        with self.backbone.get_submodule(self.enters).register_forward_hook(self.context):
-            return super().forward_with(weights, inputs)
+    def within(self) -> AbstractContextManager[Any]:
+        """Inside, the context enters the network."""
+        return self.backbone.get_submodule(self.enters).register_forward_hook(self.context)
 
 
 def first_linear(backbone: nn.Module) -> tuple[str, nn.Linear]:

@@ -8,17 +8,17 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from fewshot.engine.inner_loop import Weights
 from fewshot.engine.modes import evaluation_mode
 from fewshot.engine.normalization import EpisodeNorm, Statistics
+from fewshot.engine.own_checkpoints import call_with
 from fewshot.episodes.types import Episode, Examples, Inputs, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.learners.base import MetaLearner
 from fewshot.learners.embedding import joined
 from fewshot.learners.optimization.attacks import Attack
-from fewshot.learners.optimization.network import Network
+from fewshot.learners.optimization.network import Network, give_shapes
 from fewshot.learners.outcome import Outcome
 from fewshot.tasks.masks import at_size
 
@@ -63,11 +63,10 @@ class InnerLoopEvaluation(MetaLearner):
     def forward_with(self, weights: Weights, inputs: Inputs) -> Tensor:
         """Outputs (n, output_size) of embedded inputs under the fast `weights`."""
         if self.head_only:
-            outputs = functional_call(
-                self.head, {n.removeprefix("head."): w for n, w in weights.items()}, (inputs,)
-            )
+            own = {name.removeprefix("head."): weight for name, weight in weights.items()}
+            outputs = call_with(self.head, own, inputs)
         else:
-            outputs = functional_call(self.network, weights, (inputs,))
+            outputs = call_with(self.network, weights, inputs, self.within)
         assert isinstance(outputs, Tensor)
         if self.fixed_way and outputs.shape[1] != self.task.output_size:
             raise FewshotError(
@@ -75,6 +74,10 @@ class InnerLoopEvaluation(MetaLearner):
                 f" task needs {self.task.output_size}; give its last layer that many"
             )
         return outputs
+
+    def within(self) -> AbstractContextManager[Any]:
+        """What the network is run inside of, each time."""
+        return nullcontext()
 
     def embedded(self, inputs: Inputs) -> Inputs:
         """What the inner loop works on: features where only the head adapts, else the inputs."""
@@ -115,6 +118,7 @@ class InnerLoopEvaluation(MetaLearner):
             EpisodeNorm(exact_vmap=False) as norm,
         ):
             support = map_tensors(torch.clone, support)
+            give_shapes(self.network, support.inputs)
             inside = Examples(self.embedded(support.inputs), support.targets)
             *_, weights = self.inner_loop(inside, steps)
             return Adapted(weights, self._statistics(weights, support, norm))

@@ -127,9 +127,7 @@ class IMAML(OptimizationLearner):
             value = value + (rest - rest.detach())
         return outcome._replace(loss=value)
 
-    def _judged(
-        self, weights: Weights, query: Inputs, episode: Episode
-    ) -> tuple[Outcome, Weights]:
+    def _judged(self, weights: Weights, query: Inputs, episode: Episode) -> tuple[Outcome, Weights]:
         """The outcome under `weights`, and the gradient of its loss by them.
 
         The outcome has the graph of what does not adapt. Scaled on the way as float16 needs it;

@@ -15,6 +15,7 @@ from fewshot.engine.normalization import EpisodeNorm
 from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
 from fewshot.learners.optimization.base import OptimizationLearner
+from fewshot.learners.optimization.network import check_shapes
 from fewshot.learners.optimization.parameters import as_key
 from fewshot.learners.outcome import Outcome
 
@@ -95,6 +96,8 @@ class MAMLPlusPlus(OptimizationLearner):
         parameters = dict(self.network.named_parameters())
         batch_norm = internal("torch.nn.modules.batchnorm._BatchNorm")
         for module_name, module in self.network.named_modules():
+            if isinstance(module, batch_norm):
+                check_shapes(module, type(self).__name__)
             for name in (
                 ("weight", "bias") if isinstance(module, batch_norm) and module.affine else ()
             ):

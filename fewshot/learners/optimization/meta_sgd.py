@@ -12,6 +12,7 @@ from fewshot.engine.inner_loop import Weights
 from fewshot.episodes.types import Examples
 from fewshot.errors import FewshotError
 from fewshot.learners.optimization.base import OptimizationLearner
+from fewshot.learners.optimization.network import check_shapes
 from fewshot.learners.optimization.parameters import as_key
 
 
@@ -35,6 +36,7 @@ class MetaSGD(OptimizationLearner):
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
+        check_shapes(self.network, type(self).__name__)
         low, high = initial_rates
         if low > high:
             raise FewshotError(f"initial_rates are {low} and {high}; give the smaller first")

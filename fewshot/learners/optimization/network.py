@@ -1,9 +1,14 @@
 """The network that an inner loop adapts: backbone and head as one module."""
 
+import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from fewshot.backbones.base import features_of, maps_of, needed_map_shape
+from fewshot.engine.modes import evaluation_mode
+from fewshot.engine.trials import Generators
 from fewshot.episodes.types import Inputs
+from fewshot.errors import FewshotError
 
 
 class Network(nn.Module):
@@ -30,6 +35,44 @@ class Network(nn.Module):
         outputs = self.head(self.features(inputs))
         assert isinstance(outputs, Tensor)
         return outputs
+
+
+def lazy_layer(network: nn.Module) -> str | None:
+    """The first module whose parameters have no shape yet, as ``name (class)``."""
+    for name, module in network.named_modules():
+        if any(isinstance(p, UninitializedParameter) for p in module.parameters(recurse=False)):
+            return f"{name} ({type(module).__name__})".strip()
+    return None
+
+
+def check_shapes(network: nn.Module, learner: str) -> None:
+    """Check that all parameters have their shapes.
+
+    Raises:
+        FewshotError: one has none; `learner` makes others of the same shapes.
+    """
+    if (lazy := lazy_layer(network)) is not None:
+        raise FewshotError(
+            f"{learner} must know the shapes of all weights, but {lazy} has none before it is run;"
+            " run the network on an example before"
+        )
+
+
+@torch.no_grad()
+def give_shapes(network: Network, inputs: Inputs) -> None:
+    """Let lazy layers take their shapes from inputs (n, ...) now.
+
+    An inner loop needs its weights before the network has run.
+    """
+    if lazy_layer(network) is None:
+        return
+    device = next(iter(inputs.values())).device if isinstance(inputs, dict) else inputs.device
+    generators = Generators(device)
+    with evaluation_mode(network):
+        features = network.features(inputs)
+        if lazy_layer(network.head) is not None:
+            network.head(features)
+    generators.restore()  # what training draws is the same as without
 
 
 def linear_head(backbone: nn.Module, output_size: int, dense: bool) -> nn.Module:

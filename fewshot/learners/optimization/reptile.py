@@ -16,6 +16,7 @@ from fewshot.engine.randomness import orders, reordered
 from fewshot.episodes.types import Episode, Examples, MetaBatch, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.learners.optimization.base import OptimizationLearner
+from fewshot.learners.optimization.network import check_shapes
 from fewshot.learners.optimization.second_moment import BETA2, SecondMoment
 from fewshot.learners.outcome import Outcome
 from fewshot.tasks import Classification
@@ -87,6 +88,8 @@ class Reptile(OptimizationLearner):
             inner_batch,
         )
         self.eval_inner_batch = inner_batch if eval_inner_batch is None else eval_inner_batch
+        if inner_optimizer == "adam":
+            check_shapes(self.network, type(self).__name__)
         self.second_moment = (
             SecondMoment(self.initial_weights()) if inner_optimizer == "adam" else None
         )

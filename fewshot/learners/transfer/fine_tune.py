@@ -7,13 +7,13 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from fewshot.arguments import Natural, NonNegative
 from fewshot.backbones.base import Backbone
 from fewshot.engine.inner_loop import Weights, gradient_steps
 from fewshot.engine.modes import evaluation_mode
 from fewshot.engine.normalization import EpisodeNorm
+from fewshot.engine.own_checkpoints import call_with
 from fewshot.episodes.types import Episode, Examples, Inputs, count, episode, map_tensors
 from fewshot.learners.outcome import Outcome
 from fewshot.learners.transfer.base import TransferLearner
@@ -104,13 +104,14 @@ class FineTune(TransferLearner):
     def _fine_tuned(self, support: Examples) -> Weights:
         """The weights after gradient descent on the mean support loss."""
         way = int(support.targets.max()) + 1
+        with torch.no_grad():  # which gives lazy layers their shapes
+            head = start_of(self.embed(support.inputs), support.targets, way)
         start = {
             f"backbone.{n}": p.detach()
             for n, p in self.backbone.named_parameters()
             if p.requires_grad
         }
-        with torch.no_grad():
-            start[HEAD] = start_of(self.embed(support.inputs), support.targets, way)
+        start[HEAD] = head
 
         def loss(weights: Weights) -> Tensor:
             return self.task.loss(self._logits(weights, support.inputs), support.targets)
@@ -128,7 +129,7 @@ class FineTune(TransferLearner):
             for name, weight in weights.items()
             if name != HEAD
         }
-        return self.compare(weights, functional_call(self.backbone, body, (inputs,)))
+        return self.compare(weights, call_with(self.backbone, body, inputs))
 
     def _norm(self) -> AbstractContextManager[Any]:
         return EpisodeNorm(exact_vmap=False) if self.batchnorm == "transductive" else nullcontext()

@@ -1,0 +1,81 @@
+"""A network's own activation checkpoints, run again as they were run.
+
+``torch.utils.checkpoint`` runs a part of a network again in the backward pass. By then the fast
+weights have left the network and the modes of the episode have ended: the part would be run with
+other weights, and the gradient would be wrong without a word.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import Any, TypeAlias
+
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from fewshot.engine.compiling.torch_internals import internal, replaced
+
+FRAME = "torch.utils.checkpoint._CheckpointFrame"
+
+Surrounding: TypeAlias = Callable[..., Any]
+"""Runs a function, which it takes together with its arguments, as the network is run."""
+
+surroundings: ContextVar[tuple[Surrounding, ...]] = ContextVar("surroundings", default=())
+"""What the network runs in, the outermost first."""
+
+
+@contextmanager
+def surrounded(surrounding: Surrounding) -> Iterator[None]:
+    """Inside, what checkpoints run again in a backward pass runs in `surrounding` too."""
+    outside = surroundings.set((*surroundings.get(), surrounding))
+    try:
+        with replaced(FRAME, _frame):
+            yield
+    finally:
+        surroundings.reset(outside)
+
+
+def call_with(
+    network: nn.Module,
+    weights: dict[str, Tensor],
+    inputs: Any,
+    within: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> Any:
+    """``network(inputs)`` with `weights` in the place of its parameters or buffers of these names.
+
+    Args:
+        network: a module.
+        weights: by name.
+        inputs: its only argument.
+        within: makes what it is to be run inside of.
+    """
+
+    def again(function: Callable[..., Any], *args: Any) -> Any:
+        named = {f"network.{name}": weight for name, weight in weights.items()}
+        with surrounded(again), within():
+            return functional_call(_Part(network, function), named, args)
+
+    with surrounded(again), within():
+        return functional_call(network, weights, (inputs,))
+
+
+class _Part(nn.Module):
+    """A function that reads the parameters of a network."""
+
+    def __init__(self, network: nn.Module, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.network, self.function = network, function
+
+    def forward(self, *args: Any) -> Any:
+        return self.function(*args)
+
+
+def _frame(recompute: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """A checkpoint, in the surroundings of now."""
+    for surrounding in reversed(surroundings.get()):
+        recompute = _within(surrounding, recompute)
+    return internal(FRAME)(recompute, *args, **kwargs)
+
+
+def _within(surrounding: Surrounding, function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *args: surrounding(function, *args)
