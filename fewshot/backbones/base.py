@@ -144,18 +144,6 @@ def checked_images(inputs: Inputs, in_channels: int, image_size: int, network: s
     return inputs
 
 
-def channels_last(images: Tensor) -> Tensor:
-    """Images (n, C, H, W) in channels last, with the strides that say so.
-
-    Where an image or a kernel has one channel, or a kernel one pixel, both layouts are the same
-    memory, and a convolution goes by the strides. Without these a network in channels last makes
-    its largest maps, the first, in the other layout.
-    """
-    if images.shape[1] == 1:  # the same memory
-        return images.squeeze(1).unsqueeze(-1).movedim(-1, 1)
-    return images.movedim(1, -1).contiguous().movedim(-1, 1)
-
-
 def flattened(inputs: Inputs, in_features: int, network: str) -> Tensor:
     """Inputs (n, ...) as vectors (n, in_features).
 

@@ -7,7 +7,7 @@ from torch.func import functional_call
 
 from fewshot import Conv4, ResNet12
 from fewshot.backbones import Backbone
-from fewshot.backbones.base import channels_last
+from fewshot.backbones.channels_last import channels_last
 
 
 def maps_of_layers(network: Backbone, weights: dict[str, Tensor], images: Tensor) -> list[Tensor]:

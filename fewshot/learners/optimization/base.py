@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fewshot.arguments import Count, Positive
 from fewshot.backbones.base import Backbone, needed_map_shape
+from fewshot.backbones.channels_last import channels_last, kernels
 from fewshot.engine.compiling.compiler import Compile
 from fewshot.engine.episode_map import Parallel
 from fewshot.engine.inner_loop import Rate, Weights, gradient_steps
@@ -120,6 +121,7 @@ class OptimizationLearner(InnerLoopEvaluation):
         object.__setattr__(self, "network", Network(self.backbone, self.head, dense))
         forget_running_statistics(self.network)
         self.adapted_names = adapted_names(self.network, adapt)
+        self._kernels = kernels(self.network)
         self.head_only = all(name.startswith("head.") for name in self.adapted_names)
         self.runner = Runner(
             self.network,
@@ -130,9 +132,16 @@ class OptimizationLearner(InnerLoopEvaluation):
     # ------------------------------------------------------------------ one episode
 
     def initial_weights(self) -> Weights:
-        """The learned initialisation of the parameters that adapt, by name."""
+        """The learned initialisation of the parameters that adapt, by name.
+
+        In the layout in which the network reads them, which fast weights then have too.
+        """
         parameters = dict(self.network.named_parameters())
-        return {name: parameters[name] for name in self.adapted_names}
+        return {name: self.as_read(name, parameters[name]) for name in self.adapted_names}
+
+    def as_read(self, name: str, value: Tensor) -> Tensor:
+        """A value for each weight of a parameter, in the layout of the parameter's fast weights."""
+        return channels_last(value) if name in self._kernels else value
 
     def descend(
         self,

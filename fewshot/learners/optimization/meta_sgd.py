@@ -42,13 +42,14 @@ class MetaSGD(OptimizationLearner):
             raise FewshotError(f"initial_rates are {low} and {high}; give the smaller first")
         self.rates = nn.ParameterDict(
             {
-                as_key(name): torch.empty_like(weight).uniform_(low, high)
+                as_key(name): torch.empty_like(
+                    weight, memory_format=torch.contiguous_format
+                ).uniform_(low, high)
                 for name, weight in self.initial_weights().items()
             }
         )
 
     def inner_loop(self, support: Examples, steps: int) -> Iterator[Weights]:
         """Gradient descent on the mean support loss, each weight at its own rate."""
-        return self.descend(
-            support, self.initial_weights(), steps, lambda step, name: self.rates[as_key(name)]
-        )
+        rates = {name: self.as_read(name, self.rates[as_key(name)]) for name in self.adapted_names}
+        return self.descend(support, self.initial_weights(), steps, lambda step, name: rates[name])
