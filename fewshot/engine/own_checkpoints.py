@@ -15,8 +15,6 @@ from torch.func import functional_call
 
 from fewshot.engine.compiling.torch_internals import internal, replaced
 
-FRAME = "torch.utils.checkpoint._CheckpointFrame"
-
 Surrounding: TypeAlias = Callable[..., Any]
 """Runs a function, which it takes together with its arguments, as the network is run."""
 
@@ -29,7 +27,7 @@ def surrounded(surrounding: Surrounding) -> Iterator[None]:
     """Inside, what checkpoints run again in a backward pass runs in `surrounding` too."""
     outside = surroundings.set((*surroundings.get(), surrounding))
     try:
-        with replaced(FRAME, _frame):
+        with replaced("torch.utils.checkpoint._CheckpointFrame", _frame):
             yield
     finally:
         surroundings.reset(outside)
@@ -74,7 +72,8 @@ def _frame(recompute: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """A checkpoint, in the surroundings of now."""
     for surrounding in reversed(surroundings.get()):
         recompute = _within(surrounding, recompute)
-    return internal(FRAME)(recompute, *args, **kwargs)
+    frame = internal("torch.utils.checkpoint._CheckpointFrame")
+    return frame(recompute, *args, **kwargs)
 
 
 def _within(surrounding: Surrounding, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from fewshot.arguments import Count, Positive
@@ -14,20 +13,19 @@ from fewshot.engine.episode_map import Parallel
 from fewshot.engine.inner_loop import Rate, Weights, gradient_steps
 from fewshot.engine.normalization import EpisodeNorm, forget_running_statistics
 from fewshot.engine.runner import Runner, option
-from fewshot.engine.trials import untouched
 from fewshot.episodes.types import Episode, Examples, map_tensors
 from fewshot.hyperparameters import build
 from fewshot.learners.base import BatchNormPolicy
 from fewshot.learners.optimization.attacks import Attack
 from fewshot.learners.optimization.bookkeeping import OF_TRAINING
 from fewshot.learners.optimization.evaluation import InnerLoopEvaluation
+from fewshot.learners.optimization.first_batch import check_support
 from fewshot.learners.optimization.network import Network, give_shapes, linear_head
 from fewshot.learners.optimization.parameters import (
     Adapt,
     adapted_names,
     check_compile,
     refuse_unused,
-    without_gradient,
 )
 from fewshot.learners.outcome import Outcome
 from fewshot.tasks import check_one_way
@@ -183,29 +181,15 @@ class OptimizationLearner(InnerLoopEvaluation):
         if self.attack is not None and self.runner.first_time("attack"):
             for part in episodes:
                 self.attack.check(part.inputs)
+        support = map_tensors(lambda tensor: tensor[0], episodes.support)
         if self.runner.first_time("shapes"):
-            give_shapes(
-                self.network, map_tensors(lambda tensor: tensor[0], episodes.support).inputs
-            )
+            give_shapes(self.network, support.inputs)
         if not training:
             return self.runner.run(self.evaluation_outcome, episodes)
-        self._check_support(episodes)
-        return self.runner.run(self.training_outcome, episodes, compiled_for=self)
-
-    def _check_support(self, episodes: Episode) -> None:
-        """Once: refuse weights that should adapt but have no part in the support loss."""
         our_layer_adapts_alone = self.head_only and not self._head_is_given
-        if our_layer_adapts_alone or not self.runner.first_time("support"):
-            return
-        support = map_tensors(lambda tensor: tensor[0].clone(), episodes.support)
-        # a run that goes on looks again, and must go on as it would have
-        kept = untouched(self.network, support.targets.device)
-        with kept, torch.enable_grad(), EpisodeNorm(exact_vmap=False):
-            inside = Examples(self.embedded(support.inputs), support.targets)
-            start = next(iter(self.inner_loop(inside, self.inner_steps)))
-            weights = {name: weight.detach().requires_grad_() for name, weight in start.items()}
-            loss = self.task.loss(self.forward_with(weights, inside.inputs), inside.targets)
-        refuse_unused(without_gradient(loss, weights))
+        if not our_layer_adapts_alone and self.runner.first_time("support"):
+            check_support(self, support, self.inner_steps)
+        return self.runner.run(self.training_outcome, episodes, compiled_for=self)
 
     def on_after_backward(self) -> None:
         """Once: refuse parameters that neither loop uses.

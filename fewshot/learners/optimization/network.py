@@ -7,7 +7,7 @@ from torch.nn.parameter import UninitializedParameter
 from fewshot.backbones.base import features_of, maps_of, needed_map_shape
 from fewshot.engine.modes import evaluation_mode
 from fewshot.engine.trials import Generators
-from fewshot.episodes.types import Inputs
+from fewshot.episodes.types import Inputs, map_tensors
 from fewshot.errors import FewshotError
 
 
@@ -69,7 +69,7 @@ def give_shapes(network: Network, inputs: Inputs) -> None:
     device = next(iter(inputs.values())).device if isinstance(inputs, dict) else inputs.device
     generators = Generators(device)
     with evaluation_mode(network):
-        features = network.features(inputs)
+        features = network.features(map_tensors(torch.clone, inputs))
         if lazy_layer(network.head) is not None:
             network.head(features)
     generators.restore()  # what training draws is the same as without

@@ -1,0 +1,27 @@
+"""What is looked at once, when the first meta-batch has come."""
+
+import torch
+
+from fewshot.engine.normalization import EpisodeNorm
+from fewshot.engine.trials import untouched
+from fewshot.episodes.types import Examples, map_tensors
+from fewshot.learners.optimization.evaluation import InnerLoopEvaluation
+from fewshot.learners.optimization.parameters import refuse_unused, without_gradient
+
+
+def check_support(learner: InnerLoopEvaluation, support: Examples, steps: int) -> None:
+    """Refuse weights that should adapt but have no part in the loss of a support (S, ...).
+
+    A run that goes on looks again, and must go on as it would have: nothing is left of it.
+
+    Raises:
+        FewshotError: there are such weights.
+    """
+    kept = untouched(learner.network, support.targets.device)
+    support = map_tensors(torch.clone, support)
+    with kept, torch.enable_grad(), EpisodeNorm(exact_vmap=False):
+        inside = Examples(learner.embedded(support.inputs), support.targets)
+        start = next(iter(learner.inner_loop(inside, steps)))
+        weights = {name: weight.detach().requires_grad_() for name, weight in start.items()}
+        loss = learner.task.loss(learner.forward_with(weights, inside.inputs), inside.targets)
+        refuse_unused(without_gradient(loss, weights))
