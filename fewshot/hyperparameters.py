@@ -93,10 +93,13 @@ def parameter_names(cls: type) -> list[str]:
     ]
 
 
-def check_arguments(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def check_arguments(
+    cls: type, args: tuple[Any, ...], kwargs: dict[str, Any], partly: bool = False
+) -> None:
     """Check what ``cls(*args, **kwargs)`` is given by the type hints of its constructors.
 
-    Defaults are not looked at. Nor is what is missing where nothing is given: copies are made so.
+    Defaults are not looked at. Nor is what is missing where nothing is given: copies are made so;
+    nor where the arguments are given `partly`.
 
     Raises:
         FewshotError: in one line, which names the argument and the remedy.
@@ -114,10 +117,22 @@ def check_arguments(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         elif not takes_any:
             names = (name for name in known if name not in others)
             raise FewshotError(f"{cls.__name__} has no argument {name!r}{nearest(name, names)}")
-    needed = [name for name, p in known.items() if p.default is p.empty and name not in others]
-    if given and (missing := [name for name in needed if name not in given]):
+    if given and not partly and (missing := missing_arguments(cls, args, kwargs)):
         told = ", ".join(missing)
         raise FewshotError(f"{cls.__name__} needs the argument {told}; pass {missing[0]}=...")
+
+
+def missing_arguments(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
+    """The names of what a constructor needs and is not given."""
+    levels = list(signatures(cls))
+    given = _by_name(levels, args, kwargs)
+    known = {parameter.name: parameter for level in reversed(levels) for parameter in level}
+    others = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return [
+        name
+        for name, p in known.items()
+        if p.default is p.empty and p.kind not in others and name not in given
+    ]
 
 
 def constructor_arguments(

@@ -3,7 +3,6 @@
 Each network is one that plain autograd takes; the loop alone runs it as it is written.
 """
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+import fewshot
 import fewshot.engine.runner
-from fewshot import ANIL, CAVIA, IMAML, MAML, FewshotError, FineTune, MetaSGD, Reptile, learners
+from fewshot import ANIL, CAVIA, IMAML, MAML, FewshotError, FineTune, MetaSGD, Reptile
+from fewshot.cli.catalogue import learners as find_learners
 from fewshot.engine.episode_map import Parallel
 from fewshot.episodes.types import Episode, Examples
 from fewshot.learners import OptimizationLearner
@@ -21,16 +22,14 @@ from fewshot.learners import OptimizationLearner
 TASK = {"kind": "classification", "way": 3}
 LEARNERS = [
     cls
-    for name in learners.__all__
-    if inspect.isclass(cls := getattr(learners, name))
-    and issubclass(cls, OptimizationLearner)
-    and not inspect.isabstract(cls)
-    and cls is not OptimizationLearner
+    for entry in find_learners()
+    if issubclass(cls := getattr(fewshot, entry.name), OptimizationLearner)
 ]
 
 
 class Plain(nn.Module):
     out_features = 5
+    mean: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,12 +104,13 @@ class Cube(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        return 3 * x**2 * slope
+        slope = 3 * x**2 * slope
+        return slope
 
 
 class OwnFunction(Plain):
     def second(self, hidden: Tensor) -> Tensor:
-        cube: Tensor = Cube.apply(hidden)  # type: ignore[no-untyped-call]
+        cube: Tensor = Cube.apply(hidden)
         return super().second(cube)
 
 
@@ -131,7 +131,10 @@ class Lazy(Plain):
 
 
 NETWORKS = [Spectral, OldSpectral, Recomputed, Branches, Averages, Counts, Replaces, OwnFunction, InPlace]  # fmt: skip
-WEIGHT_NORMS = [nn.utils.parametrizations.weight_norm, nn.utils.weight_norm]
+WEIGHT_NORMS: list[Callable[..., Any]] = [
+    nn.utils.parametrizations.weight_norm,
+    nn.utils.weight_norm,
+]
 
 
 def episodes(count: int = 4) -> Episode:
@@ -161,7 +164,7 @@ def trained(learner: OptimizationLearner) -> dict[str, Any]:
         torch.manual_seed(step)
         optimizer.zero_grad()
         for outcome in learner.run(batch, training=True):
-            outcome.loss.sum().backward()
+            outcome.loss.sum().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     learner.eval()
     said = learner.evaluate(batch).metrics | dict(learner.state_dict())
@@ -201,7 +204,7 @@ def test_auto_trains_what_the_loop_trains(
 @pytest.mark.parametrize("norm", WEIGHT_NORMS, ids=["new", "old"])
 @pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
-def test_weight_norm_is_vmapped_over(norm: Callable[[nn.Module], Any], said: list[str]) -> None:
+def test_weight_norm_is_vmapped_over(norm: Callable[..., Any], said: list[str]) -> None:
     def network() -> nn.Module:
         plain = Plain()
         norm(plain.one)

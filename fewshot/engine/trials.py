@@ -88,7 +88,7 @@ class State:
         self.modules = [(module, dict(vars(module))) for module in network.modules()]
         self.buffers = [
             (name, module, buffer, buffer.detach().clone())
-            for prefix, module in network.named_modules()
+            for module in network.modules()
             for name, buffer in module.named_buffers(recurse=False)
         ]
 
@@ -142,6 +142,10 @@ def untouched(network: nn.Module, device: torch.device) -> Iterator[None]:
         generators.restore()
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
+def _same(one: object, other: Tensor) -> bool:
     """Whether two tensors hold the same; NaN is the same as NaN."""
-    return one.shape == other.shape and torch.allclose(one, other, 0, 0, equal_nan=True)
+    return (
+        isinstance(one, Tensor)
+        and one.shape == other.shape
+        and torch.allclose(one, other, 0, 0, equal_nan=True)
+    )

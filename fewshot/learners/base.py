@@ -13,15 +13,23 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Adam
+from typing_extensions import Self
 
 from fewshot.arguments import Positive
 from fewshot.backbones.base import Backbone
 from fewshot.episodes.types import Episode, Examples, Inputs
 from fewshot.errors import FewshotError
-from fewshot.hyperparameters import RemembersArguments, build, describe
+from fewshot.hyperparameters import (
+    RemembersArguments,
+    build,
+    check_arguments,
+    describe,
+    missing_arguments,
+)
 from fewshot.learners.checkpoints import Checkpointed
 from fewshot.learners.going_on import GoesOn
 from fewshot.learners.guard import Guard
+from fewshot.learners.later import Later, later
 from fewshot.learners.meta_step import MetaStep
 from fewshot.learners.outcome import Outcome
 from fewshot.learners.table import EpisodeTable
@@ -45,7 +53,8 @@ class MetaLearner(RemembersArguments, MetaStep, GoesOn, Checkpointed):
     Args:
         backbone: the network from inputs to features; any module with an attribute `out_features`.
         task: the task kind as plain facts, such as ``{"kind": "classification", "way": 5}``; a
-            DataModule's `task`.
+            DataModule's `task`. May be left out where a Trainer is given a DataModule, whose `task`
+            it then takes.
         optimizer: makes the outer optimizer from the parameters.
         lr_scheduler: makes the outer scheduler from the optimizer; it steps once a meta-batch
             (`ReduceLROnPlateau`: once a validation, on the task's main metric).
@@ -77,6 +86,16 @@ class MetaLearner(RemembersArguments, MetaStep, GoesOn, Checkpointed):
     """Whether weights under other names than those that it was made with are none to it."""
     begins_at: Sequence[str] = ()
     """Arguments that say where learned values begin, and nothing of what a checkpoint continues."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Remember the arguments; without a `task`, wait for a DataModule that states it."""
+        waits = issubclass(cls, Later)
+        missing = missing_arguments(cls, args, kwargs) if args or kwargs else []
+        if waits or "task" not in missing or "backbone" in missing:
+            return super().__new__(cls, *args, **kwargs)
+        check_arguments(cls, args, kwargs, partly=True)
+        instance: Self = nn.Module.__new__(later(cls))
+        return instance
 
     def __init__(
         self,
