@@ -47,8 +47,9 @@ class AdaptationCurve(Callback):
         if not curves:
             return None
         units = {name: learner.task.unit(name) for name in curves}
-        image = pixels(draw_curves(curves, units), dpi=150)
-        log_image(image, trainer, f"{stage}/adaptation")
+        image = pixels(lambda: draw_curves(curves, units), dpi=150)
+        if image is not None:
+            log_image(image, trainer, f"{stage}/adaptation")
         return image
 
 

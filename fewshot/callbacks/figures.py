@@ -1,5 +1,7 @@
 """A figure as pixels, drawn once for loggers and a file: short runs wait for drawing."""
 
+import gc
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,27 @@ Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 """RGB (H, W, 3)."""
 
 
-def pixels(figure: Figure, dpi: float) -> Pixels:
-    """The figure, drawn."""
+def pixels(make: Callable[[], Figure | None], dpi: float) -> Pixels | None:
+    """The figure that `make` makes, drawn; None where it makes none.
+
+    Nothing is left of it. Figures are made of cycles of several megabytes, which Python looks for
+    so seldom that a run with many validations grew by tens of megabytes. To look through what has
+    come since takes milliseconds, through all that there is a quarter of a second.
+    """
+    alone = gc.get_freeze_count() == 0  # else someone has put objects aside for good
+    if alone:
+        gc.freeze()
+    try:
+        return _drawn(make, dpi)
+    finally:
+        if alone:
+            gc.collect()
+            gc.unfreeze()
+
+
+def _drawn(make: Callable[[], Figure | None], dpi: float) -> Pixels | None:
+    if (figure := make()) is None:
+        return None
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]

@@ -67,14 +67,15 @@ class EpisodePicture(Callback):
         """Send the picture to the loggers."""
         if trainer.sanity_checking or not take_images(trainer):
             return
-        if (figure := self._figure(trainer, pl_module)) is not None:
-            log_image(pixels(figure, dpi=100), trainer, "val/episode")
+        image = pixels(lambda: self._figure(trainer, pl_module), dpi=100)
+        if image is not None:
+            log_image(image, trainer, "val/episode")
 
     @rank_zero_only
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the picture, and send it to the loggers."""
-        if (figure := self._figure(trainer, pl_module)) is not None:
-            image = pixels(figure, dpi=100)
+        image = pixels(lambda: self._figure(trainer, pl_module), dpi=100)
+        if image is not None:
             save(image, run_folder(trainer) / "episode.png")
             log_image(image, trainer, "test/episode")
 

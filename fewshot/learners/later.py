@@ -83,6 +83,8 @@ class Later(L.LightningModule):
 
 
 @functools.cache
-def later(cls: type[Any]) -> type[Any]:
+def later(cls: Any) -> Any:
     """The class `cls`, to be made later."""
-    return type(cls.__name__, (Later, cls), {"learner": cls, "__module__": cls.__module__})
+    return type(
+        f"_Later{cls.__name__}", (Later, cls), {"learner": cls, "__module__": cls.__module__}
+    )
