@@ -1,5 +1,7 @@
 """Pictures of episodes: what the learner and the benchmark know of the first one."""
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +10,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from commands import SINUSOID, fit
+from matplotlib.figure import Figure
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from fewshot.backbones import MLP, Pixels
+from fewshot.callbacks.figures import pixels
 from fewshot.callbacks.pictures import EpisodePicture
 from fewshot.datamodules import GaussianProcessDataModule, SinusoidDataModule
 from fewshot.episodes.types import Episode, Examples, map_tensors, stack
@@ -140,3 +144,23 @@ def test_a_run_has_pictures_and_curves(tmp_path: Path) -> None:
     assert {"train/loss", "train/mse", "val/mse", "val/mse_ci95", "test/mse"} <= set(
         events.Tags()["scalars"]
     )
+
+
+def test_nothing_is_left_of_a_drawn_figure() -> None:
+    # or a run with many validations grows by megabytes each time
+    def make() -> Figure:
+        figure = Figure()
+        figure.subplots().plot([0, 1])
+        left.append(weakref.ref(figure))
+        return figure
+
+    left: list[weakref.ref[Figure]] = []
+    gc.collect()
+    gc.disable()
+    try:
+        assert pixels(make, dpi=50) is not None
+        assert left[0]() is None
+        assert gc.get_freeze_count() == 0
+    finally:
+        gc.enable()
+    assert pixels(lambda: None, dpi=50) is None
