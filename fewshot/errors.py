@@ -1,7 +1,7 @@
 """The one exception that says: the input is wrong, and here is the remedy."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class FewshotError(ValueError):
@@ -10,6 +10,15 @@ class FewshotError(ValueError):
     The message is one line that names the value and the remedy. The command line prints it without
     a traceback (set ``FEWSHOT_DEBUG=1`` to see one) and exits with status 2.
     """
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those behind it, each once: a chain may lead back into itself."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def closest(word: str, words: Iterable[str]) -> str | None:

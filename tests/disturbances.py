@@ -34,6 +34,40 @@ class Kills(L.Callback):
             threading.Timer(self.delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
 
 
+class SignalsEvaluation(L.Callback):
+    """Send a signal to one rank's own process when a batch of a test or its like has ended.
+
+    Args:
+        number: the signal.
+        batch: the number of the batch.
+        rank: the rank that it is sent to.
+        twice: send it once more at once.
+    """
+
+    def __init__(self, number: int, batch: int, rank: int = 0, twice: bool = False) -> None:
+        self.number, self.batch, self.rank, self.twice = number, batch, rank, twice
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self.seen = 0
+
+    def _ended(self, trainer: L.Trainer) -> None:
+        if trainer.state.fn == "fit":
+            return
+        if (self.seen, trainer.global_rank) == (self.batch, self.rank):
+            for _ in range(1 + self.twice):
+                os.kill(os.getpid(), self.number)
+        self.seen += 1
+
+    def on_test_batch_end(self, trainer: L.Trainer, *args: object) -> None:
+        self._ended(trainer)
+
+    def on_validation_batch_end(self, trainer: L.Trainer, *args: object) -> None:
+        self._ended(trainer)
+
+    def on_predict_batch_end(self, trainer: L.Trainer, *args: object) -> None:
+        self._ended(trainer)
+
+
 class FillsDisk(L.Callback):
     """From a meta-step on, let no file grow beyond so many bytes.
 

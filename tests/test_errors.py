@@ -15,7 +15,8 @@ from fakes import fake_clinc150, fake_image_folder
 
 from fewshot.cli.main import main
 from fewshot.cli.messages import one_line
-from fewshot.errors import FewshotError, nearest
+from fewshot.engine.compiling.compiler import _reason
+from fewshot.errors import FewshotError, chain, nearest
 from fewshot.learners import MAML
 
 GLYPHS = ("--model=PrototypicalNetwork", "--model.backbone=Conv4", "--data=GlyphsDataModule")
@@ -301,6 +302,19 @@ def test_the_error_behind_the_error_is_shown() -> None:
     error = ValueError("Does not validate against any of the Union subtypes")
     error.__context__ = FewshotError("way is 1;\n  set way >= 2")
     assert one_line(error) == "way is 1; set way >= 2"
+
+
+def test_errors_that_lead_back_to_one_another_come_to_an_end() -> None:
+    """As TensorBoard's writer makes them: it raises an error again that is being handled."""
+    first, second = OSError("no room"), ValueError("no step")
+    second.__cause__, first.__context__ = first, second
+    assert list(chain(first)) == [first, second]
+    assert one_line(first) == "no room"
+    second.__cause__ = second
+    assert list(chain(second)) == [second]
+    with pytest.raises(OSError, match="no room") as caught:
+        raise first
+    assert _reason(caught.value) == "OSError: no room"
 
 
 def test_what_no_pattern_knows_is_one_line() -> None:

@@ -32,7 +32,7 @@ FACTS = {
     "batchnorm",
 }
 PROVENANCE = {"checkpoint", "global_step", "precision", "versions", "metrics", "units", "monitor"}
-PROVENANCE |= {"untrained", "seed_everything"}
+PROVENANCE |= {"untrained", "partial", "seed_everything"}
 
 
 @pytest.fixture(scope="module")

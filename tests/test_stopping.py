@@ -72,7 +72,8 @@ def same(root: Path, whole: Path, tolerance: float = 0.0) -> None:
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-@pytest.mark.parametrize("step", [2, 5, 7])  # mid-epoch, in the step before a validation, after it
+# mid-epoch, in the step before a validation, after it, and the last, which a test follows
+@pytest.mark.parametrize("step", [2, 5, 7, 9])
 def test_a_signal_stops_the_run_after_the_step(
     number: signal.Signals, status: int, step: int, whole: Path, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from fewshot.errors import FewshotError
@@ -99,7 +100,8 @@ class LastCheckpoint(ModelCheckpoint):
 
         Other errors leave the one before.
         """
-        stopped = isinstance(exception, SIGTERMException) and not trainer.validating
+        training = trainer.state.fn == TrainerFn.FITTING and not trainer.validating
+        stopped = isinstance(exception, SIGTERMException) and training
         if stopped and self._written_step != trainer.global_step:
             self._save(trainer)
 

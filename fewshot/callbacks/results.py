@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from fewshot.callbacks.interruption import is_partial
 from fewshot.callbacks.loggers import log_table
 from fewshot.callbacks.run_folder import run_folder
 from fewshot.datamodules.base import EpisodicDataModule
@@ -42,6 +43,7 @@ def results(trainer: L.Trainer, learner: MetaLearner) -> dict[str, Any]:
         "learner": type(learner).__name__,
         "backbone": type(learner.backbone).__name__,
         "episodes": len(learner.columns["test"]["episode"]),
+        "partial": is_partial(trainer),
         "batchnorm": learner.batchnorm,
         **learner.facts(),
         "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else learner.weights_file,
@@ -138,6 +140,7 @@ def results_table(result: dict[str, Any]) -> Table:
     drawn = f"seed {result['seed']}"
     if result["seed"] is None and "test_episodes" in result:
         drawn = f"those of {result['test_episodes']}"
+    mark += ", PARTIAL: the test was stopped" if result.get("partial") else ""
     table = Table(
         title=f"{result['learner']} on {result['benchmark'] or 'own data'}{split}, {way}{shot}",
         caption=(

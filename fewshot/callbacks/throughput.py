@@ -84,6 +84,6 @@ class Throughput(Callback):
     def _log(self, learner: L.LightningModule, stage: str) -> None:
         self._stop()
         if self._episodes:
-            learner.log(
-                f"{stage}/episodes_per_second", self._episodes / self._seconds, rank_zero_only=True
-            )
+            rate = self._episodes / self._seconds
+            # batch_size: else Lightning asks the batch before which a signal ended a test
+            learner.log(f"{stage}/episodes_per_second", rate, rank_zero_only=True, batch_size=1)

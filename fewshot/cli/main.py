@@ -20,6 +20,8 @@ from fewshot.errors import FewshotError, nearest
 if TYPE_CHECKING:
     from fewshot.cli.lightning import FewshotCLI
 
+INTERRUPTED = 130
+"""The exit status after Ctrl-C: 128 and the number of the signal."""
 BENCHMARK_OPTIONS = (
     "--config",
     "-c",
@@ -97,14 +99,24 @@ def program() -> argparse.ArgumentParser:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """The program `fewshot`: run, and turn a user's error into one line and exit status 2."""
+    """The program `fewshot`: run, and turn an error into one line and exit status 2.
+
+    Ctrl-C ends it with 130, as a shell's programs end.
+    """
     keep_freed_memory()
     if (here := os.getcwd()) not in sys.path:
         sys.path.append(here)  # a user's own modules, as `python -m fewshot` finds them
     try:
         run(args)
-    # the parser raises argparse's own
-    except (FewshotError, argparse.ArgumentError, OSError, ValueError, TypeError) as error:
+        sys.stdout.flush()  # here a disk without room can still be told
+    except KeyboardInterrupt:
+        print("fewshot: stopped by Ctrl-C", file=sys.stderr)
+        return INTERRUPTED
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's own status is 1
+            raise SystemExit(INTERRUPTED) from stop
+        raise
+    except Exception as error:  # whatever it is, a user sees no traceback that nobody asked for
         if os.environ.get("FEWSHOT_DEBUG"):
             raise
         print(f"fewshot: error: {one_line(error)}", file=sys.stderr)

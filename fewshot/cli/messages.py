@@ -9,13 +9,13 @@ import logging
 import pydoc
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import import_module
 
 from fewshot.cli.arguments import unknown_option
 from fewshot.cli.catalogue import benchmarks, find, learners, networks
 from fewshot.cli.commands import COMMANDS
-from fewshot.errors import FewshotError, nearest
+from fewshot.errors import FewshotError, chain, nearest
 from fewshot.hyperparameters import parameter_names
 
 TYPES = {
@@ -46,7 +46,7 @@ Say = Callable[[re.Match[str]], str]
 
 def one_line(error: BaseException) -> str:
     """The one-line message of `error`: its `FewshotError`'s, or what the parser meant to say."""
-    for cause in _chain(error):
+    for cause in chain(error):
         if isinstance(cause, FewshotError):
             return _joined(str(cause))
     text = _joined(str(error))
@@ -76,12 +76,6 @@ def _is_no_advertisement(record: logging.LogRecord) -> bool:
 
 def _joined(text: str) -> str:
     return " ".join(text.split())
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 # ------------------------------------------------------------------ what to say of each complaint

@@ -19,10 +19,10 @@ def read_results(path: Path) -> dict[str, Any]:
     """What `fewshot test` has written, by the run's folder or by its ``results.json``.
 
     The first files of version 0.1.0 name no units and no metric to judge by, and do not say whether
-    their weights were trained: these are added.
+    their weights were trained or the test went to its end: these are added.
 
     Raises:
-        FewshotError: there is no such file, or it is no JSON object.
+        FewshotError: there is no such file, it is no JSON object, or of a test that was stopped.
     """
     file = results_file(path)
     try:
@@ -33,8 +33,14 @@ def read_results(path: Path) -> dict[str, Any]:
         raise FewshotError(
             f"{file} is no results.json ({error}); give folders of tested runs"
         ) from error
+    if content.get("partial"):
+        raise FewshotError(
+            f"{file} is of a test that was stopped after {content.get('episodes')} episodes; test"
+            " again, or leave it out"
+        )
     names = content.get("metrics", {})
-    added = {"units": _old_units(names), "monitor": _old_monitor(names), "untrained": False}
+    added = {"units": _old_units(names), "monitor": _old_monitor(names)}
+    added |= {"untrained": False, "partial": False}
     return {**added, **content}
 
 

@@ -109,6 +109,6 @@ class Evaluation(L.LightningModule):
         main = self.task.monitor[0]
         for name, (mean, ci95) in self.estimates[stage].items():
             # equal on every rank already; sync_dist keeps Lightning from warning that it might not
-            # be
-            self.log(f"{stage}/{name}", mean, prog_bar=name == main, sync_dist=True)
-            self.log(f"{stage}/{name}_ci95", ci95, sync_dist=True)
+            # be, and batch_size from asking the batch before which a signal ended the evaluation
+            self.log(f"{stage}/{name}", mean, prog_bar=name == main, sync_dist=True, batch_size=1)
+            self.log(f"{stage}/{name}_ci95", ci95, sync_dist=True, batch_size=1)

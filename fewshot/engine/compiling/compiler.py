@@ -160,12 +160,11 @@ def _on_gpu(tensors: Sequence[Tensor]) -> bool:
 
 def _reason(error: BaseException) -> str:
     """The first line of the compiler's own error, below the errors that wrap it."""
-    cause = getattr(error, "inner_exception", None) or error.__cause__
-    return (
-        _reason(cause)
-        if cause is not None
-        else f"{type(error).__name__}: {error}".strip().splitlines()[0]
-    )
+    seen: list[BaseException] = []  # a chain may lead back into itself
+    while error not in seen:
+        seen.append(error)
+        error = getattr(error, "inner_exception", None) or error.__cause__ or error
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
 
 
 def _captured(graph: torch.fx.GraphModule, tensors: Sequence[Tensor]) -> Any:
