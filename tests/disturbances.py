@@ -69,18 +69,31 @@ class SignalsEvaluation(L.Callback):
 
 
 class FillsDisk(L.Callback):
-    """From a meta-step on, let no file grow beyond so many bytes.
+    """From a meta-step, or the begin of a test or a prediction, let no file grow any more.
 
     The system says EFBIG where a disk says ENOSPC.
+
+    Args:
+        step: the meta-step; None: the begin of a test or a prediction.
+        size: bytes that a file may have.
     """
 
-    def __init__(self, step: int, size: int) -> None:
+    def __init__(self, step: int | None, size: int) -> None:
         self.step, self.size = step, size
         self.before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
+    def _fill(self) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, self.before[1]))
+
     def on_train_batch_start(self, trainer: L.Trainer, *args: object) -> None:
         if trainer.global_step == self.step:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, self.before[1]))
+            self._fill()
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.step is None:
+            self._fill()
+
+    on_predict_start = on_test_start
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException

@@ -9,6 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from fewshot.files import atomic_write
+
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 """RGB (H, W, 3)."""
 
@@ -41,6 +43,6 @@ def _drawn(make: Callable[[], Figure | None], dpi: float) -> Pixels | None:
 
 
 def save(image: Pixels, path: Path) -> None:
-    """Write a PNG file; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(path)
+    """Write a PNG file, whole or not at all; its folder is made."""
+    with atomic_write(path, binary=True) as file:
+        Image.fromarray(image).save(file, format="PNG")

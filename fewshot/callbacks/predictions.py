@@ -12,6 +12,7 @@ from torch import Tensor
 from fewshot.callbacks.loggers import log_table
 from fewshot.callbacks.run_folder import run_folder
 from fewshot.episodes.types import MetaBatch
+from fewshot.files import atomic_write
 from fewshot.files.tables import write_table
 from fewshot.learners.base import MetaLearner
 from fewshot.learners.outcome import Outcome
@@ -90,6 +91,6 @@ def _saved(images: Sequence[Any] | Tensor, run: Path, start: str) -> list[str]:
     """Write images (Q, H, W) of labels; gives their places in the run's folder."""
     names = [f"{start}{query}.png" for query in range(len(images))]
     for name, image in zip(names, images, strict=True):
-        (run / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image.numpy()).save(run / name)
+        with atomic_write(run / name, binary=True) as file:
+            Image.fromarray(image.numpy()).save(file, format="PNG")
     return names

@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from fewshot.callbacks.checkpoint import BestCheckpoint, LastCheckpoint
 from fewshot.callbacks.curves import AdaptationCurve
+from fewshot.callbacks.full_disk import FullDisk
 from fewshot.callbacks.interruption import Interruption
 from fewshot.callbacks.pictures import EpisodePicture
 from fewshot.callbacks.predictions import PredictionWriter
@@ -244,6 +245,7 @@ class FewshotCLI(LightningCLI):
                 Throughput(),
             ),
             Interruption(),
+            FullDisk(),
         ]
         if config["enable_checkpointing"] is not False:
             callbacks.append(BestCheckpoint())

@@ -14,6 +14,7 @@ from fewshot.cli.arguments import check_configs, check_options
 from fewshot.cli.commands import COMMANDS, OWN
 from fewshot.cli.configs import located
 from fewshot.cli.messages import one_line
+from fewshot.cli.threads import full_disk_in_threads
 from fewshot.engine.allocation import keep_freed_memory
 from fewshot.errors import FewshotError, nearest
 
@@ -107,8 +108,11 @@ def main(args: Sequence[str] | None = None) -> int:
     if (here := os.getcwd()) not in sys.path:
         sys.path.append(here)  # a user's own modules, as `python -m fewshot` finds them
     try:
-        run(args)
+        with full_disk_in_threads() as untold:
+            run(args)
         sys.stdout.flush()  # here a disk without room can still be told
+        if untold:
+            raise untold[0]
     except KeyboardInterrupt:
         print("fewshot: stopped by Ctrl-C", file=sys.stderr)
         return INTERRUPTED
@@ -120,5 +124,14 @@ def main(args: Sequence[str] | None = None) -> int:
         if os.environ.get("FEWSHOT_DEBUG"):
             raise
         print(f"fewshot: error: {one_line(error)}", file=sys.stderr)
+        _drop_output()
         return 2
     return 0
+
+
+def _drop_output() -> None:
+    """Forget what the standard output does not take: Python would try again when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

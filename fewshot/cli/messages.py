@@ -5,6 +5,7 @@ it is the innermost complaint; the patterns below pick it out. What matches none
 it is, in one line.
 """
 
+import errno
 import logging
 import pydoc
 import re
@@ -16,6 +17,7 @@ from fewshot.cli.arguments import unknown_option
 from fewshot.cli.catalogue import benchmarks, find, learners, networks
 from fewshot.cli.commands import COMMANDS
 from fewshot.errors import FewshotError, chain, nearest
+from fewshot.files.room import NO_ROOM, is_without_room
 from fewshot.hyperparameters import parameter_names
 
 TYPES = {
@@ -49,6 +51,10 @@ def one_line(error: BaseException) -> str:
     for cause in chain(error):
         if isinstance(cause, FewshotError):
             return _joined(str(cause))
+    # the one that names a file: where loggers are closed, they raise it again without
+    for cause in sorted(chain(error), key=lambda cause: getattr(cause, "filename", None) is None):
+        if told := _of_file(cause):
+            return told
     text = _joined(str(error))
     for pattern, say in PATTERNS:
         found = list(re.finditer(pattern, text))
@@ -60,6 +66,35 @@ def one_line(error: BaseException) -> str:
         if isinstance(error, ValueError | TypeError)
         else text
     )
+
+
+REMEDIES = {
+    **dict.fromkeys(NO_ROOM, "make room there, or choose another folder"),
+    errno.ENOENT: "give an existing path",
+    errno.EACCES: "choose a path that you may use",
+    errno.EPERM: "choose a path that you may use",
+    errno.EROFS: "choose a folder that can be written to",
+    errno.EISDIR: "give a file, not a folder",
+    errno.ENOTDIR: "give a path through folders alone",
+    errno.EEXIST: "choose another name",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.EMFILE: "raise the limit of open files (ulimit -n), or lower data.num_workers",
+}
+"""What mends an error of the system's."""
+
+
+def _of_file(error: BaseException) -> str | None:
+    """What is said of an error of the system's that names a file, or that there is no room."""
+    if not isinstance(error, OSError) or error.errno is None:
+        return None
+    remedy = REMEDIES.get(error.errno)
+    if is_without_room(error):
+        return (
+            f"cannot write {error.filename or 'a file or the output'} ({error.strerror}); {remedy}"
+        )
+    if error.filename is None or remedy is None:
+        return None
+    return f"{error.filename}: {error.strerror}; {remedy}"
 
 
 def silence_what_users_cannot_mend() -> None:

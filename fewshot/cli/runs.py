@@ -40,8 +40,7 @@ def read_results(path: Path) -> dict[str, Any]:
         )
     names = content.get("metrics", {})
     added = {"units": _old_units(names), "monitor": _old_monitor(names)}
-    added |= {"untrained": False, "partial": False}
-    return {**added, **content}
+    return {**added, "untrained": False, "partial": False, **content}
 
 
 def mean_of(metrics: Mapping[str, Mapping[str, float | None]], name: str) -> float:

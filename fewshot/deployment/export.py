@@ -6,6 +6,7 @@ on other inputs than it was traced with, and refused if it does not give what th
 """
 
 import copy
+import io
 import logging
 import warnings
 from collections.abc import Iterator
@@ -120,9 +121,12 @@ def save_program(program: ExportedProgram, path: Path, module: nn.Module, inputs
     Raises:
         FewshotError: it does not.
     """
+    # in memory first: torch's own writer ends the process by SIGABRT where a disk is full
+    content = io.BytesIO()
     with written_beside(path) as file:
         with _quiet():
-            torch.export.save(program, file)
+            torch.export.save(program, content)
+            file.write_bytes(content.getbuffer())
             loaded = torch.export.load(file).module()
         with torch.no_grad():
             _check(loaded(inputs), module(inputs), path)
@@ -153,13 +157,13 @@ def save_onnx(program: ExportedProgram, path: Path, module: nn.Module, inputs: I
                 model = torch.onnx.export(
                     program, dynamo=True, input_names=names, output_names=["outputs"], verbose=False
                 )
-                assert model is not None  # without a file to write to, it is given
-                model.save(file)
         except Exception as error:  # an operation that ONNX does not have
             reason = str(error).strip().splitlines()[0]
             raise FewshotError(
                 f"the network cannot be written as ONNX ({reason}); set --format pt2"
             ) from error
+        assert model is not None  # without a file to write to, it is given
+        model.save(file)
         session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
         tensors = inputs if isinstance(inputs, dict) else {"images": inputs}
         # an input that the network does not use is left out

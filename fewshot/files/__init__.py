@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from fewshot.errors import FewshotError
 from fewshot.files.leftovers import remove_leftovers, scratch_name
+from fewshot.files.room import told_of
 
 DESCRIPTOR = re.compile(r"/dev/(?:fd/(\d+)|stdout|stderr)")
 
@@ -54,14 +55,17 @@ def written_beside(path: Path) -> Iterator[Path]:
     """Where to write a file that appears at `path` when the block ends, complete, or not at all.
 
     Raises:
-        FewshotError: there is something else than a file, or it cannot be written there.
+        FewshotError: there is something else than a file, or its folder cannot be written into.
+        OSError: it cannot be written; its `filename` is `path`.
     """
     if is_special(path):
         raise FewshotError(f"{path} is a device or a pipe; name a file")
     target = _target(path)
     with scratch_folder(target.parent, "name a file in a folder of yours") as folder:
-        yield folder / path.name
-        (folder / path.name).replace(target)
+        beside = folder / path.name
+        with told_of(path, beside):
+            yield beside
+            beside.replace(target)
 
 
 @contextmanager
@@ -69,6 +73,9 @@ def atomic_write(path: Path, binary: bool = False) -> Iterator[IO[Any]]:
     """A text or binary file to write: at the block's end it is at `path`, whole, or not at all.
 
     Of a link it is the target that is written. A device or a pipe is written to directly.
+
+    Raises:
+        OSError: it cannot be written; its `filename` is `path`.
     """
     mode, encoding, newline = ("wb", None, None) if binary else ("w", "utf-8", "")
     if is_special(path):
@@ -80,7 +87,10 @@ def atomic_write(path: Path, binary: bool = False) -> Iterator[IO[Any]]:
     remove_leftovers(target.parent)
     descriptor, beside = tempfile.mkstemp(dir=target.parent, prefix=scratch_name())
     try:
-        with open(descriptor, mode, encoding=encoding, newline=newline) as file:
+        with (
+            told_of(path, beside),
+            open(descriptor, mode, encoding=encoding, newline=newline) as file,
+        ):
             yield file
             file.flush()
             os.fsync(descriptor)  # the content is on the disk before its name is
