@@ -7,6 +7,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -151,7 +152,7 @@ def test_no_gpu(refusal: Refusal) -> None:
             "model: {class_path: PrototypicalNetwork\ndata: [",
             "config.yaml, line 2: this is no YAML",
         ),
-        ("", "config.yaml is no config: it must hold keys such as `model:`"),
+        ("", "config.yaml is no config; give a YAML file with keys such as `model:`"),
         ("- a", "config.yaml is no config"),
         ("modle: {class_path: MAML}", "unknown option 'modle'; did you mean 'model'?"),
         (
@@ -309,7 +310,7 @@ def test_errors_that_lead_back_to_one_another_come_to_an_end() -> None:
     first, second = OSError("no room"), ValueError("no step")
     second.__cause__, first.__context__ = first, second
     assert list(chain(first)) == [first, second]
-    assert one_line(first) == "no room"
+    assert one_line(first) == "no room; FEWSHOT_DEBUG=1 shows the traceback"
     second.__cause__ = second
     assert list(chain(second)) == [second]
     with pytest.raises(OSError, match="no room") as caught:
@@ -318,8 +319,23 @@ def test_errors_that_lead_back_to_one_another_come_to_an_end() -> None:
 
 
 def test_what_no_pattern_knows_is_one_line() -> None:
-    assert one_line(OSError("first\n   second")) == "first second"
-    assert one_line(ValueError("first\n   second")) == "first second (FEWSHOT_DEBUG=1 shows where)"
+    ends = "first second; FEWSHOT_DEBUG=1 shows the traceback"
+    assert one_line(OSError("first\n   second")) == one_line(ValueError("first\n second")) == ends
+    assert one_line(KeyError("first")).startswith("KeyError: 'first'; FEWSHOT_DEBUG=1")
+    assert one_line(MemoryError()).startswith("out of memory")
+    assert one_line(RuntimeError()).startswith("RuntimeError: no reason given; ")
+    missing = ModuleNotFoundError("No module named 'wandb'", name="wandb.sdk")
+    assert one_line(missing) == "No module named 'wandb'; install wandb"
+
+
+def test_the_line_of_a_mistake_in_a_users_own_code_is_named(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("def wrong():\n    return {}['x']\n")
+    code: dict[str, Any] = {}
+    exec(compile((tmp_path / "own.py").read_text(), str(tmp_path / "own.py"), "exec"), code)
+    with pytest.raises(KeyError) as caught:
+        torch.nn.Linear(1, 1).apply(lambda module: code["wrong"]())
+    line = f"KeyError: 'x' ({tmp_path / 'own.py'}, line 2); FEWSHOT_DEBUG=1 shows the traceback"
+    assert one_line(caught.value) == line
 
 
 def test_nearest() -> None:

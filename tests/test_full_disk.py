@@ -5,6 +5,7 @@ The limit of a file's size stands for it: the system says EFBIG where a disk say
 
 import errno
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -37,10 +38,10 @@ def room_again() -> Iterator[None]:
     ("command", "step", "size", "logger", "meets"),
     [
         ("fit", "1", 1500, "TensorBoardLogger", ""),
-        ("test", "null", 100, "TensorBoardLogger", "lightning_logs/version_0/episode.png"),
+        ("test", "null", 100, "TensorBoardLogger", "/episode.png"),
         ("fit", "1", 300, "CSVLogger", ""),
-        ("test", "null", 600, "", "episode.png"),
-        ("predict", "null", 100, "", "predictions.csv"),
+        ("test", "null", 600, "", "/episode.png"),
+        ("predict", "null", 100, "", "/predictions.csv"),
     ],
 )
 def test_what_meets_it_first_is_named(
@@ -70,9 +71,10 @@ def test_what_meets_it_first_is_named(
     said = capsys.readouterr().err
     assert "Traceback" not in said
     assert said.count("fewshot: error: ") == 1
-    place = tmp_path / (meets or "lightning_logs/version_0")
-    line = f"fewshot: error: cannot write {place} (File too large); make room there, or choose"
-    assert line in said
+    place = rf"{re.escape(str(tmp_path))}\S*{meets}"
+    assert re.search(
+        rf"error: cannot write {place} \(File too large\); make room there, or choose", said
+    )
     assert threading.excepthook is threads
     assert not list(tmp_path.rglob(".*")), "nothing half-written is left"
     assert not list(tmp_path.rglob("results.json"))
@@ -87,8 +89,8 @@ def test_results_of_a_disk_without_room(
     monkeypatch.setattr("fewshot.callbacks.results.json.dump", full)
     args = ("--trainer.logger=false", f"--trainer.default_root_dir={tmp_path}")
     assert main(["test", *RUN, *args]) == 2
-    line = f"cannot write {tmp_path / 'results.json'} (No space left on device); make room there"
-    assert line in capsys.readouterr().err
+    line = r"/results\.json \(No space left on device\); make room there"
+    assert re.search(rf"cannot write {re.escape(str(tmp_path))}\S*{line}", capsys.readouterr().err)
 
 
 def test_both_ways_to_write_a_file_name_it(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import lightning as L
 import pytest
-from commands import SINUSOID, results
+from commands import SINUSOID, results, runs
 
 from fewshot import MAML, MLP, SinusoidDataModule
 from fewshot.callbacks.interruption import Interruption
@@ -28,9 +28,14 @@ RUN = (
 """Seven episodes to judge by, in four batches."""
 
 
+def run_of(root: Path) -> Path:
+    """The folder of the only run."""
+    (run,) = runs(root)
+    return run
+
+
 def rows(root: Path, name: str = "episodes") -> list[dict[str, str]]:
-    (path,) = root.glob(f"lightning_logs/version_0/{name}.csv")
-    with path.open() as file:
+    with (run_of(root) / f"{name}.csv").open() as file:
         return list(csv.DictReader(file))
 
 
@@ -46,7 +51,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
     """The rows of an undisturbed test."""
     root = tmp_path_factory.mktemp("whole")
     assert main(["test", *RUN, f"--trainer.default_root_dir={root}"]) == 0
-    assert results(root / "lightning_logs/version_0")["partial"] is False
+    assert results(run_of(root))["partial"] is False
     return rows(root)
 
 
@@ -63,7 +68,7 @@ def test_a_signal_in_a_test_keeps_what_was_evaluated(
         main(["test", *disturbed(number, 1, tmp_path)])
     assert stop.value.code == status
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
-    found = results(tmp_path / "lightning_logs/version_0")
+    found = results(run_of(tmp_path))
     assert (found["partial"], found["episodes"]) == (True, len(rows(tmp_path)))
     assert 0 < len(rows(tmp_path)) < len(whole)
     assert rows(tmp_path) == whole[: len(rows(tmp_path))]
@@ -72,15 +77,15 @@ def test_a_signal_in_a_test_keeps_what_was_evaluated(
     assert "of 4 meta-batches" in said.err
     assert "PARTIAL" in said.out
     with pytest.raises(FewshotError, match="of a test that was stopped after"):
-        read_results(tmp_path / "lightning_logs/version_0")
+        read_results(run_of(tmp_path))
 
 
 def test_the_test_after_a_fit(tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["fit", *disturbed(signal.SIGTERM, 1, tmp_path)])
     assert stop.value.code == 143
-    assert results(tmp_path / "lightning_logs/version_0")["partial"] is True
-    assert (tmp_path / "lightning_logs/version_0/checkpoints/best.ckpt").is_file()
+    assert results(run_of(tmp_path))["partial"] is True
+    assert (run_of(tmp_path) / "checkpoints/best.ckpt").is_file()
 
 
 class SignalsSanityCheck(L.Callback):
@@ -134,7 +139,7 @@ def test_a_signal_in_the_last_batch_leaves_a_whole_test(
         main(["test", *disturbed(signal.SIGTERM, 3, tmp_path)])
     assert stop.value.code == 143
     assert rows(tmp_path) == whole
-    assert results(tmp_path / "lightning_logs/version_0")["partial"] is False
+    assert results(run_of(tmp_path))["partial"] is False
 
 
 def test_ctrl_c_twice_stops_at_once(tmp_path: Path) -> None:
@@ -175,4 +180,4 @@ def test_two_ranks_stop_together(batch: int, episodes: int, tmp_path: Path) -> N
     )
     assert ran.returncode == 143, ran.stderr[-3000:]
     assert [row["episode"] for row in rows(tmp_path)] == [str(i) for i in range(episodes)]
-    assert results(tmp_path / "lightning_logs/version_0")["partial"] == (episodes < 7)
+    assert results(run_of(tmp_path))["partial"] == (episodes < 7)

@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from fewshot.cli.commands import COMMANDS
 from fewshot.errors import FewshotError, nearest
 
 TOP_LEVEL = (
@@ -186,6 +187,13 @@ def read_config(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict):
         raise FewshotError(
-            f"{path} is no config: it must hold keys such as `model:`, `data:` and `trainer:`"
+            f"{path} is no config; give a YAML file with keys such as `model:`, `data:` and"
+            " `trainer:`"
         )
+    for part in (content, *(content.get(command) for command in COMMANDS)):
+        for key in ("trainer", "checkpoint"):
+            if isinstance(part, dict) and not isinstance(part.get(key, {}), dict):
+                raise FewshotError(
+                    f"{path}: {key} is {part[key]!r}; give a mapping of its arguments"
+                )
     return content

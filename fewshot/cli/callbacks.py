@@ -1,10 +1,21 @@
-"""Callbacks that a user names take the place of ours."""
+"""The callbacks of every run; those that a user names take the place of ours."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 
 from fewshot.callbacks.checkpoint import BestCheckpoint, LastCheckpoint
+from fewshot.callbacks.curves import AdaptationCurve
+from fewshot.callbacks.full_disk import FullDisk
+from fewshot.callbacks.interruption import Interruption
+from fewshot.callbacks.looking_ahead import LookingAhead
+from fewshot.callbacks.pictures import EpisodePicture
+from fewshot.callbacks.predictions import PredictionWriter
+from fewshot.callbacks.progress import EpisodeProgressBar
+from fewshot.callbacks.results import ResultsWriter
+from fewshot.callbacks.sources import SourceCurves
+from fewshot.callbacks.throughput import Throughput
 from fewshot.errors import FewshotError
 
 
@@ -47,3 +58,29 @@ def _writes_last(callback: Callback) -> bool:
         or bool(callback.save_last)
         or callback.filename == "last"
     )
+
+
+def of_every_run(config: Mapping[str, Any], tests: bool) -> list[Callback]:
+    """The callbacks of every run, except those that the Trainer's own flags turn off.
+
+    Args:
+        config: the Trainer's arguments.
+        tests: whether a test follows a training.
+    """
+    callbacks: list[Callback] = [
+        EpisodePicture(),
+        AdaptationCurve(),
+        PredictionWriter(),
+        ResultsWriter(),
+        SourceCurves(),
+        Throughput(),
+        Interruption(),
+        FullDisk(),
+    ]
+    if tests and not config["fast_dev_run"]:
+        callbacks.append(LookingAhead())
+    if config["enable_checkpointing"] is not False:
+        callbacks.append(BestCheckpoint())
+    if config["enable_progress_bar"] is not False:
+        callbacks.append(EpisodeProgressBar())
+    return callbacks

@@ -16,18 +16,9 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from fewshot.callbacks.checkpoint import BestCheckpoint, LastCheckpoint
-from fewshot.callbacks.curves import AdaptationCurve
-from fewshot.callbacks.full_disk import FullDisk
-from fewshot.callbacks.interruption import Interruption
-from fewshot.callbacks.pictures import EpisodePicture
-from fewshot.callbacks.predictions import PredictionWriter
-from fewshot.callbacks.progress import EpisodeProgressBar
-from fewshot.callbacks.results import ResultsWriter
+from fewshot.callbacks.checkpoint import LastCheckpoint
 from fewshot.callbacks.run_folder import RunFolder
-from fewshot.callbacks.sources import SourceCurves
-from fewshot.callbacks.throughput import Throughput
-from fewshot.cli.callbacks import not_named_already
+from fewshot.cli.callbacks import not_named_already, of_every_run
 from fewshot.cli.catalogue import import_all
 from fewshot.cli.going_on import beginning, hold, is_first_rank
 from fewshot.cli.links import Link, links
@@ -35,6 +26,7 @@ from fewshot.cli.messages import one_line, silence_what_users_cannot_mend
 from fewshot.cli.named import named_classes
 from fewshot.cli.places import RUNS, place_of
 from fewshot.cli.saved_config import SavedConfig
+from fewshot.cli.trainer_arguments import check_plan, check_trainer, launched
 from fewshot.datamodules import ClassificationDataModule, EpisodicDataModule
 from fewshot.engine.compiling.torch_internals import warn_if_untested
 from fewshot.errors import FewshotError
@@ -131,6 +123,7 @@ class FewshotCLI(LightningCLI):
         Keep what the user wrote where a link fills it in.
         """
         config, given = self.config[str(self.subcommand)], self.given[str(self.subcommand)]
+        check_trainer(config["trainer"])
         self.by_hand = {
             link: given[link.target] for link in self.links if given.get(link.target) is not None
         }
@@ -202,6 +195,8 @@ class FewshotCLI(LightningCLI):
                     f"{key} is {value} but {type(self.datamodule).__name__} has {link.fact}"
                     f" {linked}; leave {key} out, it follows the benchmark"
                 )
+        if self.subcommand == "fit":
+            check_plan(self.model, self.datamodule, self.config["fit"]["trainer"])
         if self.subcommand == "fit" and (file := self._checkpoint_file()):
             self.model.check_goes_on(read_checkpoint(file), self.datamodule, self.trainer)
         self._take_folder()
@@ -234,28 +229,12 @@ class FewshotCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the callbacks of every run, except those that the Trainer's own flags turn off."""
         config = self.config[self.subcommand]["trainer"]
-        callbacks: list[Callback] = [
-            self.folder,
-            *(
-                EpisodePicture(),
-                AdaptationCurve(),
-                PredictionWriter(),
-                ResultsWriter(),
-                SourceCurves(),
-                Throughput(),
-            ),
-            Interruption(),
-            FullDisk(),
-        ]
-        if config["enable_checkpointing"] is not False:
-            callbacks.append(BestCheckpoint())
-        if config["enable_progress_bar"] is not False:
-            callbacks.append(EpisodeProgressBar())
-        self.own_callbacks = callbacks
+        tests = self.config[self.subcommand]["test_after_fit"]
+        self.own_callbacks = [self.folder, *of_every_run(config, tests)]
         if config["logger"] in (None, True):
             root = config["default_root_dir"] or os.getcwd()
             kwargs["logger"] = TensorBoardLogger(root, name=RUNS)
-        return super().instantiate_trainer(**kwargs)
+        return super().instantiate_trainer(**kwargs, **launched(config, os.environ))
 
     def _goes_on(self) -> bool:
         """Whether an earlier run goes on in its folder, not a new one from a checkpoint."""

@@ -9,27 +9,21 @@ import errno
 import logging
 import pydoc
 import re
+import sysconfig
+import traceback
 import warnings
-from collections.abc import Callable
-from importlib import import_module
+from difflib import get_close_matches
+from pathlib import Path
 
+import fewshot
 from fewshot.cli.arguments import unknown_option
-from fewshot.cli.catalogue import benchmarks, find, learners, networks
+from fewshot.cli.catalogue import find
 from fewshot.cli.commands import COMMANDS
+from fewshot.cli.dumps import BASES, BEHIND, CHOICES, IN_FRONT, Say, key_of, types_of, value_of
 from fewshot.errors import FewshotError, chain, nearest
 from fewshot.files.room import NO_ROOM, is_without_room
 from fewshot.hyperparameters import parameter_names
 
-TYPES = {
-    "int": "an integer",
-    "float": "a number",
-    "bool": "true or false",
-    "str": "a text",
-    "NoneType": "null",
-    "dict": "a mapping",
-    "collections.abc.Mapping": "a mapping",
-    "list": "a list",
-}
 NOT_THE_USERS = (
     r"LightningCLI's args parameter is intended",  # `run(args)` is how tests and notebooks call it
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # lightning 2.6 on torch >= 2.9
@@ -42,8 +36,6 @@ NOT_THE_USERS = (
     r"Experiment logs directory .* exists and is not empty",  # what would be deleted is moved aside
 )
 """Warnings about things that the user cannot mend."""
-
-Say = Callable[[re.Match[str]], str]
 
 
 def one_line(error: BaseException) -> str:
@@ -60,14 +52,27 @@ def one_line(error: BaseException) -> str:
         found = list(re.finditer(pattern, text))
         if found:
             return say(found[-1])
-    # perhaps a mistake of the program's, or in a network of the user's own
-    return (
-        f"{text} (FEWSHOT_DEBUG=1 shows where)"
-        if isinstance(error, ValueError | TypeError)
-        else text
-    )
+    return _unexpected(error, text)
 
 
+def _unexpected(error: BaseException, text: str) -> str:
+    """What is said of an error that nobody foresaw, such as a mistake in a user's own network.
+
+    Where the user's own code stands behind it, its innermost line is named.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return f"out of memory ({text}); lower model.episodes_per_chunk or data.meta_batch_size"
+    if isinstance(error, ImportError) and (error.name or "").partition(".")[0] != "fewshot":
+        return f"{text}; install {(error.name or 'it').partition('.')[0]}"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(FOREIGN)]
+    where = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+    kind = "" if type(error) in (ValueError, OSError) else f"{type(error).__name__}: "
+    return f"{kind}{text or 'no reason given'}{where}; FEWSHOT_DEBUG=1 shows the traceback"
+
+
+FOREIGN = ("<", str(Path(fewshot.__file__).parent), *map(sysconfig.get_path, ("stdlib", "purelib")))
+"""Where code stands that is not the user's own."""
 REMEDIES = {
     **dict.fromkeys(NO_ROOM, "make room there, or choose another folder"),
     errno.ENOENT: "give an existing path",
@@ -116,14 +121,11 @@ def _joined(text: str) -> str:
 # ------------------------------------------------------------------ what to say of each complaint
 
 
-def _key(text: str) -> str:
-    """The last key that the parser names in `text`, without what only the parser needs."""
-    keys = re.findall(r'Parser key "([\w.]+)"', text)
-    return keys[-1].replace("init_args.", "") if keys else ""
-
-
 def _wrong_option(match: re.Match[str]) -> str:
     path, option = match.groups()
+    option = option.partition(".")[0]
+    if get_close_matches(option, ("class_path", "init_args"), cutoff=0.8):
+        return f"unknown key {option!r}{nearest(option, ('class_path', 'init_args'))}"
     cls = find(path) or pydoc.locate(path)
     names = parameter_names(cls) if isinstance(cls, type) else []
     return f"{path.rpartition('.')[2]} has no argument {option!r}" + (
@@ -138,25 +140,10 @@ def _wrong_callable_option(match: re.Match[str]) -> str:
 
 def _wrong_class(match: re.Match[str]) -> str:
     name = match.group(1)
-    names = CHOICES.get(_key(match.string[: match.start()]), list)()
+    names = CHOICES.get(key_of(match.string[: match.start()]), list)()
     return f"{name!r} is no known class" + (
         nearest(name, names) if names else "; give its full import path"
     )
-
-
-def public(module: str) -> list[str]:
-    """The public names of a module; it is imported where there is such a message to make."""
-    return list(import_module(module).__all__)
-
-
-CHOICES: dict[str, Callable[[], list[str]]] = {
-    "data": lambda: [entry.name for entry in benchmarks()],
-    "model": lambda: [entry.name for entry in learners()],
-    "backbone": lambda: [entry.name for entry in networks()],
-    "optimizer": lambda: public("torch.optim"),
-    "lr_scheduler": lambda: public("torch.optim.lr_scheduler"),
-}
-"""What may stand under each key that names a class."""
 
 
 def _wrong_kind(match: re.Match[str]) -> str:
@@ -193,37 +180,26 @@ def _missing(match: re.Match[str]) -> str:
 
 def _wrong_value(match: re.Match[str]) -> str:
     expected, value = match.groups()
-    choices: list[str] = []
-    for literal, name in re.findall(
-        r"Expected a (?:typing\.Literal\[(.*?)\]|<class '([\w.]+)'>)", expected
-    ):
-        choices += re.findall(r"[^\s,']+", literal) if literal else [TYPES.get(name, name)]
     return (
-        f"{_key(match.string[: match.start()])} is {value!r}; give"
-        f" {' or '.join(dict.fromkeys(choices))}"
+        f"{key_of(match.string[: match.start()])} is {value_of(value)}; give"
+        f" {' or '.join(types_of(expected))}"
     )
 
 
 def _fallback(match: re.Match[str]) -> str:
     complaint = re.sub(r" - Expected a <class 'NoneType'>.*", "", match.group(1))
-    return f"{_key(match.string)}: {complaint}"
+    return f"{key_of(match.string)}: {complaint}"
 
 
 EXPECTED = r"Expected a (?:typing\.Literal\[[^\]]*\]|<class '[\w.]+'>)"
 PATTERNS: tuple[tuple[str, Say], ...] = (
-    (r"class_path '([\w.]+)': Option '([\w.]+)' is not accepted", _wrong_option),
+    *IN_FRONT,
+    (rf"class_path '(?!{BASES}')([\w.]+)': Option '([\w.]+)' is not accepted", _wrong_option),
     (
         r"Option '([\w.]+)' is not accepted\. Got value: Namespace\(class_path='([\w.]+)'",
         _wrong_callable_option,
     ),
-    (r"Expected a dot import path string: (\w+)", _wrong_class),
-    (
-        r"Multiple subclasses with name (\w+)\.",
-        lambda m: (
-            f"several classes are named {m.group(1)!r}; give the full import path of the one you"
-            " mean"
-        ),
-    ),
+    (r"Expected a dot import path string: (\S+)", _wrong_class),
     (r"does not accept (?:option|key) '([\w.]+)'", _wrong_key),
     (r"unrecognized arguments: --?([\w.]+)", _wrong_key),
     (
@@ -235,7 +211,7 @@ PATTERNS: tuple[tuple[str, Say], ...] = (
     ),
     (r"the following arguments are required: ([\w.]+(?:, [\w.]+)*)", _missing),
     (
-        rf"(?<!- )({EXPECTED})\. Got value: (.*?)(?= - Expected a <class 'NoneType'> Given|$)",
+        rf"(?<!- )({EXPECTED})\. Got value:\s?(.*?)(?=\s?- Expected a <class 'NoneType'>|$)",
         _wrong_value,
     ),
     (
@@ -281,7 +257,7 @@ PATTERNS: tuple[tuple[str, Say], ...] = (
         ),
     ),
     (
-        r"invalid accelerator name: `accelerator='(\w+)'`\. Available names are: ([\w, ]+)",
+        r"invalid accelerator name: `accelerator='([^']*)'`\. Available names are: ([\w, ]+)",
         lambda m: (
             f"trainer.accelerator is {m.group(1)!r}"
             + nearest(m.group(1), ["gpu", *m.group(2).split(", ")])
@@ -293,6 +269,15 @@ PATTERNS: tuple[tuple[str, Say], ...] = (
             f"seed_everything is {m.group(1)}; give an integer from {m.group(2)} to {m.group(3)}"
         ),
     ),
+    # behind wrong values: the parser tries every class of that name, whatever was wrong
+    (
+        r"Multiple subclasses with name (\w+)\.",
+        lambda m: (
+            f"several classes are named {m.group(1)!r}; give the full import path of the one you"
+            " mean"
+        ),
+    ),
+    *BEHIND,
     (r'Parser key "[\w.]+": ((?:(?!Parser key ").)*?)(?: Given value type: .*)?$', _fallback),
 )
 """Patterns of messages, the first that is found wins, its last occurrence counts.

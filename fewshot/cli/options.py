@@ -1,6 +1,7 @@
 """Options of a command, whose errors are one line each."""
 
 import argparse
+import math
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
@@ -47,7 +48,9 @@ class Options(argparse.ArgumentParser):
             raise FewshotError(
                 f"{missing.group(1)} is missing; `{self.prog} --help` says what it is"
             )
-        raise FewshotError(message.removeprefix("argument "))
+        told = message.removeprefix("argument ")
+        remedy = "" if "; " in told else f"; `{self.prog} --help` says what it takes"
+        raise FewshotError(f"{told}{remedy}")
 
 
 def add_checkpoint(parser: Options) -> None:
@@ -84,7 +87,10 @@ def loaded(arguments: argparse.Namespace, device: str) -> "TrainedLearner":
 
 def share(text: str) -> float:
     """A number in 0 ... 1, for argparse."""
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is no probability; give a number from 0 to 1")
     return value

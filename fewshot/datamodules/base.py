@@ -240,7 +240,13 @@ class EpisodicDataModule(RemembersArguments, L.LightningDataModule):
         return self._numbered(stream, epoch, self.batch_size, repeat=True)
 
     def _loader(self, stage: Stage, meta_batch_size: int, repeat: bool = False) -> EpisodeLoader:
-        return self._numbered(self.stream(stage), self.episodes[stage], meta_batch_size, repeat)
+        number, ranks = self.episodes[stage], self._ranks()[1]
+        if number < ranks:
+            raise FewshotError(
+                f"{stage}_episodes is {number}, too few for {ranks} processes; set it to {ranks} or"
+                " more"
+            )
+        return self._numbered(self.stream(stage), number, meta_batch_size, repeat)
 
     def _numbered(
         self, stream: Dataset[Any], number: int, size: int, repeat: bool

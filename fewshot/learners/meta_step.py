@@ -21,6 +21,7 @@ from fewshot.learners.cadence import should_log
 from fewshot.learners.evaluation import Evaluation
 from fewshot.learners.guard import Guard
 from fewshot.learners.lightning_internals import attached_trainer
+from fewshot.learners.optimization_check import check_optimization
 from fewshot.learners.outcome import Outcome
 
 
@@ -152,6 +153,8 @@ class MetaStep(Evaluation):
                 f"{type(self).__name__} on {type(self.backbone).__name__} has nothing to train; use"
                 " `fewshot test`"
             )
+        steps = getattr(attached_trainer(self), "max_steps", -1)
+        check_optimization(self.optimizer, self.lr_scheduler, steps if steps >= 0 else None)
         optimizer = self.optimizer(parameters)
         if self.learning_rate is not None:
             for group in optimizer.param_groups:
