@@ -4,12 +4,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 import pytest
 
 import fewshot
 from fewshot.cli import main as program
+from fewshot.cli import run_options
 from fewshot.engine import allocation
 
 MB = 2**20
@@ -78,6 +80,17 @@ def test_what_the_user_set_stands(choice: dict[str, str]) -> None:
     kept, megabytes = megabytes_from_the_system(choice)
     assert not kept
     assert megabytes >= 60  # glibc raises its own threshold to the blocks that it has seen freed
+
+
+def test_the_program_has_an_option_for_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(run_options, "keep_freed_memory", lambda largest: asked.append(largest))
+    quiet = ("--data=SinusoidDataModule", "--data.test_episodes=2", "--trainer.logger=false")
+    root = f"--trainer.default_root_dir={tmp_path}"
+    for choice in ("small", "all"):
+        args = ["test", "--model=MAML", "--model.backbone=MLP", *quiet, root]
+        assert program.main([*args, f"--freed_memory={choice}"]) == 0
+    assert asked == [False]  # `all` was asked for at the start
 
 
 def test_the_program_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,7 @@ TOP_LEVEL = (
     "test_after_fit",
     "episodes",
     "run_name",
+    "freed_memory",
     "checkpoint",
 )
 """The options of `fit`; other commands take them all, so that they take its config."""

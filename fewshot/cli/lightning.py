@@ -3,7 +3,6 @@
 Importing a class is registering it: its short name is known to the command line.
 """
 
-import argparse
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
@@ -25,9 +24,10 @@ from fewshot.cli.links import Link, links
 from fewshot.cli.messages import one_line, silence_what_users_cannot_mend
 from fewshot.cli.named import named_classes
 from fewshot.cli.places import RUNS, place_of
+from fewshot.cli.run_options import add_run_options, apply_run_options
 from fewshot.cli.saved_config import SavedConfig
 from fewshot.cli.trainer_arguments import check_plan, check_trainer, launched
-from fewshot.datamodules import ClassificationDataModule, EpisodicDataModule
+from fewshot.datamodules import EpisodicDataModule
 from fewshot.engine.compiling.torch_internals import warn_if_untested
 from fewshot.errors import FewshotError
 from fewshot.files.leftovers import remove_leftovers_of_runs
@@ -38,13 +38,8 @@ from fewshot.learners.checkpoints import read_checkpoint
 
 LIGHTNINGS_OWN = ("hpc", "registry")
 """What `--ckpt_path` may say instead of a file, besides `best` and `last`."""
-EPISODES = "Test on the episodes of this file, not on drawn ones: short for `data.test_episodes`."
 BEGINS_WITH = "FEWSHOT_BEGINS_WITH"
 """The variable that tells the ranks that Lightning starts which checkpoint the first has found."""
-RUN_NAME = (
-    "What the run's folder is called, followed by the next number; default: learner, benchmark, way"
-    " and shot. `version` gives Lightning's `version_0`, `version_1`, ..."
-)
 
 
 class FewshotCLI(LightningCLI):
@@ -84,27 +79,7 @@ class FewshotCLI(LightningCLI):
         """Add what only some subcommands have."""
         super().setup_parser(*args, **kwargs)
         for subcommand in self.subcommands():
-            # the others take it without a word, so that the config.yaml of a fit is a config for
-            # them too
-            shown = (
-                "Test the best checkpoint when training is done."
-                if subcommand == "fit"
-                else argparse.SUPPRESS
-            )
-            self._parser(subcommand).add_argument(
-                "--test_after_fit", type=bool, default=True, help=shown
-            )
-            self._parser(subcommand).add_argument(
-                "--episodes",
-                type=str | None,
-                default=None,
-                help=argparse.SUPPRESS if subcommand == "validate" else EPISODES,
-            )
-            self._parser(subcommand).add_argument("--run_name", type=str | None, help=RUN_NAME)
-            # a checkpoint holds plain values alone
-            self._parser(subcommand).set_defaults(weights_only=True)
-        if "test" in self.subcommands():
-            self._parser("test").set_defaults(verbose=False)  # `ResultsWriter` prints the table
+            add_run_options(self._parser(subcommand), subcommand)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Link the benchmark's facts; ask when to write the last checkpoint."""
@@ -128,7 +103,7 @@ class FewshotCLI(LightningCLI):
             link: given[link.target] for link in self.links if given.get(link.target) is not None
         }
         benchmark = self.named["data"]
-        self._take_episodes(config, benchmark)
+        apply_run_options(config, benchmark)
         for link in self.links:
             if link.required and config.get(link.target) is None:
                 self._check_has(benchmark, link)
@@ -152,18 +127,6 @@ class FewshotCLI(LightningCLI):
             hold(self.run, self.held)
         if file := self._checkpoint_file():
             check_learner(read_checkpoint(file), config["model.class_path"].rpartition(".")[2])
-
-    def _take_episodes(self, config: Namespace, benchmark: type) -> None:
-        """Hand the file of test episodes to the benchmark; the run's config then has it there."""
-        file, config["episodes"] = config.get("episodes"), None
-        if file is None:
-            return
-        if not issubclass(benchmark, ClassificationDataModule):
-            raise FewshotError(
-                f"episodes is {file}, but {benchmark.__name__} draws its test episodes and takes no"
-                " file; leave it out, or choose a benchmark of classes of images or texts"
-            )
-        config["data.init_args.test_episodes"] = file
 
     def _check_has(self, benchmark: type, link: Link) -> None:
         """Refuse a benchmark that lacks a fact that something needs."""
