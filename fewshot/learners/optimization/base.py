@@ -16,8 +16,8 @@ from fewshot.engine.runner import Runner, option
 from fewshot.episodes.types import Episode, Examples, map_tensors
 from fewshot.hyperparameters import build
 from fewshot.learners.base import BatchNormPolicy
+from fewshot.learners.bookkeeping import OF_TRAINING
 from fewshot.learners.optimization.attacks import Attack
-from fewshot.learners.optimization.bookkeeping import OF_TRAINING
 from fewshot.learners.optimization.evaluation import InnerLoopEvaluation
 from fewshot.learners.optimization.first_batch import check_support
 from fewshot.learners.optimization.network import Network, give_shapes, linear_head
