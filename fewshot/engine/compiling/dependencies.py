@@ -16,7 +16,7 @@ no class has to say what its operations depend on. Left out are
 import re
 import sys
 from collections import deque
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from operator import is_, itemgetter
@@ -72,6 +72,11 @@ class Dependencies:
             self._number = self._numbers.setdefault(self._last.content(), len(self._numbers))
         return self._number
 
+    @property
+    def tensors(self) -> Sequence[Tensor]:
+        """The tensors of the state that was last asked for, whose values the number is not of."""
+        return () if self._last is None else self._last.tensors
+
     def settle(self) -> None:
         """Take note that the function was traced in the state that was last asked for."""
         if self._last is None:
@@ -119,13 +124,13 @@ class _State:
         self.entries: dict[str, Hashable] = {}  # what each path leads to
         self._left_out = set(left_out)
         self._places: dict[int, str] = {}  # where an object was first met
-        self._tensors: list[Tensor] = []
+        self.tensors: list[Tensor] = []
         self._sized: list[Collection[Any]] = []
         self._named: list[Iterable[Any]] = []  # of which the keys count
         self._live: list[Iterable[Any]] = []  # values, as they are when they are iterated over
         self._readers: list[Callable[[], Iterable[Any]]] = []  # of other values
         self._visit("", module)
-        self._facts = [*map(_facts, self._tensors)]
+        self._facts = [*map(_facts, self.tensors)]
         self._lengths = [*map(len, self._sized)]
         self._keys = [*chain.from_iterable(self._named)]
         self._values = [*self._read()]
@@ -144,7 +149,7 @@ class _State:
                 [*map(len, self._sized)] == self._lengths
                 and all(map(is_, chain.from_iterable(self._named), self._keys))
                 and all(map(is_, self._read(), self._values))
-                and [*map(_facts, self._tensors)] == self._facts
+                and [*map(_facts, self.tensors)] == self._facts
             )
         except LookupError:  # a name is gone
             return False
@@ -159,7 +164,7 @@ class _State:
             self.entries[path] = type(value), exact
         elif isinstance(value, Tensor):
             self.entries[path] = _Same(value), *_facts(value)
-            self._tensors.append(value)
+            self.tensors.append(value)
         elif id(value) in self._places:
             self.entries[path] = "see", self._places[id(value)]
         else:

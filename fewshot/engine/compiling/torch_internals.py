@@ -27,6 +27,7 @@ USED: dict[str, str] = {
     "torch.fx.experimental.proxy_tensor.make_fx": "tracing an episode as one graph",
     "torch.fx.experimental.proxy_tensor.get_proxy_mode": "noting where an inner step ends",
     "torch._C._functorch.peek_interpreter_stack": "whether a transform runs around",
+    "torch.Tensor._version": "seeing that a large weight was written to",
     "torch._guards.TracingContext": "one mode for the shapes of a whole graph",
     "torch._guards.tracing": "one mode for the shapes of a whole graph",
     "torch._subclasses.fake_tensor.FakeTensorMode": "one mode for the shapes of a whole graph",

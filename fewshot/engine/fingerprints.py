@@ -1,0 +1,99 @@
+"""Fingerprints: 128 bits that tell the contents of tensors apart, computed where the tensors lie.
+
+Four sums of a content's words of 16 bits, each word times a fixed random number of 32 bits for its
+place, modulo 2^32. Integers wrap alike everywhere: a content has one fingerprint, whatever the
+device, the batch it comes in and the order of a sum. That two given contents have the same one is a
+matter of how the numbers were drawn. Words differ by less than 2^16, so that at most 15 bits of a
+difference's product are 0 whatever the number: the probability is 2^-17 a sum at most, 2^-68 in
+all. That is no protection from somebody who looks for such a pair.
+
+Shapes: n examples, P words.
+"""
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from fewshot.engine.compiling.torch_internals import internal
+from fewshot.episodes.types import Inputs
+
+SUMS = 4
+ROW = 4096  # words of a row, where much is taken as one content
+LARGE, SAMPLE = 2**17, 2**15  # values of a weight of which not all are read, and of it that are
+WORDS, CPU_WORDS = 2**25, 2**16  # at once; what a CPU makes of them stays in its caches
+VERSION = internal("torch.Tensor._version")
+
+
+def fingerprints(inputs: Inputs) -> list[bytes]:
+    """One for each of inputs (n, ...): of their values alone, not of their shape."""
+    parts = [inputs[name] for name in sorted(inputs)] if isinstance(inputs, dict) else [inputs]
+    table = sums(torch.cat([words(part.reshape(len(part), -1)) for part in parts], 1))
+    return _keys(table)
+
+
+def fingerprint(tensors: Iterable[Tensor]) -> bytes:
+    """The one of all that these tensors hold, in their order and in that of their memory.
+
+    Of a large one every n-th value, and how often it was written to: what a look at a network costs
+    has to be little beside what the network does.
+    """
+    contents, written = [], []
+    for tensor in tensors:
+        contents.append(words(_seen(tensor)[None]))
+        written.append(0 if tensor.is_inference() else VERSION.__get__(tensor))
+    by_device: dict[torch.device, list[Tensor]] = {}
+    for content in contents:
+        by_device.setdefault(content.device, []).append(content)
+    rows = [_one(torch.cat(parts, 1)).cpu() for parts in by_device.values()]
+    return _keys(sums(torch.cat([*rows, words(torch.tensor([written]))], 1)))[0]
+
+
+def _seen(tensor: Tensor) -> Tensor:
+    """The values (m,) of a tensor that count; no copy of it is made for them."""
+    order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
+    flat = tensor.detach().permute(order).reshape(-1)
+    # an odd step, so that no column of a matrix is passed over
+    return flat[:: len(flat) // SAMPLE | 1] if len(flat) > LARGE else flat
+
+
+def words(values: Tensor) -> Tensor:
+    """What values (n, m) are made of: 16 bits, or a value of 8, an int32 of its own, (n, P)."""
+    values = values.detach().contiguous()
+    return values.view(torch.uint8 if values.element_size() == 1 else torch.int16).int()
+
+
+def sums(content: Tensor) -> Tensor:
+    """The sums (n, 4) of words (n, P)."""
+    length = content.shape[1]
+    factors = _factors(length, content.device)
+    rows = max(1, (CPU_WORDS if content.device.type == "cpu" else WORDS) // max(1, length))
+    return torch.cat(
+        [
+            torch.stack([(part * one).sum(1, dtype=torch.int32) for one in factors], 1)
+            for part in torch.split(content, rows)
+        ]
+    )
+
+
+@lru_cache(maxsize=16)
+def _factors(length: int, device: torch.device) -> Tensor:
+    """The numbers (4, P) of P places; those of fewer places are the first of them."""
+    generator = torch.Generator("cpu").manual_seed(20_211)
+    drawn = torch.randint(
+        -(2**31), 2**31, (length, SUMS), generator=generator, dtype=torch.int64, device="cpu"
+    )
+    return drawn.int().T.contiguous().to(device)
+
+
+def _one(content: Tensor) -> Tensor:
+    """The sums (1, 4) of one content (1, P), by those of its rows."""
+    whole = content.shape[1] // ROW * ROW
+    parts = [sums(content[:, :whole].view(-1, ROW)).view(1, -1), content[:, whole:]]
+    return sums(torch.cat(parts, 1))
+
+
+def _keys(table: Tensor) -> list[bytes]:
+    content, size = table.cpu().numpy().tobytes(), SUMS * 4
+    return [content[i : i + size] for i in range(0, len(content), size)]
