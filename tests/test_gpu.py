@@ -15,7 +15,7 @@ from fewshot.backbones import Conv4
 from fewshot.datamodules import GlyphsDataModule
 from fewshot.episodes.types import Episode, Examples, map_tensors
 from fewshot.errors import FewshotError
-from fewshot.learners import FOMAML, MAML, MAMLPlusPlus
+from fewshot.learners import FOMAML, MAML, MAMLPlusPlus, PrototypicalNetwork
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")]
 
@@ -130,3 +130,25 @@ def test_a_fused_optimizer_leaves_a_step_out_on_the_device(policy: Any) -> None:
         assert learner.guard.skipped == 1
         assert trainer.global_step == 5
         assert all(p.isfinite().all() for p in learner.parameters())
+
+
+@pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-mixed"])
+def test_features_that_are_held_give_the_same_results(precision: Any, tmp_path: Path) -> None:
+    benchmark, columns = GlyphsDataModule(root=str(tmp_path), test_episodes=40), []
+    for memory in (512.0, 0.0):
+        torch.manual_seed(0)
+        learner = PrototypicalNetwork(
+            Conv4(1, 28), task=benchmark.task, feature_memory=memory, distance="cosine"
+        )
+        trainer = L.Trainer(
+            accelerator="gpu",
+            devices=1,
+            precision=precision,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+        )
+        trainer.test(learner, benchmark, verbose=False)
+        columns.append(learner.columns["test"]["loss"])
+    reach = {"32-true": 1e-4, "64-true": 1e-10, "bf16-mixed": 1e-2}[precision]
+    torch.testing.assert_close(columns[0], columns[1], rtol=reach, atol=reach)

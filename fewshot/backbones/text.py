@@ -122,3 +122,38 @@ def max_over_time(maps: Tensor, windows: Tensor) -> Tensor:
     # the ReLU behind the maximum: the same function on fewer elements, and 0 where there is no
     # window
     return maps.masked_fill(past_end.unsqueeze(-2), float("-inf")).amax(-1).relu()
+
+
+WIDTHS = 8
+"""Texts of lengths that differ by less may be read together: widths are multiples of this."""
+
+
+def by_width(inputs: Inputs) -> list[tuple[Tensor, Inputs]]:
+    """Inputs (n, ...) parted by how long their texts are, each with its places (m,).
+
+    A text's width is its length, rounded up to a multiple of `WIDTHS`, or all that there are
+    places for. So what it is padded to does not depend on what other texts there are. Inputs that
+    are no texts, or hold something behind a text's end, are one part as they are.
+    """
+    if not isinstance(inputs, dict) or not {"tokens", "lengths"} <= inputs.keys():
+        return [(_all(inputs), inputs)]
+    tokens, lengths = read_inputs(inputs)
+    if (
+        tokens.dim() != 2
+        or lengths.dim() != 1
+        or tokens[~before_end(lengths, tokens.shape[1])].any()
+    ):
+        return [(_all(inputs), inputs)]
+    rounded = (lengths.clamp(min=1) + WIDTHS - 1) // WIDTHS * WIDTHS
+    widths = rounded.clamp(max=tokens.shape[1])
+    parts: list[tuple[Tensor, Inputs]] = []
+    for width in sorted(set(widths.tolist())):
+        places = (widths == width).nonzero()[:, 0]
+        part = {name: values[places] for name, values in inputs.items()}
+        parts.append((places, {**part, "tokens": part["tokens"][:, :width]}))
+    return parts
+
+
+def _all(inputs: Inputs) -> Tensor:
+    first = next(iter(inputs.values())) if isinstance(inputs, dict) else inputs
+    return torch.arange(len(first), device=first.device)

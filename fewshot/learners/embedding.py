@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -9,28 +10,24 @@ from torch import Tensor
 from fewshot.backbones.base import features_of
 from fewshot.engine.episode_map import map_episodes
 from fewshot.episodes.types import Episode, Inputs, count, map_tensors
-from fewshot.learners.base import MetaLearner
+from fewshot.learners.embedding_once import EmbedsOnce
+from fewshot.learners.features_held import chunk_of
 from fewshot.learners.outcome import Outcome
 
-CHUNK_PIXELS = 56_448
-"""Pixels of the images that a CPU embeds at once, so that their maps stay in its caches.
 
-The forward pass of Conv4 is 2.6 times as fast with 64 images of 28x28 as with 640 at once, 2.8
-times with 8 of 84x84 as with 160; that of ResNet-12 1.25 times with 8 as with 48 (2 cores of an
-Intel Xeon).
-"""
-
-
-class EmbeddingLearner(MetaLearner):
+class EmbeddingLearner(EmbedsOnce):
     """A learner with one backbone for all episodes: one forward pass embeds a meta-batch.
 
     Batch normalisation trains on the statistics of the whole meta-batch; at evaluation `inductive`
     uses the running averages of training, `transductive` those of each episode's support and query
     together.
 
+    At evaluation each example is embedded once, if its features are a function of it alone (see
+    `fewshot.learners.features_held`).
+
     Args:
         backbone: the network from inputs to features.
-        **kwargs: arguments of `MetaLearner`.
+        **kwargs: arguments of `EmbedsOnce`.
     """
 
     def embed(self, inputs: Inputs) -> Tensor:
@@ -41,7 +38,17 @@ class EmbeddingLearner(MetaLearner):
         """Support features (B, S, ...), query features (B, N*Q, ...), by batch norm policy."""
         by_episode = not training and self.batchnorm == "transductive"
         in_chunks = not training and not self.backbone.training
-        return embed_meta_batch(self.embed, episodes, by_episode, in_chunks)
+        if self.features_held is None or training or by_episode:
+            return embed_meta_batch(self.embed, episodes, by_episode, in_chunks)
+        return embed_meta_batch(partial(self._embed_once, in_chunks=in_chunks), episodes)
+
+    def _embed_once(self, inputs: Inputs, in_chunks: bool) -> Tensor:
+        """`embed` of those inputs (n, ...) whose features are not held, if that is how it works."""
+        assert self.features_held is not None
+        found = self.features_held.features(self.embed, inputs)
+        if found is not None:
+            return found
+        return _chunked(self.embed, inputs) if in_chunks else self.embed(inputs)
 
     def judged(self, outputs: Tensor, targets: Tensor) -> Outcome:
         """The outcome of outputs (B, n, output_size), targets (B, n, ...), by episode."""
@@ -83,9 +90,10 @@ def embed_meta_batch(
 
 def _chunked(embed: Callable[[Inputs], Tensor], inputs: Inputs) -> Tensor:
     """Features (n, ...) of inputs (n, ...), images on a CPU chunk by chunk."""
-    if not isinstance(inputs, Tensor) or inputs.dim() < 4 or inputs.device.type != "cpu":
+    size = chunk_of(inputs)
+    if size is None:
         return embed(inputs)
-    size = max(1, CHUNK_PIXELS // (inputs.shape[-2] * inputs.shape[-1]))
+    assert isinstance(inputs, Tensor)
     return torch.cat([embed(part) for part in torch.split(inputs, size)])
 
 

@@ -58,11 +58,12 @@ class RejectingLearner(EmbeddingLearner):
             return
         to_device = self.trainer.strategy.batch_to_device
         confidences, right, none = [], [], []
-        for batch in datamodule.every_val_episode():
-            for part in to_device(batch, self.device).parts:
-                targets, logits = part.query.targets, self.evaluate(part).outputs[..., :-1]
-                confidences.append(self.none.confidence(logits).flatten())
-                right.append((logits.argmax(-1) == targets).flatten())
-                none.append((targets == logits.shape[-1]).flatten())
+        with self.holding_features():
+            for batch in datamodule.every_val_episode():
+                for part in to_device(batch, self.device).parts:
+                    targets, logits = part.query.targets, self.evaluate(part).outputs[..., :-1]
+                    confidences.append(self.none.confidence(logits).flatten())
+                    right.append((logits.argmax(-1) == targets).flatten())
+                    none.append((targets == logits.shape[-1]).flatten())
         queries = torch.cat(confidences), torch.cat(right), torch.cat(none)
         self.none.threshold = best_threshold(*queries, self.nota_criterion)

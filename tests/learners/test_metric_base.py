@@ -163,7 +163,7 @@ def test_a_cpu_embeds_chunks_in_evaluation_alone(
     sizes: list[int] = []
     network.backbone.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
     whole = network.evaluate(batch).outputs
-    monkeypatch.setattr("fewshot.learners.embedding.CHUNK_PIXELS", 7 * 16 * 16)
+    monkeypatch.setattr("fewshot.learners.features_held.CHUNK_PIXELS", 7 * 16 * 16)
     chunked = network.evaluate(batch).outputs
     # 60 images; in training mode their statistics are those of all together
     assert sizes == ([60, 60] if training else [60, *[7] * 8, 4])

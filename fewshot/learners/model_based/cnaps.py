@@ -61,6 +61,7 @@ class ConditionalLearner(EmbeddingLearner):
     """
 
     takes = Classification
+    fixed_arguments = ("feature_memory",)
 
     def __init__(
         self,
@@ -70,7 +71,8 @@ class ConditionalLearner(EmbeddingLearner):
         film_in: FilmIn = "all",
         **kwargs: Any,
     ) -> None:
-        super().__init__(backbone, **kwargs)
+        # no features are held: each episode has a network of its own
+        super().__init__(backbone, feature_memory=0.0, **kwargs)
         name = type(self).__name__
         if self.batchnorm != "inductive":
             raise FewshotError(

@@ -26,10 +26,12 @@ class ProcessLearner(ModelBasedLearner):
     """
 
     takes = Regression
+    fixed_arguments = ("feature_memory",)
     task: GaussianRegression
 
     def __init__(self, backbone: Backbone | nn.Module, **kwargs: Any) -> None:
-        super().__init__(backbone, **kwargs)
+        # no features are held: a function is drawn anew for each episode
+        super().__init__(backbone, feature_memory=0.0, **kwargs)
         self.task = GaussianRegression(self.task.targets)
 
 
