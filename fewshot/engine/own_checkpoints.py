@@ -47,14 +47,29 @@ def call_with(
         inputs: its only argument.
         within: makes what it is to be run inside of.
     """
-
-    def again(function: Callable[..., Any], *args: Any) -> Any:
-        named = {f"network.{name}": weight for name, weight in weights.items()}
-        with surrounded(again), within():
-            return functional_call(_Part(network, function), named, args)
-
-    with surrounded(again), within():
+    fast = _Fast(network, weights, within)
+    with surrounded(fast), within():
         return functional_call(network, weights, (inputs,))
+
+
+class _Fast:
+    """Runs a function with weights in their places in a network.
+
+    No closure, which would refer to itself and keep the weights till Python looks for cycles.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        weights: dict[str, Tensor],
+        within: Callable[[], AbstractContextManager[Any]],
+    ) -> None:
+        self.network, self.weights, self.within = network, weights, within
+
+    def __call__(self, function: Callable[..., Any], *args: Any) -> Any:
+        named = {f"network.{name}": weight for name, weight in self.weights.items()}
+        with surrounded(self), self.within():
+            return functional_call(_Part(self.network, function), named, args)
 
 
 class _Part(nn.Module):

@@ -7,6 +7,7 @@ and Lightning's device transfer take them as they are.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 
 import torch
@@ -235,23 +236,23 @@ def flatten(tree: Any) -> tuple[list[Tensor], Any]:
     Trees are tuples, NamedTuples, lists and dicts; what else is in them belongs to the structure.
     """
     leaves: list[Tensor] = []
+    return leaves, _structure(tree, leaves)
 
-    def walk(node: Any) -> Any:
-        if isinstance(node, Tensor):
-            leaves.append(node)
-            return Leaf(len(leaves) - 1)
-        return _rebuilt(node, walk)
 
-    return leaves, walk(tree)
+def _structure(node: Any, leaves: list[Tensor]) -> Any:
+    # no function inside of `flatten` that calls itself: it would keep the leaves till Python looks
+    # for cycles
+    if isinstance(node, Tensor):
+        leaves.append(node)
+        return Leaf(len(leaves) - 1)
+    return _rebuilt(node, partial(_structure, leaves=leaves))
 
 
 def unflatten(structure: Any, leaves: Sequence[Tensor]) -> Any:
     """The tree of this structure with these tensors."""
-
-    def walk(node: Any) -> Any:
-        return leaves[node.number] if isinstance(node, Leaf) else _rebuilt(node, walk)
-
-    return walk(structure)
+    if isinstance(structure, Leaf):
+        return leaves[structure.number]
+    return _rebuilt(structure, partial(unflatten, leaves=leaves))
 
 
 def _rebuilt(node: Any, walk: Callable[[Any], Any]) -> Any:

@@ -94,7 +94,8 @@ class MetaLearner(RemembersArguments, MetaStep, GoesOn, Checkpointed):
         if waits or "task" not in missing or "backbone" in missing:
             return super().__new__(cls, *args, **kwargs)
         check_arguments(cls, args, kwargs, partly=True)
-        instance: Self = nn.Module.__new__(later(cls))  # type: ignore[arg-type]  # is hashable
+        unmade: Any = cls
+        instance: Self = nn.Module.__new__(later(unmade))
         return instance
 
     def __init__(
