@@ -1,7 +1,19 @@
+import gc
+import weakref
+
 import torch
 from torch import Tensor
 
-from fewshot.episodes.types import Episode, Examples, count, episode, map_tensors, stack
+from fewshot.episodes.types import (
+    Episode,
+    Examples,
+    count,
+    episode,
+    flatten,
+    map_tensors,
+    stack,
+    unflatten,
+)
 
 
 def text_episode(first: int) -> Episode:
@@ -57,3 +69,17 @@ def test_map_tensors_reaches_every_tensor_and_keeps_the_types() -> None:
     assert isinstance(original.query.inputs, dict)
     assert torch.equal(doubled.query.inputs["lengths"], 2 * original.query.inputs["lengths"])
     assert torch.equal(doubled.support.targets, 2 * original.support.targets)
+
+
+def test_a_tree_that_was_taken_apart_is_not_kept() -> None:
+    # by a function that refers to itself, till Python looks for cycles: megabytes a validation
+    tensor = torch.zeros(3)
+    left = weakref.ref(tensor)
+    gc.disable()
+    try:
+        leaves, structure = flatten({"one": [tensor, (tensor,)]})
+        unflatten(structure, leaves)
+        del tensor, leaves
+        assert left() is None
+    finally:
+        gc.enable()

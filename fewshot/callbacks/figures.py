@@ -28,8 +28,8 @@ def pixels(make: Callable[[], Figure | None], dpi: float) -> Pixels | None:
     try:
         return _drawn(make, dpi)
     finally:
+        gc.collect()
         if alone:
-            gc.collect()
             gc.unfreeze()
 
 
