@@ -277,8 +277,8 @@ def characters_of(data: ClassDataset) -> set[str]:
     return {name.rpartition("/")[0] for name in data.classes}
 
 
-def test_vinyals_is_the_published_split(real: Path, shared_data: Path, tmp_path: Path) -> None:
-    data = load_omniglot(tmp_path, real, "vinyals")
+def test_vinyals_is_the_published_split(real: Path, shared_data: Path) -> None:
+    data = load_omniglot(shared_data / "omniglot", real, "vinyals")
     for part, size in (("train", 1028), ("val", 172), ("test", 423)):
         listed = (shared_data / f"splits/omniglot/vinyals/{part}.txt").read_text().split()
         assert sorted(data[part].classes) == sorted(listed)
@@ -298,25 +298,25 @@ def test_vinyals_is_the_published_split(real: Path, shared_data: Path, tmp_path:
     [("maml", (4400, 100, 423)), ("lake", (792, 172, 659)), ("meta_dataset", (883, 81, 659))],
 )
 def test_the_other_splits_are_disjoint_and_complete(
-    real: Path, tmp_path: Path, split: omniglot.OmniglotSplit, sizes: tuple[int, int, int]
+    real: Path, shared_data: Path, split: omniglot.OmniglotSplit, sizes: tuple[int, int, int]
 ) -> None:
-    data = load_omniglot(tmp_path, real, split)
+    data = load_omniglot(shared_data / "omniglot", real, split)
     assert tuple(len(data[part].classes) for part in ("train", "val", "test")) == sizes
     parts = [characters_of(data[part]) for part in ("train", "val", "test")]
     assert sum(map(len, parts)) == len(set.union(*parts)) == 1623
 
 
-def test_meta_dataset_is_its_specification(real: Path, shared_data: Path, tmp_path: Path) -> None:
+def test_meta_dataset_is_its_specification(real: Path, shared_data: Path) -> None:
     path = shared_data / "splits/meta_dataset/dataset_specs/omniglot_dataset_spec.json"
     # train, validation, test, in order
     names = list(json.loads(path.read_text())["superclass_names"].values())
-    data = load_omniglot(tmp_path, real, "meta_dataset")
+    data = load_omniglot(shared_data / "omniglot", real, "meta_dataset")
     for part, alphabets in (("train", names[:25]), ("val", names[25:30]), ("test", names[30:])):
         assert {name.split("/")[0] for name in data[part].classes} == set(alphabets)
 
 
-def test_real_drawings_are_bright_ink_on_dark_paper(real: Path, tmp_path: Path) -> None:
-    drawings = images(load_omniglot(tmp_path, real, "lake")["test"])
+def test_real_drawings_are_bright_ink_on_dark_paper(real: Path, shared_data: Path) -> None:
+    drawings = images(load_omniglot(shared_data / "omniglot", real, "lake")["test"])
     # the share of ink in the originals
     assert abs(drawings.double().mean().item() / 255 - 0.0843) < 1e-3
     assert (drawings.flatten(1).max(1).values > 127).all()  # no stroke is lost
