@@ -13,23 +13,19 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Adam
-from typing_extensions import Self
 
 from fewshot.arguments import Positive
 from fewshot.backbones.base import Backbone
 from fewshot.episodes.types import Episode, Examples, Inputs
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import (
-    RemembersArguments,
     build,
-    check_arguments,
     describe,
-    missing_arguments,
 )
 from fewshot.learners.checkpoints import Checkpointed
 from fewshot.learners.going_on import GoesOn
 from fewshot.learners.guard import Guard
-from fewshot.learners.later import Later, later
+from fewshot.learners.later import TakesTask
 from fewshot.learners.meta_step import MetaStep
 from fewshot.learners.outcome import Outcome
 from fewshot.learners.table import EpisodeTable
@@ -44,7 +40,7 @@ NOT_KEPT = ("optimizer", "lr_scheduler", "weights", "feature_memory")
 `weights` names a file whose content is in the checkpoint."""
 
 
-class MetaLearner(RemembersArguments, MetaStep, GoesOn, Checkpointed):
+class MetaLearner(TakesTask, MetaStep, GoesOn, Checkpointed):
     """A learner: `adapt` to a support set, `predict` a query set; the rest is the same for all.
 
     A subclass writes its maths for one episode. The optimization is manual: one optimizer step a
@@ -86,17 +82,6 @@ class MetaLearner(RemembersArguments, MetaStep, GoesOn, Checkpointed):
     """Whether weights under other names than those that it was made with are none to it."""
     begins_at: Sequence[str] = ()
     """Arguments that say where learned values begin, and nothing of what a checkpoint continues."""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Remember the arguments; without a `task`, wait for a DataModule that states it."""
-        waits = issubclass(cls, Later)
-        missing = missing_arguments(cls, args, kwargs) if args or kwargs else []
-        if waits or "task" not in missing or "backbone" in missing:
-            return super().__new__(cls, *args, **kwargs)
-        check_arguments(cls, args, kwargs, partly=True)
-        unmade: Any = cls
-        instance: Self = nn.Module.__new__(later(unmade))
-        return instance
 
     def __init__(
         self,

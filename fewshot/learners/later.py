@@ -5,9 +5,16 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import lightning as L
+from torch import nn
+from typing_extensions import Self
 
 from fewshot.errors import FewshotError
-from fewshot.hyperparameters import check_arguments, constructor_arguments, missing_arguments
+from fewshot.hyperparameters import (
+    RemembersArguments,
+    check_arguments,
+    constructor_arguments,
+    missing_arguments,
+)
 
 
 class NotMadeYet(FewshotError, AttributeError):
@@ -88,3 +95,22 @@ def later(cls: Any) -> Any:
     return type(
         f"_Later{cls.__name__}", (Later, cls), {"learner": cls, "__module__": cls.__module__}
     )
+
+
+class TakesTask(RemembersArguments):
+    """Mix-in: a learner that is given no `task` waits for a DataModule that states it.
+
+    A class of its own, since jsonargparse looks no further than a ``__new__`` for the arguments of
+    a class that has one beside its ``__init__``.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Remember the arguments, or make what waits."""
+        waits = issubclass(cls, Later)
+        missing = missing_arguments(cls, args, kwargs) if args or kwargs else []
+        if waits or "task" not in missing or "backbone" in missing:
+            return super().__new__(cls, *args, **kwargs)
+        check_arguments(cls, args, kwargs, partly=True)
+        unmade: Any = cls
+        instance: Self = nn.Module.__new__(later(unmade))
+        return instance
