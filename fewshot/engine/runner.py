@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
+from torch.nn.utils.prune import is_pruned
 
 from fewshot.engine.compiling.compiler import Compile, Compiler
 from fewshot.engine.episode_map import Parallel, choose, loop_only, map_episodes
@@ -61,7 +62,7 @@ class Runner:
         self.compiler = (
             Compiler("capture" if compile == "capture" else "inductor") if compile else None
         )
-        self._recurrent = loop_only(network)
+        self._loop_only = loop_only(network)
         self._failed = False  # vmap, where it was only tried
         self._auto: dict[Hashable, How] = {}
         self._ran: set[Hashable] = set()  # kinds of runs of which one has not failed
@@ -124,7 +125,9 @@ class Runner:
         """
         if self.recompute:
             return "loop"
-        if self._recurrent is not None:
+        if self._loop_only is None and is_pruned(self.network):  # since a callback has pruned it
+            self._loop_only = "pruned"  # they lie in the network where a transform ends
+        if self._loop_only is not None:
             self._say_loop()
             return "loop"
         if self._failed:
@@ -195,13 +198,13 @@ class Runner:
             ) from error
 
     def _say_loop(self) -> None:
-        """Once: that the loop is taken because of recurrent weights.
+        """Once: that the loop is taken because of weights that are recurrent or pruned.
 
         Loudly where vmap was asked for.
         """
         if self.parallel != "loop" and self.first_time("loop"):
             say = rank_zero_warn if self.parallel == "vmap" else rank_zero_info
-            say(f"{self._recurrent} weights cannot be vmapped over: episodes run one by one")
+            say(f"{self._loop_only} weights cannot be vmapped over: episodes run one by one")
 
 
 def _kind(episodes: Episode) -> tuple[str, int]:

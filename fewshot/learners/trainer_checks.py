@@ -83,7 +83,7 @@ def _pruning(callback: Callback, trainer: L.Trainer, learner: Any) -> str:
         return ""
     return (
         f"renames weights, which {type(learner).__name__} knows by name; leave it out, or take a"
-        " learner that is not optimization-based"
+        " learner such as MAML"
     )
 
 

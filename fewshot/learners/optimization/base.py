@@ -72,7 +72,6 @@ class OptimizationLearner(InnerLoopEvaluation):
         **kwargs: arguments of `MetaLearner`.
     """
 
-    knows_weights_by_name = True
     bookkeeping = OF_TRAINING
     """Attributes that no episode's maths reads; `compile` compiles anew when any other changes.
 
@@ -132,10 +131,12 @@ class OptimizationLearner(InnerLoopEvaluation):
     def initial_weights(self) -> Weights:
         """The learned initialisation of the parameters that adapt, by name.
 
-        In the layout in which the network reads them, which fast weights then have too.
+        In the layout in which the network reads them, which fast weights then have too. What torch
+        prunes it calls ``*_orig``, and multiplies by a mask where it is read.
         """
-        parameters = dict(self.network.named_parameters())
-        return {name: self.as_read(name, parameters[name]) for name in self.adapted_names}
+        now = dict(self.network.named_parameters())
+        names = (n if n in now else f"{n}_orig" for n in self.adapted_names)
+        return {name: self.as_read(name, now[name]) for name in names}
 
     def as_read(self, name: str, value: Tensor) -> Tensor:
         """A value for each weight of a parameter, in the layout of the parameter's fast weights."""

@@ -49,6 +49,7 @@ class MAMLPlusPlus(OptimizationLearner):
             share the rates and scales of the last one.
     """
 
+    knows_weights_by_name = True
     bookkeeping = ("progress",)
     importance: Tensor
     first_order: bool

@@ -29,6 +29,8 @@ class MetaSGD(OptimizationLearner):
 
     begins_at = ("initial_rates",)
 
+    knows_weights_by_name = True
+
     def __init__(
         self,
         backbone: Backbone | nn.Module,

@@ -57,6 +57,8 @@ class Reptile(OptimizationLearner):
 
     fixed_arguments = ("checkpoint_inner_steps",)
 
+    knows_weights_by_name = True
+
     def __init__(
         self,
         backbone: Backbone | nn.Module,
