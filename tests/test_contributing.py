@@ -80,7 +80,7 @@ def test_the_example_trains_and_is_tested_from_the_command_line(
     assert {name: found.get(name) for name in expected} == expected
     assert found["metrics"]["loss"]["mean"] > 0
     if section == "task kind":
-        assert found["units"] == {"near": "%", "near_step0": "%", "near_step1": "%"}
+        assert found["units"] == {"near": "%"}
         assert 0 <= found["metrics"]["near"]["mean"] <= 1
     # the checkpoint holds where the class is, and builds it
     own = importlib.import_module(module)

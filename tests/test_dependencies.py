@@ -191,7 +191,7 @@ WITHOUT: dict[type[OptimizationLearner], set[str]] = {
     BOIL: {"adapt"},
 }
 NO_PART_IN_TRAINING = {
-    *("eval_inner_steps", "eval_inner_batch", "batchnorm", "attack"),  # evaluation
+    *("eval_inner_steps", "eval_curve", "eval_inner_batch", "batchnorm", "attack"),  # evaluation
     "query_among_support",
     *("optimizer", "lr_scheduler", "gradient_clip", "nonfinite", "weights", "cosine_schedule"),
     *("final_lr", "episode_parallel", "episodes_per_chunk", "compile", "checkpoint_inner_steps"),

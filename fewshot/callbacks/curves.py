@@ -1,6 +1,7 @@
 """The adaptation curve: loss and metric at every inner step, for loggers and as a file."""
 
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
@@ -15,6 +16,9 @@ from fewshot.callbacks.run_folder import run_folder
 from fewshot.learners.base import MetaLearner
 from fewshot.tasks.estimates import Estimate, scale_of
 
+Curves: TypeAlias = dict[str, dict[int, Estimate]]
+"""Estimates by the name of the quantity and the number of inner steps."""
+
 MARKED = 12  # steps up to which each has a marker
 LINE, INK, FAINT = "#0969da", "#1f2328", "#d8dee4"
 
@@ -24,7 +28,7 @@ class AdaptationCurve(Callback):
 
     The figure goes to the loggers that take images, after every validation (`val/adaptation`) and
     test (`test/adaptation`), the test's to `adaptation.png` in the run's folder too. Learners that
-    do not report ``loss_step0``, ``loss_step1``, ... have none.
+    do not report ``loss_step0``, ... have none: the optimization-based do where `eval_curve` asks.
     """
 
     # After the learner's own `on_..._epoch_end`, which makes the estimates.
@@ -53,29 +57,35 @@ class AdaptationCurve(Callback):
         return image
 
 
-def adaptation_curves(estimates: dict[str, Estimate], metric: str) -> dict[str, list[Estimate]]:
-    """The estimates of `metric` and of the loss by inner steps, from 0 on.
+def adaptation_curves(estimates: dict[str, Estimate], metric: str) -> Curves:
+    """The estimates of `metric` and of the loss by inner steps.
 
     Empty where there are none.
 
     A loss that is the metric itself (the mean squared error) is left out.
     """
-    curves: dict[str, list[Estimate]] = {}
+    curves: Curves = {}
     for name in (metric, "loss"):
-        steps = sum(key.startswith(f"{name}_step") for key in estimates)
-        curve = [estimates[f"{name}_step{step}"] for step in range(steps)]
-        if curve and [estimate.mean for estimate in curve] not in [
-            [e.mean for e in other] for other in curves.values()
-        ]:
-            curves[name] = curve
+        prefix = f"{name}_step"
+        curve = {
+            int(key.removeprefix(prefix)): estimate
+            for key, estimate in estimates.items()
+            if key.startswith(prefix)
+        }
+        if curve and _means(curve) not in [_means(other) for other in curves.values()]:
+            curves[name] = dict(sorted(curve.items()))
     return curves
 
 
-def draw_curves(curves: dict[str, list[Estimate]], units: Mapping[str, str]) -> Figure:
+def _means(curve: dict[int, Estimate]) -> dict[int, float]:
+    return {step: estimate.mean for step, estimate in curve.items()}
+
+
+def draw_curves(curves: Curves, units: Mapping[str, str]) -> Figure:
     """A panel for each curve, shares in per cent; the values at both ends are written out.
 
     Args:
-        curves: estimates after 0, 1, ..., K inner steps, by the name of the quantity.
+        curves: of one quantity or two.
         units: of the quantities, as `Task.unit` gives them.
     """
     width, height, panel, gap = 0.4 + 4.2 * len(curves), 3.4, 3.5, 0.7  # in inches
@@ -89,12 +99,12 @@ def draw_curves(curves: dict[str, list[Estimate]], units: Mapping[str, str]) -> 
     return figure
 
 
-def _draw(axis: Axes, name: str, curve: list[Estimate], unit: str) -> None:
+def _draw(axis: Axes, name: str, curve: dict[int, Estimate], unit: str) -> None:
     percent, scale = unit == "%", scale_of(unit)
-    means = [scale * mean for mean, _ in curve]
-    low = [scale * (mean - ci95) for mean, ci95 in curve]
-    high = [scale * (mean + ci95) for mean, ci95 in curve]
-    steps = list(range(len(curve)))
+    means = [scale * mean for mean, _ in curve.values()]
+    low = [scale * (mean - ci95) for mean, ci95 in curve.values()]
+    high = [scale * (mean + ci95) for mean, ci95 in curve.values()]
+    steps = list(curve)
     axis.fill_between(steps, low, high, color=LINE, alpha=0.18, linewidth=0)
     axis.plot(
         steps,
@@ -106,14 +116,14 @@ def _draw(axis: Axes, name: str, curve: list[Estimate], unit: str) -> None:
     )
     # On the outer side of the bend, where no text lies on the line.
     rises = means[-1] > means[0]
-    for step, shift, side in (
+    for end, shift, side in (
         (0, (9, -3 if rises else 3), "left"),
-        (steps[-1], (0, 10 if rises else -17), "right"),
+        (-1, (0, 10 if rises else -17), "right"),
     ):
-        text = f"{means[step]:.1f} %" if percent else f"{means[step]:.3g} {unit}".rstrip()
+        text = f"{means[end]:.1f} %" if percent else f"{means[end]:.3g} {unit}".rstrip()
         axis.annotate(
             text,
-            (step, means[step]),
+            (steps[end], means[end]),
             shift,
             textcoords="offset points",
             ha=side,

@@ -94,6 +94,7 @@ def test_the_predictions_by_step_are_those_of_the_adaptation_curve(
         task={"kind": "regression"},
         inner_lr=0.1,
         eval_inner_steps=steps,
+        eval_curve="all",
         batchnorm=batchnorm,
     )
     x, y = torch.randn(1, 8, 1), torch.randn(1, 8, 1)

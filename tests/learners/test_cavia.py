@@ -271,7 +271,9 @@ def test_a_frozen_backbone_stays_and_the_context_learns() -> None:
 def test_evaluation_is_adapt_and_predict_of_each_episode(
     case: str, parallel: Parallel, policy: str
 ) -> None:
-    learner = make(case, batchnorm=policy, eval_inner_steps=3, episode_parallel=parallel)
+    learner = make(
+        case, batchnorm=policy, eval_inner_steps=3, eval_curve="all", episode_parallel=parallel
+    )
     batch = make_batch(case)
     outcome = learner.evaluate(batch)
     for i in range(EPISODES):

@@ -81,7 +81,7 @@ def test_the_meta_gradient_is_that_of_finite_differences() -> None:
 
 @pytest.mark.parametrize("cls", FAMILY)
 def test_the_whole_family_segments(cls: type[OptimizationLearner]) -> None:
-    learner, batch = build(cls), meta_batch()
+    learner, batch = build(cls, eval_curve="all"), meta_batch()
     for outcome in learner.run(batch, training=True):
         torch.autograd.backward(outcome.loss.sum())
     assert all(p.grad is not None for p in learner.head.parameters())
@@ -105,7 +105,7 @@ def test_cavia_scales_feature_maps() -> None:
 
 
 def test_the_results_have_a_curve_of_miou() -> None:
-    learner, batch = build(), meta_batch()
+    learner, batch = build(eval_curve="all"), meta_batch()
     outcome = learner.evaluate(batch)
     found = learner.task.estimates(
         {

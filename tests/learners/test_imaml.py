@@ -408,6 +408,7 @@ def test_evaluation_takes_the_same_proximal_steps(parallel: Parallel, batch: Epi
         proximal=1.5,
         inner_steps=2,
         eval_inner_steps=4,
+        eval_curve="all",
         episode_parallel=parallel,
     )
     plain = Plain(learner)

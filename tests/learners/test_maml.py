@@ -3,7 +3,7 @@
 Evaluation, checkpoints, use without a Trainer.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from fewshot.backbones import MLP, Conv4
 from fewshot.datamodules import SinusoidDataModule
 from fewshot.engine.episode_map import Parallel
-from fewshot.episodes.types import Episode, Examples, episode
+from fewshot.episodes.types import Episode, Examples, MetaBatch, episode, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.learners import MAML, PrototypicalNetwork
 from fewshot.learners.base import BatchNormPolicy
@@ -275,7 +275,7 @@ def test_evaluation_is_adapt_and_predict_of_each_episode(
 def test_the_adaptation_curve_begins_before_the_first_step_and_ends_at_the_result(
     batch: Episode,
 ) -> None:
-    learner = maml(MLP(2 * 16 * 16, (6, 5)), eval_inner_steps=3)
+    learner = maml(MLP(2 * 16 * 16, (6, 5)), eval_inner_steps=3, eval_curve="all")
     outcome = learner.evaluate(batch)
     assert set(outcome.metrics) == {"accuracy"} | {
         f"{m}_step{i}" for m in ("loss", "accuracy") for i in range(4)
@@ -296,6 +296,45 @@ def test_the_adaptation_curve_begins_before_the_first_step_and_ends_at_the_resul
             }
     assert torch.equal(outcome.metrics["loss_step3"], outcome.loss)
     assert torch.equal(outcome.metrics["accuracy_step3"], outcome.metrics["accuracy"])
+
+
+@pytest.mark.parametrize("policy", ["inductive", "transductive"])
+@pytest.mark.parametrize(
+    ("curve", "steps"), [("none", ()), ("ends", (0, 3)), ("all", (0, 1, 2, 3))]
+)
+def test_the_queries_are_read_at_the_steps_that_are_reported_alone(
+    curve: Any, steps: Sequence[int], policy: Any, batch: Episode
+) -> None:
+    learner = maml(
+        Conv4(2, 16, width=4),
+        batchnorm=policy,
+        episode_parallel="loop",
+        eval_inner_steps=3,
+        eval_curve="all",
+    )
+    batch = batch._replace(query=map_tensors(lambda tensor: tensor[:, 1:], batch.query))
+    whole = learner.evaluate(batch)
+    learner.eval_curve = curve
+    sizes: list[int] = []
+    learner.backbone.register_forward_hook(lambda *arguments: sizes.append(len(arguments[2])))
+    outcome = learner.evaluate(batch)
+    assert sizes.count(WAY * QUERIES - 1) == EPISODES * max(1, len(steps))
+    assert set(outcome.metrics) == {"accuracy"} | {
+        f"{m}_step{i}" for m in ("loss", "accuracy") for i in steps
+    }
+    for name, value in outcome.metrics.items():
+        assert torch.equal(value, whole.metrics[name]), name
+    assert torch.equal(outcome.outputs, whole.outputs)
+    assert torch.equal(outcome.loss, whole.loss)
+
+
+def test_the_inner_step_that_diverges_is_named_without_a_curve_too(batch: Episode) -> None:
+    learner = maml(MLP(2 * 16 * 16, (6, 5)), eval_inner_steps=3)
+    learner.inner_lr = 1e306
+    message = learner._diverged(7, MetaBatch([batch]))
+    assert "meta-step 7" in message
+    assert "the loss of episode 0 of the meta-batch diverges after inner step" in message
+    assert learner.eval_curve == "none"
 
 
 # ---------------------------------------------------------------- use without a Trainer, checkpoint

@@ -182,7 +182,7 @@ def test_all_switches_off_is_maml(batch: Episode) -> None:
 
 
 def test_more_steps_at_evaluation_share_the_rates_and_norms_of_the_last(batch: Episode) -> None:
-    learner = make(eval_inner_steps=STEPS + 2)
+    learner = make(eval_inner_steps=STEPS + 2, eval_curve="all")
     assert {f"accuracy_step{k}" for k in range(STEPS + 3)} < set(learner.evaluate(batch).metrics)
     assert learner.rate(STEPS + 1, "head.bias") is not None
     torch.testing.assert_close(

@@ -190,7 +190,7 @@ def test_fomaml_is_first_order_maml(batch: Episode) -> None:
 def test_evaluation_is_adapt_and_predict_of_each_episode(
     cls: type[OptimizationLearner], policy: str, batch: Episode
 ) -> None:
-    learner = make(cls, batchnorm=policy, eval_inner_steps=3)
+    learner = make(cls, batchnorm=policy, eval_inner_steps=3, eval_curve="all")
     outcome = learner.evaluate(batch)
     for i in range(EPISODES):
         support, query = episode(batch, i)
@@ -201,7 +201,7 @@ def test_evaluation_is_adapt_and_predict_of_each_episode(
 
 def test_anil_computes_the_body_once_for_the_support_and_once_for_the_query(batch: Episode) -> None:
     calls: list[int] = []
-    learner = make(ANIL, episode_parallel="loop", eval_inner_steps=5)
+    learner = make(ANIL, episode_parallel="loop", eval_inner_steps=5, eval_curve="all")
     learner.backbone.register_forward_hook(lambda *_: calls.append(1))
     gradient(learner, batch)
     assert len(calls) == 2 * EPISODES
@@ -216,7 +216,7 @@ def test_anil_computes_the_body_once_for_the_support_and_once_for_the_query(batc
 
 
 def test_proto_maml_begins_as_a_prototypical_network_of_any_way(batch: Episode) -> None:
-    learner = make(ProtoMAML, batchnorm="transductive", episode_parallel="loop")
+    learner = make(ProtoMAML, batchnorm="transductive", episode_parallel="loop", eval_curve="ends")
     support, query = episode(batch, 0)
     assert isinstance(support.inputs, Tensor)
     assert isinstance(query.inputs, Tensor)
@@ -418,7 +418,7 @@ def test_anil_together_is_evaluated_on_the_statistics_of_both(parallel: Parallel
     torch.manual_seed(0)
     learner = ANIL(
         Conv4(1, 16, width=4), task={"kind": "classification", "way": 2}, inner_lr=0.3, embed_together=True,
-        eval_inner_steps=3, episode_parallel=parallel,
+        eval_inner_steps=3, eval_curve="all", episode_parallel=parallel,
     ).double()  # fmt: skip
     labels = torch.tensor([0, 1]).expand(2, -1)
     x, y = (torch.rand(2, 2, 1, 16, 16, dtype=torch.float64) for _ in range(2))

@@ -404,6 +404,7 @@ def test_evaluation_is_adapt_and_predict_of_each_episode(
         batchnorm="inductive" if policy == "among" else policy,
         query_among_support=policy == "among",
         eval_inner_steps=5,
+        eval_curve="all",
         eval_inner_batch=WAY,
         episode_parallel=parallel,
     )

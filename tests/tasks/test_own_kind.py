@@ -93,7 +93,10 @@ class PointsByClassDataModule(PointsDataModule):
         return {"kind": Pointing, "reach": 0.5}
 '''
 
-OPTIONS = ("--model=MAML", "--model.backbone=MLP", "--data.meta_batch_size=4", "--data.queries=5")
+OPTIONS = (
+    *("--model=MAML", "--model.backbone=MLP", "--model.eval_curve=all"),
+    *("--data.meta_batch_size=4", "--data.queries=5"),
+)
 
 
 @pytest.fixture

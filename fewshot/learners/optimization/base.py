@@ -18,7 +18,7 @@ from fewshot.hyperparameters import build
 from fewshot.learners.base import BatchNormPolicy
 from fewshot.learners.bookkeeping import OF_TRAINING
 from fewshot.learners.optimization.attacks import Attack
-from fewshot.learners.optimization.evaluation import InnerLoopEvaluation
+from fewshot.learners.optimization.evaluation import Curve, InnerLoopEvaluation
 from fewshot.learners.optimization.first_batch import check_support
 from fewshot.learners.optimization.network import Network, give_shapes, linear_head
 from fewshot.learners.optimization.parameters import (
@@ -38,8 +38,8 @@ class OptimizationLearner(InnerLoopEvaluation):
     `transductive` lets the query be normalised by its own statistics (the original MAML),
     `inductive` by those of the support under the adapted weights, so that no query sees another.
 
-    Evaluation reports loss and metrics before adaptation and after each inner step
-    (``accuracy_step0``, ...).
+    Evaluation judges the adapted network, and with `eval_curve` also what came before it: loss and
+    metrics before adaptation and after each inner step (``accuracy_step0``, ...).
 
     Args:
         backbone: the network from inputs to features.
@@ -48,6 +48,9 @@ class OptimizationLearner(InnerLoopEvaluation):
             1x1 convolution.
         inner_steps: gradient steps of the inner loop in training.
         eval_inner_steps: gradient steps at validation and test; None means `inner_steps`.
+        eval_curve: the adaptation curve of validation and test, and its figure: `none`; its `ends`,
+            before adaptation and after the last step; or `all` steps. Each of them costs a pass
+            over the queries.
         adapt: which parameters the inner loop changes: `all`, the `head`, the `body` (the
             backbone), or a list of names such as ``backbone.blocks.3`` and ``head.weight``, each of
             which stands for all that begins with it. Where the backbone is left alone, its features
@@ -88,6 +91,7 @@ class OptimizationLearner(InnerLoopEvaluation):
         head: nn.Module | None = None,
         inner_steps: Count = 1,
         eval_inner_steps: Count | None = None,
+        eval_curve: Curve = "none",
         adapt: Adapt = "all",
         inner_gradient_clip: Positive | None = None,
         episode_parallel: Parallel = "auto",
@@ -103,6 +107,7 @@ class OptimizationLearner(InnerLoopEvaluation):
             check_one_way(self.task, type(self).__name__)
         check_compile(compile, self.task)
         self.inner_steps, self.eval_inner_steps = inner_steps, eval_inner_steps or inner_steps
+        self.eval_curve: Curve = eval_curve
         self.inner_gradient_clip = inner_gradient_clip
         self.attack = build(attack, Attack, "attack")
         dense = self.task.dense
@@ -175,10 +180,7 @@ class OptimizationLearner(InnerLoopEvaluation):
     # ------------------------------------------------------------------ a meta-batch
 
     def run(self, episodes: Episode, training: bool) -> Iterator[Outcome]:
-        """Adapt to and predict every episode.
-
-        In evaluation with the whole adaptation curve among the metrics.
-        """
+        """Adapt to and predict every episode."""
         if self.attack is not None and self.runner.first_time("attack"):
             for part in episodes:
                 self.attack.check(part.inputs)

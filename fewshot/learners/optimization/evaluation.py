@@ -1,10 +1,10 @@
 """Prediction and evaluation by fast weights: the adaptation curve, and queries under attack."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,8 @@ from fewshot.learners.optimization.attacks import Attack
 from fewshot.learners.optimization.network import Network, give_shapes
 from fewshot.learners.outcome import Outcome
 from fewshot.tasks.masks import at_size
+
+Curve: TypeAlias = Literal["none", "ends", "all"]
 
 AT_ONCE = 512
 """Examples of a forward pass where each query has the support beside it."""
@@ -49,6 +51,7 @@ class InnerLoopEvaluation(MetaLearner):
     head: nn.Module
     attack: Attack | None
     eval_inner_steps: int
+    eval_curve: Curve
     query_among_support = False
     """Whether inductive evaluation normalises a query by its own values and the support's."""
     embed_together = False
@@ -187,35 +190,46 @@ class InnerLoopEvaluation(MetaLearner):
     # ------------------------------------------------------------------ one episode
 
     def evaluation_outcome(self, episode: Episode, norm: EpisodeNorm) -> Outcome:
-        """One evaluation episode: its outcome, with figures by inner steps.
-
-        Loss and metrics before adaptation and after each step are among its metrics.
-        """
-        curve: dict[str, Tensor] = {}
+        """One evaluation episode: its outcome, with the figures by inner steps of `eval_curve`."""
+        judged: dict[int, Outcome] = {}
         if self.embed_together:
             inside, query = self.embedded_episode(episode)
         else:
             inside = self.embedded(episode.support.inputs)
         support = Examples(inside, episode.support.targets)
         for step, weights in enumerate(self.inner_loop(support, self.eval_inner_steps)):
+            if step not in self._judged_steps():
+                continue
             # statistics and features of a body that does not adapt are the same after every step
-            body_is_new = step == 0 or not self.head_only
+            body_is_new = not judged or not self.head_only
             if body_is_new:
                 statistics = self._statistics(weights, episode.support, norm)
             if isinstance(statistics, Company):
                 adapted = Adapted(weights, statistics)
                 outputs = self.query_outputs(adapted, episode.query.inputs, norm)
-                outcome = self._outcome(outputs, episode)
+                judged[step] = self._outcome(outputs, episode)
             else:
                 with _replayed(norm, statistics):
                     if body_is_new and not self.embed_together:
                         query = self.embedded(episode.query.inputs)
-                    outcome = self._outcome(self.forward_with(weights, query), episode)
-            curve[f"loss_step{step}"] = outcome.loss
-            curve.update({f"{name}_step{step}": value for name, value in outcome.metrics.items()})
+                    judged[step] = self._outcome(self.forward_with(weights, query), episode)
+        outcome = judged[self.eval_inner_steps]
+        more = {} if self.eval_curve == "none" else _by_step(judged)
         if self.attack is not None:
-            curve |= self._attacked(self.attack, Adapted(weights, statistics), episode, norm)
-        return outcome._replace(metrics=outcome.metrics | curve)
+            more |= self._attacked(self.attack, Adapted(weights, statistics), episode, norm)
+        return outcome._replace(metrics=outcome.metrics | more)
+
+    def _judged_steps(self) -> Collection[int]:
+        """After how many inner steps evaluation gives the queries to the network."""
+        last = self.eval_inner_steps
+        return {"none": (last,), "ends": (0, last), "all": range(last + 1)}[self.eval_curve]
+
+    def _diverged(self, step: int, batch: Any) -> str:
+        asked, self.eval_curve = self.eval_curve, "all"  # which names the inner step
+        try:
+            return super()._diverged(step, batch)
+        finally:
+            self.eval_curve = asked
 
     def _attacked(
         self,
@@ -255,6 +269,15 @@ class InnerLoopEvaluation(MetaLearner):
         with norm.record() as statistics:
             self.forward_with(weights, self.embedded(support.inputs))
         return statistics
+
+
+def _by_step(judged: dict[int, Outcome]) -> dict[str, Tensor]:
+    """Loss and metrics of each inner step, the step at the end of their names."""
+    return {
+        f"{name}_step{step}": value
+        for step, outcome in judged.items()
+        for name, value in {"loss": outcome.loss, **outcome.metrics}.items()
+    }
 
 
 def _after(steps: int) -> str:
