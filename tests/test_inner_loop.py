@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewshot.engine.inner_loop import Weights, gradient_steps, with_gradient
+from fewshot.engine.inner_loop import Weights, descend_in_place, gradient_steps, with_gradient
 
 CURVATURE = torch.tensor([0.5, 2.0, 3.0], dtype=torch.float64)
 START = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
@@ -98,3 +98,29 @@ def test_with_gradient_has_the_value_and_the_gradient_given() -> None:
     for name, weight in weights.items():
         assert weight.grad is not None
         torch.testing.assert_close(weight.grad, gradient[name])
+
+
+@pytest.mark.parametrize("precision", [None, torch.bfloat16, torch.float16])
+def test_descent_in_place_is_that_of_new_weights_at_every_precision(
+    precision: torch.dtype | None,
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    draw = torch.float64 if precision is None else torch.float32
+    x, start = (torch.randn(*n, generator=generator, dtype=draw) for n in ((6, 4), (3, 4)))
+    labels = torch.arange(6) % 3
+
+    def of(weight: Tensor) -> Tensor:
+        logits = torch.nn.functional.linear(x, weight)
+        return torch.nn.functional.cross_entropy(logits.to(draw), labels)
+
+    changed, other = start.clone().requires_grad_(), torch.ones(2, requires_grad=True)
+    with torch.autocast("cpu", precision, enabled=precision is not None):
+        *_, expected = gradient_steps(
+            lambda weights: of(weights["w"]), {"w": start}, 0.5, 4, first_order=True
+        )
+        descend_in_place(lambda: of(changed), [(changed, 0.5), (other, 0.5)], 4)
+        # nothing is left of the weights as they were, cast
+        assert torch.equal(of(changed), of(expected["w"]))
+    assert torch.equal(changed, expected["w"])
+    assert (changed - start).abs().max() > 1e-2
+    assert torch.equal(other, torch.ones(2))  # without a part in the loss

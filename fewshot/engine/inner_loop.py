@@ -80,14 +80,40 @@ def scaled_gradient(loss: Callable[[Weights], Tensor], weights: Weights) -> Weig
         loss: a scalar.
         weights: its argument.
     """
-    device = next(iter(weights.values())).device.type
     gradient = _func_gradient if is_transformed() else _plain_gradient
-    if not (
-        torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
-    ):
+    scale = scale_in_force(next(iter(weights.values())).device)
+    if scale == 1:
         return gradient(loss, weights)
-    scaled = gradient(lambda fast_weights: loss(fast_weights) * SCALE, weights)
-    return {name: slope / SCALE for name, slope in scaled.items()}
+    scaled = gradient(lambda fast_weights: loss(fast_weights) * scale, weights)
+    return {name: slope / scale for name, slope in scaled.items()}
+
+
+def scale_in_force(device: torch.device) -> float:
+    """What a loss is to be multiplied by before its gradient is taken: `SCALE` under float16."""
+    kind = device.type
+    half = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
+    return SCALE if half else 1.0
+
+
+def descend_in_place(
+    loss: Callable[[], Tensor], rates: Sequence[tuple[Tensor, float]], steps: int
+) -> None:
+    """Plain gradient descent, w <- w - rate * dloss/dw, that nothing is differentiated through.
+
+    Args:
+        loss: the loss of the weights as they are, a scalar.
+        rates: the weights, which are leaves and change in place, each with its learning rate.
+        steps: how many.
+    """
+    weights = [weight for weight, _ in rates]
+    for _ in range(steps):
+        scale = scale_in_force(weights[0].device)
+        with torch.enable_grad():
+            slopes = torch.autograd.grad(loss() * scale, weights, materialize_grads=True)
+        with torch.no_grad():
+            for (weight, rate), slope in zip(rates, slopes, strict=True):
+                weight.sub_(rate * (slope / scale) if scale != 1 else rate * slope)
+        torch.clear_autocast_cache()  # which holds the weights as they were, cast
 
 
 def _func_gradient(loss: Callable[[Weights], Tensor], weights: Weights) -> Weights:

@@ -67,9 +67,19 @@ class _Fast:
         self.network, self.weights, self.within = network, weights, within
 
     def __call__(self, function: Callable[..., Any], *args: Any) -> Any:
-        named = {f"network.{name}": weight for name, weight in self.weights.items()}
         with surrounded(self), self.within():
-            return functional_call(_Part(self.network, function), named, args)
+            return run_with(self.network, self.weights, function, *args)
+
+
+def run_with(
+    network: nn.Module, weights: dict[str, Tensor], function: Callable[..., Any], *args: Any
+) -> Any:
+    """``function(*args)``, which runs `network`, with `weights` in the place of its parameters.
+
+    What goes back through the network within `function` needs no surroundings.
+    """
+    named = {f"network.{name}": weight for name, weight in weights.items()}
+    return functional_call(_Part(network, function), named, args)
 
 
 class _Part(nn.Module):

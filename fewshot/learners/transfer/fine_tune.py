@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from fewshot.arguments import Natural, NonNegative
 from fewshot.backbones.base import Backbone
-from fewshot.engine.inner_loop import Weights, gradient_steps
+from fewshot.backbones.channels_last import channels_last, kernels
+from fewshot.engine.inner_loop import Weights, descend_in_place
 from fewshot.engine.modes import evaluation_mode
 from fewshot.engine.normalization import EpisodeNorm
-from fewshot.engine.own_checkpoints import call_with
+from fewshot.engine.own_checkpoints import call_with, run_with
 from fewshot.episodes.types import Episode, Examples, Inputs, count, episode, map_tensors
 from fewshot.learners.outcome import Outcome
 from fewshot.learners.transfer.base import TransferLearner
@@ -106,22 +107,23 @@ class FineTune(TransferLearner):
         way = int(support.targets.max()) + 1
         with torch.no_grad():  # which gives lazy layers their shapes
             head = start_of(self.embed(support.inputs), support.targets, way)
-        start = {
-            f"backbone.{n}": p.detach()
-            for n, p in self.backbone.named_parameters()
-            if p.requires_grad
+        read_so = kernels(self.backbone)
+        body = {
+            name: (channels_last(weight.detach()) if name in read_so else weight.detach()).clone()
+            for name, weight in self.backbone.named_parameters()
+            if weight.requires_grad
         }
-        start[HEAD] = head
+        rates = [(weight.requires_grad_(), self.lr) for weight in body.values()]
+        rates.append((head.requires_grad_(), self.head_lr))
 
-        def loss(weights: Weights) -> Tensor:
-            return self.task.loss(self._logits(weights, support.inputs), support.targets)
+        def loss() -> Tensor:
+            logits = self.compare({HEAD: head}, self.backbone(support.inputs))
+            return self.task.loss(logits, support.targets)
 
-        def rate(step: int, name: str) -> float:
-            return self.head_lr if name == HEAD else self.lr
-
-        for weights in gradient_steps(loss, start, rate, self.steps, first_order=True):
-            adapted = weights  # no others are kept
-        return adapted
+        # The weights change in the network, which spares each step to put new ones there.
+        run_with(self.backbone, body, descend_in_place, loss, rates, self.steps)
+        tuned = {f"backbone.{name}": weight for name, weight in body.items()} | {HEAD: head}
+        return {name: weight.detach() for name, weight in tuned.items()}
 
     def _logits(self, weights: Weights, inputs: Inputs) -> Tensor:
         body = {
