@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from .colours import Colours as Colours
     from .conv4 import Conv4 as Conv4
     from .dilated import DilatedNetwork as DilatedNetwork
+    from .efficientnet_lite0 import EfficientNetLite0 as EfficientNetLite0
     from .entity_vectors import EntityVectors as EntityVectors
     from .entity_vectors import MappedEntityVectors as MappedEntityVectors
     from .hugging_face import HuggingFaceEncoder as HuggingFaceEncoder
+    from .hugging_face_vision import HuggingFaceVision as HuggingFaceVision
     from .masked_language_model import MaskedLanguageModel as MaskedLanguageModel
     from .mlp import MLP as MLP
     from .neighbour_encoder import NeighbourEncoder as NeighbourEncoder
@@ -24,9 +26,12 @@ if TYPE_CHECKING:
     from .pixels import Pixels as Pixels
     from .relation_cnn import RelationCNN as RelationCNN
     from .resnet12 import ResNet12 as ResNet12
+    from .sentence_encoder import MiniLM as MiniLM
+    from .sentence_encoder import SentenceEncoder as SentenceEncoder
     from .text_cnn import TextCNN as TextCNN
     from .text_transformer import TextTransformer as TextTransformer
     from .tf_idf import TfIdf as TfIdf
+    from .timm_model import TimmBackbone as TimmBackbone
     from .torchvision_model import TorchvisionBackbone as TorchvisionBackbone
     from .weighted_bag import WeightedBag as WeightedBag
     from .wrn import WRN28_10 as WRN28_10

@@ -8,7 +8,8 @@ from torchvision import models
 
 from fewshot.arguments import Count
 from fewshot.backbones.base import Backbone, checked_images
-from fewshot.backbones.torchvision_model import build_network, find_weights, standardised
+from fewshot.backbones.pretrained import standardised
+from fewshot.backbones.torchvision_model import build_network, find_weights
 from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError
 

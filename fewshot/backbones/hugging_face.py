@@ -8,15 +8,16 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 
 from fewshot.arguments import Count
-from fewshot.backbones.base import Backbone
+from fewshot.backbones.pretrained import PretrainedBackbone
 from fewshot.backbones.text import before_end, mean_over_time, read_inputs
+from fewshot.datasets.reading.packaged import model_location
 from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError
 from fewshot.extras import require
 from fewshot.hyperparameters import weights_follow
 
 
-class HuggingFaceEncoder(Backbone):
+class HuggingFaceEncoder(PretrainedBackbone):
     """HuggingFaceEncoder: a pre-trained language model, BERT for one, by name or folder.
 
     Paper: arXiv:1810.04805.
@@ -37,6 +38,7 @@ class HuggingFaceEncoder(Backbone):
             sentence follows another.
         config: builds an untrained network from these values of the model's config instead of
             loading it; what a checkpoint holds.
+        frozen: let nothing train (see `PretrainedBackbone`).
 
     Raises:
         FewshotError: the model cannot be loaded, has no pooler, or is not the tokenizer's.
@@ -55,11 +57,12 @@ class HuggingFaceEncoder(Backbone):
         model: str | None = None,
         pooling: Literal["mean", "cls", "pooler"] = "mean",
         config: dict[str, Any] | None = None,
+        frozen: bool = False,
     ) -> None:
         super().__init__()
         if tokenizer is None:
             raise FewshotError(
-                "HuggingFaceEncoder reads the ids of its own tokenizer; set data.tokenizer to"
+                f"{type(self).__name__} reads the ids of its own tokenizer; set data.tokenizer to"
                 f" {model or 'the model'}"
             )
         self.pretrained = config is None
@@ -79,6 +82,8 @@ class HuggingFaceEncoder(Backbone):
             self.network.base_model.pooler = None
         self.pooling = pooling
         self.out_features = int(self.network.config.hidden_size)
+        if frozen:
+            self.freeze()
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Features (n, D) of `inputs`: ``tokens`` (n, L) and ``lengths`` (n,), int64."""
@@ -119,23 +124,48 @@ def load_network(
     Raises:
         FewshotError: it cannot be loaded, or it does not encode texts.
     """
-    transformers = require("transformers", "text")
+    network = load_transformer(name, config, auto)
+    settings = network.config
+    if settings.is_encoder_decoder or not hasattr(settings, "hidden_size"):
+        raise FewshotError(
+            f"the model {name!r} is no text encoder; choose one such as bert-base-uncased"
+        )
+    return network, settings.to_dict()
+
+
+def load_transformer(
+    name: str,
+    config: dict[str, Any] | None,
+    auto: str = "AutoModel",
+    extra: str = "text",
+    holds: str = "one",
+) -> Any:
+    """The network in float32 and in training mode; without its weights where a checkpoint's follow.
+
+    Args:
+        name: the model's name or folder.
+        config: None loads the model; else it is built from these values, untrained.
+        auto: the class of transformers that makes it.
+        extra: what installs transformers.
+        holds: what a folder must hold.
+
+    Raises:
+        FewshotError: it cannot be loaded.
+    """
+    transformers = require("transformers", extra)
+    place = model_location(name)
     try:
         if config is None:
-            settings = transformers.AutoConfig.from_pretrained(name)
+            settings = transformers.AutoConfig.from_pretrained(place)
         else:
             settings = transformers.AutoConfig.for_model(**config)
         if config is None and not weights_follow():
-            network: nn.Module = getattr(transformers, auto).from_pretrained(name)
+            network: nn.Module = getattr(transformers, auto).from_pretrained(place)
         else:
             network = getattr(transformers, auto).from_config(settings, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise FewshotError(
             f"the model {name!r} cannot be loaded ({str(error).splitlines()[0]}); give a folder"
-            " that holds one, or a name of https://huggingface.co/models"
+            f" that holds {holds}, or a name of https://huggingface.co/models"
         ) from error
-    if settings.is_encoder_decoder or not hasattr(settings, "hidden_size"):
-        raise FewshotError(
-            f"the model {name!r} is no text encoder; choose one such as bert-base-uncased"
-        )
-    return network.float().train(), settings.to_dict()
+    return network.float().train()

@@ -1,15 +1,13 @@
 """torchvision's classification networks as feature extractors, pre-trained on ImageNet or not."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision import models
 
 from fewshot.arguments import Count
-from fewshot.backbones.base import Backbone, checked_images
-from fewshot.episodes.types import Inputs
+from fewshot.backbones.pretrained import PretrainedVision, ShortNames
 from fewshot.errors import FewshotError, nearest
 from fewshot.hyperparameters import weights_follow
 
@@ -17,7 +15,7 @@ OF_ONE_SIZE = (models.VisionTransformer, models.MaxVit)
 """Networks that take no images but of the size that they were built for."""
 
 
-class TorchvisionBackbone(Backbone):
+class TorchvisionBackbone(PretrainedVision):
     """Torchvision's networks: ResNet, EfficientNet, ViT, ...
 
     By name, its classifier left out. Paper: none, see each.
@@ -39,6 +37,7 @@ class TorchvisionBackbone(Backbone):
         resize: side in pixels that the images are resized to (bilinearly; the cost grows with its
             square). None: that of the training for pre-trained networks, which are much worse on
             small images; else `image_size`, or the least that the network takes.
+        frozen: let nothing train (see `PretrainedBackbone`).
 
     Raises:
         FewshotError: an unknown name, a size that the network does not take, or weights that cannot
@@ -46,6 +45,14 @@ class TorchvisionBackbone(Backbone):
     """
 
     begins_at = ("weights",)
+    short_names: ClassVar[ShortNames] = {
+        "resnet18": {"model": "resnet18", "weights": "DEFAULT"},
+        "resnet50": {"model": "resnet50", "weights": "DEFAULT"},
+        "efficientnet_b0": {"model": "efficientnet_b0", "weights": "DEFAULT"},
+        "mobilenet_v3_small": {"model": "mobilenet_v3_small", "weights": "DEFAULT"},
+        "convnext_tiny": {"model": "convnext_tiny", "weights": "DEFAULT"},
+        "vit_b_16": {"model": "vit_b_16", "weights": "DEFAULT"},
+    }
 
     def __init__(
         self,
@@ -54,48 +61,23 @@ class TorchvisionBackbone(Backbone):
         model: str = "resnet18",
         weights: str | None = None,
         resize: Count | None = None,
+        frozen: bool = False,
     ) -> None:
-        super().__init__()
-        if in_channels not in (1, 3):
-            raise FewshotError(
-                f"in_channels is {in_channels}; torchvision's networks take images of 1 or 3"
-                " channels"
-            )
-        self.in_channels, self.image_size = in_channels, image_size
+        super().__init__(in_channels, image_size)
         chosen = find_weights(model, weights)
         self.pretrained = chosen is not None
-        self.network = build_network(model, chosen)
-        self.out_features = remove_classifier(self.network)
+        network = build_network(model, chosen)
+        out_features = remove_classifier(network)
         preset = None if chosen is None else chosen.transforms()
-        self.side = _side(
-            model, self.network, image_size, resize, None if preset is None else preset.crop_size[0]
-        )
-        self.mean: Tensor | None
-        self.std: Tensor | None
-        for name in ("mean", "std"):
-            values = None if preset is None else torch.tensor(getattr(preset, name)).view(-1, 1, 1)
-            self.register_buffer(name, values, persistent=False)
+        trained_size = None if preset is None else preset.crop_size[0]
+        side = _side(model, network, image_size, resize, trained_size)
+        mean, std = (getattr(preset, name, None) for name in ("mean", "std"))
+        self.take(network, out_features, side, mean, std, frozen)
 
-    def forward(self, inputs: Inputs) -> Tensor:
-        """Features (n, out_features) of images (n, C, H, W) in [0, 1]."""
-        images = checked_images(inputs, self.in_channels, self.image_size, "TorchvisionBackbone")
-        if self.side != self.image_size:
-            # antialias is what a smaller picture needs; a larger one is the same without
-            smaller = self.side < self.image_size
-            images = F.interpolate(
-                images, (self.side, self.side), mode="bilinear", antialias=smaller
-            )
-        images = images.expand(-1, 3, -1, -1)
-        features: Tensor = self.network(standardised(images, self.mean, self.std))
+    def features(self, images: Tensor) -> Tensor:
+        """Features (n, out_features) of images (n, 3, side, side)."""
+        features: Tensor = self.network(images)
         return features
-
-
-def standardised(images: Tensor, mean: Tensor | None, std: Tensor | None) -> Tensor:
-    """Images (n, 3, H, W) in [0, 1] as the pre-trained network has learned to see them.
-
-    None: as they are.
-    """
-    return images if mean is None or std is None else (images - mean) / std
 
 
 def _side(

@@ -14,7 +14,7 @@ Three facts force the library to take these layers into its own hands while a le
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -125,6 +125,15 @@ class EpisodeNorm(TorchFunctionMode):
         shape = (1, -1) + (1,) * (input.dim() - 2)
         normal = (input - mean.view(shape)) * (variance.view(shape) + eps).rsqrt()
         return _affine(normal, weight, bias)
+
+
+def own_averages() -> AbstractContextManager[None]:
+    """Inside, batch normalisation is what its module says, whatever `EpisodeNorm` is in force.
+
+    For networks whose features are those of one example, whichever others are beside it.
+    """
+    context: AbstractContextManager[None] = internal("torch._C.DisableTorchFunction")()
+    return context
 
 
 def forget_running_statistics(network: nn.Module) -> None:

@@ -328,7 +328,7 @@ def test_the_loop_and_vmap_give_the_same_meta_gradient(name: str, size: int) -> 
         ({"weights": "default"}, r"resnet18 has no weights 'default'; did you mean 'DEFAULT'\?"),
         (
             {"in_channels": 2},
-            r"in_channels is 2; torchvision's networks take images of 1 or 3 channels",
+            r"in_channels is 2; TorchvisionBackbone takes images of 1 or 3 channels",
         ),
         ({"model": "alexnet", "resize": 32}, "resize is 32; alexnet needs 63 px or more"),
         ({"resize": 0}, "resize is 0; set resize >= 1 or leave it out"),

@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
+from fewshot.datasets.reading.packaged import model_location
 from fewshot.errors import FewshotError
 from fewshot.extras import require
 
@@ -12,7 +13,8 @@ class PretrainedTokenizer:
     """The tokenizer that belongs to a model of https://huggingface.co/models.
 
     Args:
-        name: the model's name, or a folder with its tokenizer.
+        name: the model's name, or a folder with its tokenizer; of ``all_minilm_l6_v2``, the package
+            that holds it.
         json: what `json` of such a tokenizer gave, from which it is built without its files; None
             loads it by name.
 
@@ -26,7 +28,7 @@ class PretrainedTokenizer:
         try:
             if json is None:
                 self.tokenizer = transformers.AutoTokenizer.from_pretrained(
-                    name,
+                    model_location(name),
                     trust_remote_code=False,  # a checkpoint may have named it
                 )
             else:

@@ -21,7 +21,7 @@ OLDEST, TOO_NEW = (2, 6), (2, 16)
 USED: dict[str, str] = {
     "torch.nn.modules.batchnorm._NormBase": "finding batch and instance normalisations",
     "torch.nn.modules.batchnorm._BatchNorm": "finding batch normalisations",
-    "torch._C.DisableTorchFunction": "looking at a shape past the modes of an inner loop",
+    "torch._C.DisableTorchFunction": "looking at a shape, or running a frozen network, past modes",
     "torch.utils.checkpoint._CheckpointFrame": "running checkpoints again with the fast weights",
     # tracing
     "torch.fx.experimental.proxy_tensor.make_fx": "tracing an episode as one graph",
