@@ -153,7 +153,7 @@ def load_transformer(
         FewshotError: it cannot be loaded.
     """
     transformers = require("transformers", extra)
-    place = model_location(name)
+    place = model_location(name) if config is None else None
     try:
         if config is None:
             settings = transformers.AutoConfig.from_pretrained(place)

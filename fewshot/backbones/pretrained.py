@@ -1,5 +1,6 @@
 """What backbones with published weights share: standing still, and how they see images."""
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -36,6 +37,8 @@ class PretrainedBackbone(Backbone):
     def freeze(self) -> None:
         """Let nothing train from now on."""
         self.frozen = True
+        # Lightning asks, when training starts, whether that is intended: it is
+        warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Self:

@@ -27,7 +27,8 @@ class TimmBackbone(PretrainedVision):
             ``resnet18.a1_in1k``, which names one of its weights.
         weights: null for random ones, or ``DEFAULT`` for those that `model` names.
         resize: side in pixels that the images are resized to, whole. None: that of the training for
-            pre-trained networks, else `image_size`. Some networks take one size alone.
+            pre-trained networks, else `image_size`, but at least 32. Some networks take one size
+            alone.
         frozen: let nothing train (see `PretrainedBackbone`).
         mean: of each channel, taken off. None: that of the weights' training; a checkpoint holds
             it.
@@ -108,7 +109,7 @@ def find_published(model: str, weights: bool) -> Any:
 
 def _side(model: str, published: Any, image_size: int, resize: int | None, trained: bool) -> int:
     """The side in pixels that the images are resized to."""
-    size, least = int(published.input_size[-1]), int((published.min_input_size or (0, 0, 1))[-1])
+    size, least = int(published.input_size[-1]), int((published.min_input_size or (0, 0, 0))[-1])
     if published.fixed_input_size:
         if resize not in (None, size):
             raise FewshotError(
@@ -117,7 +118,8 @@ def _side(model: str, published: Any, image_size: int, resize: int | None, train
         return size
     if resize is not None and resize < least:
         raise FewshotError(f"resize is {resize}; {model} needs {least} px or more")
-    return resize or (size if trained else max(image_size, least))
+    # timm states few least sizes; most networks halve the image five times
+    return resize or (size if trained else max(image_size, least or 32))
 
 
 def features_of(network: Any) -> int:

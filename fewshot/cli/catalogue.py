@@ -7,8 +7,9 @@ import ast
 import functools
 import inspect
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import fewshot
 from fewshot.lazy import public_names
@@ -20,6 +21,8 @@ class Entry(NamedTuple):
     name: str
     doc: str
     """Its docstring."""
+    short_names: Mapping[str, Mapping[str, Any]] = {}
+    """Names that stand for it and some of its arguments; only backbones have them."""
 
     @property
     def cls(self) -> type:
@@ -45,7 +48,7 @@ class Entry(NamedTuple):
 def entries(room: str) -> list[Entry]:
     """The classes that `room` exports and whose docstrings name a paper: no base class does."""
     names = public_names(f"fewshot.{room}")
-    exported = (Entry(name, _docstring(module, name)) for name, module in names.items())
+    exported = (_entry(module, name) for name, module in names.items())
     return sorted(
         (entry for entry in exported if entry.paper), key=lambda entry: entry.name.lower()
     )
@@ -78,10 +81,17 @@ def import_all() -> None:
         getattr(fewshot, name)
 
 
-def _docstring(module: str, name: str) -> str:
+def _entry(module: str, name: str) -> Entry:
     classes = (node for node in _syntax(module).body if isinstance(node, ast.ClassDef))
     definition = next(node for node in classes if node.name == name)
-    return inspect.cleandoc(ast.get_docstring(definition) or "")
+    written = (
+        ast.literal_eval(statement.value)
+        for statement in definition.body
+        if isinstance(statement, ast.AnnAssign)
+        and statement.value is not None
+        and ast.unparse(statement.target) == "short_names"
+    )
+    return Entry(name, inspect.cleandoc(ast.get_docstring(definition) or ""), next(written, {}))
 
 
 @functools.cache

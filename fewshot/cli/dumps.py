@@ -39,7 +39,7 @@ def public(module: str) -> list[str]:
 CHOICES: dict[str, Callable[[], list[str]]] = {
     "data": lambda: [entry.name for entry in benchmarks()],
     "model": lambda: [entry.name for entry in learners()],
-    "backbone": lambda: [entry.name for entry in networks()],
+    "backbone": lambda: [name for entry in networks() for name in (entry.name, *entry.short_names)],
     "optimizer": lambda: public("torch.optim"),
     "lr_scheduler": lambda: public("torch.optim.lr_scheduler"),
     "trainer.callbacks": lambda: public("lightning.pytorch.callbacks"),

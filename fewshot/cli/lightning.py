@@ -26,6 +26,7 @@ from fewshot.cli.named import named_classes
 from fewshot.cli.places import RUNS, place_of
 from fewshot.cli.run_options import add_run_options, apply_run_options
 from fewshot.cli.saved_config import SavedConfig
+from fewshot.cli.short_names import expanded, read_in_configs
 from fewshot.cli.trainer_arguments import check_plan, check_trainer, launched
 from fewshot.datamodules import EpisodicDataModule
 from fewshot.engine.compiling.torch_internals import warn_if_untested
@@ -257,8 +258,9 @@ def run(args: Sequence[str]) -> FewshotCLI:
     silence_what_users_cannot_mend()
     warn_if_untested()
     import_all()  # their short names are known then
+    read_in_configs()
     try:
         with ExitStack() as held:
-            return FewshotCLI(args, held)
+            return FewshotCLI(expanded(args), held)
     except MisconfigurationException as error:
         raise FewshotError(one_line(error)) from error

@@ -31,11 +31,17 @@ def list_classes(args: Sequence[str]) -> None:
         raise FewshotError(f"{kind!r} is no kind of thing to list{nearest(kind, KINDS)}")
     console = Console()
     for title, entries in [CLASSES[k] for k in CLASSES if kind in (None, k)]:
-        rows = [(entry.name, entry.summary, entry.paper) for entry in entries()]
+        rows = [(entry.name, _summary(entry), entry.paper) for entry in entries()]
         console.print(_table(title, ("class", "what it is", "paper"), rows))
     if kind == "configs":
         described = [(name, configs.header(name)) for name in configs.names()]
         console.print(_table("Configs (--config)", ("config", "what it is"), described))
+
+
+def _summary(entry: Entry) -> str:
+    """What it is, and what it is called for short."""
+    names = ", ".join(entry.short_names)
+    return f"{entry.summary} Short names: {names}" if names else entry.summary
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

@@ -15,6 +15,7 @@ from torch import nn
 
 import fewshot
 from fewshot.cli.arguments import read_config
+from fewshot.cli.short_names import short_names
 from fewshot.datamodules import EpisodicDataModule
 from fewshot.errors import FewshotError, nearest
 from fewshot.hyperparameters import parameter_names
@@ -111,6 +112,8 @@ def _classes(key: str, setting: Setting) -> Iterator[tuple[str, type]]:
 def _located(leaf: str, word: str) -> type | None:
     """The class that `word` names as the argument `leaf`; None where the parser must decide."""
     base, kind = KINDS.get(leaf, (nn.Module, ""))
+    if leaf == "backbone" and word in short_names():
+        word = str(short_names()[word]["class_path"]).rpartition(".")[2]
     if "." in word:
         return imported(leaf, word) if kind else _if_network(word)
     if word in public_names("fewshot"):

@@ -25,10 +25,11 @@ class PretrainedTokenizer:
     def __init__(self, name: str, json: str | None = None) -> None:
         transformers = require("transformers", "text")
         self.tokenizer: Any
+        place = model_location(name) if json is None else None
         try:
             if json is None:
                 self.tokenizer = transformers.AutoTokenizer.from_pretrained(
-                    model_location(name),
+                    place,
                     trust_remote_code=False,  # a checkpoint may have named it
                 )
             else:
