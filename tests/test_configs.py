@@ -110,7 +110,8 @@ def data_root(
         if benchmark not in made:
             made[benchmark] = make(tmp_path_factory.mktemp(benchmark) / "root")
         model = made[benchmark] / "bert"  # the model that generated texts are for
-        tokenizer = [f"--data.tokenizer={model}"] if model.is_dir() else []
+        named = model.is_dir() and "tokenizer" in data["init_args"]
+        tokenizer = [f"--data.tokenizer={model}"] if named else []
         verify = ["--data.verify=false"] if benchmark in VERIFIED else []
         return [f"--data.root={made[benchmark]}", *tokenizer, *verify]
 
@@ -138,7 +139,7 @@ def small(config: dict[str, Any]) -> list[str]:
     # tests fetch nothing
     options += ["--model.backbone.weights=null"] if "weights: DEFAULT" in text else []
     options += ["--model.backbone.resize=33"] if "resize: " in text else []
-    options += ["--model.steps=2"] if "resize: 128" in text else []
+    options += ["--model.steps=2"] if "FineTune" in text and "resize: " in text else []
     return options + (["--model.backbone.width=4"] if "Conv4" in text else [])
 
 

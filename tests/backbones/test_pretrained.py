@@ -11,12 +11,18 @@ from fakes import fake_language_model
 from torch import Tensor, nn
 from torchvision import models
 
-from fewshot.backbones import HuggingFaceEncoder, SentenceEncoder, TorchvisionBackbone
-from fewshot.backbones.pretrained import PretrainedBackbone
+from fewshot.backbones import (
+    HuggingFaceEncoder,
+    HuggingFaceVision,
+    SentenceEncoder,
+    TorchvisionBackbone,
+)
+from fewshot.backbones.pretrained import PretrainedBackbone, PretrainedVision
 from fewshot.cli.catalogue import networks
 from fewshot.cli.main import main
 from fewshot.cli.named import named_classes
 from fewshot.cli.short_names import expanded, replaced, short_names
+from fewshot.deployment.export import Embedding, save_onnx, save_program, to_program
 from fewshot.engine.normalization import EpisodeNorm
 from fewshot.episodes.types import Episode, ExampleBatch, Examples
 from fewshot.hyperparameters import constructor_arguments
@@ -119,8 +125,8 @@ def test_transfer_learners_train_the_rest_alone(learner: Any) -> None:
 def test_the_command_line_trains_the_rest_alone_and_says_where_there_is_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    frozen = ("--model.backbone=TorchvisionBackbone", "--model.backbone.frozen=true")
-    frozen += ("--model.backbone.model=shufflenet_v2_x0_5", "--data=GlyphsDataModule")
+    frozen = ["--model.backbone=TorchvisionBackbone", "--model.backbone.frozen=true"]
+    frozen += ["--model.backbone.model=shufflenet_v2_x0_5", "--data=GlyphsDataModule"]
     few = ("--data.queries=2", "--data.batch_size=8", "--trainer.max_steps=2")
     run = fit(tmp_path / "fit", "--model=Baseline", *frozen, *few, "--trainer.max_epochs=1")
     checkpoint = run / "checkpoints/last.ckpt"
@@ -135,6 +141,28 @@ def test_the_command_line_trains_the_rest_alone_and_says_where_there_is_none(
     assert main(["fit", *nothing, *frozen, f"--trainer.default_root_dir={tmp_path}"]) == 2
     error = "PrototypicalNetwork on TorchvisionBackbone has nothing to train; use `fewshot test`"
     assert error in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["torchvision", "dinov2"])
+def test_how_a_frozen_network_sees_images_is_part_of_what_is_exported(
+    name: str, tmp_path: Path
+) -> None:
+    if name == "torchvision":
+        network: PretrainedVision = TorchvisionBackbone(1, 16, "resnet18", resize=33, frozen=True)
+    else:
+        pytest.importorskip("transformers", reason="needs the extra fewshot[pretrained]")
+        config = {"model_type": "dinov2", "hidden_size": 8, "num_hidden_layers": 1}
+        config |= {"num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+        seen = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4]}
+        network = HuggingFaceVision(1, 16, "any", config=config, resize=28, frozen=True, **seen)
+    module = Embedding(PrototypicalNetwork(network, task=TASK))
+    program = to_program(module, torch.rand(2, 1, 16, 16))
+    save_program(program, tmp_path / "one.pt2", module, torch.rand(5, 1, 16, 16))
+    images = torch.rand(3, 1, 16, 16)
+    exported = torch.export.load(tmp_path / "one.pt2").module()
+    torch.testing.assert_close(exported(images), network(images), rtol=1e-4, atol=1e-5)
+    pytest.importorskip("onnxruntime", reason="needs the extra fewshot[export]")
+    save_onnx(program, tmp_path / "one.onnx", module, images)  # it runs it and compares
 
 
 # ---------------------------------------------------------------- sentence encoders
