@@ -26,6 +26,7 @@ COMMANDS = {
     "misspelt config": (("fit", "--config", "glyphs/protonet"), 2, 0.6),
     "list": (("list",), 0, 1.0),
     "list configs": (("list", "configs"), 0, 1.0),
+    "compare": (("compare", "run0", "run1"), 0, 0.8),
     "rank": (("rank", "sources0", "sources1"), 0, 0.6),
     "summary": (("summary", "run0", "run1"), 0, 0.6),
 }
@@ -50,7 +51,7 @@ HIGHEST = (
 
 
 def run_folder(folder: Path, accuracy: float, seed: int) -> None:
-    """A tested run, as far as `rank` and `summary` look at it."""
+    """A tested run, as far as `compare`, `rank` and `summary` look at it."""
     facts = {"benchmark": "Glyphs", "learner": "MAML", "way": 5, "shot": 1, "split": None}
     metrics = {"accuracy": {"mean": accuracy, "ci95": 0.01}}
     folder.mkdir()

@@ -157,7 +157,8 @@ def test_kinds_that_share_a_metric_are_ranked_by_it(
     ("content", "message"),
     [
         ("{", "is no results.json"),
-        ("{}", "has no results source by source"),
+        ("{}", "is no results.json (it has no metrics)"),
+        ('{"metrics": {}}', "has no results source by source"),
         (
             '{"sources": {"other": {}}, "metrics": {}, "learner": "MAML"}',
             "have no source in common",

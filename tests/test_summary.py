@@ -9,7 +9,7 @@ import pytest
 from fakes import fake_snips
 
 from fewshot.cli.main import main
-from fewshot.cli.runs import read_results
+from fewshot.cli.runs import Run, read_results
 from fewshot.cli.summary import spread
 from fewshot.errors import FewshotError
 
@@ -29,9 +29,13 @@ def run(fold: int, accuracy: float, **changes: Any) -> dict[str, Any]:
     return {**RUN, "split": f"all, fold {fold}", "metrics": metrics, **changes}
 
 
+def runs(*results: dict[str, Any]) -> list[Run]:
+    return [Run(name, Path(name), content) for name, content in zip("abc", results, strict=False)]
+
+
 def test_the_deviation_is_the_samples() -> None:
     found = spread(
-        {"a": run(0, 0.5, global_step=60), "b": run(1, 0.6, global_step=80), "c": run(2, 0.7)}
+        runs(run(0, 0.5, global_step=60), run(1, 0.6, global_step=80), run(2, 0.7, seconds=1.5))
     )
     # of three runs, Student's t of two degrees of freedom
     assert found["accuracy"] == pytest.approx((0.6, 0.1, 4.302652729911275 * 0.1 / 3**0.5))
@@ -39,11 +43,11 @@ def test_the_deviation_is_the_samples() -> None:
 
 
 def test_the_interval_of_two_runs_is_unknown() -> None:
-    assert math.isnan(spread({"a": run(0, 0.5), "b": run(1, 0.6)})["accuracy"].ci95)
+    assert math.isnan(spread(runs(run(0, 0.5), run(1, 0.6)))["accuracy"].ci95)
 
 
 @pytest.mark.parametrize(
-    ("runs", "message"),
+    ("results", "message"),
     [
         ([run(0, 0.5)], "needs two runs at least; name more folders"),
         (
@@ -62,10 +66,10 @@ def test_the_interval_of_two_runs_is_unknown() -> None:
     ],
 )
 def test_runs_that_do_not_belong_together_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], runs: list[dict[str, Any]], message: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], results: list[dict[str, Any]], message: str
 ) -> None:
-    folders = [tmp_path / f"run{i}" for i in range(len(runs))]
-    for folder, content in zip(folders, runs, strict=True):
+    folders = [tmp_path / f"run{i}" for i in range(len(results))]
+    for folder, content in zip(folders, results, strict=True):
         folder.mkdir()
         (folder / "results.json").write_text(json.dumps(content))
     assert main(["summary", *map(str, folders)]) == 2
@@ -102,15 +106,15 @@ def test_an_old_run_goes_with_a_new_one(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_runs_of_several_training_seeds_go_together() -> None:
-    runs = {"a": run(0, 0.5, seed_everything=1), "b": run(0, 0.7, seed_everything=2)}
-    assert spread(runs)["accuracy"].mean == pytest.approx(0.6)
+    seeds = [run(0, 0.5, seed_everything=1), run(0, 0.7, seed_everything=2)]
+    assert spread(runs(*seeds))["accuracy"].mean == pytest.approx(0.6)
     with pytest.raises(FewshotError, match=r"b and a both have .* seed 0 and seed_everything 1;"):
-        spread({"a": runs["a"], "b": run(0, 0.7, seed_everything=1)})
+        spread(runs(seeds[0], run(0, 0.7, seed_everything=1)))
 
 
 def test_a_metric_that_is_no_number_is_unknown_and_the_others_are_told() -> None:
     other = run(1, 0.7, metrics={"accuracy": {"mean": None}, "loss": {"mean": 1.4}})
-    found = spread({"a": run(0, 0.5), "b": other})
+    found = spread(runs(run(0, 0.5), other))
     assert all(map(math.isnan, found["accuracy"]))
     assert found["loss"].mean == pytest.approx(1.2)
 

@@ -142,7 +142,7 @@ import sys, types
 fewshot = types.ModuleType("fewshot")  # without the package's own imports
 fewshot.__path__ = [{folder!r}]
 sys.modules["fewshot"] = fewshot
-import fewshot.cli.rank, fewshot.cli.summary, fewshot.tasks
+import fewshot.cli.compare, fewshot.tasks
 heavy = {{"torch", "lightning", "numpy", "matplotlib", "rich", "torchmetrics"}}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 fewshot.tasks.make_task({{"kind": "understanding", "way": 2}})

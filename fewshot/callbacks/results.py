@@ -3,6 +3,7 @@
 import json
 import math
 import platform
+import time
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
@@ -29,10 +30,15 @@ from fewshot.tasks.estimates import Estimate, format_estimate
 LIBRARIES = ("fewshot", "torch", "torchvision", "lightning", "torchmetrics", "numpy")
 
 
-def results(trainer: L.Trainer, learner: MetaLearner) -> dict[str, Any]:
+def results(trainer: L.Trainer, learner: MetaLearner, seconds: float) -> dict[str, Any]:
     """The last test's results as plain values.
 
     Protocol, provenance and metrics (mean, interval, deviation).
+
+    Args:
+        trainer: what has run the test.
+        learner: what was tested.
+        seconds: how long the test took.
     """
     datamodule = getattr(trainer, "datamodule", None)
     protocol = datamodule.protocol() if isinstance(datamodule, EpisodicDataModule) else {}
@@ -52,12 +58,14 @@ def results(trainer: L.Trainer, learner: MetaLearner) -> dict[str, Any]:
         # of training, where `seed` is that of the data; a checkpoint knows its own
         "seed_everything": learner.seed,
         "precision": str(trainer.precision),
+        "parameters": sum(parameter.numel() for parameter in learner.parameters()),
+        "seconds": seconds,
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in LIBRARIES},
         },
         "metrics": _plain(learner.estimates["test"], learner.columns["test"]),
-        # what `fewshot summary` and `rank` go by, which know no task kind
+        # what `fewshot compare` goes by, which knows no task kind
         "units": {
             name: unit for name in learner.estimates["test"] if (unit := learner.task.unit(name))
         },
@@ -167,13 +175,24 @@ def _written(value: Mapping[str, Any], unit: str) -> str:
 class ResultsWriter(Callback):
     """Write `results.json` and `episodes.csv` to the run's folder after a test; print the table."""
 
+    def __init__(self) -> None:
+        self._started, self._seconds = 0.0, 0.0
+
+    def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look at the clock."""
+        self._started = time.perf_counter()
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look again: pictures and files are not the test's."""
+        self._seconds = time.perf_counter() - self._started
+
     @rank_zero_only
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write and print the results of the test that has just ended."""
         if not isinstance(pl_module, MetaLearner):
             return
         folder = run_folder(trainer)
-        result = results(trainer, pl_module)
+        result = results(trainer, pl_module, self._seconds)
         with atomic_write(folder / "results.json") as file:
             json.dump(result, file, indent=2, allow_nan=False)
             file.write("\n")

@@ -29,8 +29,11 @@ OWN = {
     "prepare": Command("prepare:prepare", "Download, decode, check and cache a benchmark's data."),
     "export": Command("export:export", "Write a trained learner as .pt2 and ONNX programs."),
     "list": Command("list:list_classes", "Print every benchmark, learner and backbone."),
-    "rank": Command("rank:rank", "Compare runs source by source."),
-    "summary": Command("summary:summary", "Print mean and deviation over runs, such as seeds."),
+    "compare": Command(
+        "compare:compare", "Compare runs, episode by episode where they share them."
+    ),
+    "rank": Command("compare:rank", "Compare runs source by source."),
+    "summary": Command("compare:summary", "Print mean and deviation over runs, such as seeds."),
 }
 COMMANDS = LIGHTNINGS | {name: command.summary for name, command in OWN.items()}
 """What each command does, by its name."""

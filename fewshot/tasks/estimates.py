@@ -1,6 +1,7 @@
 """A mean over episodes with its confidence interval, and how such a figure is written."""
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from fewshot.tasks.intervals import LEAST, precision, t95
@@ -41,20 +42,46 @@ def estimate(values: "Tensor", weights: "Tensor | None" = None) -> Estimate:
     return Estimate(mean.item(), t95(known.degrees.item()) * math.sqrt(variance.item()))
 
 
-def format_estimate(mean: float | None, spread: float | None, unit: str = "") -> str:
+def deviation(values: Sequence[float]) -> float:
+    """The sample standard deviation of plain values; NaN, unknown, of fewer than two."""
+    if len(values) < 2:
+        return math.nan
+    mean = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def estimate_plain(values: Sequence[float]) -> Estimate:
+    """`estimate` of one or more plain values, without torch: of earlier runs' figures.
+
+    >>> estimate_plain([0.5, 1.0, 0.75, 0.75])
+    Estimate(mean=0.75, ci95=0.3248...)
+    """
+    number = len(values)
+    mean = math.fsum(values) / number
+    if number < LEAST:
+        return Estimate(mean, math.nan)
+    return Estimate(mean, t95(number - 1) * deviation(values) / math.sqrt(number))
+
+
+def format_estimate(
+    mean: float | None, spread: float | None, unit: str = "", signed: bool = False
+) -> str:
     """The mean of a metric with its interval or deviation, in its unit; None and NaN are unknown.
 
-    A share, whose unit is ``%``, is written as so many per cent.
+    A share, whose unit is ``%``, is written as so many per cent. A difference is `signed`.
 
     >>> format_estimate(0.5, 0.012, "%")
     '50.00 ± 1.20 %'
     >>> format_estimate(2.5, None)
     '2.50 ± ?'
+    >>> format_estimate(2.5, 0.5, signed=True)
+    '+2.50 ± 0.50'
     """
     scale = scale_of(unit)
+    signs = ("+" if signed else "", "")
     of_both = (
-        "?" if value is None or math.isnan(value) else f"{scale * value:.2f}"
-        for value in (mean, spread)
+        "?" if value is None or math.isnan(value) else f"{scale * value:{sign}.2f}"
+        for value, sign in zip((mean, spread), signs, strict=True)
     )
     return f"{' ± '.join(of_both)} {unit}".rstrip()
 
