@@ -148,8 +148,8 @@ def _sheet(
         ): [of and Figure(*of.estimate, unit, bare=True, signed=True) for of in against],
         Column("compared", in_csv_alone=True): [of and of.way for of in against],
         Column("rank", form="{:g}"): _ranks(rows, sign),
-        Column("test s", ("seconds",), "{:,.1f}"): [_mean_fact(row, "seconds") for row in rows],
-        Column("parameters", form="{:,.0f}"): [_mean_fact(row, "parameters") for row in rows],
+        Column("test s", ("seconds",), "{:,.1f}"): [_seconds(row) for row in rows],
+        Column("parameters", form="{:,}"): [row.runs[0].results.get("parameters") for row in rows],
         **{Column(key, in_csv_alone=True): texts for key, texts in differ.items()},
     }
     return Sheet(
@@ -175,9 +175,11 @@ def _ranks(rows: Sequence[Row], sign: int) -> list[float | None]:
     return [places.get(id(row)) for row in rows]
 
 
-def _mean_fact(row: Row, name: str) -> float | None:
-    found = [value for run in row.runs if isinstance(value := run.results.get(name), int | float)]
-    return sum(found) / len(found) if found else None
+def _seconds(row: Row) -> float | None:
+    """Of a test, on average over the seeds; None where a file does not say it."""
+    found = [run.results.get("seconds") for run in row.runs]
+    known = [value for value in found if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _label(row: Row, rows: Sequence[Row]) -> str:

@@ -81,6 +81,7 @@ def by_source(runs: Sequence[Run], asked: str | None = None) -> Sheet:
         rows.append([source, *(Figure(*value, unit, rank) for value, rank in found)])
     averages = (sum(of) / len(shared) for of in zip(*places, strict=True))
     rows.append(["average rank", *(Figure(None, None, rank=average) for average in averages)])
+    parts = (metric, f"{metric} ci95", "rank")
     learners = [str(run.results.get("learner")) for run in runs]
     titles = [
         learner if learners.count(learner) == 1 else run.name
@@ -90,7 +91,7 @@ def by_source(runs: Sequence[Run], asked: str | None = None) -> Sheet:
         f"{metric}, mean ± 95 % CI (rank)",
         [
             Column("source", is_text=True),
-            *(Column(t, (t, f"{t} ci95", f"{t} rank")) for t in titles),
+            *(Column(t, tuple(f"{t} {part}" for part in parts)) for t in titles),
         ],
         rows,
         caption="ranks that do not differ at the 5 % level are shared",

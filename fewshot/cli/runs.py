@@ -148,6 +148,9 @@ def _check(content: Any) -> None:
         raise ValueError(f"it holds a {type(content).__name__}")
     if "metrics" not in content:
         raise ValueError("it has no metrics")
+    for name in ("seconds", "parameters"):  # which files of version 0.1.0 lack
+        if not isinstance(content.get(name, 0), int | float):
+            raise ValueError(f"its {name} are no number")
     tables = [content["metrics"]]
     if "sources" in content:
         tables += content["sources"].values() if isinstance(content["sources"], dict) else [None]
