@@ -14,13 +14,13 @@ from fewshot.callbacks.figures import Pixels, pixels, save
 from fewshot.callbacks.loggers import log_image, take_images
 from fewshot.callbacks.run_folder import run_folder
 from fewshot.learners.base import MetaLearner
+from fewshot.tasks.drawing.style import INK, LINE, bare
 from fewshot.tasks.estimates import Estimate, scale_of
 
 Curves: TypeAlias = dict[str, dict[int, Estimate]]
 """Estimates by the name of the quantity and the number of inner steps."""
 
 MARKED = 12  # steps up to which each has a marker
-LINE, INK, FAINT = "#0969da", "#1f2328", "#d8dee4"
 
 
 class AdaptationCurve(Callback):
@@ -139,9 +139,4 @@ def _draw(axis: Axes, name: str, curve: dict[int, Estimate], unit: str) -> None:
     axis.set_xlabel("inner step", color=INK)
     axis.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
     axis.margins(x=0.06, y=0.16)
-    axis.grid(axis="y", color=FAINT, linewidth=0.8)
-    axis.set_axisbelow(True)
-    axis.tick_params(length=0, labelsize=9, colors=INK)
-    for side in ("top", "right", "left"):
-        axis.spines[side].set_visible(False)
-    axis.spines["bottom"].set_color(FAINT)
+    bare(axis, "y", 9)

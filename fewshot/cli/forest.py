@@ -7,9 +7,8 @@ from matplotlib.figure import Figure
 
 from fewshot.files import atomic_write
 from fewshot.files.tables import printable
+from fewshot.tasks.drawing.style import FAINT, INK, LINE, bare
 from fewshot.tasks.estimates import Estimate, scale_of
-
-LINE, INK, FAINT = "#0969da", "#1f2328", "#d8dee4"
 
 
 def draw(estimates: Mapping[str, Estimate], title: str, unit: str, path: Path) -> None:
@@ -33,14 +32,9 @@ def draw(estimates: Mapping[str, Estimate], title: str, unit: str, path: Path) -
     names = [printable(name).replace("$", r"\$") for name in estimates]
     axis.set_yticks(places, names, fontsize=8, color=INK)
     axis.set_ylim(len(estimates) - 0.5, -0.5)
-    axis.axvline(means[0], color=FAINT, linewidth=1.0, zorder=0)
+    axis.axvline(means[0], color=FAINT, linewidth=2, zorder=0)  # what others are compared to
     axis.set_title(title.replace("$", r"\$"), loc="left", fontsize=10, color=INK)
-    axis.set_xlabel(unit or "value", fontsize=9, color=INK)
-    axis.grid(axis="x", color=FAINT, linewidth=0.6)
-    axis.set_axisbelow(True)
-    axis.tick_params(length=0, labelsize=8, colors=INK)
-    for side in ("top", "right", "left"):
-        axis.spines[side].set_visible(False)
-    axis.spines["bottom"].set_color(FAINT)
+    axis.set_xlabel(unit, fontsize=9, color=INK)
+    bare(axis, "x", 8)
     with atomic_write(path, binary=True) as file:
         figure.savefig(file, format=path.suffix.lower().removeprefix("."), dpi=150)

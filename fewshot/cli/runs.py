@@ -149,7 +149,7 @@ def _check(content: Any) -> None:
     if "metrics" not in content:
         raise ValueError("it has no metrics")
     for name in ("seconds", "parameters"):  # which files of version 0.1.0 lack
-        if not isinstance(content.get(name, 0), int | float):
+        if not isinstance(content.get(name), int | float | None):
             raise ValueError(f"its {name} are no number")
     tables = [content["metrics"]]
     if "sources" in content:
