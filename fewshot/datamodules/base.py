@@ -240,13 +240,14 @@ class EpisodicDataModule(RemembersArguments, L.LightningDataModule):
         return self._numbered(stream, epoch, self.batch_size, repeat=True)
 
     def _loader(self, stage: Stage, meta_batch_size: int, repeat: bool = False) -> EpisodeLoader:
+        stream = self.stream(stage)  # which may be where their number is found
         number, ranks = self.episodes[stage], self._ranks()[1]
         if number < ranks:
             raise FewshotError(
                 f"{stage}_episodes is {number}, too few for {ranks} processes; set it to {ranks} or"
                 " more"
             )
-        return self._numbered(self.stream(stage), number, meta_batch_size, repeat)
+        return self._numbered(stream, number, meta_batch_size, repeat)
 
     def _numbered(
         self, stream: Dataset[Any], number: int, size: int, repeat: bool

@@ -119,8 +119,10 @@ def accuracy(root: str, folder: Path, *options: str) -> float:
         "default_root_dir": folder,
     }
     flags = [f"--trainer.{name}={value}" for name, value in trainer.items()]
+    before = set(folder.rglob("results.json"))
     run(["test", "--config", str(CONFIG), f"--data.root={root}", *flags, *options])
-    found: float = json.loads((folder / "results.json").read_text())["metrics"]["accuracy"]["mean"]
+    (results,) = set(folder.rglob("results.json")) - before
+    found: float = json.loads(results.read_text())["metrics"]["accuracy"]["mean"]
     return found
 
 
