@@ -28,6 +28,7 @@ OWN = {
     "predict": Command("predict:predict", "Name queries of your own, or those of a benchmark."),
     "prepare": Command("prepare:prepare", "Download, decode, check and cache a benchmark's data."),
     "export": Command("export:export", "Write a trained learner as .pt2 and ONNX programs."),
+    "check": Command("check:check", "Look at a folder of your own images: what it allows."),
     "list": Command("list:list_classes", "Print every benchmark, learner and backbone."),
     "compare": Command(
         "compare:compare", "Compare runs, episode by episode where they share them."

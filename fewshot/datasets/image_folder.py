@@ -1,26 +1,38 @@
 """Your own images: a folder of class folders, or train, val and test folders of class folders."""
 
 import difflib
+import hashlib
 import logging
 import os
-import random
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_only
-from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
-from fewshot.datasets.reading.decoding import read_image
-from fewshot.episodes.class_dataset import ClassDataset
+from fewshot.datasets.fitting import Rows
+from fewshot.datasets.reading.decoding import Channels, is_decodable, read_image, told_at_once
+from fewshot.datasets.reading.downloads import data_root
+from fewshot.datasets.reading.fingerprints import fingerprint_of
+from fewshot.datasets.reading.folders import (
+    SPLITS,
+    find_images,
+    find_split_folders,
+    image_files,
+    passed_over,
+    subfolders,
+)
+from fewshot.datasets.reading.progress import tracked
+from fewshot.datasets.reading.store import broken_images, packed, read_index
+from fewshot.datasets.splitting import draw_split
+from fewshot.episodes.class_dataset import ClassDataset, LazyInputs
 from fewshot.errors import FewshotError
 from fewshot.files.tables import printable
 
@@ -28,34 +40,65 @@ log = logging.getLogger(__name__)
 
 Name = TypeVar("Name", bound=Hashable)
 
-IMAGE_FILE = re.compile(
-    r"[^.].*\.(avif|bmp|gif|jfif|jpe|jpe?g|p[bgnp]m|png|tiff?|webp)", re.IGNORECASE
-)
-SPLITS = ("train", "val", "test")
-SPLIT_FOLDERS = {
-    "train": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-}
-PROGRESS_FROM = 1000  # images; reading fewer takes no time worth a progress line
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """The images of a folder, decoded.
+
+    Args:
+        root: the folder.
+        given: the classes of train, val and test, where they are told; None: they are to be drawn.
+        images: all images by class, uint8 (n, channels, image_size, image_size). A class of a split
+            folder is called ``train/<class>``.
+        broken: what is wrong with the files of a class that cannot be decoded.
+    """
+
+    root: Path
+    given: Mapping[str, Sequence[str]] | None
+    images: ClassDataset
+    broken: Mapping[str, Sequence[str]]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many images each class has."""
+        return dict(zip(self.images.classes, self.images.counts.tolist(), strict=True))
+
+    def datasets(self, rows: Rows) -> dict[str, ClassDataset]:
+        """The images of train, val and test.
+
+        Args:
+            rows: of each split the classes, and of each class its images by their places.
+        """
+        starts = dict(zip(self.images.classes, self.images.starts.tolist(), strict=True))
+        datasets = {}
+        for split, classes in rows.items():
+            empty = np.empty(0, np.int64)
+            places = [starts[name] + np.asarray(of, np.int64) for name, of in classes.items()]
+            every, inputs = np.concatenate([empty, *places]), self.images.inputs
+            assert not isinstance(inputs, dict)
+            datasets[split] = ClassDataset(
+                inputs.select(every)
+                if isinstance(inputs, LazyInputs)
+                else inputs[torch.from_numpy(every)],
+                np.array([len(of) for of in classes.values()], np.int64),
+                tuple(name.rpartition("/")[2] for name in classes),
+            )
+        return datasets
+
+    def faults(self, classes: Sequence[str]) -> list[str]:
+        """What is wrong with the files of some classes."""
+        return [fault for name in classes for fault in self.broken.get(name, ())]
 
 
 def load_image_folder(
     root: Path,
     image_size: int = 84,
-    channels: Literal[1, 3] = 3,
+    channels: Channels = 3,
     classes: Mapping[str, Sequence[str]] | None = None,
     fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
     split_seed: int = 0,
 ) -> dict[str, ClassDataset]:
-    """Load ``root/<class>/...`` or ``root/{train,val,test}/<class>/...`` into memory.
-
-    ``valid`` and ``validation`` are read as ``val``. Folders inside a class are searched too.
-    Files that are no images are passed over, which one line tells, and hidden ones in silence.
-
-    `fewshot.datasets.reading.decoding.read_image` says how an image is brought to size.
+    """The images of class folders, or of such in split folders, by split; see `read_folder`.
 
     Args:
         root: the folder.
@@ -71,26 +114,87 @@ def load_image_folder(
         name.
 
     Raises:
-        FewshotError: a folder is missing, empty or unreadable, an image cannot be decoded, a class
-            has no image or stands in two splits, or an argument is wrong.
+        FewshotError: as `read_folder`, or a class has no image or one that cannot be decoded.
+    """
+    folder = read_folder(root, image_size, channels, classes)
+    counts = folder.counts
+    split = folder.given or draw_split(list(counts), fractions, split_seed)
+    used = [name for names in split.values() for name in names]
+    if faults := folder.faults(used):
+        raise FewshotError(told_at_once(faults))
+    for name in used:
+        if not counts[name]:
+            image_files(root / name)  # says so
+    return folder.datasets({s: {n: range(counts[n]) for n in sorted(split[s])} for s in SPLITS})
+
+
+def read_folder(
+    root: Path,
+    image_size: int = 84,
+    channels: Channels = 3,
+    classes: Mapping[str, Sequence[str]] | None = None,
+    verify_store: bool = False,
+) -> ImageFolder:
+    """Read ``root/<class>/...`` or ``root/{train,val,test}/<class>/...``.
+
+    Images are decoded once, into a packed store in the cache folder.
+    ``valid`` and ``validation`` are read as ``val``. Folders inside a class are searched too.
+    Files that are no images are passed over, which one line tells, and hidden ones in silence.
+
+    The store answers for the names, sizes and times of the files: when one has changed, it is made
+    again, and one line says so. Where no store can be written, images are decoded into memory.
+
+    `fewshot.datasets.reading.decoding.read_image` says how an image is brought to size.
+
+    Args:
+        root: the folder.
+        image_size: side in pixels.
+        channels: 3 for RGB, 1 for grey.
+        classes: the class names of train, val and test; others are not looked at.
+        verify_store: compare every stored image with its checksum, and pack again what differs.
+
+    Raises:
+        FewshotError: a folder is missing, empty or unreadable, a class stands in two splits, or an
+            argument is wrong.
     """
     if image_size < 1 or channels not in (1, 3):
         raise FewshotError(
             f"image_size {image_size}, channels {channels}: use a positive size and 1 or 3 channels"
         )
-    table = _find_classes(root, classes, fractions, split_seed)
-    found = class_images(
-        root, {(split, c): folder for split, of in table.items() for c, folder in of.items()}
-    )
-    files = {split: [found[split, c] for c in sorted(table[split])] for split in table}
-    return {
-        split: ClassDataset(
-            _read_images([path for paths in files[split] for path in paths], image_size, channels),
-            np.array([len(paths) for paths in files[split]], np.int64),
-            tuple(sorted(table[split])),
-        )
-        for split in SPLITS
-    }
+    folders, given = _find_classes(root, classes)
+    others: Counter[str] = Counter()
+    files = {name: find_images(folder, others) for name, folder in folders.items()}
+    _tell_passed_over(root, others)
+    every = [path for paths in files.values() for path in paths]
+    if not every:
+        return ImageFolder(root, given, _in_memory(files, image_size, channels)[0], {})
+    store = _store_of(root, classes, image_size, channels)
+    found = [path for path in every if path.exists()]  # a link may lead nowhere
+    fingerprint = fingerprint_of(found, root, len(every) - len(found))
+    before = read_index(store)
+    if before is not None and before["complete"] and before["fingerprint"] != fingerprint:
+        _tell_changed(root)
+
+    def pack(verify: bool) -> tuple[ClassDataset, dict[int, str]]:
+        images = packed(
+            store, fingerprint, lambda: {"": files}, image_size, channels, verify, True
+        )[""]
+        return images, broken_images(store)
+
+    try:
+        images, broken = pack(verify_store)
+        if any(is_decodable(every[row]) for row in broken):  # its access rights have changed
+            images, broken = pack(True)
+    except FewshotError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+        log.warning("%s: images are decoded into memory instead, at every start", error)
+        images, broken = _in_memory(files, image_size, channels)
+    names = [name for name, paths in files.items() for _ in paths]
+    faults: dict[str, list[str]] = {}
+    for row, told in sorted(broken.items()):
+        faults.setdefault(names[row], []).append(told)
+    return ImageFolder(root, given, images, faults)
 
 
 def split_table(datasets: Mapping[str, ClassDataset]) -> dict[str, list[str]]:
@@ -101,101 +205,69 @@ def split_table(datasets: Mapping[str, ClassDataset]) -> dict[str, list[str]]:
     return {split: list(dataset.classes) for split, dataset in datasets.items()}
 
 
-def draw_split(
-    names: Sequence[str], fractions: tuple[float, float, float], split_seed: int
-) -> dict[str, list[str]]:
-    """Share out the sorted names by `fractions`, each part one at least.
-
-    They are shuffled by ``random.Random(split_seed)``.
-    """
-    if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise FewshotError(f"fractions {fractions}: give three positive shares that add up to 1")
-    if len(names) < 3:
-        raise FewshotError(
-            f"only {len(names)} class folders ({', '.join(names)}); add more, at least 3 are needed"
-        )
-    val, test = (max(1, round(len(names) * fraction)) for fraction in fractions[1:])
-    train = len(names) - val - test
-    if train < 1:
-        raise FewshotError(
-            f"fractions {fractions} leave none of {len(names)} classes to train; raise the first"
-        )
-    order = sorted(names)
-    random.Random(split_seed).shuffle(order)
-    return {"train": order[:train], "val": order[train : train + val], "test": order[train + val :]}
+def _store_of(
+    root: Path, classes: Mapping[str, Sequence[str]] | None, image_size: int, channels: int
+) -> Path:
+    """The store of a folder's images: one for each place, size and choice of classes."""
+    chosen = "" if classes is None else repr({s: sorted(classes[s]) for s in SPLITS})
+    key = os.fsencode(os.path.realpath(root)) + b"\0" + os.fsencode(chosen)
+    name = re.sub(r"[^\w.-]", "_", root.resolve().name, flags=re.ASCII)[:40]
+    digest = hashlib.sha256(key).hexdigest()[:12]
+    return data_root(None) / "image_folder" / f"{name}-{digest}-{image_size}px-{channels}"
 
 
-def find_split_folders(root: Path) -> dict[str, Path] | None:
-    """The train, val and test folders of `root`; None where its folders are classes."""
-    split_folders: dict[str, Path] = {}
-    other_folders = []
-    for name, folder in subfolders(root).items():
-        split = SPLIT_FOLDERS.get(name.lower())
-        if split is None:
-            other_folders.append(name)
-        elif split in split_folders:
-            raise FewshotError(
-                f"{root} has both {split_folders[split].name} and {name}; keep one of them"
-            )
-        else:
-            split_folders[split] = folder
-    if not split_folders or (len(split_folders) == 1 and other_folders):
-        return None
-    if other_folders:
-        raise FewshotError(
-            f"{root} has the folder {other_folders[0]!r} beside {', '.join(split_folders)}; move"
-            " it away, or give `classes`"
-        )
-    if missing := [split for split in SPLITS if split not in split_folders]:
-        raise FewshotError(
-            f"{root} has no folder {missing[0]!r}; add it, or give `classes` of a folder without"
-            " splits"
-        )
-    return split_folders
+def _in_memory(
+    files: Mapping[str, Sequence[Path]], image_size: int, channels: Channels
+) -> tuple[ClassDataset, dict[int, str]]:
+    """All images, and what is wrong with those that cannot be decoded, by their places."""
+    paths = [path for of in files.values() for path in of]
+    images, broken = np.empty((len(paths), channels, image_size, image_size), np.uint8), {}
 
+    def read(row: int) -> None:
+        try:
+            images[row] = read_image(paths[row], image_size, channels)
+        except FewshotError as error:
+            broken[row] = str(error)
 
-def _read_images(paths: Sequence[Path], image_size: int, channels: Literal[1, 3]) -> torch.Tensor:
-    images = np.empty((len(paths), channels, image_size, image_size), np.uint8)
     with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter lock
-        decoded: Iterable[NDArray[np.uint8]] = pool.map(
-            lambda p: read_image(p, image_size, channels), paths
-        )
-        if len(paths) > PROGRESS_FROM:
-            decoded = track(decoded, "decoding images", len(paths), console=Console(stderr=True))
-        for index, image in enumerate(decoded):
-            images[index] = image
-    return torch.from_numpy(images)
+        for _ in tracked(pool.map(read, range(len(paths))), "decoding images", len(paths)):
+            pass
+    whole = np.array([row not in broken for row in range(len(paths))], bool)
+    numbers = np.repeat(np.arange(len(files)), [len(of) for of in files.values()])[whole]
+    counts = np.bincount(numbers, minlength=len(files)).astype(np.int64)
+    return ClassDataset(torch.from_numpy(images[whole]), counts, tuple(files)), broken
 
 
 def _find_classes(
-    root: Path,
-    classes: Mapping[str, Sequence[str]] | None,
-    fractions: tuple[float, float, float],
-    split_seed: int,
-) -> dict[str, dict[str, Path]]:
-    """Each split's class folders: as `classes` says, else as the split folders do, else drawn."""
-    if classes is None and (split_folders := find_split_folders(root)):
-        table = {split: subfolders(folder) for split, folder in split_folders.items()}
-    else:
-        folders = subfolders(root)
-        chosen = draw_split(list(folders), fractions, split_seed) if classes is None else classes
-        if set(chosen) != set(SPLITS):
+    root: Path, classes: Mapping[str, Sequence[str]] | None
+) -> tuple[dict[str, Path], dict[str, list[str]] | None]:
+    """The class folders by name, and the names of each split where those are told."""
+    if classes is not None:
+        if set(classes) != set(SPLITS):
             raise FewshotError(
-                f"classes are given for {', '.join(chosen)}; give them for train, val and test"
+                f"classes are given for {', '.join(classes)}; give them for train, val and test"
             )
-        table = {
-            split: {n: _known(n, folders, root) for n in names} for split, names in chosen.items()
-        }
+        folders = subfolders(root)
+        given = {split: sorted(set(classes[split])) for split in SPLITS}
+        chosen = {name: _known(name, folders, root) for of in given.values() for name in of}
+    elif split_folders := find_split_folders(root):
+        below = {split: subfolders(split_folders[split]) for split in SPLITS}
+        given = {split: sorted(of) for split, of in below.items()}
+        chosen = {f"{s}/{name}": below[s][name] for s in SPLITS for name in given[s]}
+    else:
+        return subfolders(root), None
     for split in SPLITS:
-        if not table[split]:
+        if not given[split]:
             raise FewshotError(f"{root}: the split {split} has no classes; give it at least one")
     for one, other in combinations(SPLITS, 2):
-        if shared := sorted(table[one].keys() & table[other].keys()):
+        if shared := sorted({*given[one]} & {*given[other]}):
             raise FewshotError(
                 f"{root}: the class {shared[0]!r} stands in {one} and in {other}; leave it in one"
                 " of them"
             )
-    return table
+    if classes is None:
+        given = {split: [f"{split}/{name}" for name in of] for split, of in given.items()}
+    return chosen, given
 
 
 def _known(name: str, folders: Mapping[str, Path], root: Path) -> Path:
@@ -203,57 +275,6 @@ def _known(name: str, folders: Mapping[str, Path], root: Path) -> Path:
         near = difflib.get_close_matches(name, folders, 1, cutoff=0)
         raise FewshotError(f"{root} has no class folder {name!r}; did you mean {near[0]!r}?")
     return folders[name]
-
-
-def subfolders(folder: Path) -> dict[str, Path]:
-    """The visible folders in `folder` by name, sorted."""
-    try:
-        folders = {
-            p.name: p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")
-        }
-    except OSError as error:
-        raise FewshotError(
-            f"{folder} is no folder that can be read ({error.strerror}); correct `root`"
-        ) from error
-    if not folders:
-        raise FewshotError(f"{folder} holds no folders; expected a folder of images for each class")
-    return folders
-
-
-def image_files(folder: Path, others: Counter[str] | None = None) -> list[Path]:
-    """The visible images in `folder` and the folders below, sorted.
-
-    Args:
-        folder: the folder.
-        others: takes the endings of the visible files that are passed over.
-    """
-
-    def fail(error: OSError) -> None:
-        raise FewshotError(
-            f"{error.filename} cannot be read ({error.strerror}); correct its access rights"
-        )
-
-    files, seen = [], set()
-    for place, below, names in os.walk(folder, onerror=fail, followlinks=True):
-        # A link to a folder further up would lead round and round.
-        seen.add(os.path.realpath(place))
-        below[:] = [
-            n
-            for n in below
-            if not n.startswith(".") and os.path.realpath(Path(place, n)) not in seen
-        ]
-        images = [n for n in names if IMAGE_FILE.fullmatch(n)]
-        files += [Path(place, n) for n in images]
-        if others is not None:
-            rest = (Path(n) for n in {*names}.difference(images) if not n.startswith("."))
-            others.update(path.suffix.lower() or "no ending" for path in rest)
-    if not files:
-        passed = f" but {_counted(others)}" if others else ""
-        raise FewshotError(
-            f"{folder} holds no image (png, jpg, webp, tiff, ...){passed}; fill or remove this"
-            " class"
-        )
-    return sorted(files)
 
 
 def class_images(root: Path, folders: Mapping[Name, Path]) -> dict[Name, list[Path]]:
@@ -268,14 +289,12 @@ def class_images(root: Path, folders: Mapping[Name, Path]) -> dict[Name, list[Pa
 def _tell_passed_over(folder: Path, others: Counter[str]) -> None:
     """Say in one line which files of a folder were passed over, counted by their endings."""
     if others:
-        log.warning(
-            "%s: passed over %s, which cannot be read as images here; convert them to png or jpg",
-            printable(str(folder)),
-            _counted(others),
-        )
+        log.warning("%s: %s", printable(str(folder)), passed_over(others))
 
 
-def _counted(others: Counter[str]) -> str:
-    kinds = ", ".join(f"{number} {ending}" for ending, number in others.most_common(5))
-    more = ", ..." if len(others) > 5 else ""
-    return printable(f"{others.total()} files ({kinds}{more})")
+@rank_zero_only
+def _tell_changed(folder: Path) -> None:
+    log.warning(
+        "%s: its images have changed since they were decoded; they are decoded again",
+        printable(str(folder)),
+    )

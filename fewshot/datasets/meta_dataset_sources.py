@@ -14,9 +14,9 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fewshot.datasets.image_folder import IMAGE_FILE
 from fewshot.datasets.omniglot import read_drawings
 from fewshot.datasets.reading.decoding import Cropped, ImageSource
+from fewshot.datasets.reading.folders import is_image
 from fewshot.errors import FewshotError
 from fewshot.extras import require
 
@@ -53,7 +53,7 @@ class Source(NamedTuple):
 
 def image_files(folder: Path) -> list[Path]:
     """The image files of a folder, by name."""
-    return sorted(path for path in folder.iterdir() if IMAGE_FILE.fullmatch(path.name))
+    return sorted(path for path in folder.iterdir() if is_image(path.name))
 
 
 def read_folders(folder: Path) -> dict[str, Sequence[ImageSource]]:

@@ -18,8 +18,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fewshot.datasets.image_folder import class_images, subfolders
+from fewshot.datasets.image_folder import class_images
 from fewshot.datasets.reading.decoding import Encoded, image_array, read_image
+from fewshot.datasets.reading.folders import subfolders
 from fewshot.datasets.reading.pretrained_tokenizer import PretrainedTokenizer
 from fewshot.datasets.reading.text_files import text_lines
 from fewshot.datasets.reading.words import PADDING, Terms, encode, split_terms

@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
-from fewshot.datasets.image_folder import IMAGE_FILE, PROGRESS_FROM
 from fewshot.datasets.reading.decoding import decoded
 from fewshot.datasets.reading.downloads import cached_arrays, data_root
+from fewshot.datasets.reading.folders import is_image
+from fewshot.datasets.reading.progress import tracked
 from fewshot.episodes.distributions import Stacked
 from fewshot.episodes.sampling import Index, draw_classes
 from fewshot.episodes.types import Episode, Examples
@@ -202,7 +201,7 @@ def find_pairs(images: Path, masks: Path) -> list[Pair]:
 
 def _files(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if IMAGE_FILE.fullmatch(path.name))
+        return sorted(path for path in folder.iterdir() if is_image(path.name))
     except OSError as error:
         raise FewshotError(
             f"{folder} is no folder that can be read ({error.strerror}); correct `root`"
@@ -230,10 +229,7 @@ def counted_pixels(pairs: Sequence[Pair]) -> NDArray[np.int32]:
     def count() -> dict[str, NDArray[np.int32]]:
         with ThreadPoolExecutor() as pool:
             counts: Iterable[NDArray[np.int32]] = pool.map(_count, pairs)
-            if len(pairs) > PROGRESS_FROM:
-                console = Console(stderr=True)
-                counts = track(counts, "reading masks", len(pairs), console=console)
-            return {"counts": np.stack(list(counts))}
+            return {"counts": np.stack(list(tracked(counts, "reading masks", len(pairs))))}
 
     return cached_arrays(data_root(None) / "masks" / f"v{FORMAT}-{name}.npz", count)[
         "counts"

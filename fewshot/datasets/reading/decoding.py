@@ -1,6 +1,8 @@
 """Image files as squares of bytes."""
 
+import functools
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -10,6 +12,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fewshot.errors import FewshotError
 
+SHOWN = 10  # files in a message
+REMEDY = "replace or delete"
 Channels: TypeAlias = Literal[1, 3]
 
 
@@ -29,6 +33,17 @@ class Cropped(NamedTuple):
 
 ImageSource: TypeAlias = Path | Encoded | Cropped | NDArray[np.uint8]
 """What an image can be read from; an array is (H, W, 3) in RGB or (H, W) in grey."""
+
+
+@functools.cache
+def reads_heic() -> bool:
+    """Whether HEIC can be read, the photographs of many phones: ``pip install 'fewshot[heic]'``."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
 
 
 def read_image(source: ImageSource, image_size: int, channels: Channels) -> NDArray[np.uint8]:
@@ -75,6 +90,7 @@ def decoded(file: Path | Encoded, channels: Channels, enough: int | None = None)
     Raises:
         FewshotError: naming the file that cannot be decoded.
     """
+    reads_heic()  # such a photograph may be called .jpg
     try:
         if not (len(file.content) if isinstance(file, Encoded) else file.stat().st_size):
             raise ValueError("it has 0 bytes")
@@ -84,11 +100,34 @@ def decoded(file: Path | Encoded, channels: Channels, enough: int | None = None)
             return _plain(image, channels)
     except Exception as error:  # Pillow passes on whatever the format's parser raises
         name = file.name if isinstance(file, Encoded) else file
-        raise FewshotError(f"{name} cannot be decoded ({error}); replace or delete it") from error
+        raise FewshotError(f"{name} cannot be decoded ({error}); {REMEDY} it") from error
+
+
+def told_at_once(faults: Sequence[str]) -> str:
+    """What is wrong with several files in one line: the first few, and how many more.
+
+    Args:
+        faults: of each file the message of its error.
+    """
+    if len(faults) == 1:
+        return faults[0]
+    shown = [fault.removesuffix(f"; {REMEDY} it") for fault in faults[:SHOWN]]
+    more = [f"and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
+    return f"{'; '.join(shown + more)}; {REMEDY} these {len(faults)} files"
+
+
+def is_decodable(file: Path) -> bool:
+    """Whether an image file can be decoded, which takes as long as to decode it."""
+    try:
+        decoded(file, 3)
+    except FewshotError:
+        return False
+    return True
 
 
 def unreadable(file: Path | Encoded) -> str | None:
     """Why a file is no image, by its head alone; None where it looks like one."""
+    reads_heic()
     try:
         with Image.open(io.BytesIO(file.content) if isinstance(file, Encoded) else file):
             return None

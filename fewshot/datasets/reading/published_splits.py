@@ -8,9 +8,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fewshot.datasets.image_folder import class_images, image_files, subfolders
+from fewshot.datasets.image_folder import class_images
 from fewshot.datasets.reading.decoding import ImageSource
 from fewshot.datasets.reading.fingerprints import fingerprint_of
+from fewshot.datasets.reading.folders import image_files, subfolders
 from fewshot.datasets.reading.published import Found, Numbers, check_classes, find_form, load_packed
 from fewshot.datasets.reading.store import Source
 from fewshot.episodes.class_dataset import ClassDataset

@@ -5,8 +5,8 @@ A store is a folder of three files:
 - ``images.u8``: the images (n, C, H, W), one byte a value, class after class, split after split;
 - ``checks.u64``: for each image the CRC-32 of its bytes plus 1, or 0 where it has not been written
   yet;
-- ``index.json``: the splits, their classes and how many images each has, and whether all are
-  written.
+- ``index.json``: the splits, their classes and how many images each has, whether all are written,
+  and which cannot be, as they cannot be decoded.
 
 An image counts as written if its bytes have its checksum. So a process that was killed leaves
 nothing that must be trusted: packing goes on with what is missing. Each process compares every
@@ -18,22 +18,21 @@ import hashlib
 import json
 import logging
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from shutil import disk_usage
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from filelock import FileLock
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 from typing_extensions import Self
 
-from fewshot.datasets.reading.decoding import Channels, ImageSource, read_image
+from fewshot.datasets.reading.decoding import Channels, ImageSource, read_image, told_at_once
+from fewshot.datasets.reading.progress import tracked
 from fewshot.episodes.class_dataset import ClassDataset, LazyInputs
 from fewshot.errors import FewshotError
 from fewshot.files import atomic_write
@@ -43,10 +42,8 @@ log = logging.getLogger(__name__)
 
 Source: TypeAlias = Mapping[str, Mapping[str, Sequence[ImageSource]]]
 """Split -> class -> its images, in the order of the rows that they get."""
-Item = TypeVar("Item")
 FORMAT = 2  # raise it with every change of what images become
 BLOCK = 256  # images decoded at a time; each is some kilobytes
-PROGRESS_FROM = 1000  # images; fewer take no time worth a progress line
 IMAGES, CHECKS, INDEX = "images.u8", "checks.u64", "index.json"
 
 
@@ -100,6 +97,7 @@ def packed(
     image_size: int,
     channels: Channels = 3,
     verify: bool = False,
+    leave_out_broken: bool = False,
 ) -> dict[str, ClassDataset]:
     """The datasets of the store in `folder`, packed first if missing, partial or of another source.
 
@@ -112,12 +110,14 @@ def packed(
             size.
         channels: 3 for RGB, 1 for grey.
         verify: compare every stored image with its checksum, and pack again what differs.
+        leave_out_broken: images that cannot be decoded are not in the datasets; `broken_images`
+            says which they are.
 
     Returns:
         A dataset for each split of the source, its classes in the source's order.
 
     Raises:
-        FewshotError: an image cannot be decoded, or the folder not be written.
+        FewshotError: images cannot be decoded, or the folder not be written.
     """
     facts = {
         "format": FORMAT,
@@ -138,7 +138,7 @@ def packed(
                     or not index["complete"]
                     or not facts.items() <= index.items()
                 ):
-                    _pack(folder, facts, source())
+                    _pack(folder, facts, source(), leave_out_broken)
         except OSError as error:
             raise FewshotError(
                 f"cannot write the packed store {folder} ({error}); set FEWSHOT_DATA to a folder of"
@@ -157,14 +157,28 @@ def open_store(folder: Path) -> dict[str, ClassDataset]:
     if index is None or not index["complete"]:
         raise FewshotError(f"{folder} is no complete packed store; write it with `fewshot prepare`")
     datasets, start = {}, 0
+    broken = [int(row) for row in index.get("broken", {})]
     for split, classes in index["splits"].items():
         counts = np.array(list(classes.values()), np.int64)
         rows = np.arange(start, start + counts.sum())
-        datasets[split] = ClassDataset(
-            PackedImages(folder, tuple(index["shape"]), rows), counts, tuple(classes)
-        )
         start += len(rows)
+        whole = ~np.isin(rows, broken)
+        numbers = np.repeat(np.arange(len(counts)), counts)[whole]
+        datasets[split] = ClassDataset(
+            PackedImages(folder, tuple(index["shape"]), rows[whole]),
+            np.bincount(numbers, minlength=len(counts)).astype(np.int64),
+            tuple(classes),
+        )
     return datasets
+
+
+def broken_images(folder: Path) -> dict[int, str]:
+    """What is wrong with the images of the complete store in `folder` that could not be decoded.
+
+    By their places in the source, all splits in a row.
+    """
+    index = read_index(folder) or {}
+    return {int(row): told for row, told in index.get("broken", {}).items()}
 
 
 def read_index(folder: Path) -> dict[str, Any] | None:
@@ -180,7 +194,7 @@ def read_index(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def _pack(folder: Path, facts: Mapping[str, Any], source: Source) -> None:
+def _pack(folder: Path, facts: Mapping[str, Any], source: Source, leave_out_broken: bool) -> None:
     """Write what is missing of the store, and its index before and after."""
     splits = {
         split: {name: len(images) for name, images in classes.items()}
@@ -194,7 +208,7 @@ def _pack(folder: Path, facts: Mapping[str, Any], source: Source) -> None:
     size = int(np.prod(shape))
     folder.mkdir(parents=True, exist_ok=True)
     index = read_index(folder)
-    if index is None or {**index, "complete": False} != plan:
+    if index is None or {**index, "complete": False, "broken": {}} != {**plan, "broken": {}}:
         # the index first: what is left of a store must not look like one
         for name in (INDEX, IMAGES, CHECKS):
             (folder / name).unlink(missing_ok=True)
@@ -206,10 +220,11 @@ def _pack(folder: Path, facts: Mapping[str, Any], source: Source) -> None:
     _write_index(folder, plan)
     stored, checks = _mapped(folder, shape)
     recorded = np.flatnonzero(checks)
-    for row in _tracked(recorded, "checking packed images"):
+    for row in tracked(recorded, "checking packed images"):
         checks[row] *= _check(stored[row]) == checks[row]
     missing = np.flatnonzero(checks == 0)
     log.info("packing %d of %d images into %s", len(missing), len(images), folder)
+    broken: dict[str, str] = {}
     with (
         ThreadPoolExecutor() as pool,  # Pillow decodes outside the interpreter lock
         (folder / IMAGES).open("r+b") as image_file,
@@ -221,17 +236,30 @@ def _pack(folder: Path, facts: Mapping[str, Any], source: Source) -> None:
             for block in blocks
             for row, image in zip(
                 block.tolist(),
-                pool.map(lambda row: read_image(images[row], shape[1], shape[0]), block),
+                pool.map(lambda row: _read(images[row], shape[1], shape[0]), block),
                 strict=True,
             )
         )
-        for row, image in _tracked(decoded, "packing images", len(missing)):
+        for row, image in tracked(decoded, "packing images", len(missing)):
+            if isinstance(image, str):
+                broken[str(row)] = image
+                continue
             content = np.ascontiguousarray(image)
             image_file.seek(row * size)
             image_file.write(content.data)
             check_file.seek(8 * row)
             check_file.write(_check(content).to_bytes(8, "little"))
-    _write_index(folder, {**plan, "complete": True})
+    if broken and not leave_out_broken:
+        raise FewshotError(told_at_once(list(broken.values())))
+    _write_index(folder, {**plan, "complete": True, **({"broken": broken} if broken else {})})
+
+
+def _read(source: ImageSource, image_size: int, channels: Channels) -> NDArray[np.uint8] | str:
+    """The image, or what is wrong with it."""
+    try:
+        return read_image(source, image_size, channels)
+    except FewshotError as error:
+        return str(error)
 
 
 def _write_index(folder: Path, index: Mapping[str, Any]) -> None:
@@ -254,13 +282,3 @@ def _check(image: NDArray[np.uint8]) -> int:
 
 def _digest(index: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
-
-
-def _tracked(items: Iterable[Item], title: str, number: int | None = None) -> Iterable[Item]:
-    """The items with a progress bar, where they are many."""
-    total = len(items) if number is None and isinstance(items, Sized) else number
-    return (
-        items
-        if (total or 0) < PROGRESS_FROM
-        else track(items, title, total, console=Console(stderr=True))
-    )

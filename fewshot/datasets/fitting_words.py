@@ -1,0 +1,84 @@
+"""What is said of a folder of images: what it allows, or what is wrong and what works."""
+
+from collections.abc import Mapping, Sequence
+
+from fewshot.datasets.fitting import Fit, Wanted, fit, names_of, remedy
+from fewshot.datasets.reading.decoding import REMEDY, told_at_once
+from fewshot.datasets.reading.folders import SPLITS
+from fewshot.files.tables import printable
+
+
+def summary(place: str, counts: Mapping[str, int], found: Fit, broken: Sequence[str] = ()) -> str:
+    """What was fitted to a folder, in one line.
+
+    Args:
+        place: the folder.
+        counts: images of each class.
+        found: what it allows.
+        broken: what is wrong with files that are left out.
+    """
+    kept = {name: n for name, n in counts.items() if any(name in of for of in found.rows.values())}
+    fewest, most = min(kept.values()), max(kept.values())
+    images = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    each = {split: len(found.rows[split]) for split in SPLITS}
+    if found.by == "images":
+        split = (
+            "too few to train on some and test on others: all train, validate and test, with"
+            " different images, so the test tells how well these classes are told apart, not new"
+            " ones"
+        )
+    else:
+        split = f"{each['train']} train, {each['val']} validate, {each['test']} test"
+    notes = [f"{len(kept)} classes of {images} images: {split}", found.episodes]
+    if found.left_out:
+        notes.append(f"left out as too small: {names_of([repr(name) for name in found.left_out])}")
+    middle = sorted(kept.values())[len(kept) // 2]
+    if fewest <= middle // 2 and found.queries < 15:
+        small = min(kept, key=lambda name: kept[name])
+        notes.append(
+            f"the class {printable(small)!r} decides, as it has {fewest} images: min_examples"
+            " leaves small ones out"
+        )
+    if broken:
+        notes.append(f"left out: {told_at_once(broken).rpartition('; ' + REMEDY)[0]}")
+    return printable(f"{place}: {'; '.join(notes)}")
+
+
+def refusal(
+    place: str,
+    counts: Mapping[str, int],
+    wanted: Wanted,
+    given: Mapping[str, Sequence[str]] | None,
+    broken: Sequence[str],
+) -> str:
+    """Everything that stands against what is asked for, and what works, in one line.
+
+    Args:
+        place: the folder.
+        counts: images of each class that can be decoded.
+        wanted: what is asked for.
+        given: the classes of train, val and test, where they are told.
+        broken: what is wrong with files that cannot be decoded.
+    """
+    faults = list(fit(counts, wanted, given).faults)
+    skip = {"skip_broken": "true"} if broken else {}
+    if broken:
+        faults.append(told_at_once(broken))
+    works = remedy(counts, wanted, given)
+    if works is None:
+        return printable(
+            f"{place}: {'; '.join(faults)}; add images, until 6 classes have 2 or more each, or 2"
+            " classes 6"
+        )
+    return printable(f"{place}: {'; '.join(faults)}; {_what_works(skip | works)}")
+
+
+def options(values: Mapping[str, object]) -> str:
+    """Arguments of the benchmark as options of the command line."""
+    return " ".join(
+        f"--data.{name}={'null' if value is None else value}" for name, value in values.items()
+    )
+
+
+def _what_works(values: Mapping[str, object]) -> str:
+    return f"what works: add {options(values)} to the command"
