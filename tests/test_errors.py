@@ -186,7 +186,7 @@ def test_a_config_that_is_no_text(refusal: Refusal, tmp_path: Path) -> None:
     [
         ("fti", "did you mean 'fit'?"),
         ("lsit", "did you mean 'list'?"),
-        ("xyz", "choose from export, fit, list, predict"),
+        ("xyz", "choose from check, export, fit, list"),
     ],
 )
 def test_unknown_command(command: str, message: str, refusal: Refusal) -> None:
@@ -223,7 +223,9 @@ def test_image_folders(refusal: Refusal, tmp_path: Path) -> None:
     args = (*FOLDER, f"--data.root={root}")
     assert f"{root} holds no folders; expected a folder of images for each class" in refusal(*args)
     fake_image_folder(root, classes=4)
-    assert "the train split has 4 classes, too few for train_way 5" in refusal(*args)
+    line = refusal(*args, "--data.way=5")
+    assert "in train there are 4 classes, an episode needs 5; in val there are 4 classes" in line
+    assert line.endswith("what works: add --data.way=auto to the command")
     fake_image_folder(tmp_path / "more", classes=5, images=3)
     corrupt = tmp_path / "more/val/g/1.png"
     corrupt.write_bytes(corrupt.read_bytes()[:40])

@@ -190,9 +190,15 @@ def test_image_folders(
 ) -> None:
     with scratch() as folder:
         root = plant(folder / "root", tree, odd)
-        data = ImageFolderDataModule(str(root), size, channels, way=2, queries=1, test_episodes=2)
-        if (found := one_line(lambda: data.datasets)) is None:
+
+        def read() -> ImageFolderDataModule:
+            data = ImageFolderDataModule(str(root), size, channels, way=2, test_episodes=2)
+            _ = data.datasets
+            return data
+
+        if (data := one_line(read)) is None:
             return
+        found = data.datasets
         episode = next(iter(data.test_dataloader())).stacked
         assert isinstance(episode.query.inputs, Tensor)
         assert episode.query.inputs.shape[2:] == (channels, size, size)

@@ -374,9 +374,13 @@ def test_several_files_do_not_go_into_a_device(
 
 
 def test_photographs_that_cannot_be_read_are_told(
-    photos: Photos, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    photos: Photos,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In training, in the support and among the queries; counted by their endings."""
+    monkeypatch.setattr("fewshot.datasets.reading.folders.reads_heic", lambda: False)
     root = fake_image_folder(tmp_path / "photos")
     for folder in ("train/a", "test/m"):
         for name in ("1.HEIC", "2.heic", "3.raw", "README", ".hidden"):
@@ -384,7 +388,7 @@ def test_photographs_that_cannot_be_read_are_told(
     load_image_folder(root, 8)
     told = "files (4 .heic, 2 .raw, 2 no ending), which cannot be read as images here"
     assert [record.getMessage() for record in caplog.records] == [
-        f"{root}: passed over 8 {told}; convert them to png or jpg"
+        f"{root}: passed over 8 {told}; convert them to png or jpg, or pip install 'fewshot[heic]'"
     ]
     caplog.clear()
     args = [f"--ckpt_path={photos[1]}", f"--support={root / 'test'}", f"--query={root / 'test/m'}"]

@@ -90,11 +90,23 @@ class ImageFolderDataModule(ImageDataModule):
             tests=not isinstance(kwargs.get("test_episodes"), str),
         )
         if "auto" in (way, shot, queries):
-            found = self.read()[1]
-            way = found.way if way == "auto" else way
-            shot = found.shot if shot == "auto" else shot
-            queries = found.queries if queries == "auto" else queries
+            sizes = self._sizes()
+            way, shot, queries = (
+                size if given == "auto" else given
+                for size, given in zip(sizes, (way, shot, queries), strict=True)
+            )
         super().__init__(root=root, way=way, shot=shot, queries=queries, **kwargs)
+
+    def _sizes(self) -> tuple[int, int, int]:
+        """The way, shot and queries that the folder allows."""
+        try:
+            found = self.read()[1]
+        except FewshotError:
+            if self.wanted.tests:
+                raise
+            # the test episodes of a file need no folder: training says what is wrong with it
+            return 5, 1, 15
+        return found.way, found.shot, found.queries
 
     def read(self) -> tuple[ImageFolder, Fit]:
         """The folder and what it allows, read once.

@@ -12,7 +12,7 @@ that the classes allow:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from fewshot.datasets.reading.folders import SPLITS
 from fewshot.datasets.splitting import draw_split, shared_out
@@ -85,7 +85,8 @@ class Fit:
     @property
     def episodes(self) -> str:
         """The episodes in words."""
-        return f"{self.way}-way {self.shot}-shot, {self.queries} queries a class"
+        queries = "1 query" if self.queries == 1 else f"{self.queries} queries"
+        return f"{self.way}-way {self.shot}-shot, {queries} a class"
 
 
 def fit(
@@ -141,7 +142,8 @@ def remedy(
     sizes: tuple[tuple[str, ...], ...] = (
         (), *examples, ways, (*ways, *examples[1]), (*ways, *examples[1], "fractions")
     )  # fmt: skip
-    bases = [replace(wanted, **dict.fromkeys(names)) for names in sizes]
+    left: list[dict[str, Any]] = [dict.fromkeys(names) for names in sizes]
+    bases = [replace(wanted, **none) for none in left]
     bases.append(replace(bases[-1], split_by="images"))
     least = (wanted.min_examples, *sorted({2, *counts.values()} - {0, 1}))
     for most_left_out in (len(counts) // 2, len(counts)):
@@ -167,7 +169,8 @@ def _by_classes(
     number = len(kept)
     if wanted.fractions is not None:
         try:
-            return draw_split(list(kept), wanted.fractions, wanted.split_seed)
+            drawn = draw_split(list(kept), wanted.fractions, wanted.split_seed)
+            return {split: sorted(of) for split, of in drawn.items()}
         except FewshotError as error:
             faults.append(str(error).partition(";")[0])
             return None

@@ -40,9 +40,8 @@ def test_the_protocol_can_draw_the_split_again(animals: str) -> None:
     )
     facts = module.protocol()
     assert facts["split"] == "drawn, split_seed 5"
-    again = ImageFolderDataModule(
-        animals, 8, 1, classes=facts["classes"], way=2, queries=2
-    ).protocol()
+    classes = facts["classes"]
+    again = ImageFolderDataModule(animals, 8, 1, classes=classes, way=2, queries=2).protocol()
     assert again["split"] == "given classes"
     assert again["classes"] == facts["classes"]
 
@@ -61,7 +60,7 @@ def test_split_folders_are_named_in_the_protocol(animals: str, tmp_path: Path) -
 
 
 def test_to_print_it_reads_nothing(tmp_path: Path) -> None:
-    module = ImageFolderDataModule(str(tmp_path / "none"))
+    module = ImageFolderDataModule(str(tmp_path / "none"), way=5, shot=1, queries=15)
     assert str(module) == f"ImageFolderDataModule(root={tmp_path / 'none'}, way=5, shot=1)"
 
 
@@ -71,5 +70,7 @@ def test_there_is_nothing_to_download(animals: str) -> None:
 
 
 def test_too_few_images_are_an_error(animals: str) -> None:
-    with pytest.raises(FewshotError, match=r"class '\d' of the train split has 4 examples"):
-        ImageFolderDataModule(animals, 8, fractions=(0.4, 0.3, 0.3), way=2, queries=15).setup("fit")
+    with pytest.raises(FewshotError, match=r"a class needs 16 images .*'0' \(4\)"):
+        ImageFolderDataModule(
+            animals, 8, fractions=(0.4, 0.3, 0.3), way=2, shot=1, queries=15
+        ).setup("fit")

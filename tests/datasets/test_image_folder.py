@@ -9,10 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from fewshot.datasets import image_folder
-from fewshot.datasets.image_folder import draw_split, load_image_folder, split_table
+from fewshot.datasets.image_folder import load_image_folder, split_table
+from fewshot.datasets.reading import progress
 from fewshot.datasets.reading.decoding import read_image
-from fewshot.episodes.class_dataset import ClassDataset
+from fewshot.datasets.splitting import draw_split
+from fewshot.episodes.class_dataset import ClassDataset, LazyInputs
 from fewshot.errors import FewshotError
 
 NAMES = ("ant", "bee", "cat", "dog", "elk")
@@ -35,9 +36,14 @@ def animals(tmp_path: Path) -> Path:
 
 def values(data: ClassDataset) -> list[int]:
     """The grey of each image."""
-    assert isinstance(data.inputs, torch.Tensor)
-    assert (data.inputs == data.inputs[:, :1, :1, :1]).all()
-    return [int(value) for value in data.inputs[:, 0, 0, 0]]
+    images = stored(data)
+    assert (images == images[:, :1, :1, :1]).all()
+    return [int(value) for value in images[:, 0, 0, 0]]
+
+
+def stored(data: ClassDataset) -> torch.Tensor:
+    assert isinstance(data.inputs, LazyInputs)
+    return data.inputs.take(np.arange(len(data.inputs)))
 
 
 GIVEN = {"train": ["dog", "ant"], "val": ["cat"], "test": ["bee"]}
@@ -52,11 +58,10 @@ def test_classes_as_given_are_sorted_and_complete(animals: Path) -> None:
     assert values(data["val"]) == [20, 21]
     assert values(data["test"]) == [10, 11, 12]
     assert data["train"].counts.tolist() == [2, 3]
-    assert isinstance(data["train"].inputs, torch.Tensor)
-    assert data["train"].inputs.shape == (5, 3, 4, 4)
-    assert data["train"].inputs.dtype == torch.uint8
-    # a tensor
-    assert load_image_folder(animals, 4, 1, classes=GIVEN)["val"].inputs.shape == (2, 1, 4, 4)  # type: ignore[union-attr]
+    assert stored(data["train"]).shape == (5, 3, 4, 4)
+    assert stored(data["train"]).dtype == torch.uint8
+    grey = load_image_folder(animals, 4, 1, classes=GIVEN)["val"]
+    assert stored(grey).shape == (2, 1, 4, 4)
 
 
 def test_classes_are_drawn_by_seed_and_the_table_draws_them_again(animals: Path) -> None:
@@ -229,10 +234,10 @@ def test_many_images_show_their_progress(
 ) -> None:
     load_image_folder(animals, 4, classes=GIVEN)
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(image_folder, "PROGRESS_FROM", 4)
-    data = load_image_folder(animals, 4, classes=GIVEN)
+    monkeypatch.setattr(progress, "PROGRESS_FROM", 4)
+    data = load_image_folder(animals, 5, classes=GIVEN)
     captured = capsys.readouterr()
-    assert "decoding images" in captured.err
+    assert "packing images" in captured.err
     assert captured.out == ""
     assert values(data["train"]) == [0, 1, 30, 31, 32]
 

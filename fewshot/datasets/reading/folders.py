@@ -123,9 +123,11 @@ def find_images(folder: Path, others: Counter[str] | None = None) -> list[Path]:
 
 def counted(others: Counter[str]) -> str:
     """Files that were passed over, counted by their endings: ``3 files (2 .txt, 1 .heic)``."""
-    kinds = ", ".join(f"{number} {ending}" for ending, number in others.most_common(5))
+    order = sorted(others.items(), key=lambda item: (-item[1], item[0]))
+    kinds = ", ".join(f"{number} {ending}" for ending, number in order[:5])
     more = ", ..." if len(others) > 5 else ""
-    return printable(f"{others.total()} files ({kinds}{more})")
+    number = others.total()
+    return printable(f"{number} {'file' if number == 1 else 'files'} ({kinds}{more})")
 
 
 def passed_over(others: Counter[str]) -> str:
