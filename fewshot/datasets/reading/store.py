@@ -54,15 +54,22 @@ class PackedImages(LazyInputs):
         folder: the store.
         shape: C, H, W.
         rows: the store's rows that these are, (n,).
+        fingerprint: what the store was made of.
     """
 
-    def __init__(self, folder: Path, shape: tuple[int, int, int], rows: NDArray[np.int64]) -> None:
-        self.folder, self.shape, self.rows = folder, shape, rows
+    def __init__(
+        self,
+        folder: Path,
+        shape: tuple[int, int, int],
+        rows: NDArray[np.int64],
+        fingerprint: str,
+    ) -> None:
+        self.folder, self.shape, self.rows, self.fingerprint = folder, shape, rows, fingerprint
         self.images, self.checks = _mapped(folder, shape)
         self.checked = np.zeros(len(self.images), bool)
 
     def __reduce__(self) -> tuple[Any, ...]:  # a spawned worker maps the file itself
-        return type(self), (self.folder, self.shape, self.rows)
+        return _mapped_again, (type(self), self.folder, self.shape, self.rows, self.fingerprint)
 
     def __len__(self) -> int:
         """How many images there are."""
@@ -70,7 +77,7 @@ class PackedImages(LazyInputs):
 
     def select(self, rows: NDArray[np.int64]) -> Self:
         """These images alone."""
-        return type(self)(self.folder, self.shape, self.rows[rows])
+        return type(self)(self.folder, self.shape, self.rows[rows], self.fingerprint)
 
     def take(self, rows: NDArray[np.int64]) -> Tensor:
         """The images (n, C, H, W), compared with their checksums when they are read first.
@@ -88,6 +95,15 @@ class PackedImages(LazyInputs):
                 )
             self.checked[stored[i]] = True
         return torch.from_numpy(images).view(len(stored), *self.shape)
+
+
+def _mapped_again(kind: type[PackedImages], folder: Path, *arguments: Any) -> PackedImages:
+    """The images in another process, unless the store has been made anew of others since."""
+    if (read_index(folder) or {}).get("fingerprint") != arguments[-1]:
+        raise FewshotError(
+            f"{folder} has been made again of other images since this run began; start it again"
+        )
+    return kind(folder, *arguments)
 
 
 def packed(
@@ -165,7 +181,7 @@ def open_store(folder: Path) -> dict[str, ClassDataset]:
         whole = ~np.isin(rows, broken)
         numbers = np.repeat(np.arange(len(counts)), counts)[whole]
         datasets[split] = ClassDataset(
-            PackedImages(folder, tuple(index["shape"]), rows[whole]),
+            PackedImages(folder, tuple(index["shape"]), rows[whole], index["fingerprint"]),
             np.bincount(numbers, minlength=len(counts)).astype(np.int64),
             tuple(classes),
         )

@@ -1,0 +1,205 @@
+"""Folders of one's own: the README's command at the first try, 100 odd folders, `fewshot check`."""
+
+import csv
+import io
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from commands import FEW, QUIET, fit, results
+from PIL import Image
+
+from fewshot import FewshotError, ImageFolderDataModule
+from fewshot.cli.main import main
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+SMALL = ("--data.image_size=32", "--model.backbone.width=4", "--trainer.max_epochs=1")
+
+
+def photograph(rng: np.random.Generator, base: Any, size: int, kind: str) -> bytes:
+    """An image of a class: its colours and noise."""
+    pixels = np.clip(base + rng.integers(-30, 30, base.shape), 0, 255).astype(np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(pixels).resize((size, size)).save(content, kind)
+    return content.getvalue()
+
+
+def test_twelve_folders_of_ten_photos_at_the_first_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two sizes, JPEG and PNG: the README's command trains, tests and predicts."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        folder, base = Path("photos", f"kind{number}"), rng.integers(0, 256, (4, 4, 3))
+        folder.mkdir(parents=True)
+        for i in range(10):
+            kind, size = ("JPEG", "PNG")[i % 2], (32, 48)[i // 5]
+            (folder / f"{i}.{kind.lower()}").write_bytes(photograph(rng, base, size, kind))
+    assert main(["check", "photos"]) == 0
+    told = capsys.readouterr().out
+    assert "12 classes of 10 images: 6 train, 3 validate, 3 test; 3-way 5-shot, 5 queries" in told
+    line = next(
+        line for line in README.splitlines() if line.startswith("fewshot fit --config imag")
+    )
+    words = shlex.split(line, comments=True)
+    assert told.splitlines()[-1].split() == words  # it tells the README's command
+    run = fit(tmp_path, *words[2:], *SMALL)
+    found = results(run)
+    assert (found["way"], found["shot"], found["queries"]) == (3, 5, 5)
+    assert found["metrics"]["accuracy"]["mean"] > 1 / 3
+    line = next(
+        line for line in README.splitlines() if line.startswith("fewshot predict --ckpt_path RUN")
+    )
+    words = shlex.split(line.replace("RUN", str(run)).replace("new_photos", "photos/kind0"))
+    assert main(words[1:]) == 0
+    rows = list(csv.DictReader(Path("predictions.csv").read_text().splitlines()))
+    assert len(rows) == 10
+
+
+# ---------------------------------------------------------------------- folders at random
+
+
+def random_folder(root: Path, seed: int) -> Path:
+    """2 to 60 classes of 1 to 40 files, one of ten of them odd."""
+    rng = np.random.default_rng(seed)
+    kinds = ("JPEG", "PNG", "BMP")
+    for number in range(int(rng.integers(2, 61))):
+        folder, base = root / f"class {number}", rng.integers(0, 256, (4, 4, 3))
+        folder.mkdir(parents=True)
+        few = [photograph(rng, base, int(rng.integers(6, 20)), kind) for kind in kinds]
+        for i in range(int(rng.integers(1, 41))):
+            kind = int(rng.integers(3))
+            name, content = f"{i}.{kinds[kind].lower()}", few[kind]
+            if rng.random() < 0.1:
+                odd = int(rng.integers(6))
+                name = (name, name, name, f"{i}.txt", f".{i}.png", f"{i}.cr2")[odd]
+                content = (b"", b"no image", content[: len(content) // 2], b"x", b"x", b"x")[odd]
+            (folder / name).write_bytes(content)
+    return root
+
+
+def what_works(message: str) -> list[str] | None:
+    """The options that a message gives; None where it asks for images."""
+    assert "\n" not in message
+    found = re.search(r"what works: add (.*) to the command$", message)
+    if found is None:
+        assert message.endswith("add images, until 6 classes have 2 or more each, or 2 classes 6")
+        return None
+    return found[1].split()
+
+
+def add_images(root: Path) -> None:
+    """What the message asks for where no option helps."""
+    rng = np.random.default_rng(0)
+    for folder in root.iterdir():
+        for i in range(6):
+            content = photograph(rng, rng.integers(0, 256, (4, 4, 3)), 8, "PNG")
+            (folder / f"more{i}.png").write_bytes(content)
+
+
+def set_up(root: Path, *options: str) -> None:
+    """Read the folder and draw an episode of each stage."""
+    pairs = (option.removeprefix("--data.").split("=") for option in options)
+    arguments = {name: yaml.safe_load(value) for name, value in pairs}
+    data = ImageFolderDataModule(str(root), 8, **arguments)
+    for stage in ("train", "val", "test"):
+        episode = data.stream(stage)[0]  # type: ignore[arg-type]
+        assert len(episode.query.targets) == data.way * data.queries
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_random_folder_serves_or_says_what_works(seed: int, tmp_path: Path) -> None:
+    root = random_folder(tmp_path / "photos", seed)
+    try:
+        set_up(root)
+    except FewshotError as error:
+        options = what_works(str(error))
+        if options is None:
+            add_images(root)
+            options = ["--data.skip_broken=true"]
+        set_up(root, *options)
+
+
+LEARNER = ("--model=PrototypicalNetwork", "--model.backbone=Conv4", "--model.backbone.width=4")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100))
+def test_a_random_folder_trains_or_says_what_works(
+    seed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = random_folder(tmp_path / "photos", seed)
+    data = ("--data=ImageFolderDataModule", f"--data.root={root}", "--data.image_size=16")
+    args = [*data, *LEARNER, *FEW, *QUIET, "--trainer.max_epochs=1"]
+    where = f"--trainer.default_root_dir={tmp_path}"
+    if main(["fit", *args, where]) == 0:
+        return
+    lines = capsys.readouterr().err.splitlines()
+    (line,) = (line for line in lines if line.startswith("fewshot: error: "))
+    options = what_works(line)
+    if options is None:
+        add_images(root)
+        options = ["--data.skip_broken=true"]
+    assert main(["fit", *args, where, *options]) == 0
+
+
+# ---------------------------------------------------------------------- fewshot check
+
+
+def test_check_says_what_is_in_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng, root = np.random.default_rng(0), tmp_path / "my photos"
+    for number in range(8):
+        (root / f"c{number}").mkdir(parents=True)
+        for i in range(4):
+            content = photograph(rng, rng.integers(0, 256, (4, 4, 3)), 10 + i, "PNG")
+            (root / f"c{number}/{i}.png").write_bytes(content)
+    (root / "c1/same.png").write_bytes((root / "c0/0.png").read_bytes())
+    (root / "c1/twice.png").write_bytes((root / "c1/1.png").read_bytes())  # in one class alone
+    Image.new("L", (7, 5)).save(root / "c2/grey.jpg")
+    (root / "c3/bad.jpg").write_bytes(b"no image")
+    (root / "c3/none.jpg").write_bytes(b"")
+    (root / "c3/notes.txt").write_text("x")
+    (root / "c9").mkdir()
+    assert main(["check", str(root)]) == 0
+    told = capsys.readouterr().out
+    for part in (
+        f"{root}: 9 classes, 35 images",
+        "fewest: c9 (0), c0 (4)",
+        "most: c1 (6), c2 (5)",
+        "13 x 13 (8)",
+        "7 x 5 (1)",
+        "RGB (34), L (1)",
+        "PNG (34), JPEG (1)",
+        "passed over 1 file (1 .txt)",
+        "2 cannot be read: ",
+        "bad.jpg, which is no image that can be read",
+        "none.jpg, which has 0 bytes",
+        "1 images are in several classes: c0/0.png = c1/same.png",
+        "no image is in 'c9'",
+        "8 classes of 4 to 6 images: 4 train, 2 validate, 2 test; 2-way 2-shot, 2 queries a class",
+    ):
+        assert part in told, part
+    command = told.splitlines()[-1]
+    assert command.strip() == (
+        f"fewshot fit --config image_folder/protonet --data.root '{root}'"
+        " --data.skip_broken=true --data.min_examples=2"
+    )
+    fit(tmp_path, *shlex.split(command)[2:], *SMALL)
+
+
+def test_check_refuses_what_nothing_helps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", str(tmp_path / "none")]) == 2
+    assert "no folder that can be read" in capsys.readouterr().err
+    (tmp_path / "photos/one").mkdir(parents=True)
+    Image.new("L", (7, 5)).save(tmp_path / "photos/one/0.jpg")
+    assert main(["check", str(tmp_path / "photos")]) == 2
+    captured = capsys.readouterr()
+    assert "1 classes, 1 images" in captured.out
+    assert "add images, until 6 classes have 2" in captured.err
