@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 HEAVY = ("torch", "lightning", "torchmetrics", "matplotlib", "jsonargparse")
 SPARE = 3
@@ -27,6 +28,7 @@ COMMANDS = {
     "list": (("list",), 0, 1.0),
     "list configs": (("list", "configs"), 0, 1.0),
     "compare": (("compare", "run0", "run1"), 0, 0.8),
+    "check": (("check", "photos"), 0, 0.8),
     "rank": (("rank", "sources0", "sources1"), 0, 0.6),
     "summary": (("summary", "run0", "run1"), 0, 0.6),
 }
@@ -67,6 +69,10 @@ def test_a_command_that_computes_nothing(name: str, tmp_path: Path) -> None:
     for seed in (0, 1):
         run_folder(tmp_path / f"run{seed}", 0.5 + seed / 10, seed)
         run_folder(tmp_path / f"sources{seed}", 0.5 + seed / 10, seed)
+    for number in range(6):
+        (tmp_path / f"photos/class{number}").mkdir(parents=True)
+        for image in range(2):
+            Image.new("L", (4, 4)).save(tmp_path / f"photos/class{number}/{image}.png")
     program = PROGRAM.replace("HEAVY", repr(HEAVY)).replace("HIGHEST", HIGHEST)
     done = subprocess.run(
         [sys.executable, "-c", program, *args],

@@ -179,7 +179,7 @@ def test_check_says_what_is_in_a_folder(tmp_path: Path, capsys: pytest.CaptureFi
         "2 cannot be read: ",
         "bad.jpg, which is no image that can be read",
         "none.jpg, which has 0 bytes",
-        "1 images are in several classes: c0/0.png = c1/same.png",
+        "in several classes: 1 image: c0/0.png = c1/same.png",
         "no image is in 'c9'",
         "8 classes of 4 to 6 images: 4 train, 2 validate, 2 test; 2-way 2-shot, 2 queries a class",
     ):
@@ -201,5 +201,5 @@ def test_check_refuses_what_nothing_helps(
     Image.new("L", (7, 5)).save(tmp_path / "photos/one/0.jpg")
     assert main(["check", str(tmp_path / "photos")]) == 2
     captured = capsys.readouterr()
-    assert "1 classes, 1 images" in captured.out
+    assert "1 class, 1 image" in captured.out
     assert "add images, until 6 classes have 2" in captured.err

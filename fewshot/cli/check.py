@@ -41,7 +41,8 @@ def report(root: Path, found: Inspection) -> Iterator[str]:
         FewshotError: after these, where no command works.
     """
     counts = found.counts
-    yield f"{root}: {len(counts)} classes, {sum(counts.values())} images"
+    images = _number(sum(counts.values()), "image")
+    yield f"{root}: {_number(len(counts), 'class', 'es')}, {images}"
     order = sorted(counts, key=lambda name: counts[name])
     yield f"  fewest: {names_of([f'{name} ({counts[name]})' for name in order])}"
     yield f"  most: {names_of([f'{name} ({counts[name]})' for name in order[::-1][:SHOWN]])}"
@@ -54,7 +55,7 @@ def report(root: Path, found: Inspection) -> Iterator[str]:
         yield f"  {len(found.unreadable)} cannot be read: {names_of(found.unreadable)}"
     if found.duplicates:
         same = [" = ".join(str(path.relative_to(root)) for path in of) for of in found.duplicates]
-        yield f"  {len(same)} images are in several classes: {names_of(same)}"
+        yield f"  in several classes: {_number(len(same), 'image')}: {names_of(same)}"
     yield from _protocols(found)
     yield from _command(root, found)
 
@@ -83,6 +84,10 @@ def _command(root: Path, found: Inspection) -> Iterator[str]:
     more = options(({"skip_broken": "true"} if wrong else {}) | changes)
     yield "run:"
     yield f"  fewshot fit --config {CONFIG} --data.root {shlex.quote(str(root))} {more}".rstrip()
+
+
+def _number(number: int, what: str, plural: str = "s") -> str:
+    return f"{number} {what}{'' if number == 1 else plural}"
 
 
 def _most_common(counter: Counter[str]) -> str:
