@@ -108,7 +108,7 @@ def set_up(root: Path, *options: str) -> None:
     arguments = {name: yaml.safe_load(value) for name, value in pairs}
     data = ImageFolderDataModule(str(root), 8, **arguments)
     for stage in ("train", "val", "test"):
-        episode = data.stream(stage)[0]  # type: ignore[arg-type]
+        episode = data.stream(stage)[0]
         assert len(episode.query.targets) == data.way * data.queries
 
 
