@@ -224,11 +224,18 @@ def test_training_seeds_are_one_row(tmp_path: Path, capsys: pytest.CaptureFixtur
     both = math.hypot(float(one["accuracy ci95"]), float(two["accuracy ci95"]))
     assert float(two["difference ci95"]) == pytest.approx(both)
     assert "run0, seeds 0 2 4" in (text := shown(capsys, *runs))
-    assert "intervals of rows of several seeds are over seeds" in text
-    # a single run beside them: episode by episode, with the mean over the seeds
-    *_, single = rows(capsys, *runs[::2], runs[1])
-    assert single["compared"] == "paired"
+    assert "intervals of rows of several seeds, and of their differences, are over seeds" in text
+    # a single run beside them: episode by episode, but another training counts too
+    group, single = rows(capsys, *runs[::2], runs[1])
+    assert single["compared"] == "paired, over seeds"
     assert float(single["difference"]) == pytest.approx(means["b"][0] - np.mean(means["a"]))
+    seeds = np.mean([accuracies(0.01 * i, seed=i) for i in (0, 2, 4)], axis=0)
+    paired = estimate_plain((accuracies(0.01, seed=1) - seeds).tolist()).ci95
+    both = math.hypot(paired, float(group["accuracy ci95"]))
+    assert float(single["difference ci95"]) == pytest.approx(both)
+    # of two seeds nothing is known of a third, so that they are told from nothing
+    assert [row["difference ci95"] for row in rows(capsys, *runs[:2], runs[2])] == ["", ""]
+    assert [row["rank"] for row in rows(capsys, *runs[:2], runs[2])] == ["1.5", "1.5"]
 
 
 @pytest.mark.parametrize("case", ["config", "no config", "the same seed", "facts", "weights"])

@@ -31,7 +31,17 @@ FACTS = {
     "seed",
     "batchnorm",
 }
-PROVENANCE = {"checkpoint", "global_step", "precision", "versions", "metrics", "units", "monitor"}
+PROVENANCE = {
+    "checkpoint",
+    "global_step",
+    "precision",
+    "parameters",
+    "seconds",
+    "versions",
+    "metrics",
+    "units",
+    "monitor",
+}
 PROVENANCE |= {"untrained", "partial", "seed_everything"}
 
 
@@ -87,6 +97,8 @@ def test_the_results_are_those_of_the_episodes(trained: Path) -> None:
         3,
         4,
     )
+    assert result["parameters"] == 1 * 40 + 40 + 40 * 40 + 40 + 40 + 1
+    assert 0 < result["seconds"] < 60
     assert result["versions"]["fewshot"] == package.__version__
     assert {"python", "torch", "lightning"} <= set(result["versions"])
     with (trained / "episodes.csv").open() as file:

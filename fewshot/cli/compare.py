@@ -212,11 +212,10 @@ def _notes(rows: Sequence[Row], against: Sequence[Difference | None]) -> list[st
     """How the differences were made, and a line on those whose episodes are not the same."""
     ways = {of.way for of in against if of is not None}
     notes = ["ranks that do not differ at the 5 % level are shared"] if ways else []
-    if "paired" in ways:
-        notes.insert(0, "differences are paired by episode (Student's t)")
+    if ways & {"paired", "paired, over seeds"}:
+        notes.insert(0, "differences of single runs are paired by episode (Student's t)")
     if any(len(row.runs) > 1 for row in rows):
-        both = ", and so are those of differences between them" if "over seeds" in ways else ""
-        notes.append(f"intervals of rows of several seeds are over seeds{both}")
+        notes.append("intervals of rows of several seeds, and of their differences, are over seeds")
     apart: dict[str, list[str]] = {}
     for number, of in enumerate(against, start=1):
         if of is not None and of.way == "unpaired":

@@ -43,7 +43,7 @@ class Difference(NamedTuple):
 
     estimate: Estimate
     way: str
-    """``paired`` by episodes, ``over seeds``, or ``unpaired``."""
+    """``paired`` by episodes, ``over seeds``, ``paired, over seeds``, or ``unpaired``."""
     reason: str = ""
     """Why it is unpaired."""
 
@@ -79,9 +79,9 @@ class Row:
     def less(self, other: "Row") -> Difference:
         """How much more the metric is here than in `other`, with its 95 % interval.
 
-        Two groups of seeds are compared over the seeds, whose trainings have nothing in common.
-        Where one is a single run, the weights as they are are compared: over the episodes that both
-        were tested on, by Student's t on the differences of each.
+        Two runs are compared over the episodes that both were tested on, by Student's t on the
+        differences of each; two groups of seeds over the seeds, whose trainings have nothing in
+        common. Of a group and a run both count: the squared intervals add up.
         """
         apart = unpaired(self.estimate, other.estimate)
         if min(len(self.runs), len(other.runs)) > 1:
@@ -97,6 +97,10 @@ class Row:
         if here.keys() != there.keys():
             return Difference(apart, "unpaired", "other numbers of episodes in episodes.csv")
         paired = estimate_plain([here[number] - there[number] for number in here])
+        seeds = [row.estimate.ci95 for row in (self, other) if len(row.runs) > 1]
+        if seeds:
+            ci95 = math.hypot(paired.ci95, *seeds)
+            return Difference(paired._replace(ci95=ci95), "paired, over seeds")
         return Difference(paired, "paired")
 
 
