@@ -441,11 +441,11 @@ def test_the_formats_say_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_rank_and_summary_are_views(
     command: str, by: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sources = {"dtd": {"accuracy": {"mean": 0.5, "ci95": 0.01}, "loss": {"mean": 1, "ci95": None}}}
-    runs = [
-        made(tmp_path / str(seed), accuracies(0.0), seed_everything=seed, sources=sources)
-        for seed in range(3)
-    ]
+    runs = []
+    for seed in range(3):
+        metrics = {"accuracy": {"mean": seed / 10, "ci95": 0.01}, "loss": {"mean": 1, "ci95": None}}
+        facts: dict[str, Any] = {"seed_everything": seed, "sources": {"dtd": metrics}}
+        runs.append(made(tmp_path / str(seed), accuracies(0.0), **facts))
     for options in ((), ("--format=csv",), ("--format=latex",), ("--metric=loss",)):
         capsys.readouterr()
         assert main([command, *runs, *options]) == 0

@@ -82,8 +82,12 @@ def summary(args: Sequence[str]) -> None:
 def _options(command: str, description: str) -> Options:
     parser = Options(command, description)
     parser.add_argument("runs", nargs="*", metavar="RUN", help=RUN)
-    parser.add_argument("--metric", metavar="NAME", help="not that which the runs are judged by")
-    parser.add_argument("--format", choices=list(FORMATS), default="table", help="of the output")
+    parser.add_argument(
+        "--metric", metavar="NAME", help="compare by this one, not by what the runs are judged by"
+    )
+    parser.add_argument(
+        "--format", choices=list(FORMATS), default="table", help="how the table is written"
+    )
     return parser
 
 
