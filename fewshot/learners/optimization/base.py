@@ -25,6 +25,7 @@ from fewshot.learners.optimization.parameters import (
     Adapt,
     adapted_names,
     check_compile,
+    named_now,
     refuse_unused,
 )
 from fewshot.learners.outcome import Outcome
@@ -131,17 +132,13 @@ class OptimizationLearner(InnerLoopEvaluation):
             *(episode_parallel, episodes_per_chunk, compile, checkpoint_inner_steps),
         )
 
-    # ------------------------------------------------------------------ one episode
-
     def initial_weights(self) -> Weights:
         """The learned initialisation of the parameters that adapt, by name.
 
-        In the layout in which the network reads them, which fast weights then have too. What torch
-        prunes it calls ``*_orig``, and multiplies by a mask where it is read.
+        In the layout in which the network reads them, which fast weights then have too.
         """
-        now = dict(self.network.named_parameters())
-        names = (n if n in now else f"{n}_orig" for n in self.adapted_names)
-        return {name: self.as_read(name, now[name]) for name in names}
+        parameters = named_now(self.network, self.adapted_names)
+        return {name: self.as_read(name, parameter) for name, parameter in parameters.items()}
 
     def as_read(self, name: str, value: Tensor) -> Tensor:
         """A value for each weight of a parameter, in the layout of the parameter's fast weights."""
@@ -176,8 +173,6 @@ class OptimizationLearner(InnerLoopEvaluation):
         inside = Examples(support, episode.support.targets)
         *_, weights = self.inner_loop(inside, self.inner_steps)
         return self._outcome(self.forward_with(weights, query), episode)
-
-    # ------------------------------------------------------------------ a meta-batch
 
     def run(self, episodes: Episode, training: bool) -> Iterator[Outcome]:
         """Adapt to and predict every episode."""

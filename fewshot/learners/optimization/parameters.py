@@ -42,6 +42,15 @@ def adapted_names(network: nn.Module, adapt: Adapt) -> tuple[str, ...]:
     return tuple(name for name in parameters if name in chosen)
 
 
+def named_now(network: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
+    """The parameters that had these names when the network was made, by those that they have now.
+
+    What torch prunes it calls ``*_orig``, and multiplies by a mask where it is read.
+    """
+    now = dict(network.named_parameters())
+    return {name: now[name] for name in (n if n in now else f"{n}_orig" for n in names)}
+
+
 def as_key(name: str) -> str:
     """A parameter's name as the key of a ParameterDict, which takes no dots."""
     return name.replace(".", "/")
