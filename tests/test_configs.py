@@ -130,7 +130,9 @@ def small(config: dict[str, Any]) -> list[str]:
     options += ["--data.num_workers=0"] if "num_workers" in text else []
     drawn = constructor_arguments(benchmark, (), config["data"]["init_args"])
     options += [
-        f"--data.{name}=2" for name in ("queries", "train_queries") if (drawn.get(name) or 0) > 2
+        f"--data.{name}=2"
+        for name in ("queries", "train_queries")
+        if isinstance(number := drawn.get(name), int) and number > 2
     ]
     options += ["--model.steps=2"] if "MaskedLanguageModel" in text else []
     options += ["--model.distil_steps=2"] if "distil_steps" in text else []
