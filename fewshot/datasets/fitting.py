@@ -138,9 +138,10 @@ def remedy(
     is, and not more than half of the classes where that helps.
     """
     examples = ("queries", "train_queries"), ("shot", "queries", "train_shot", "train_queries")
-    ways = ("way", "train_way", "val_way")
+    of_stages = ("train_way", "val_way")
+    ways = ("way", *of_stages)
     sizes: tuple[tuple[str, ...], ...] = (
-        (), *examples, ways, (*ways, *examples[1]), (*ways, *examples[1], "fractions")
+        (), *examples, of_stages, ways, (*ways, *examples[1]), (*ways, *examples[1], "fractions")
     )  # fmt: skip
     left: list[dict[str, Any]] = [dict.fromkeys(names) for names in sizes]
     bases = [replace(wanted, **none) for none in left]
@@ -247,16 +248,20 @@ def _examples(
     if queries is None:
         queries = max(1, min(MOST_QUERIES, room - shot))
     train_shot, train_queries = wanted.train_shot or shot, wanted.train_queries or queries
+    told = {split: f"shot {shot} + queries {queries}" for split in rows}
     needs = dict.fromkeys(rows, shot + queries + spare)
     needs["train"] = train_shot + train_queries + spare
+    if (train_shot, train_queries) != (shot, queries):
+        told["train"] = f"train_shot {train_shot} + train_queries {train_queries}"
     used = {name for split in rows.values() for name in split}
     small = sorted(
         n for n in used if any(len(rows[s].get(n, range(10**9))) < needs[s] for s in rows)
     )
     if small:
         where = " in each of train, val and test" if by == "images" else ""
+        most = max(needs, key=lambda split: needs[split])
         faults.append(
-            f"a class needs {max(needs.values())} images{where} (shot + queries), fewer are in"
+            f"a class needs {needs[most]} images{where} ({told[most]}), fewer are in"
             f" {names_of([f'{n!r} ({kept[n]})' for n in small])}"
         )
     return shot, queries

@@ -115,6 +115,7 @@ def test_given_splits_decide_the_way() -> None:
         ([9, 1, 9, 9, 0], {}, {"min_examples": 2}),
         ([10, 10, 10], {"split_by": "classes"}, {"split_by": "images"}),
         ([10] * 12, {"min_examples": 11}, {"min_examples": 2}),
+        ([10] * 12, {"way": 3, "train_way": 9}, {"train_way": None}),
         ([5, 5, 5], {}, None),
         ([100], {}, None),
     ],
@@ -134,7 +135,7 @@ def test_every_fault_is_in_one_message() -> None:
     for part in (
         "no image is in 'c09'",
         "there are 9 classes, of 15 different ones 5 train, 5 validate and 5 test",
-        "a class needs 2 images (shot + queries), fewer are in 'c08' (1)",
+        "a class needs 2 images (shot 1 + queries 1), fewer are in 'c08' (1)",
         "a.png cannot be decoded (bad)",
     ):
         assert part in message
