@@ -248,7 +248,7 @@ def _examples(
     if queries is None:
         queries = max(1, min(MOST_QUERIES, room - shot))
     train_shot, train_queries = wanted.train_shot or shot, wanted.train_queries or queries
-    told = {split: f"shot {shot} + queries {queries}" for split in rows}
+    told = dict.fromkeys(rows, f"shot {shot} + queries {queries}")
     needs = dict.fromkeys(rows, shot + queries + spare)
     needs["train"] = train_shot + train_queries + spare
     if (train_shot, train_queries) != (shot, queries):
@@ -259,9 +259,9 @@ def _examples(
     )
     if small:
         where = " in each of train, val and test" if by == "images" else ""
-        most = max(needs, key=lambda split: needs[split])
+        worst = max(needs, key=lambda split: needs[split])
         faults.append(
-            f"a class needs {needs[most]} images{where} ({told[most]}), fewer are in"
+            f"a class needs {needs[worst]} images{where} ({told[worst]}), fewer are in"
             f" {names_of([f'{n!r} ({kept[n]})' for n in small])}"
         )
     return shot, queries
