@@ -97,7 +97,7 @@ def refusal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refusal:
         ),
         # the Trainer
         ((*GLYPHS, "--trainer.gradient_clip_val=0.5"), "trainer.gradient_clip_val is 0.5, but learners clip by themselves;"),
-        ((*GLYPHS, "--trainer.accumulate_grad_batches=2"), "trainer.accumulate_grad_batches is 2, but learners add up"),
+        ((*GLYPHS, "--trainer.accumulate_grad_batches=2"), "accumulate_grad_batches is 2, but a meta-batch is one optimizer step; set data.meta"),
         ((*GLYPHS, "--trainer.accelerator=gpi"), "trainer.accelerator is 'gpi'; did you mean 'gpu'?"),
         # files
         (("--config=none.yaml",), "none.yaml does not exist; give an existing path"),

@@ -242,14 +242,6 @@ PATTERNS: tuple[tuple[str, Say], ...] = (
         ),
     ),
     (
-        r"Automatic gradient accumulation .* Remove `Trainer\(accumulate_grad_batches=(\d+)\)`",
-        lambda m: (
-            f"trainer.accumulate_grad_batches is {m.group(1)}, but learners add up a meta-batch by"
-            " themselves; remove it and raise data.meta_batch_size (memory:"
-            " model.episodes_per_chunk)"
-        ),
-    ),
-    (
         r"No supported gpu backend found|No supported (\w+) backend found",
         lambda m: (
             "trainer.accelerator is gpu, but this machine has none that torch can use; set it to"
