@@ -186,7 +186,7 @@ def test_a_config_that_is_no_text(refusal: Refusal, tmp_path: Path) -> None:
     [
         ("fti", "did you mean 'fit'?"),
         ("lsit", "did you mean 'list'?"),
-        ("xyz", "choose from check, export, fit, list"),
+        ("xyz", "choose from check, compare, export, fit, list"),
     ],
 )
 def test_unknown_command(command: str, message: str, refusal: Refusal) -> None:
@@ -202,12 +202,13 @@ def test_no_command(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
-@pytest.mark.parametrize("command", ["list", "rank", "summary"])
-def test_options_that_a_command_does_not_have(command: str, refusal: Refusal) -> None:
-    assert (
-        refusal("--benchmark", command=command)
-        == "unknown option '--benchmark'; choose from --help"
-    )
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [("list", "--help"), *((name, "--format, --help, --metric") for name in ("rank", "summary"))],
+)
+def test_options_that_a_command_does_not_have(command: str, options: str, refusal: Refusal) -> None:
+    line = refusal("--benchmark", command=command)
+    assert line == f"unknown option '--benchmark'; choose from {options}"
 
 
 def test_list_takes_a_kind_alone(refusal: Refusal) -> None:

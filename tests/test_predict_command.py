@@ -164,7 +164,7 @@ def test_a_benchmarks_episodes_are_meant_where_one_is_named(
         ),
         (
             ("--ckpt_path=CKPT", "--support=SUPPORT", "--query=SUPPORT", "--reject=x"),
-            "--reject: invalid share value",
+            "--reject: x is no probability; give a number from 0 to 1",
         ),
         (
             ("--ckpt_path=CKPT", "--support=SUPPORT", "--query=SUPPORT", "--output=EMPTY"),

@@ -23,7 +23,8 @@ from fewshot.errors import FewshotError
 from fewshot.files.claims import claimed_folder, lock_of_one
 
 HERE = Path(__file__).resolve().parent
-SHORT = (*SINUSOID, *FEW, *QUIET, "--trainer.max_epochs=1")
+CURVE = "--model.eval_curve=all"  # which has a picture of its own
+SHORT = (*SINUSOID, *FEW, *QUIET, "--trainer.max_epochs=1", CURVE)
 EVERYTHING = {"config.yaml", "results.json", "episodes.csv", "episode.png", "adaptation.png"}
 EVERYTHING |= {"checkpoints/best.ckpt", "checkpoints/last.ckpt"}
 LOGGERS = {

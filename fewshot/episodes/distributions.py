@@ -91,7 +91,8 @@ class ClassTasks:
         )
 
     def _examples(self, rows: np.ndarray, repeats: int) -> Examples:
-        labels = self.labels[:, None].expand(len(rows), -1, repeats).flatten(1)
+        labels = self.labels[:, None].expand(len(rows), -1, repeats)
+        labels = labels.clone(memory_format=torch.contiguous_format).flatten(1)
         return Examples(gather(self.dataset.inputs, torch.from_numpy(rows)), labels)
 
 
