@@ -39,6 +39,7 @@ class HuggingFaceVision(PretrainedVision):
         FewshotError: the model cannot be loaded, is none of images, or takes no such size.
     """
 
+    begins_at = ("model",)
     short_names: ClassVar[ShortNames] = {
         "dinov2_small": {"model": "facebook/dinov2-small"},
         "dinov2_base": {"model": "facebook/dinov2-base"},

@@ -39,6 +39,7 @@ class TimmBackbone(PretrainedVision):
             be fetched.
     """
 
+    begins_at = ("weights",)
     short_names: ClassVar[ShortNames] = {
         "dino_small": {"model": "vit_small_patch16_224.dino", "weights": "DEFAULT"},
         "vit_small": {"model": "vit_small_patch16_224", "weights": "DEFAULT"},

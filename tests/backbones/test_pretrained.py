@@ -1,5 +1,6 @@
 """What backbones with published weights share: frozen ones stand still; images; short names."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from fewshot.backbones import (
     HuggingFaceEncoder,
     HuggingFaceVision,
     SentenceEncoder,
+    TimmBackbone,
     TorchvisionBackbone,
 )
 from fewshot.backbones.pretrained import PretrainedBackbone, PretrainedVision
@@ -34,6 +36,18 @@ TASK = {"kind": "classification", "way": 2}
 @pytest.fixture(autouse=True)
 def same_numbers() -> None:
     torch.manual_seed(0)
+
+
+@pytest.mark.parametrize(
+    "cls",
+    [TorchvisionBackbone, TimmBackbone, HuggingFaceVision, HuggingFaceEncoder, SentenceEncoder],
+)
+def test_training_goes_on_with_the_published_weights_that_it_began_with_alone(
+    cls: type[PretrainedBackbone],
+) -> None:
+    # `fewshot.learners.settings` compares what stands here
+    arguments = inspect.signature(cls).parameters
+    assert list(cls.begins_at) == ["weights" if "weights" in arguments else "model"]
 
 
 def frozen_network() -> TorchvisionBackbone:
