@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from fewshot.datasets.few_shot_graph import FewShotGraph, Ids, Relation
 from fewshot.episodes.distributions import Stacked
-from fewshot.episodes.types import Episode, Examples, MetaBatch, stack
+from fewshot.episodes.types import Episode, Examples, MetaBatch, as_numbers, stack
 from fewshot.errors import FewshotError
 
 
@@ -59,7 +59,7 @@ class EvaluationEpisodes(Dataset[Episode]):
 
     def __getitems__(self, numbers: Sequence[int]) -> MetaBatch:
         """These episodes, each with B = 1."""
-        return MetaBatch([stack([self[number]]) for number in numbers], torch.tensor(numbers))
+        return MetaBatch([stack([self[number]]) for number in numbers], as_numbers(numbers))
 
 
 class RelationTasks(Stacked):

@@ -6,7 +6,16 @@ from typing import Any, NamedTuple
 import torch
 
 from fewshot.episodes.streams import STAGES, EpisodeStream
-from fewshot.episodes.types import Episode, Examples, Inputs, MetaBatch, flatten, map_tensors, stack
+from fewshot.episodes.types import (
+    Episode,
+    Examples,
+    Inputs,
+    MetaBatch,
+    as_numbers,
+    flatten,
+    map_tensors,
+    stack,
+)
 
 
 class ListedExamples(NamedTuple):
@@ -65,4 +74,4 @@ class ListedStream(EpisodeStream):
         episodes = [self[number] for number in numbers]
         shapes = {tuple(tensor.shape for tensor in flatten(one)[0]) for one in episodes}
         alike = [episodes] if len(shapes) == 1 else [[one] for one in episodes]
-        return MetaBatch([stack(part) for part in alike], torch.tensor(numbers))
+        return MetaBatch([stack(part) for part in alike], as_numbers(numbers))

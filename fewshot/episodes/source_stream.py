@@ -4,11 +4,10 @@ import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 
 from fewshot.episodes.distributions import TaskDistribution
 from fewshot.episodes.streams import EpisodeStream, Stage
-from fewshot.episodes.types import Episode, MetaBatch, map_tensors
+from fewshot.episodes.types import Episode, MetaBatch, as_numbers, map_tensors
 
 
 class SourceStream(EpisodeStream):
@@ -45,7 +44,7 @@ class SourceStream(EpisodeStream):
         """The meta-batch of these episodes, a part each; what a DataLoader calls."""
         sources, episodes = zip(*(self.draw(number) for number in numbers), strict=True)
         parts = [map_tensors(lambda tensor: tensor[None], episode) for episode in episodes]
-        return MetaBatch(parts, torch.tensor(numbers), sources)
+        return MetaBatch(parts, as_numbers(numbers), sources)
 
     def draw(self, number: int) -> tuple[str, Episode]:
         """The name of the source of episode `number`, and the episode, without the axis B."""

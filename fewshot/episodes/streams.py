@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.episodes.distributions import TaskDistribution, gather
-from fewshot.episodes.types import Episode, ExampleBatch, Examples, MetaBatch
+from fewshot.episodes.types import Episode, ExampleBatch, Examples, MetaBatch, as_numbers
 
 Stage: TypeAlias = Literal["train", "val", "test"]
 STAGES: tuple[Stage, ...] = ("train", "val", "test")
@@ -38,7 +38,7 @@ class EpisodeStream(Dataset[Episode]):
     def __getitems__(self, numbers: Sequence[int]) -> MetaBatch:
         """The meta-batch of these episodes; what a DataLoader calls."""
         parts = self.tasks.draw_many([self._rng(number) for number in numbers])
-        return MetaBatch(parts, torch.from_numpy(np.array(numbers)))
+        return MetaBatch(parts, as_numbers(numbers))
 
     def _rng(self, number: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, self.stage, number])
@@ -74,7 +74,7 @@ class ExampleStream(Dataset[ExampleBatch]):
         rows = np.empty_like(places)
         for number in np.unique(passes):
             rows[passes == number] = self._order_of(int(number))[places[passes == number]]
-        return ExampleBatch(self.at(rows), torch.from_numpy(np.array(numbers)))
+        return ExampleBatch(self.at(rows), as_numbers(numbers))
 
     def at(self, rows: np.ndarray) -> Examples:
         """The examples at these rows (n,) of the dataset."""
@@ -116,7 +116,7 @@ class VaryingStream(EpisodeStream):
     def __getitems__(self, numbers: Sequence[int]) -> MetaBatch:
         """The meta-batch of these episodes, which belong to one."""
         parts = self._chosen(numbers[0]).draw_many([self._rng(number) for number in numbers])
-        return MetaBatch(parts, torch.from_numpy(np.array(numbers)))
+        return MetaBatch(parts, as_numbers(numbers))
 
     def _chosen(self, number: int) -> TaskDistribution:
         # a fourth number in the seed, so that no episode has this generator
