@@ -1,4 +1,4 @@
-"""LeanPooling against torch's own max-pooling: values, derivatives of every order, layout.
+"""Lean pooling against torch's own max-pooling: values, derivatives of every order, layout.
 
 And what it keeps.
 """
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from fewshot import MAML, Conv4, Episode, Examples
 from fewshot.engine import places, pooling
-from fewshot.engine.pooling import LeanPooling, max_pool2d
+from fewshot.engine.pooling import lean_pooling, max_pool2d
+from fewshot.engine.rerouting import Rerouting
 
 WINDOWS: list[dict[str, Any]] = [
     {"kernel_size": 2},
@@ -177,7 +178,7 @@ def test_what_is_small_or_has_no_gradient_or_no_batch_is_torchs_own(
 
 def test_modules_are_rerouted_inside_only() -> None:
     x, layer = maps(torch.contiguous_format), nn.MaxPool2d(2)
-    with LeanPooling():
+    with Rerouting(lean_pooling()):
         assert "_PoolBackward" in graph(layer(x))
     assert "_PoolBackward" not in graph(layer(x))
 

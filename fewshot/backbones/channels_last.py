@@ -14,7 +14,9 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (n, out, h, w) of maps (n, in, H, W)."""
-        kernel = channels_last(self.weight)
+        # a kernel of one channel is the same memory in both layouts: the maps' strides decide
+        laid_out = self.in_channels == self.groups or self.weight.stride(1) == 1
+        kernel = self.weight if laid_out else channels_last(self.weight)
         return F.conv2d(
             maps, kernel, self.bias, self.stride, self.padding, self.dilation, self.groups
         )

@@ -1,7 +1,7 @@
 """What an episode runs under: its normalisation, attention and pooling; a network's own modes."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Literal, TypeAlias
 
@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from fewshot.engine.compiling.torch_internals import internal
 from fewshot.engine.normalization import EpisodeNorm
 from fewshot.engine.own_checkpoints import surrounded
-from fewshot.engine.pooling import LeanPooling
+from fewshot.engine.pooling import lean_pooling
 
 How: TypeAlias = Literal["loop", "vmap"]
 
@@ -31,9 +31,9 @@ def episode_modes(how: How) -> Iterator[EpisodeNorm]:
 
     Its normalisation layers use its own statistics (see `EpisodeNorm`), attention runs in plain
     operations, because the fused kernels have no second derivative, and max-pooling that is not
-    vmapped keeps less (see `LeanPooling`).
+    vmapped keeps less (see `lean_pooling`).
     """
-    pooling = nullcontext() if how == "vmap" else LeanPooling(traced=transformed.get())
+    pooling = None if how == "vmap" else lean_pooling(traced=transformed.get())
 
     def again(function: Callable[..., Any], *args: Any) -> Any:
         with episode_modes(how):
@@ -41,8 +41,7 @@ def episode_modes(how: How) -> Iterator[EpisodeNorm]:
 
     with (
         sdpa_kernel(SDPBackend.MATH),
-        pooling,
-        EpisodeNorm(exact_vmap=how == "vmap") as norm,
+        EpisodeNorm(exact_vmap=how == "vmap", also=pooling) as norm,
         surrounded(again),
     ):
         yield norm

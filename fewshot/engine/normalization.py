@@ -13,34 +13,34 @@ Three facts force the library to take these layers into its own hands while a le
 `EpisodeNorm` reroutes the functional calls, so any user's network is covered as it is.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from fewshot.engine.compiling.torch_internals import internal
-
-RECURRENT = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
+from fewshot.engine.rerouting import Function, Rerouting
 
 Statistics = list[tuple[Tensor, Tensor]]
 """Mean and biased variance (C,) of each batch normalisation, in the order of the forward pass."""
 
 
-class EpisodeNorm(TorchFunctionMode):
+class EpisodeNorm(Rerouting):
     """Inside, batch normalisation uses the batch's statistics and leaves running averages alone.
 
     Args:
         exact_vmap: keep the affine part out of the fused kernels, for second derivatives under
             ``torch.vmap``. Costs a pass over the activations, so that it is left off where nothing
             is vmapped.
+        also: other functions to be replaced, and by what (see `Rerouting`).
     """
 
-    def __init__(self, exact_vmap: bool) -> None:
-        super().__init__()
+    def __init__(self, exact_vmap: bool, also: Mapping[Function, Function] | None = None) -> None:
+        super().__init__((EXACT if exact_vmap else RECURRENT) | dict(also or {}))
         self.exact_vmap = exact_vmap
         self.recorded: Statistics | None = None
         self.replayed: Iterator[tuple[Tensor, Tensor]] | None = None
@@ -48,22 +48,16 @@ class EpisodeNorm(TorchFunctionMode):
 
     def __torch_function__(
         self,
-        func: Callable[..., Any],
+        func: Function,
         types: Any,
         args: Sequence[Any] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Reroute the three affected functions; let everything else through."""
-        kwargs = kwargs or {}
+        """Reroute what is affected; let everything else through."""
+        # not in `instead`: a method of its own would keep the mode till Python looks for cycles
         if func is F.batch_norm:
-            return self._batch_norm(*args, **kwargs)
-        if self.exact_vmap and func is F.layer_norm:
-            return _layer_norm(*args, **kwargs)
-        if self.exact_vmap and func is F.instance_norm:
-            return _instance_norm(*args, **kwargs)
-        if func in RECURRENT and torch.backends.cudnn.enabled:
-            return _without_cudnn(func, *args, **kwargs)
-        return func(*args, **kwargs)
+            return self._batch_norm(*args, **(kwargs or {}))
+        return self.instead.get(func, func)(*args, **(kwargs or {}))
 
     @contextmanager
     def record(self) -> Iterator[Statistics]:
@@ -149,8 +143,10 @@ def forget_running_statistics(network: nn.Module) -> None:
             module.running_mean = module.running_var = module.num_batches_tracked = None
 
 
-def _without_cudnn(recurrence: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _without_cudnn(recurrence: Function, *args: Any, **kwargs: Any) -> Any:
     """The recurrence in torch's own operations: cuDNN's refuses second derivatives."""
+    if not torch.backends.cudnn.enabled:
+        return recurrence(*args, **kwargs)
     torch.backends.cudnn.enabled = False
     try:
         return recurrence(*args, **kwargs)
@@ -190,3 +186,10 @@ def _instance_norm(
     eps: float = 1e-5,
 ) -> Tensor:
     return _affine(F.instance_norm(input, None, None, None, None, True, 0.0, eps), weight, bias)
+
+
+RECURRENT: dict[Function, Function] = {
+    recurrence: partial(_without_cudnn, recurrence)
+    for recurrence in (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
+}
+EXACT = RECURRENT | {F.layer_norm: _layer_norm, F.instance_norm: _instance_norm}

@@ -5,23 +5,23 @@ bits: in a Conv4 more than half of all that an inner loop holds. Here stays the 
 value in its window (`fewshot.engine.places`). Values and derivatives of every order are torch's.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from fewshot.engine.places import Pair, Windows, pooled
+from fewshot.engine.rerouting import Function
 
 LARGE = 2**23
 """Bytes of maps from which on it pays: they fill the memory, and a step is not visibly slower."""
 
 
-class LeanPooling(TorchFunctionMode):
-    """Inside, ``max_pool2d`` keeps less for its gradient where that is worth it.
+def lean_pooling(traced: bool = False) -> Mapping[Function, Function]:
+    """What `Rerouting` calls in place of ``max_pool2d``, which keeps less for its gradient.
 
     Not for code that is vmapped.
 
@@ -29,22 +29,7 @@ class LeanPooling(TorchFunctionMode):
         traced: the code inside is traced to be compiled: worth it is what
             `fewshot.engine.compiling.lowering` has a better form of.
     """
-
-    def __init__(self, traced: bool = False) -> None:
-        super().__init__()
-        self.traced = traced
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: Sequence[Any] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Reroute max-pooling; let everything else through."""
-        if func is F.max_pool2d:
-            func = partial(max_pool2d, traced=self.traced)
-        return func(*args, **(kwargs or {}))
+    return TRACED if traced else PLAIN
 
 
 def max_pool2d(
@@ -62,7 +47,7 @@ def max_pool2d(
     Where `input` (n, C, H, W) is large and has a gradient, its graph holds a byte a value.
 
     Traced it holds four bytes a value, where the windows lie apart on maps of a CPU (see
-    `LeanPooling`).
+    `lean_pooling`).
     """
     worth_it = traced or (torch.is_grad_enabled() and input.requires_grad and input.nbytes >= LARGE)
     if (
@@ -90,3 +75,7 @@ def max_pool2d(
 
 def _pair(value: int | Pair) -> Pair:
     return (value, value) if isinstance(value, int) else (value[0], value[-1])
+
+
+PLAIN: Mapping[Function, Function] = {F.max_pool2d: max_pool2d}
+TRACED: Mapping[Function, Function] = {F.max_pool2d: partial(max_pool2d, traced=True)}

@@ -3,6 +3,7 @@
 Padding and derivatives: see test_text.py.
 """
 
+from functools import partial
 from typing import Literal
 
 import pytest
@@ -133,6 +134,7 @@ def test_adaptation_keeps_away_from_cudnn_whose_lstm_has_no_second_derivative(
     learner = MAML(BiLSTM(6, 3, 2), task={"kind": "classification", "way": 2}, inner_steps=1)
     seen: list[bool] = []
     inner = fewshot.engine.normalization._without_cudnn
+    recurrent = fewshot.engine.normalization.RECURRENT
 
     def spy(recurrence: object, *args: object, **kwargs: object) -> object:
         assert callable(recurrence)
@@ -143,7 +145,8 @@ def test_adaptation_keeps_away_from_cudnn_whose_lstm_has_no_second_derivative(
 
         return inner(looked_at, *args, **kwargs)
 
-    monkeypatch.setattr(fewshot.engine.normalization, "_without_cudnn", spy)
+    spies = {function: partial(spy, function) for function in recurrent}
+    monkeypatch.setattr(fewshot.engine.normalization, "RECURRENT", spies)
     list(learner.run(batch(), training=True))
     assert seen
     assert not any(seen)
