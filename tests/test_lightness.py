@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from fewshot.cli.catalogue import benchmarks, learners, networks
+from fewshot.cli.signatures import arguments, check_class_options
+from fewshot.hyperparameters import parameter_names
+
 HEAVY = ("torch", "lightning", "torchmetrics", "matplotlib", "jsonargparse")
 SPARE = 3
 """How many times its seconds a command may take here: the machine may be busy."""
@@ -24,6 +28,17 @@ COMMANDS = {
     "misspelt option of predict": (("predict", "--suport", "x"), 2, 0.6),
     "misspelt option of export": (("export", "--ckpt", "x"), 2, 0.6),
     "misspelt option of prepare": (("prepare", "--confg", "x"), 2, 0.6),
+    "misspelt option of a learner": (("fit", "--model", "MAML", "--model.inner_lrr=1"), 2, 0.6),
+    "misspelt option of a benchmark": (
+        ("test", "--data=GlyphsDataModule", "--data.init_args.wya", "5"),
+        2,
+        0.6,
+    ),
+    "misspelt option of a backbone": (
+        ("fit", "--model.backbone", "Conv4", "--model.backbone.widht", "5"),
+        2,
+        0.6,
+    ),
     "misspelt config": (("fit", "--config", "glyphs/protonet"), 2, 0.6),
     "list": (("list",), 0, 1.0),
     "list configs": (("list", "configs"), 0, 1.0),
@@ -135,3 +150,23 @@ def test_no_option_of_lightnings_is_refused(command: str) -> None:
     assert len(options) > 50
     check_options(command, options)
     assert {"--config", "--trainer.max_epochs", "--ckpt_path", "--print_config"} <= {*options}
+
+
+def test_the_arguments_of_every_class_are_read_from_the_source() -> None:
+    for entry in (*benchmarks(), *learners(), *networks()):
+        assert sorted(arguments(entry.name)) == sorted({*parameter_names(entry.cls)}), entry.name
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--model", "MAML", "--model.inner_lr", "1", "--model.backbone.width", "3"),
+        ("--model.class_path=fewshot.MAML", "--model.init_args.inner_lr=1", "--model.help"),
+        ("--model.backbone", "resnet18", "--model.backbone.normalised", "x"),  # a short name
+        ("--model", "my.MAML", "--model.inner_lrr", "1"),  # a class of the user's own
+        ("--model.backbone", "MLP", "--model.backbone.hidden+=[3]", "--model.optimizer.lrr", "1"),
+        ("--data", "GlyphsDataModule", "--data.way", "--model.nothing"),
+    ],
+)
+def test_what_cannot_be_judged_from_here_is_left_to_the_parser(options: tuple[str, ...]) -> None:
+    check_class_options(options)

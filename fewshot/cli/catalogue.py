@@ -82,7 +82,7 @@ def import_all() -> None:
 
 
 def _entry(module: str, name: str) -> Entry:
-    classes = (node for node in _syntax(module).body if isinstance(node, ast.ClassDef))
+    classes = (node for node in syntax(module).body if isinstance(node, ast.ClassDef))
     definition = next(node for node in classes if node.name == name)
     written = (
         ast.literal_eval(statement.value)
@@ -95,6 +95,7 @@ def _entry(module: str, name: str) -> Entry:
 
 
 @functools.cache
-def _syntax(module: str) -> ast.Module:
+def syntax(module: str) -> ast.Module:
+    """A module of the package as its source has it."""
     file = Path(fewshot.__file__).parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
     return ast.parse(file.read_text(encoding="utf-8"))

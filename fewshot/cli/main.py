@@ -14,6 +14,7 @@ from fewshot.cli.arguments import check_configs, check_options
 from fewshot.cli.commands import COMMANDS, OWN
 from fewshot.cli.configs import located
 from fewshot.cli.messages import one_line
+from fewshot.cli.signatures import check_class_options
 from fewshot.cli.threads import full_disk_in_threads
 from fewshot.engine.allocation import keep_freed_memory
 from fewshot.errors import FewshotError, nearest
@@ -54,6 +55,7 @@ def run(args: Sequence[str] | None = None) -> "FewshotCLI | None":
     lightnings = on_benchmark(rest) if name == "predict" else name not in OWN
     if lightnings or name == "prepare":
         check_options(name, rest)
+        check_class_options(rest)
         given = located(given)
         check_configs(given)
     if not lightnings:
