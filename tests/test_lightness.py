@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from fewshot.cli.catalogue import benchmarks, learners, networks
-from fewshot.cli.signatures import arguments, check_class_options
+from fewshot.cli.class_options import check_class_options
+from fewshot.cli.definitions import arguments
 from fewshot.hyperparameters import parameter_names
 
 HEAVY = ("torch", "lightning", "torchmetrics", "matplotlib", "jsonargparse")
@@ -154,7 +155,9 @@ def test_no_option_of_lightnings_is_refused(command: str) -> None:
 
 def test_the_arguments_of_every_class_are_read_from_the_source() -> None:
     for entry in (*benchmarks(), *learners(), *networks()):
-        assert sorted(arguments(entry.name)) == sorted({*parameter_names(entry.cls)}), entry.name
+        assert sorted(a.name for a in arguments(entry.name)) == sorted(
+            {*parameter_names(entry.cls)}
+        ), entry.name
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """The command line: what a run leaves, that it can be redone, every way to say the same thing."""
 
 import csv
+import inspect
 import math
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,9 +12,10 @@ import pytest
 import torch
 import yaml
 from commands import FEW, QUIET, SINUSOID, fewshot, fit, results
+from lightning import Trainer
 
 import fewshot as package
-from fewshot.cli.catalogue import benchmarks, find, learners, networks
+from fewshot.cli.catalogue import benchmarks, learners, networks
 from fewshot.cli.main import main
 from fewshot.hyperparameters import parameter_names
 
@@ -365,33 +366,71 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+CLASSES = {
+    "--model": learners,
+    "--data": benchmarks,
+    "--model.backbone": networks,
+}
+
+
+@pytest.mark.parametrize("option", CLASSES)
+def test_every_class_has_a_help_of_two_screens(
+    option: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for entry in CLASSES[option]():
+        out = printed(capsys, "fit", f"{option}.help", entry.name)
+        assert len(out.splitlines()) <= 130, entry.name
+        assert all(len(line) <= 80 for line in out.splitlines() if not line.startswith("  --"))
+        for argument in parameter_names(entry.cls):
+            _, found, text = out.partition(f"  {option}.{argument}  ")
+            assert found, f"{entry.name} does not list {argument}"
+            facts, _, told = text.partition("\n")
+            assert facts.strip(), argument
+            assert not facts.startswith(";"), argument
+            described = told.partition("\n  --")[0].split()
+            assert len(described) >= 2, f"{argument} of {entry.name}: document it in Args"
+
+
 @pytest.mark.parametrize(
-    ("option", "name"),
+    ("args", "lines"),
     [
-        *(("--model.help", entry.name) for entry in learners()),
-        *(("--data.help", entry.name) for entry in benchmarks()),
-        *(("--model.backbone.help", entry.name) for entry in networks()),
+        (("--model.help", "MAML"), ["--model.inner_lr  number > 0; default 0.01"]),
+        (("--model", "MAML", "--model.help"), ["--model.task  mapping to any value; the bench"]),
+        (("--model.help=fewshot.MAML",), ["--model.episode_parallel  auto, loop or vmap; def"]),
+        (
+            ("--model.backbone.help", "Conv4"),
+            ["--model.backbone.in_channels  integer >= 1; the benchmark's", "integer in [0, 4]"],
+        ),
     ],
 )
-def test_every_argument_has_a_help_text(
-    option: str, name: str, capsys: pytest.CaptureFixture[str]
+def test_help_says_kind_range_and_default(
+    args: tuple[str, ...], lines: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cls = find(name)
-    assert cls is not None
-    model = ("--model=MAML",) if "backbone" in option else ()
-    prefix = option.removeprefix("--").removesuffix(".help").rpartition(".")[2]
-    out = printed(capsys, "fit", *model, option, name)
-    described = out[out.index("Help for") :]
-    for argument in parameter_names(cls):
-        _, found, text = described.partition(f"--{prefix}.{argument} ")
-        assert found, f"{name} does not list {argument}"
-        # two blanks or a line break end the values' name; the type follows the text
-        help_text = re.split(r"  +|\n +", text.partition("\n  --")[0], maxsplit=1)[1].partition(
-            "(type: "
-        )[0]
-        assert len(help_text.replace("(required,", "").split()) >= 2, (
-            f"{argument} of {name}: document it in Args"
-        )
+    out = printed(capsys, "fit", *args)
+    assert all(line in out for line in lines)
+    assert len(out.splitlines()) <= 120
+    if "MAML" in args[-1]:  # its own first, then its family's, then what all share
+        order = [out.index(f"--model.{name} ") for name in ("inner_lr", "adapt", "optimizer")]
+        assert order == sorted(order)
+
+
+def test_help_of_no_class(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--model.help"]) == 2
+    assert "--model.help of which class? Name it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test"])
+def test_help_of_a_run_has_every_option(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    out = printed(capsys, command, "--help")
+    assert len(out.splitlines()) <= 120
+    names = {"config", "model", "data", "seed_everything", "ckpt_path", "print_config", "run_name"}
+    names |= {f"trainer.{name}" for name in inspect.signature(Trainer.__init__).parameters}
+    assert {f"--{name}" for name in names - {"trainer.self"}} <= {*out.split()}
+    assert ("--test_after_fit" in out.split()) == (command == "fit")
 
 
 def test_python_m(tmp_path: Path) -> None:

@@ -183,7 +183,10 @@ def test_a_network_of_a_learner_of_the_package(own: str, tmp_path: Path) -> None
             ["--model.ceiling ", "--model.inner_lr ", "--model.task "],
         ),
         (["--data.help", "OWN.WavesDataModule"], ["--data.ceiling ", "--data.shot "]),
-        (["--model=OWN.Learner", "--model.backbone.help", "OWN.Layered"], ["--backbone.hidden "]),
+        (
+            ["--model=OWN.Learner", "--model.backbone.help", "OWN.Layered"],
+            ["--model.backbone.hidden "],
+        ),
     ],
 )
 def test_help(

@@ -6,6 +6,7 @@ What cannot be judged from here, such as the arguments of a class, the parser ju
 import ast
 import functools
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
@@ -88,19 +89,27 @@ def trainer_parameters(method: str) -> tuple[str, ...]:
 
     To import the Trainer takes seconds.
     """
+    function = trainer_method(method)
+    if function is None:
+        return ()
+    arguments = function.args
+    return tuple(a.arg for a in (*arguments.args, *arguments.kwonlyargs) if a.arg != "self")
+
+
+@functools.cache
+def trainer_method(name: str) -> ast.FunctionDef | None:
+    """A method of Lightning's Trainer, as its source has it; None where it is not found."""
     package = find_spec("lightning")
     for folder in (package and package.submodule_search_locations) or ():
         file = Path(folder, "pytorch/trainer/trainer.py")
         source = file.read_text(encoding="utf-8") if file.is_file() else ""
-        match = re.search(
-            rf"^    def {method}\(.*?\) -> [^\n]*:$", source, re.MULTILINE | re.DOTALL
-        )
-        if match:
-            (function,) = ast.parse(f"{match.group()} ...".strip()).body
+        head = rf"^    def {name}\(.*?\) -> [^\n]*:\n(?:        r?\"\"\".*?\"\"\")?"
+        if match := re.search(head, source, re.MULTILINE | re.DOTALL):
+            text = textwrap.dedent(match.group().rstrip("\n"))
+            (function,) = ast.parse(f"{text}\n    ...").body
             assert isinstance(function, ast.FunctionDef)
-            arguments = function.args
-            return tuple(a.arg for a in (*arguments.args, *arguments.kwonlyargs) if a.arg != "self")
-    return ()
+            return function
+    return None
 
 
 def check_configs(args: Sequence[str]) -> None:

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 import fewshot
 from fewshot.cli.arguments import check_configs, check_options
+from fewshot.cli.class_help import class_help
+from fewshot.cli.class_options import check_class_options
 from fewshot.cli.commands import COMMANDS, OWN
 from fewshot.cli.configs import located
+from fewshot.cli.fit_options import fit_help
 from fewshot.cli.messages import one_line
-from fewshot.cli.signatures import check_class_options
 from fewshot.cli.threads import full_disk_in_threads
 from fewshot.engine.allocation import keep_freed_memory
 from fewshot.errors import FewshotError, nearest
@@ -53,6 +55,9 @@ def run(args: Sequence[str] | None = None) -> "FewshotCLI | None":
         raise FewshotError(f"unknown command {name!r}{nearest(name, COMMANDS)}")
     # an option in front of the command is Lightning's too
     lightnings = on_benchmark(rest) if name == "predict" else name not in OWN
+    if lightnings and (told := _help(name, rest)) is not None:
+        print(told)
+        raise SystemExit(0)
     if lightnings or name == "prepare":
         check_options(name, rest)
         check_class_options(rest)
@@ -64,6 +69,11 @@ def run(args: Sequence[str] | None = None) -> "FewshotCLI | None":
     from fewshot.cli import lightning  # here: it takes seconds
 
     return lightning.run(given)
+
+
+def _help(command: str, args: Sequence[str]) -> str | None:
+    """What one of Lightning's commands answers where it is asked for help; None where it is not."""
+    return fit_help(command) if {"-h", "--help"} & {*args} else class_help(args)
 
 
 def on_benchmark(args: Sequence[str]) -> bool:

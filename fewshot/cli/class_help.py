@@ -1,0 +1,194 @@
+"""``--model.help MAML``: what a class is and what it takes, at once and on a screen or two.
+
+Its own arguments come first, then those of its family, then those that all share.
+"""
+
+import ast
+import functools
+import textwrap
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from operator import attrgetter
+from shutil import get_terminal_size
+from typing import Annotated, get_args, get_origin
+
+import fewshot.arguments
+from fewshot.arguments import KINDS as PLAIN
+from fewshot.arguments import Range
+from fewshot.cli.catalogue import benchmarks
+from fewshot.cli.class_options import KINDS, options
+from fewshot.cli.definitions import Argument, Definition, alias, arguments, definition, lineage
+from fewshot.errors import FewshotError
+
+MORE = {
+    "model": (
+        "`fewshot list backbones` shows the networks, `--model.backbone.help NAME` what one takes."
+    ),
+    "model.backbone": "`fewshot list backbones` shows all networks.",
+    "data": "`fewshot list benchmarks` shows all benchmarks.",
+}
+WIDEST = 100
+MODULE, BACKBONE = "a torch module", "a backbone's name"
+
+
+def class_help(args: Sequence[str]) -> str | None:
+    """What a command line that asks for the help of a class is answered.
+
+    None where it asks for none, or for one that its source does not tell: the parser answers then.
+
+    Raises:
+        FewshotError: it does not say of which class.
+    """
+    named: dict[str, str] = {}
+    for option, value in options(args):
+        kind, _, last = option.rpartition(".")
+        if option in KINDS:
+            named[option] = value
+        elif last == "help" and kind in KINDS:
+            name = value if value and not value.startswith("-") else named.get(kind, "")
+            if not name:
+                raise FewshotError(f"--{option} of which class? Name it (see `fewshot list`)")
+            one = definition(name)
+            return None if one is None else described(kind, name, one)
+    return None
+
+
+def described(kind: str, name: str, one: Definition) -> str:
+    """The help of a class that stands behind the option `kind`."""
+    width = min(get_terminal_size().columns, WIDEST)
+    paragraphs = (" ".join(text.split()) for text in one.doc.split("\n\n"))
+    parts = [f"Help for --{kind} {name}", *(textwrap.fill(text, width) for text in paragraphs)]
+    for _, group in groupby(arguments(name), attrgetter("owner.name")):
+        stated = list(group)
+        lines = textwrap.wrap(_heading(one, stated[0].owner), width)
+        for argument in stated:
+            lines.extend(_lines(kind, argument, width))
+        parts.append("\n".join(lines))
+    return "\n\n".join([*parts, textwrap.fill(MORE[kind], width)])
+
+
+def _heading(one: Definition, owner: Definition) -> str:
+    if owner == one:
+        return f"Arguments of {one.name}:"
+    summary = " ".join(owner.doc.split("\n\n")[0].split()).partition(": ")
+    return f"Arguments that it shares with others ({owner.name}: {summary[2] or summary[0]})"
+
+
+def _lines(kind: str, argument: Argument, width: int) -> Iterator[str]:
+    facts = shown_type(argument.owner.module, argument.annotation)
+    if argument.default is not None:
+        facts += f"; default {shown(argument.default)}"
+    else:
+        facts += "; the benchmark's" if argument.name in benchmark_facts() else "; required"
+    yield f"  --{kind}.{argument.name}  {textwrap.shorten(facts, 90, placeholder=' ...')}"
+    yield from textwrap.wrap(
+        argument.text, width, initial_indent=" " * 6, subsequent_indent=" " * 6
+    )
+
+
+@functools.cache
+def benchmark_facts() -> frozenset[str]:
+    """What benchmarks know of themselves: an argument of such a name follows them."""
+    named: set[str] = set()
+    for entry in benchmarks():
+        one = definition(entry.name)
+        for owner in lineage(one) if one is not None else ():
+            for item in owner.node.body:
+                if isinstance(item, ast.AnnAssign | ast.Assign) and "facts" in _targets(item):
+                    module, value = owner.module, item.value
+                    if isinstance(value, ast.Name):
+                        module, value = alias(module, value.id) or (module, value)
+                    named.update(_texts(value))
+    return frozenset(named)
+
+
+def _targets(item: ast.AnnAssign | ast.Assign) -> list[str]:
+    targets = item.targets if isinstance(item, ast.Assign) else [item.target]
+    return [node.id for each in targets for node in ast.walk(each) if isinstance(node, ast.Name)]
+
+
+def _texts(value: ast.expr | None) -> Iterator[str]:
+    for node in ast.walk(value) if value is not None else ():
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def shown(default: ast.expr) -> str:
+    """A default as a config writes it."""
+    words = {"None": "null", "True": "true", "False": "false"}
+    text = ast.unparse(default)
+    return words.get(text, text.strip("'"))
+
+
+def shown_type(module: str, annotation: ast.expr | None) -> str:
+    """What an argument may be, in words: ``number > 0``, ``auto, loop or vmap``."""
+    choices = list(dict.fromkeys(_choices(module, annotation)))
+    if BACKBONE in choices and MODULE in choices:
+        choices.remove(MODULE)
+    return " or ".join(filter(None, (", ".join(choices[:-1]), *choices[-1:])))
+
+
+def _choices(module: str, node: ast.expr | None) -> Iterator[str]:
+    """The kinds of value that a type hint allows."""
+    if node is None:
+        yield "any value"
+    elif isinstance(node, ast.BinOp):
+        yield from _choices(module, node.left)
+        yield from _choices(module, node.right)
+    elif isinstance(node, ast.Name):
+        yield from _named(module, node.id)
+    elif isinstance(node, ast.Subscript):
+        yield from _subscripted(module, node)
+    elif isinstance(node, ast.Constant):
+        yield "null" if node.value is None else str(node.value)
+    else:
+        yield WORDS.get(ast.unparse(node), ast.unparse(node))
+
+
+WORDS = {
+    "bool": "true, false",
+    "int": "integer",
+    "float": "number",
+    "str": "text",
+    "Path": "path",
+    "Any": "any value",
+    "nn.Module": MODULE,
+    "Backbone": BACKBONE,
+    "OptimizerCallable": "an optimizer's name",
+    "LRSchedulerCallable": "a scheduler's name",
+}
+
+
+def _named(module: str, name: str) -> Iterator[str]:
+    kind = getattr(fewshot.arguments, name, None)
+    if get_origin(kind) is Annotated:  # a range
+        plain, *marks = get_args(kind)
+        yield " ".join([PLAIN[plain][1].removeprefix("a ").removeprefix("an "), *map(repr, marks)])
+    elif name not in WORDS and (found := alias(module, name)):
+        yield from _choices(*found)
+    else:
+        yield WORDS.get(name, name)
+
+
+def _subscripted(module: str, node: ast.Subscript) -> Iterator[str]:
+    origin = ast.unparse(node.value)
+    inside = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+    if origin in ("Literal", "Union", "Optional"):
+        for each in inside:
+            yield from _choices(module, each)
+    elif origin == "Annotated":
+        yield f"{shown_type(module, inside[0])} {_range(inside[1])}"
+    elif origin in ("list", "Sequence", "tuple"):
+        yield f"list of {shown_type(module, inside[0])}"
+    elif origin in ("dict", "Mapping"):
+        yield f"mapping to {shown_type(module, inside[-1])}"
+    else:
+        yield ast.unparse(node)
+
+
+def _range(node: ast.expr) -> str:
+    """A `Range` that is stated where the argument is."""
+    if not isinstance(node, ast.Call) or ast.unparse(node.func) != "Range":
+        return ast.unparse(node)
+    by_name = {str(each.arg): ast.literal_eval(each.value) for each in node.keywords}
+    return repr(Range(*map(ast.literal_eval, node.args), **by_name))
