@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from fewshot.arguments import Count, Share, Vocabulary
 from fewshot.backbones.base import Backbone, dropout_layer
 from fewshot.datasets.reading.word_vectors import read_word_vectors
-from fewshot.episodes.types import Inputs
+from fewshot.episodes.types import WIDTHS, Inputs
 from fewshot.errors import FewshotError
 from fewshot.hyperparameters import weights_follow
 
@@ -122,10 +122,6 @@ def max_over_time(maps: Tensor, windows: Tensor) -> Tensor:
     # the ReLU behind the maximum: the same function on fewer elements, and 0 where there is no
     # window
     return maps.masked_fill(past_end.unsqueeze(-2), float("-inf")).amax(-1).relu()
-
-
-WIDTHS = 8
-"""Texts of lengths that differ by less may be read together: widths are multiples of this."""
 
 
 def by_width(inputs: Inputs) -> list[tuple[Tensor, Inputs]]:

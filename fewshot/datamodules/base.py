@@ -1,18 +1,16 @@
 """What all benchmarks share: task distributions per stage, seeded loaders, facts for learners."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any, ClassVar
 
 import lightning as L
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from fewshot.arguments import Count, Natural, NonNegative
-from fewshot.episodes.class_dataset import ClassDataset
+from fewshot.datamodules.examples import ListsExamples
 from fewshot.episodes.distributions import TaskDistribution
 from fewshot.episodes.loader import EpisodeLoader
 from fewshot.episodes.streams import EpisodeStream, ExampleStream, Stage
@@ -25,7 +23,7 @@ FREE = ("root", "download", "num_workers", "worker_timeout", "eval_batch_size", 
 PLAIN = (type(None), bool, int, float, str, list, tuple)
 
 
-class EpisodicDataModule(RemembersArguments, L.LightningDataModule):
+class EpisodicDataModule(RemembersArguments, ListsExamples, L.LightningDataModule):
     """A benchmark: a distribution over tasks for training, validation and test.
 
     Learners without meta-learning (`Baseline`, ...) train on plain batches of the training classes'
@@ -153,25 +151,6 @@ class EpisodicDataModule(RemembersArguments, L.LightningDataModule):
     def stream(self, stage: Stage) -> EpisodeStream:
         """The endless list of a stage's episodes."""
         return EpisodeStream(self.tasks(stage), self.seed, stage)
-
-    def examples(self) -> ClassDataset:
-        """The labelled examples of the training classes, for learners that train on them.
-
-        Raises:
-            FewshotError: the benchmark has no classes.
-        """
-        raise FewshotError(
-            f"{type(self).__name__} has no classes, but the learner needs labelled examples of"
-            " training classes; choose a classification benchmark, or a learner that trains on"
-            " episodes"
-        )
-
-    def training_examples(self) -> Iterator[ExampleBatch]:
-        """Each example of the training classes once, in batches of `batch_size`, in order."""
-        stream = ExampleStream(self.examples(), self.seed)
-        for start in range(0, len(stream), self.batch_size):
-            rows = np.arange(start, min(start + self.batch_size, len(stream)))
-            yield ExampleBatch(stream.at(rows), torch.from_numpy(rows))
 
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int

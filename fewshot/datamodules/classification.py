@@ -2,6 +2,7 @@
 
 import zlib
 from abc import abstractmethod
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -198,6 +199,20 @@ class ClassificationDataModule(EpisodicDataModule):
             **varying,
             **(self.listed.facts() if self.listed else {}),
         }
+
+    def parts(self, stage: Stage) -> Sequence[ClassDataset]:
+        """The stage's classes; those of listed episodes are not known."""
+        return () if stage == "test" and self.listed else (self.datasets[stage],)
+
+    def examples_a_batch(self, stage: Stage, plain: bool = False) -> int:
+        """Those of its episodes, of the smallest way and shot where these vary."""
+        if plain:
+            return self.batch_size
+        way, shot, queries = self.sizes(stage)
+        way, shot = self.ways[0] if self.ways else way, self.shots[0] if self.shots else shot
+        episodes = self.meta_batch_size if stage == "train" else self.eval_batch_size
+        ranks = 1 if stage == "train" else self._ranks()[1]
+        return episodes * ranks * way * (shot + queries)
 
     def prepare_data(self) -> None:
         """Download and cache, once a machine, where the data are needed."""

@@ -98,6 +98,11 @@ class ImageBatches(FloatImages):
             facts |= {"mean": self.mean and list(self.mean), "std": self.std and list(self.std)}
         return facts
 
+    @property
+    def augments(self) -> bool:  # type: ignore[override]  # a fact of the arguments here
+        """Whether training changes images at random."""
+        return self.augment is not None or self.augment_query is not None
+
     def protocol(self) -> dict[str, Any]:
         """The facts that stand beside every result; what was done to the images among them."""
         augmented = {
@@ -115,8 +120,7 @@ class ImageBatches(FloatImages):
         Augment them in training, normalise them.
         """
         batch = batch.map(_as_float)
-        augments = self.augment is not None or self.augment_query is not None
-        if augments and self.trainer and self.trainer.training:
+        if self.augments and self.trainer and self.trainer.training:
             batch = batch.map_parts(partial(self._augmented, batch.unit))
         if self.normalize:
             mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))

@@ -1,6 +1,7 @@
 """What text benchmarks share: term ids, padding, facts for text encoders, queries of no class."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ from fewshot.datasets.reading.words import Terms
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.episodes.distributions import FixedTask, NotaTasks, TaskDistribution
 from fewshot.episodes.streams import Stage
-from fewshot.episodes.types import Examples, TrainingBatch
+from fewshot.episodes.types import WIDTHS, Examples, TrainingBatch
 from fewshot.errors import FewshotError
 
 
@@ -226,8 +227,22 @@ class TextDataModule(ClassificationDataModule):
             super().check(stage, self.datasets[stage])
         return super().tasks(stage)
 
+    def parts(self, stage: Stage) -> Sequence[ClassDataset]:
+        """The stage's classes; of one task of all classes the training texts, and those of none."""
+        parts = super().parts(stage)
+        if not self.whole or not parts or stage == "train":
+            return parts
+        names = ("train", stage, f"{stage}_none")
+        return [self.datasets[name] for name in names if name in self.datasets]
+
+    def examples_a_batch(self, stage: Stage, plain: bool = False) -> int:
+        """Those of its episodes; one task of all classes asks for each."""
+        if self.whole and stage != "train":
+            return self.number_of_examples(stage)
+        return super().examples_a_batch(stage, plain)
+
     def on_before_batch_transfer(self, batch: TrainingBatch, dataloader_idx: int) -> TrainingBatch:
-        """Cut the padding down to the longest text of the batch.
+        """Cut the padding down to the longest text of the batch, and a few places.
 
         Here, where no device is waited for.
         """
@@ -239,7 +254,8 @@ def _trimmed(parts: list[Examples], _: Tensor | None) -> list[Examples]:
     longest = max(
         int(part.inputs["lengths"].max()) for part in parts if isinstance(part.inputs, dict)
     )
-    return [part._replace(inputs=_cut(part, longest)) for part in parts]
+    places = (longest + WIDTHS - 1) // WIDTHS * WIDTHS
+    return [part._replace(inputs=_cut(part, places)) for part in parts]
 
 
 def _cut(part: Examples, places: int) -> dict[str, Any]:

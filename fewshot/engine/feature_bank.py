@@ -37,6 +37,25 @@ class FeatureBank:
         """Forget all features."""
         self._shelves.clear()
 
+    def held(self) -> dict[Hashable, tuple[list[bytes], Tensor]]:
+        """All that it holds: keys and features (n, ...) by kind."""
+        shelves = {kind: shelf for kind, shelf in self._shelves.items() if shelf.places}
+        return {kind: (list(shelf.places), shelf.filled) for kind, shelf in shelves.items()}
+
+    def at(self, kind: Hashable, keys: Sequence[bytes]) -> tuple[list[int], Tensor | None]:
+        """Which of these keys (n,) it holds, and their features (m, ...); None for none."""
+        shelf = self._shelves.get(kind, _Shelf())
+        places = [place for place, key in enumerate(keys) if key in shelf.places]
+        return places, shelf.at([keys[place] for place in places]) if places else None
+
+    def take(self, kind: Hashable, keys: Sequence[bytes], features: Tensor) -> None:
+        """Hold the features (n, ...) of more examples with these keys, none of them twice."""
+        shelf = self._shelves.setdefault(kind, _Shelf())
+        new = [place for place, key in enumerate(keys) if key not in shelf.places]
+        if new:
+            rows = features if len(new) == len(keys) else features[new]
+            shelf.add([keys[place] for place in new], rows, self.limit - self.size + shelf.size)
+
     def features(
         self,
         kind: Hashable,
@@ -83,6 +102,12 @@ class _Shelf:
     @property
     def size(self) -> int:
         return 0 if self.rows is None else self.rows.nbytes
+
+    @property
+    def filled(self) -> Tensor:
+        """All features (n, ...), in the order of the places."""
+        assert self.rows is not None
+        return self.rows[: len(self.places)]
 
     def at(self, keys: Sequence[bytes]) -> Tensor:
         """The features (n, ...) of examples that are held."""

@@ -1,10 +1,10 @@
 """Fingerprints: 128 bits that tell the contents of tensors apart, computed where the tensors lie.
 
-Four sums of a content's words of 16 bits, each word times a fixed random number of 32 bits for its
-place, modulo 2^32. Integers wrap alike everywhere: a content has one fingerprint, whatever the
+Two sums of a content's words of 32 bits, each word times a fixed random number of 64 bits for its
+place, modulo 2^64. Integers wrap alike everywhere: a content has one fingerprint, whatever the
 device, the batch it comes in and the order of a sum. That two given contents have the same one is a
-matter of how the numbers were drawn. Words differ by less than 2^16, so that at most 15 bits of a
-difference's product are 0 whatever the number: the probability is 2^-17 a sum at most, 2^-68 in
+matter of how the numbers were drawn. Words differ by less than 2^32, so that at most 31 bits of a
+difference's product are 0 whatever the number: the probability is 2^-33 a sum at most, 2^-66 in
 all. That is no protection from somebody who looks for such a pair.
 
 Shapes: n examples, P words.
@@ -19,9 +19,9 @@ from torch import Tensor
 from fewshot.engine.compiling.torch_internals import internal
 from fewshot.episodes.types import Inputs
 
-SUMS = 4
+SUMS = 2
 ROW = 4096  # words of a row, where much is taken as one content
-LARGE, SAMPLE = 2**17, 2**15  # values of a weight of which not all are read, and of it that are
+LARGE, SAMPLE = 2**13, 2**12  # values of a weight of which not all are read, and of it that are
 WORDS, CPU_WORDS = 2**25, 2**16  # at once; what a CPU makes of them stays in its caches
 VERSION = internal("torch.Tensor._version")
 
@@ -59,19 +59,20 @@ def _seen(tensor: Tensor) -> Tensor:
 
 
 def words(values: Tensor) -> Tensor:
-    """What values (n, m) are made of: 16 bits, or a value of 8, an int32 of its own, (n, P)."""
+    """What values (n, m) are made of: 32 bits each, or fewer if those do not go up, (n, P)."""
     values = values.detach().contiguous()
-    return values.view(torch.uint8 if values.element_size() == 1 else torch.int16).int()
+    odd = values.shape[-1] * values.element_size() % 4
+    return values.view({0: torch.int32, 2: torch.int16}.get(odd, torch.uint8)).long()
 
 
 def sums(content: Tensor) -> Tensor:
-    """The sums (n, 4) of words (n, P)."""
+    """The sums (n, 2) of words (n, P)."""
     length = content.shape[1]
     factors = _factors(length, content.device)
     rows = max(1, (CPU_WORDS if content.device.type == "cpu" else WORDS) // max(1, length))
     return torch.cat(
         [
-            torch.stack([(part * one).sum(1, dtype=torch.int32) for one in factors], 1)
+            torch.stack([(part * one).sum(1) for one in factors], 1)
             for part in torch.split(content, rows)
         ]
     )
@@ -79,21 +80,21 @@ def sums(content: Tensor) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _factors(length: int, device: torch.device) -> Tensor:
-    """The numbers (4, P) of P places; those of fewer places are the first of them."""
+    """The numbers (2, P) of P places; those of fewer places are the first of them."""
     generator = torch.Generator("cpu").manual_seed(20_211)
     drawn = torch.randint(
-        -(2**31), 2**31, (length, SUMS), generator=generator, dtype=torch.int64, device="cpu"
+        -(2**63), 2**63 - 1, (length, SUMS), generator=generator, dtype=torch.int64, device="cpu"
     )
-    return drawn.int().T.contiguous().to(device)
+    return drawn.T.contiguous().to(device)
 
 
 def _one(content: Tensor) -> Tensor:
-    """The sums (1, 4) of one content (1, P), by those of its rows."""
+    """The sums (1, 2) of one content (1, P), by those of its rows."""
     whole = content.shape[1] // ROW * ROW
     parts = [sums(content[:, :whole].view(-1, ROW)).view(1, -1), content[:, whole:]]
     return sums(torch.cat(parts, 1))
 
 
 def _keys(table: Tensor) -> list[bytes]:
-    content, size = table.cpu().numpy().tobytes(), SUMS * 4
+    content, size = table.cpu().numpy().tobytes(), SUMS * 8
     return [content[i : i + size] for i in range(0, len(content), size)]

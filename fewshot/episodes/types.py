@@ -19,6 +19,9 @@ from fewshot.errors import FewshotError
 Inputs: TypeAlias = Tensor | dict[str, Tensor]
 """What a backbone reads: a tensor, or a dict of them with the same first axes (text, graphs)."""
 
+WIDTHS = 8
+"""Texts are cut to multiples of so many places, so that a text has one width in most batches."""
+
 Tree = TypeVar("Tree")
 
 

@@ -35,7 +35,7 @@ from fewshot.tasks.estimates import Estimate
 
 BatchNormPolicy: TypeAlias = Literal["transductive", "inductive"]
 
-NOT_KEPT = ("optimizer", "lr_scheduler", "weights", "feature_memory")
+NOT_KEPT = ("optimizer", "lr_scheduler", "weights", "feature_memory", "feature_cache")
 """Arguments that runs need and an adapted prediction does not; a run's config.yaml holds them.
 `weights` names a file whose content is in the checkpoint."""
 

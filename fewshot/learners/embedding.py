@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fewshot.backbones.base import features_of
+from fewshot.backbones.pretrained import PretrainedBackbone
 from fewshot.engine.episode_map import map_episodes
 from fewshot.episodes.types import Episode, Inputs, count, map_tensors
 from fewshot.learners.embedding_once import EmbedsOnce
@@ -31,13 +32,18 @@ class EmbeddingLearner(EmbedsOnce):
     """
 
     def embed(self, inputs: Inputs) -> Tensor:
-        """Features (n, ...) of inputs (n, ...)."""
-        return features_of(self.backbone, inputs)
+        """Features (n, ...) of inputs (n, ...); of a frozen backbone those made before."""
+        kept = self.features_kept
+        if kept is None or (self.training and self.augmented()):
+            return features_of(self.backbone, inputs)
+        if self.batchnorm == "transductive" and not isinstance(self.backbone, PretrainedBackbone):
+            return features_of(self.backbone, inputs)  # an episode may normalise it
+        return kept.of(inputs)
 
     def embed_meta_batch(self, episodes: Episode, training: bool) -> tuple[Tensor, Tensor]:
         """Support features (B, S, ...), query features (B, N*Q, ...), by batch norm policy."""
         by_episode = not training and self.batchnorm == "transductive"
-        in_chunks = not training and not self.backbone.training
+        in_chunks = not training and not self.backbone.training and self.features_kept is None
         if self.features_held is None or training or by_episode:
             return embed_meta_batch(self.embed, episodes, by_episode, in_chunks)
         return embed_meta_batch(partial(self._embed_once, in_chunks=in_chunks), episodes)

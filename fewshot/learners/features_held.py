@@ -11,10 +11,9 @@ the same each time. Nobody has to say so: what a learner and its network do is l
 Shapes: n examples, c of a batch of fixed size, m whose features are not held.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import TypeAlias
 
-import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -55,15 +54,15 @@ UNCOUNTED = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
 
 
 class FeaturesHeld:
-    """The features of what a learner has embedded while nothing has changed.
+    """The features of what a module has embedded while nothing on it has changed.
 
     Args:
-        learner: whose network it is.
+        module: the learner whose network it is, or the network alone.
         limit: bytes of features.
     """
 
-    def __init__(self, learner: L.LightningModule, limit: int) -> None:
-        self.learner, self.bank = learner, FeatureBank(limit)
+    def __init__(self, module: nn.Module, limit: int) -> None:
+        self.module, self.bank = module, FeatureBank(limit)
         self._dependencies = Dependencies()
         self._state: Hashable = None
         self._tried: dict[Hashable, bool] = {}
@@ -73,16 +72,8 @@ class FeaturesHeld:
 
         None where they are no function of each input alone, or are to be differentiated.
         """
-        modes = (module.training for module in self.learner.modules())
-        under_vmap = internal("torch._C._functorch.peek_interpreter_stack")() is not None
-        if torch.is_grad_enabled() or under_vmap or any(modes):
+        if torch.is_grad_enabled() or not self.stands_still() or not self.is_known(inputs):
             return None
-        if (state := self._look()) is None:
-            return None
-        if state != self._state:
-            self._state = state
-            self.bank.clear()
-            self._tried.clear()
         found: list[Tensor] = []
         parts = by_width(inputs)
         for places, part in parts:
@@ -93,19 +84,45 @@ class FeaturesHeld:
             return found[0]
         return torch.cat(found)[torch.cat([places for places, _ in parts]).argsort()]
 
+    def stands_still(self) -> bool:
+        """Whether features may be held here: in evaluation mode, and not inside of `vmap`."""
+        under_vmap = internal("torch._C._functorch.peek_interpreter_stack")() is not None
+        return not under_vmap and not any(module.training for module in self.module.modules())
+
+    def is_known(self, inputs: Inputs) -> bool:
+        """Look at the module, and forget all where it has changed; False where nothing tells."""
+        if (state := self._look(_device(inputs))) is None:
+            return False
+        if state != self._state:
+            self._state = state
+            self._tried.clear()
+            self.begin(_device(inputs))
+        return True
+
+    def begin(self, device: torch.device) -> None:
+        """Begin anew, with a module that was not seen before."""
+        self.bank.clear()
+
+    def compare(self, kind: str, keys: Sequence[bytes], features: Tensor) -> None:
+        """Hear of features (n, ...) that were made in a trial, with their keys; none twice."""
+
     def _part(self, embed: Embed, whole: Inputs, places: Tensor, inputs: Inputs) -> Tensor | None:
         """The same of inputs (m, ...), which are those of `whole` at these places, maybe cut."""
-        kind, keys, size = _kind(inputs), fingerprints(inputs), batch_size(inputs)
-        sort = _sort(whole), kind != _kind(whole)  # texts: those that are cut, of any width
+        kind, keys, size = kind_of(inputs), fingerprints(inputs), batch_size(inputs)
+        sort = _sort(whole), kind != kind_of(whole)  # texts: those that are cut, of any width
         if sort not in self._tried:
             different = torch.tensor(list({key: i for i, key in enumerate(keys)}.values()))
             if len(different) < min(2, size):
                 return None  # nothing to tell by yet
             different = different[:size].to(places.device)
+            places_of = different.tolist()
             among = _at(inputs, _filled(different, size))
             # by itself, as a network gets it where no features are held
             copies = _at(whole, places[different[-1:]].expand(max(1, size // 2)))
-            self._tried[sort] = self._may_be_held(embed, among, len(different) - 1, copies)
+            found = self._tried_out(embed, among, len(different) - 1, copies)
+            self._tried[sort] = found is not None
+            if found is not None:
+                self.compare(kind, [keys[place] for place in places_of], found[: len(different)])
         if not self._tried[sort]:
             return None
 
@@ -117,24 +134,24 @@ class FeaturesHeld:
 
         return self.bank.features(kind, keys, embedded, places.device)
 
-    def _look(self) -> Hashable:
+    def _look(self, on: torch.device) -> Hashable:
         """All that features depend on besides the inputs; None where it cannot be told."""
-        device = self.learner.device.type
-        number = self._dependencies.number(self.learner)
+        device = on.type
+        number = self._dependencies.number(self.module)
         tensors = self._dependencies.tensors
         if any(t.layout is not torch.strided or is_lazy(t) or t.is_meta for t in tensors):
             return None
         cast = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
         return number, fingerprint(tensors), cast
 
-    def _may_be_held(self, embed: Embed, among: Inputs, place: int, copies: Inputs) -> bool:
-        """Whether an input's features are costly and a function of it alone, by a trial.
+    def _tried_out(self, embed: Embed, among: Inputs, place: int, copies: Inputs) -> Tensor | None:
+        """Features (n, ...) of a trial; None where an input's are cheap, or not its own alone.
 
         It stands at a `place` among others, and in copies of itself alone. Neither batch may
         change a thing or draw a random number, and they may differ by no more than rounding.
         """
         device = _device(among)
-        before, devices = self._look(), [device] if device.type != "cpu" else []
+        before, devices = self._look(device), [device] if device.type != "cpu" else []
         with torch.random.fork_rng(devices, device_type=device.type if devices else "cuda"):
             drawn = _generators(device)
             with FlopCounterMode(display=False) as counter:
@@ -142,17 +159,21 @@ class FeaturesHeld:
             same = embed(copies)
             pairs = zip(drawn, _generators(device), strict=True)
             drew = not all(torch.equal(*pair) for pair in pairs)
-        uncounted = any(isinstance(module, UNCOUNTED) for module in self.learner.modules())
+        uncounted = any(isinstance(module, UNCOUNTED) for module in self.module.modules())
         cheap = not uncounted and counter.get_total_flops() < LEAST_FLOP * _count(among)
-        if cheap or drew or self._look() != before:
-            return False
+        if cheap or drew or self._look(device) != before:
+            return None
         if len(some) != _count(among) or len(same) != _count(copies):
-            return False
-        one, other = some[place], same[-1]
-        cast = torch.is_autocast_enabled(device.type)
-        least = torch.get_autocast_dtype(device.type) if cast else one.dtype
-        reach = torch.finfo(least).eps ** 0.5 * one.abs().amax()
-        return bool(((one - other).abs() <= reach).all())
+            return None
+        return some if agree(some[place], same[-1]) else None
+
+
+def agree(one: Tensor, other: Tensor) -> bool:
+    """Whether features of one input, made in two batches, differ by no more than rounding."""
+    cast = torch.is_autocast_enabled(one.device.type)
+    least = torch.get_autocast_dtype(one.device.type) if cast else one.dtype
+    reach = torch.finfo(least).eps ** 0.5 * one.abs().amax()
+    return bool(((one - other).abs() <= reach).all())
 
 
 def batch_size(inputs: Inputs) -> int:
@@ -180,16 +201,19 @@ def _count(inputs: Inputs) -> int:
     return len(next(iter(inputs.values())) if isinstance(inputs, dict) else inputs)
 
 
-def _kind(inputs: Inputs) -> Hashable:
+def kind_of(inputs: Inputs) -> str:
     """What inputs (n, ...) are besides their values."""
     parts = inputs if isinstance(inputs, dict) else {"": inputs}
-    return tuple((name, part.dtype, part.shape[1:]) for name, part in sorted(parts.items()))
+    told = ((name, str(part.dtype), *part.shape[1:]) for name, part in sorted(parts.items()))
+    return repr(tuple(told))
 
 
 def _sort(inputs: Inputs) -> Hashable:
     """The kind of inputs (n, ...), whatever the width of texts."""
     parts = inputs if isinstance(inputs, dict) else {"": inputs}
-    return _kind({name: part[:, :0] if name == "tokens" else part for name, part in parts.items()})
+    return kind_of(
+        {name: part[:, :0] if name == "tokens" else part for name, part in parts.items()}
+    )
 
 
 def _at(inputs: Inputs, places: Tensor) -> Inputs:

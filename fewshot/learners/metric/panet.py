@@ -42,6 +42,7 @@ class PANet(EmbeddingLearner):
     """
 
     takes = Segmentation
+    embeds_maps = True
 
     def __init__(
         self,

@@ -44,6 +44,7 @@ class RelationNetwork(MetricLearner):
         self.combine, self.objective = combine, objective
         shape = map_shape(self.backbone)
         self.on_maps = shape is not None and min(shape[1:]) >= SMALLEST_MAP
+        self.embeds_maps = self.on_maps
         self.relation = Relation(shape if shape and self.on_maps else (self.features,), hidden)
 
     def embed(self, inputs: Inputs) -> Tensor:

@@ -61,7 +61,7 @@ class ConditionalLearner(EmbeddingLearner):
     """
 
     takes = Classification
-    fixed_arguments = ("feature_memory",)
+    fixed_arguments = ("feature_memory", "feature_cache")
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class ConditionalLearner(EmbeddingLearner):
         **kwargs: Any,
     ) -> None:
         # no features are held: each episode has a network of its own
-        super().__init__(backbone, feature_memory=0.0, **kwargs)
+        super().__init__(backbone, feature_memory=0.0, feature_cache=False, **kwargs)
         name = type(self).__name__
         if self.batchnorm != "inductive":
             raise FewshotError(

@@ -26,12 +26,12 @@ class ProcessLearner(ModelBasedLearner):
     """
 
     takes = Regression
-    fixed_arguments = ("feature_memory",)
+    fixed_arguments: Sequence[str] = ("feature_memory", "feature_cache")
     task: GaussianRegression
 
     def __init__(self, backbone: Backbone | nn.Module, **kwargs: Any) -> None:
         # no features are held: a function is drawn anew for each episode
-        super().__init__(backbone, feature_memory=0.0, **kwargs)
+        super().__init__(backbone, feature_memory=0.0, feature_cache=False, **kwargs)
         self.task = GaussianRegression(self.task.targets)
 
 
