@@ -60,7 +60,8 @@ class EfficientNetLite0(TimmBackbone):
     ) -> None:
         # as its training saw them: (x - 127) / 128 of values up to 255
         mean, std = [127 / 255] * 3, [128 / 255] * 3
-        super().__init__(in_channels, image_size, MODEL, weights, resize, frozen, mean, std)
+        network = (in_channels, image_size, MODEL, weights, resize, frozen)
+        super().__init__(*network, mean, std, "bicubic")
 
     def build(self, model: str, published: Any) -> nn.Module:
         """The network, with the weights of the package."""

@@ -4,7 +4,7 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,8 @@ from fewshot.engine.normalization import own_averages
 from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError
 
+Interpolation: TypeAlias = Literal["bilinear", "bicubic"]
+"""How images are resized."""
 ShortNames: TypeAlias = Mapping[str, Mapping[str, Any]]
 """Arguments by a short name, such as ``{"resnet18": {"model": "resnet18"}}``."""
 
@@ -64,6 +66,7 @@ class PretrainedVision(PretrainedBackbone):
 
     mean: Tensor | None
     std: Tensor | None
+    interpolation: Interpolation = "bilinear"
 
     def __init__(self, in_channels: int, image_size: int) -> None:
         super().__init__()
@@ -107,9 +110,10 @@ class PretrainedVision(PretrainedBackbone):
         if self.side != self.image_size:
             # antialias is what a smaller picture needs; a larger one is the same without
             smaller = self.side < self.image_size
-            images = F.interpolate(
-                images, (self.side, self.side), mode="bilinear", antialias=smaller
-            )
+            size = (self.side, self.side)
+            images = F.interpolate(images, size, mode=self.interpolation, antialias=smaller)
+            if self.interpolation == "bicubic":  # which overshoots at edges
+                images = images.clamp(0, 1)
         images = standardised(images.expand(-1, 3, -1, -1), self.mean, self.std)
         with own_averages() if self.frozen else nullcontext():
             return self.features(images)

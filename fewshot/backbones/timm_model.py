@@ -7,10 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.arguments import Count
-from fewshot.backbones.pretrained import PretrainedVision, ShortNames
+from fewshot.backbones.pretrained import Interpolation, PretrainedVision, ShortNames
 from fewshot.errors import FewshotError, nearest
 from fewshot.extras import require
 from fewshot.hyperparameters import weights_follow
+
+KNOWN: dict[str, Interpolation] = {"bilinear": "bilinear", "bicubic": "bicubic"}
+"""By timm's names; the few networks of others see images bilinearly resized."""
 
 
 class TimmBackbone(PretrainedVision):
@@ -33,6 +36,8 @@ class TimmBackbone(PretrainedVision):
         mean: of each channel, taken off. None: that of the weights' training; a checkpoint holds
             it.
         std: of each channel, divided by; the same.
+        interpolation: how images are resized. None: as in the weights' training, ``bilinear`` for
+            random ones; a checkpoint holds it.
 
     Raises:
         FewshotError: an unknown name, a size that the network does not take, or weights that cannot
@@ -57,6 +62,7 @@ class TimmBackbone(PretrainedVision):
         frozen: bool = False,
         mean: list[float] | None = None,
         std: list[float] | None = None,
+        interpolation: Interpolation | None = None,
     ) -> None:
         super().__init__(in_channels, image_size)
         published = find_published(model, weights is not None)
@@ -64,7 +70,10 @@ class TimmBackbone(PretrainedVision):
         side = _side(model, published, image_size, resize, self.pretrained)
         if self.pretrained:
             mean, std = mean or list(published.mean), std or list(published.std)
+            interpolation = interpolation or KNOWN.get(published.interpolation, "bilinear")
+        self.interpolation = interpolation or "bilinear"
         seen: dict[str, Any] = {"resize": side, "mean": mean, "std": std}
+        seen["interpolation"] = self.interpolation
         # a subclass may not take them all
         self.init_args |= {name: seen[name] for name in seen.keys() & self.init_args.keys()}
         network = self.build(model, published)

@@ -104,8 +104,11 @@ def test_pretrained_networks_see_what_they_were_trained_on(weights: dict[str, Te
     mean, std = (
         torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     )
-    large = F.interpolate(images, (224, 224), mode="bilinear").expand(2, 3, -1, -1)
+    large = F.interpolate(images, (224, 224), mode="bicubic").clamp(0, 1).expand(2, 3, -1, -1)
     torch.testing.assert_close(sees(backbone, images), (large - mean) / std, rtol=1e-5, atol=1e-5)
+    bilinear = TimmBackbone(1, 28, "convnext_atto", "DEFAULT", interpolation="bilinear")
+    large = F.interpolate(images, (224, 224), mode="bilinear").expand(2, 3, -1, -1)
+    torch.testing.assert_close(sees(bilinear, images), (large - mean) / std, rtol=1e-5, atol=1e-5)
     small = TimmBackbone(1, 28, "convnext_atto.d2_in1k", "DEFAULT", resize=64)
     assert sees(small, images).shape == (2, 3, 64, 64)
     plain = TimmBackbone(1, 28, "convnext_atto")
@@ -261,7 +264,7 @@ def check_lite0(state: dict[str, Tensor]) -> None:
     network = EfficientNetLite0(3, 32, resize=112, frozen=True)
     assert network.pretrained
     assert network.out_features == 1280
-    large = F.interpolate(images, (112, 112), mode="bilinear")
+    large = F.interpolate(images, (112, 112), mode="bicubic").clamp(0, 1)
     features = network(images)
     torch.testing.assert_close(features, lite0(255 * large, state), rtol=1e-4, atol=1e-5)
     assert features.std() > 0.01
