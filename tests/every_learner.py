@@ -49,6 +49,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "ANP": {"width": 8},
     "BERTPair": {"dropout": 0.0},
     "CNP": {"width": 8},
+    "FEAT": {"dropout": 0.0},
     "FineTune": {"steps": 3},
     "FineTuneText": {"steps": 3},
     "GMatching": {"dropout": 0.0},  # which two processes draw apart, as of BERTPair
@@ -58,6 +59,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "PET": {"steps": 2, "distil_steps": 2},
     "RelationNetwork": {"hidden": 8},
     "Reptile": {"inner_steps": 2},
+    "TIM": {"steps": 3},
+    "TransductiveFineTuning": {"steps": 3},
     "SNAIL": {"filters": 4, "keys": (4, 4, 4), "values": (4, 4, 4)},
 }
 """Arguments that make a learner quick."""

@@ -18,7 +18,9 @@ from fewshot.episodes.sampling import (
     draw_classes,
     draw_episode,
     draw_examples,
+    draw_query_counts,
     draw_shots,
+    draw_unbalanced_episode,
     draw_unequal_episode,
 )
 from fewshot.errors import FewshotError
@@ -102,6 +104,45 @@ def test_shots_stay_within_what_classes_have() -> None:
     drawn = np.stack([draw_shots(np.random.default_rng(seed), 9, limits) for seed in range(200)])
     assert (drawn <= limits).all()
     assert (drawn.sum(1) == 9).all()
+
+
+def test_queries_are_shared_out_by_dirichlet_shares() -> None:
+    rng, limits = np.random.default_rng(0), np.full(5, 75, np.int64)
+    drawn = np.stack([draw_query_counts(rng, 2.0, 75, limits) for _ in range(EPISODES)])
+    assert (drawn.sum(1) == 75).all()
+    assert (drawn >= 0).all()
+    # the moments of a Dirichlet share: mean 1/N, variance (1/N)(1 - 1/N) / (N alpha + 1)
+    shares = drawn / 75
+    np.testing.assert_allclose(shares.mean(0), 0.2, atol=0.01)
+    np.testing.assert_allclose(shares.var(0), 0.2 * 0.8 / 11, rtol=0.1)
+    even = draw_query_counts(rng, 1e7, 75, limits)
+    assert np.ptp(even) <= 1
+
+
+def test_unbalanced_queries_stay_within_what_classes_have() -> None:
+    limits = np.array([2, 3, 10, 9], np.int64)
+    for seed in range(200):
+        drawn = draw_query_counts(np.random.default_rng(seed), 0.3, 20, limits)
+        assert (drawn <= limits).all()
+        assert drawn.sum() == 20
+
+
+def test_an_unbalanced_episode_is_well_formed() -> None:
+    counts = np.array([9, 7, 8, 6, 12], np.int64)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    of_class = np.arange(5).repeat(counts)
+    sizes = set()
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        support, query, labels = draw_unbalanced_episode(rng, starts, counts, 3, 2, 4, 0.5)
+        assert support.shape == (3, 2)
+        assert query.shape == labels.shape == (12,)
+        assert len({*support.flat, *query}) == 18
+        classes = of_class[support[:, 0]]
+        assert (of_class[support] == classes[:, None]).all()
+        assert (of_class[query] == classes[labels]).all()
+        sizes.add(tuple(np.bincount(labels, minlength=3)))
+    assert len(sizes) > 10
 
 
 def test_the_list_of_episodes_is_the_one_that_was_published() -> None:

@@ -25,6 +25,7 @@ from fewshot.episodes.streams import Stage
 from fewshot.files import atomic_write
 from fewshot.files.tables import write_table
 from fewshot.learners.base import MetaLearner
+from fewshot.tasks import Classification
 from fewshot.tasks.estimates import Estimate, format_estimate
 
 LIBRARIES = ("fewshot", "torch", "torchvision", "lightning", "torchmetrics", "numpy")
@@ -52,6 +53,7 @@ def results(trainer: L.Trainer, learner: MetaLearner, seconds: float) -> dict[st
         "partial": is_partial(trainer),
         "batchnorm": learner.batchnorm,
         **learner.facts(),
+        **balance(datamodule, learner),
         "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else learner.weights_file,
         "untrained": learner.untrained,
         "global_step": _trained_steps(trainer, learner),
@@ -82,6 +84,17 @@ def results(trainer: L.Trainer, learner: MetaLearner, seconds: float) -> dict[st
         ),
     }
     return {name: strict(value) for name, value in found.items()}
+
+
+def balance(datamodule: Any, learner: MetaLearner) -> dict[str, bool | None]:
+    """Whether there are as many queries of each class, where queries are read together.
+
+    None: nobody knows.
+    """
+    together = learner.facts().get("transductive") or learner.batchnorm == "transductive"
+    if not together or not isinstance(learner.task, Classification):
+        return {}
+    return {"balanced_queries": getattr(datamodule, "balanced_queries", None)}
 
 
 def strict(value: Any) -> Any:
@@ -144,6 +157,10 @@ def results_table(result: dict[str, Any]) -> Table:
     shot = f"{result['shot']}-shot" if result["shot"] else "any shot"
     split = f" ({result['split']})" if result["split"] else ""
     attack = f", {result['attack']}" if "attack" in result else ""
+    drawn_so = ", transductive head" if result.get("transductive") else ""
+    if "balanced_queries" in result:
+        known = {True: "balanced", False: "unbalanced"}
+        drawn_so += f", {known.get(result['balanced_queries'], 'perhaps unbalanced')} queries"
     mark = ", UNTRAINED weights" if result.get("untrained") else ""
     drawn = f"seed {result['seed']}"
     if result["seed"] is None and "test_episodes" in result:
@@ -153,7 +170,7 @@ def results_table(result: dict[str, Any]) -> Table:
         title=f"{result['learner']} on {result['benchmark'] or 'own data'}{split}, {way}{shot}",
         caption=(
             f"{result['episodes']} test episodes, {drawn}, {result['batchnorm']}"
-            f" batch norm{attack}{mark}"
+            f" batch norm{drawn_so}{attack}{mark}"
         ),
     )
     units = result["units"]

@@ -113,6 +113,11 @@ class EpisodicDataModule(RemembersArguments, ListsExamples, L.LightningDataModul
         """
         return None
 
+    @property
+    def balanced_queries(self) -> bool | None:
+        """Whether test episodes have as many queries of each class; None: not known."""
+        return None
+
     def protocol(self) -> dict[str, Any]:
         """The facts that stand beside every result on this benchmark."""
         return {

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from lightning.pytorch.trainer.states import TrainerFn
 
-from fewshot.arguments import Count, Way
+from fewshot.arguments import Count, Positive, Way
 from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datasets.episodes_file import EpisodesFile, ItemKind, read_episodes
 from fewshot.datasets.preprocessing import make_preprocessing
@@ -37,6 +37,9 @@ class ClassificationDataModule(EpisodicDataModule):
         ways: smallest and largest way, such as ``[5, 20]``: each episode of all stages draws its
             own, uniformly. None means `way` and `train_way` always.
         shots: smallest and largest shot, likewise. Episodes that differ in size are run one by one.
+        query_alpha: share the N*Q queries of a validation or test episode out among its classes by
+            a Dirichlet distribution of this parameter, 2 in arXiv:2204.11181; None: Q for each.
+            Transductive learners should not know: many lean on balance.
         test_episodes: test episodes, the same list every time; or a file of them, whose way, shots
             and queries are the test's: `fewshot.datasets.episodes_file` says its form.
         **kwargs: arguments of `EpisodicDataModule`.
@@ -57,6 +60,7 @@ class ClassificationDataModule(EpisodicDataModule):
         unequal_shots: bool = False,
         ways: tuple[int, int] | None = None,
         shots: tuple[int, int] | None = None,
+        query_alpha: Positive | None = None,
         test_episodes: Count | str = 600,
         **kwargs: Any,
     ) -> None:
@@ -79,7 +83,10 @@ class ClassificationDataModule(EpisodicDataModule):
                 f"{conflicting[0]} does not go with {'ways' if ways else 'shots'}; leave one of"
                 " them out"
             )
-        self.ways, self.shots = ways, shots
+        if query_alpha is not None and (ways or shots or unequal_shots):
+            other = "ways" if ways else "shots" if shots else "unequal_shots"
+            raise FewshotError(f"query_alpha does not go with {other}; leave one of them out")
+        self.ways, self.shots, self.query_alpha = ways, shots, query_alpha
         if unequal_shots and min(self.shot, self.train_shot) < 2:
             raise FewshotError(
                 "unequal_shots is on and an episode has 1 shot: there is nothing to split; set shot"
@@ -165,6 +172,11 @@ class ClassificationDataModule(EpisodicDataModule):
         return self.datasets["train"]
 
     @property
+    def balanced_queries(self) -> bool | None:
+        """Whether test episodes have as many queries of each class; a file of them may have any."""
+        return None if self.listed else self.query_alpha is None
+
+    @property
     def task(self) -> dict[str, Any]:
         """Classification with this benchmark's ways."""
         if self.ways is not None:
@@ -197,6 +209,7 @@ class ClassificationDataModule(EpisodicDataModule):
             **val_way,
             **unequal,
             **varying,
+            **({} if self.query_alpha is None else {"query_alpha": self.query_alpha}),
             **(self.listed.facts() if self.listed else {}),
         }
 
@@ -235,7 +248,8 @@ class ClassificationDataModule(EpisodicDataModule):
         """N-way K-shot tasks over the stage's classes."""
         dataset, (way, shot, queries) = self.datasets[stage], self.sizes(stage)
         if not self.ways and not self.shots:
-            return ClassTasks(dataset, way, shot, queries, self.unequal_shots)
+            alpha = None if stage == "train" else self.query_alpha
+            return ClassTasks(dataset, way, shot, queries, self.unequal_shots, alpha)
         return VaryingTasks(
             dataset,
             partial(

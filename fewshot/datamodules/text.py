@@ -86,11 +86,11 @@ class TextDataModule(ClassificationDataModule):
                     f"{name} is {rate}, which with {queries} queries a class asks for"
                     f" {rate * queries:g} others; set a rate that gives a whole number"
                 )
-        if (self.unequal_shots or self.ways or self.shots) and (
-            self.nota_rate or self.train_nota_rate
-        ):
+        drawn_otherwise = self.unequal_shots or self.ways or self.shots or self.query_alpha
+        if drawn_otherwise and (self.nota_rate or self.train_nota_rate):
             raise FewshotError(
-                "nota_rate does not go with unequal_shots, ways or shots; leave one out"
+                "nota_rate does not go with unequal_shots, ways, shots or query_alpha; leave one"
+                " out"
             )
         self._texts: TextData | None = None
         if self.listed and self.asks_for_none:
@@ -101,6 +101,10 @@ class TextDataModule(ClassificationDataModule):
 
     def take_whole(self) -> None:
         """Have one task of all classes instead of episodes of some."""
+        if self.query_alpha is not None:
+            raise FewshotError(
+                "split all has one task, whose queries are all there are; leave query_alpha out"
+            )
         if self.nota_rate or self.train_nota_rate:
             raise FewshotError(
                 "split all leaves no class outside of its task for nota_rate; set nota_rate: 0"

@@ -13,6 +13,7 @@ from fewshot.episodes.sampling import (
     draw_episode,
     draw_episode_of,
     draw_outsiders,
+    draw_unbalanced_episode,
     draw_unequal_episode,
 )
 from fewshot.episodes.types import Episode, Examples, Inputs, episode, map_tensors, stack
@@ -50,13 +51,21 @@ class ClassTasks:
         way: N. shot: K. queries: Q a class.
         unequal_shots: split the N*K support examples at random among the classes, at least 1 for
             each.
+        query_alpha: share the N*Q queries out among the classes by a Dirichlet distribution of this
+            parameter; None: Q for each.
     """
 
     def __init__(
-        self, dataset: ClassDataset, way: int, shot: int, queries: int, unequal_shots: bool = False
+        self,
+        dataset: ClassDataset,
+        way: int,
+        shot: int,
+        queries: int,
+        unequal_shots: bool = False,
+        query_alpha: float | None = None,
     ) -> None:
         self.dataset, self.way, self.shot, self.queries = dataset, way, shot, queries
-        self.unequal_shots = unequal_shots
+        self.unequal_shots, self.query_alpha = unequal_shots, query_alpha
         self.starts, self.counts = dataset.starts, dataset.counts
         self.labels = torch.arange(way)
 
@@ -71,6 +80,8 @@ class ClassTasks:
     def _drawn(self, rngs: Sequence[np.random.Generator]) -> Episode:
         if self.unequal_shots:
             return self._draw_unequal(rngs)
+        if self.query_alpha is not None:
+            return self._draw_unbalanced(rngs, self.query_alpha)
         rows = [
             draw_episode(rng, self.starts, self.counts, self.way, self.shot, self.queries)
             for rng in rngs
@@ -88,6 +99,16 @@ class ClassTasks:
         return Episode(
             Examples(inputs, torch.from_numpy(labels)),
             self._examples(query.reshape(len(rngs), -1), self.queries),
+        )
+
+    def _draw_unbalanced(self, rngs: Sequence[np.random.Generator], alpha: float) -> Episode:
+        sizes = self.way, self.shot, self.queries, alpha
+        drawn = [draw_unbalanced_episode(rng, self.starts, self.counts, *sizes) for rng in rngs]
+        support, query, targets = (np.stack(part) for part in zip(*drawn, strict=True))
+        inputs = gather(self.dataset.inputs, torch.from_numpy(query))
+        return Episode(
+            self._examples(support.reshape(len(rngs), -1), self.shot),
+            Examples(inputs, torch.from_numpy(targets)),
         )
 
     def _examples(self, rows: np.ndarray, repeats: int) -> Examples:

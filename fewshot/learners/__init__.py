@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .base import MetaLearner as MetaLearner
     from .metric.base import MetricLearner as MetricLearner
     from .metric.bert_pair import BERTPair as BERTPair
+    from .metric.feat import FEAT as FEAT
     from .metric.g_matching import GMatching as GMatching
     from .metric.matching_network import MatchingNetwork as MatchingNetwork
     from .metric.panet import PANet as PANet
@@ -43,11 +44,21 @@ if TYPE_CHECKING:
     from .transfer.base import TransferLearner as TransferLearner
     from .transfer.baseline import Baseline as Baseline
     from .transfer.baseline_plus_plus import BaselinePlusPlus as BaselinePlusPlus
+    from .transfer.bd_cspn import BDCSPN as BDCSPN
     from .transfer.fine_tune import FineTune as FineTune
     from .transfer.fine_tune_text import FineTuneText as FineTuneText
+    from .transfer.laplacian_shot import LaplacianShot as LaplacianShot
+    from .transfer.nearest_neighbour import NearestNeighbour as NearestNeighbour
     from .transfer.pet import PET as PET
+    from .transfer.pt_map import PTMAP as PTMAP
     from .transfer.rfs import RFS as RFS
+    from .transfer.ridge_regression import RidgeRegression as RidgeRegression
     from .transfer.tail_frequency import TailFrequency as TailFrequency
+    from .transfer.tim import TIM as TIM
+    from .transfer.tip_adapter import TipAdapter as TipAdapter
     from .transfer.trans_e import TransE as TransE
+    from .transfer.transductive_fine_tuning import (
+        TransductiveFineTuning as TransductiveFineTuning,
+    )
 else:
     __getattr__, __dir__ = lazy_names(__name__)

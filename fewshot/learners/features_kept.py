@@ -112,6 +112,7 @@ class FeaturesKept(FeaturesHeld):
             if time.monotonic() - saved > SAVE_EVERY:
                 self.save()
                 saved = time.monotonic()
+                rank_zero_info(f"embedding the {number} {split} examples: {seen} are done")
         fresh = len(self.bank) - before if before >= 0 else 0
         if gathered is not None:
             self._exchange(mine, gathered)

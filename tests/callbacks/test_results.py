@@ -1,11 +1,17 @@
 """The table that a test prints."""
 
 import io
+from pathlib import Path
 from typing import Any
 
+import lightning as L
+import numpy as np
+import pytest
+from every_learner import TinyImages
 from rich.console import Console
 
-from fewshot.callbacks.results import results_table
+from fewshot import MLP, PTMAP, FewshotError, PrototypicalNetwork
+from fewshot.callbacks.results import results, results_table
 
 RESULT: dict[str, Any] = {
     "benchmark": "Omniglot",
@@ -40,6 +46,57 @@ def test_the_protocol_stands_beside_the_numbers() -> None:
     assert "inductive batch norm, FGSM(epsilon=0.1)" in " ".join(
         printed(RESULT | {"attack": "FGSM(epsilon=0.1)"}).split()
     )
+
+
+def test_whether_queries_are_balanced_stands_in_transductive_results() -> None:
+    together = RESULT | {"transductive": True, "balanced_queries": True}
+    text = " ".join(printed(together).split())
+    assert text.endswith("inductive batch norm, transductive head, balanced queries")
+    text = " ".join(printed(together | {"balanced_queries": False}).split())
+    assert text.endswith("transductive head, unbalanced queries")
+    text = " ".join(printed(RESULT | {"balanced_queries": None}).split())
+    assert text.endswith("inductive batch norm, perhaps unbalanced queries")
+
+
+@pytest.mark.parametrize("alpha", [None, 2.0])
+def test_a_test_says_whether_its_queries_are_balanced(alpha: float | None, tmp_path: Path) -> None:
+    benchmark = TinyImages(way=3, shot=2, queries=3, test_episodes=5, query_alpha=alpha)
+    network = MLP(benchmark.in_features, (8,))
+    said = {}
+    for kind, given in ((PTMAP, {"train_classes": 6}), (PrototypicalNetwork, {})):
+        make: Any = kind
+        learner = make(network, task=benchmark.task, **given)
+        trainer = L.Trainer(
+            accelerator="cpu",
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=tmp_path,
+        )
+        trainer.test(learner, benchmark, verbose=False)
+        said[kind.__name__] = results(trainer, learner, 1.0)
+    assert said["PTMAP"]["balanced_queries"] == (alpha is None)
+    assert said["PTMAP"]["transductive"]
+    assert "balanced_queries" not in said["PrototypicalNetwork"]
+    assert (
+        said["PTMAP"].get("query_alpha") == said["PrototypicalNetwork"].get("query_alpha") == alpha
+    )
+    counts = {
+        tuple(np.bincount(targets, minlength=3))
+        for batch in benchmark.test_dataloader()
+        for targets in batch.stacked.query.targets
+    }
+    assert (counts == {(3, 3, 3)}) == (alpha is None)
+    assert all(
+        (targets.bincount(minlength=3) == 3).all()
+        for targets in benchmark.stream("train").__getitems__(range(8)).stacked.query.targets
+    )
+
+
+def test_unbalanced_queries_do_not_go_with_other_ways_of_drawing() -> None:
+    for name in ("ways", "shots"):
+        with pytest.raises(FewshotError, match=f"query_alpha does not go with {name}"):
+            TinyImages(query_alpha=2.0, **{name: (2, 3)})
 
 
 def test_a_benchmark_without_classes() -> None:

@@ -21,8 +21,10 @@ from fewshot.learners.metric.base import MetricLearner
 from fewshot.learners.metric.classes import class_means
 
 ONCE = {
-    *("Baseline", "BaselinePlusPlus", "MANN", "MatchingNetwork", "PANet", "PrototypicalNetwork"),
-    *("R2D2", "RFS", "RelationNetwork", "SNAIL", "SiameseNetwork", "SimpleShot"),
+    *("BDCSPN", "Baseline", "BaselinePlusPlus", "FEAT", "LaplacianShot", "MANN", "MatchingNetwork"),
+    *("NearestNeighbour", "PANet", "PTMAP", "PrototypicalNetwork", "R2D2", "RFS"),
+    *("RelationNetwork", "RidgeRegression", "SNAIL", "SiameseNetwork", "SimpleShot", "TIM"),
+    *("TipAdapter", "TransductiveFineTuning"),
 }
 """Learners that embed an example once. `FineTune` does where the head alone adapts."""
 

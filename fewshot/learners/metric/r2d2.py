@@ -12,18 +12,19 @@ from fewshot.learners.metric.base import MetricLearner
 from fewshot.learners.metric.classes import membership
 
 
-def ridge_regression(features: Tensor, targets: Tensor, penalty: Tensor) -> Tensor:
-    """W (D, N) minimising ||X W - Y||^2 + penalty ||W||^2, for features X (S, D), targets Y (S, N).
+def ridge_regression(features: Tensor, targets: Tensor, penalty: Tensor | float) -> Tensor:
+    """W (..., D, N) minimising ||X W - Y||^2 + penalty ||W||^2, X (..., S, D), Y (..., S, N).
 
     Of the two equal closed forms, the one that solves the smaller system: S x S (Woodbury) or D x
     D.
     """
-    size, width = features.shape
+    size, width = features.shape[-2:]
     woodbury = size < width
-    gram = features @ features.T if woodbury else features.T @ features
-    system = gram + penalty * torch.eye(len(gram), dtype=features.dtype, device=features.device)
-    solved: Tensor = torch.linalg.solve(system, targets if woodbury else features.T @ targets)
-    return features.T @ solved if woodbury else solved
+    gram = features @ features.mT if woodbury else features.mT @ features
+    one = torch.eye(gram.shape[-1], dtype=features.dtype, device=features.device)
+    system = gram + penalty * one
+    solved: Tensor = torch.linalg.solve(system, targets if woodbury else features.mT @ targets)
+    return features.mT @ solved if woodbury else solved
 
 
 class R2D2(MetricLearner):
