@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fewshot.cli.options import Options
-from fewshot.datasets.fitting import SplitBy, Wanted, fit, names_of, remedy
+from fewshot.datasets.fitting import Wanted, fit, names_of, remedy
 from fewshot.datasets.fitting_words import options, refusal, summary
 from fewshot.datasets.inspection import Inspection, inspect
 from fewshot.datasets.reading.folders import passed_over
@@ -78,7 +78,7 @@ def _command(root: Path, found: Inspection) -> Iterator[str]:
         yield f"  {'; '.join(fitted.faults)}"
         least = changes.get("min_examples")
         assert least is None or isinstance(least, int)
-        by: SplitBy = "images" if changes.get("split_by") == "images" else "auto"
+        by = str(changes.get("split_by", "auto"))
         fitted = fit(found.counts, Wanted(min_examples=least, split_by=by), found.given)
     yield f"  {summary(str(root), found.counts, fitted)}"
     more = options(({"skip_broken": "true"} if wrong else {}) | changes)

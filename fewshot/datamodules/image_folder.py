@@ -1,25 +1,18 @@
 """Your own images as a benchmark."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal
 
-from lightning.pytorch.utilities import rank_zero_info
-
-from fewshot.arguments import Count, Natural, NonNegative, Way
+from fewshot.arguments import Count, Natural, Way
 from fewshot.datamodules.images import ImageDataModule
-from fewshot.datasets.fitting import Fit, SplitBy, Wanted, fit
-from fewshot.datasets.fitting_words import refusal, summary
-from fewshot.datasets.image_folder import ImageFolder, read_folder, split_table
-from fewshot.datasets.reading.downloads import data_root
+from fewshot.datamodules.own_data import Auto, Fractions, OwnDataModule
+from fewshot.datasets.fitting import Noun
+from fewshot.datasets.image_folder import ImageFolder, read_folder
 from fewshot.datasets.reading.folders import find_split_folders
 from fewshot.episodes.class_dataset import ClassDataset
-from fewshot.errors import FewshotError
-
-Auto: TypeAlias = Literal["auto"]
-Fractions: TypeAlias = tuple[NonNegative, NonNegative, NonNegative]
 
 
-class ImageFolderDataModule(ImageDataModule):
+class ImageFolderDataModule(OwnDataModule, ImageDataModule):
     """ImageFolder: your own images, ``root/<class>/...`` or ``root/{train,val,test}/<class>/...``.
 
     What is ``auto`` is fitted to the folder when the object is made, and said in one line; what you
@@ -52,7 +45,7 @@ class ImageFolderDataModule(ImageDataModule):
     """
 
     benchmark: ClassVar[str] = "ImageFolder"
-    can_download: ClassVar[bool] = False
+    noun: ClassVar[Noun] = "image"
 
     def __init__(
         self,
@@ -65,97 +58,45 @@ class ImageFolderDataModule(ImageDataModule):
         queries: Count | Auto = "auto",
         way: Way | Auto = "auto",
         shot: Count | Auto = "auto",
-        split_by: SplitBy = "auto",
+        split_by: Literal["auto", "classes", "images"] = "auto",
         min_examples: Count | None = None,
         skip_broken: bool = False,
         **kwargs: Any,
     ) -> None:
-        self.channels, self.classes, self.fractions = channels, classes, fractions
-        self.split_seed, self.split_by, self.min_examples = split_seed, split_by, min_examples
-        self.image_size, self.in_channels, self.skip_broken = image_size, channels, skip_broken
-        self.root, self.verify_store = data_root(root), False
-        self._read: tuple[ImageFolder, Fit] | None = None
-        most = {name: (kwargs.get(f"{name}s") or (None, None))[1] for name in ("way", "shot")}
-        own = ("train_way", "val_way", "train_shot", "train_queries")
-        self.wanted = Wanted(
-            way=most["way"] or _told(way),
-            shot=most["shot"] or _told(shot),
-            queries=_told(queries),
-            **{name: kwargs.get(name) for name in own},
-            fractions=None if fractions == "auto" else fractions,
-            split_by=split_by,
+        self.channels, self.image_size, self.in_channels = channels, image_size, channels
+        self.verify_store = False
+        super().__init__(
+            root=root,
+            classes=classes,
+            fractions=fractions,
             split_seed=split_seed,
+            queries=queries,
+            way=way,
+            shot=shot,
+            split_by=split_by,
             min_examples=min_examples,
-            unequal=bool(kwargs.get("unequal_shots")),
-            tests=not isinstance(kwargs.get("test_episodes"), str),
+            skip_broken=skip_broken,
+            **kwargs,
         )
-        if "auto" in (way, shot, queries):
-            sizes = self._sizes()
-            way, shot, queries = (
-                size if given == "auto" else given
-                for size, given in zip(sizes, (way, shot, queries), strict=True)
-            )
-        super().__init__(root=root, way=way, shot=shot, queries=queries, **kwargs)
 
-    def _sizes(self) -> tuple[int, int, int]:
-        """The way, shot and queries that the folder allows."""
-        try:
-            found = self.read()[1]
-        except FewshotError:
-            if self.wanted.tests:
-                raise
-            # the test episodes of a file need no folder: training says what is wrong with it
-            return 5, 1, 15
-        return found.way, found.shot, found.queries
-
-    def read(self) -> tuple[ImageFolder, Fit]:
-        """The folder and what it allows, read once.
-
-        Raises:
-            FewshotError: it does not allow what is asked for, or has files that are broken.
-        """
-        if self._read is None:
-            folder = read_folder(
-                self.root, self.image_size, self.channels, self.classes, self.verify_store
-            )
-            found = fit(folder.counts, self.wanted, folder.given)
-            used = sorted({name for of in found.rows.values() for name in of})
-            broken = folder.faults([n for n in folder.counts if n not in found.left_out])
-            if found.faults or (broken and not self.skip_broken):
-                told = [] if self.skip_broken else broken
-                raise FewshotError(
-                    refusal(str(self.root), folder.counts, self.wanted, folder.given, told)
-                )
-            if "auto" in map(self.init_args.get, ("way", "shot", "queries", "fractions")):
-                rank_zero_info(summary(str(self.root), folder.counts, found, folder.faults(used)))
-            self._read = folder, found
-        return self._read
+    def examine(self) -> ImageFolder:
+        """The folder's images, decoded."""
+        return read_folder(
+            self.root, self.image_size, self.channels, self.classes, self.verify_store
+        )
 
     @property
-    def split_name(self) -> str:
-        """How the classes were split."""
-        if self.classes is not None:
-            return "given classes"
-        if find_split_folders(self.root):
-            return "split folders"
-        by = "images, " if self.read()[1].by == "images" else ""
-        return f"{by}drawn, split_seed {self.split_seed}"
+    def is_split(self) -> bool:
+        """Whether there are folders of train, val and test."""
+        return find_split_folders(self.root) is not None
 
     def protocol(self) -> dict[str, Any]:
         """The facts that stand beside every result, the classes of each split among them."""
-        return {
-            **super().protocol(),
-            "image_size": self.image_size,
-            "classes": split_table(self.datasets),
-        }
-
-    # the base's would read the images for the protocol, and list every class
-    def __str__(self) -> str:
-        return f"{type(self).__name__}(root={self.root}, way={self.way}, shot={self.shot})"
+        return {**super().protocol(), "image_size": self.image_size}
 
     def prepare(self) -> None:
         """Decode the images, or check every decoded one and mend those that are corrupt."""
-        self._datasets = self._read = None
+        self._datasets = self._fitted = None
         self.verify_store = True
         try:
             super().prepare()
@@ -164,9 +105,6 @@ class ImageFolderDataModule(ImageDataModule):
 
     def load(self) -> dict[str, ClassDataset]:
         """The images of train, val and test."""
-        folder, found = self.read()
-        return folder.datasets(found.rows)
-
-
-def _told(value: int | Auto) -> int | None:
-    return None if value == "auto" else value
+        folder, found = self.fitted()
+        datasets: dict[str, ClassDataset] = folder.datasets(found.rows)
+        return datasets

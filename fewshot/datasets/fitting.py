@@ -1,13 +1,13 @@
-"""Which episodes a folder of images allows: its splits, way, shot and queries.
+"""Which episodes your own images or texts allow: their splits, way, shot and queries.
 
-Pure functions of the number of images of each class. What is asked for holds; the rest is the best
-that the classes allow:
+Pure functions of the number of examples of each class. What is asked for holds; the rest is the
+best that the classes allow:
 
 - Six classes or more are split into train, val and test by class: val gets 16 % and test 20 % of
   them, and at least `way` each. The way is a quarter of the classes, from 2 to 5.
 - Fewer cannot be told apart in three groups. All of them train, validate and test, with different
-  images: val and test get a quarter of the images of each class each. The way is all, up to 5.
-- Half of the smallest class is support, up to 5 images; the others are queries, up to 15.
+  examples: val and test get a quarter of those of each class each. The way is all, up to 5.
+- Half of the smallest class is support, up to 5; the others are queries, up to 15.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from fewshot.files.tables import printable
 
 Fractions: TypeAlias = tuple[float, float, float]
 Rows: TypeAlias = Mapping[str, Mapping[str, Sequence[int]]]
-SplitBy: TypeAlias = Literal["auto", "classes", "images"]
+Noun: TypeAlias = Literal["image", "text"]
 MOST_WAY, MOST_SHOT, MOST_QUERIES = 5, 5, 15  # mini-ImageNet's usual episodes
 FEWEST = 6  # classes of which train, val and test get two each
 VAL, TEST = 0.16, 0.2  # of mini-ImageNet's 100 classes
@@ -36,11 +36,13 @@ class Wanted:
         way: N. shot: K. queries: Q.
         train_way: way in training; None means `way`. The others likewise.
         fractions: shares of train, val and test.
-        split_by: what is split, classes or the images of each.
+        split_by: what is split: ``classes``, or the ``images`` or ``texts`` of each; ``auto``.
         split_seed: seeds which ones they are.
-        min_examples: classes with fewer images are left out.
-        unequal: the shots of a class differ, so that it needs an image more, and 2 shots at least.
+        min_examples: classes with fewer examples are left out.
+        unequal: the shots of a class differ, so that it needs one example more, and 2 shots at
+            least.
         tests: test episodes are drawn from the test split, not told otherwise.
+        noun: what an example is called.
     """
 
     way: int | None = None
@@ -51,11 +53,17 @@ class Wanted:
     train_shot: int | None = None
     train_queries: int | None = None
     fractions: Fractions | None = None
-    split_by: SplitBy = "auto"
+    split_by: str = "auto"
     split_seed: int = 0
     min_examples: int | None = None
     unequal: bool = False
     tests: bool = True
+    noun: Noun = "image"
+
+    @property
+    def nouns(self) -> str:
+        """What examples are called."""
+        return f"{self.noun}s"
 
 
 @dataclass(frozen=True)
@@ -64,9 +72,9 @@ class Fit:
 
     Args:
         way: N. shot: K. queries: Q.
-        rows: which images of each class each split has, by their places in the class.
-        by: what was split: classes or images; given, where both were told.
-        left_out: classes with fewer images than `min_examples`.
+        rows: which examples of each class each split has, by their places in the class.
+        by: what was split: classes or their examples; given, where the classes were told.
+        left_out: classes with fewer examples than `min_examples`.
         faults: what stands against it, each in words.
     """
 
@@ -74,12 +82,12 @@ class Fit:
     shot: int
     queries: int
     rows: Rows
-    by: Literal["classes", "images", "given"]
+    by: Literal["classes", "examples", "given"]
     left_out: tuple[str, ...]
     faults: tuple[str, ...]
 
     def counts(self, split: str) -> list[int]:
-        """How many images each class of a split has."""
+        """How many examples each class of a split has."""
         return [len(rows) for rows in self.rows[split].values()]
 
     @property
@@ -97,31 +105,31 @@ def fit(
     """The splits and the episodes that classes allow.
 
     Args:
-        counts: images of each class.
+        counts: examples of each class.
         wanted: what is asked for.
         given: the classes of train, val and test, where they are told.
     """
     least = wanted.min_examples or 0
     left_out = tuple(name for name, number in counts.items() if number < least)
     empty = [n for n, number in counts.items() if not number and n not in left_out]
-    faults = [f"no image is in {names_of([repr(n) for n in empty])}"] if empty else []
+    faults = [f"no {wanted.noun} is in {names_of([repr(n) for n in empty])}"] if empty else []
     kept = {n: number for n, number in counts.items() if number and n not in left_out}
-    by: Literal["classes", "images", "given"] = "classes"
+    by: Literal["classes", "examples", "given"] = "classes"
     classes: Mapping[str, Sequence[str]] | None = None
     if given is not None:
         by, classes = "given", {s: [n for n in of if n in kept] for s, of in given.items()}
-    elif wanted.split_by == "images" or (wanted.split_by == "auto" and len(kept) < FEWEST):
-        by = "images"
+    elif wanted.split_by == wanted.nouns or (wanted.split_by == "auto" and len(kept) < FEWEST):
+        by = "examples"
     else:
         classes = _by_classes(kept, wanted, faults)
-    if by == "images":
-        rows: Rows = _by_images(kept, wanted)
+    if by == "examples":
+        rows: Rows = _by_examples(kept, wanted)
     else:  # where no split is possible, what else is wrong with the classes is told too
         of_splits = classes or dict.fromkeys(SPLITS, sorted(kept))
         rows = {s: {n: range(kept[n]) for n in of} for s, of in of_splits.items()}
     drawn = {split: of for split, of in rows.items() if split != "test" or wanted.tests}
     way = wanted.way or max(2, min([MOST_WAY, *_own_way(drawn, wanted).values()]))
-    if by == "images" or classes is not None:
+    if by == "examples" or classes is not None:
         _check_way(drawn, wanted, way, by, faults)
     shot, queries = _examples(kept, drawn, wanted, by, faults)
     return Fit(way, shot, queries, rows, by, left_out, tuple(faults))
@@ -145,7 +153,7 @@ def remedy(
     )  # fmt: skip
     left: list[dict[str, Any]] = [dict.fromkeys(names) for names in sizes]
     bases = [replace(wanted, **none) for none in left]
-    bases.append(replace(bases[-1], split_by="images"))
+    bases.append(replace(bases[-1], split_by=wanted.nouns))
     least = (wanted.min_examples, *sorted({2, *counts.values()} - {0, 1}))
     for most_left_out in (len(counts) // 2, len(counts)):
         for tried in (replace(base, min_examples=n) for base in bases for n in least):
@@ -190,7 +198,7 @@ def _by_classes(
     return None
 
 
-def _by_images(kept: Mapping[str, int], wanted: Wanted) -> dict[str, dict[str, list[int]]]:
+def _by_examples(kept: Mapping[str, int], wanted: Wanted) -> dict[str, dict[str, list[int]]]:
     spare, shot, queries = wanted.unequal, wanted.shot or 1 + wanted.unequal, wanted.queries or 1
     least = shot + queries + spare
     to_train = (wanted.train_shot or shot) + (wanted.train_queries or queries) + spare
@@ -218,11 +226,11 @@ def _own_way(rows: Rows, wanted: Wanted) -> dict[str, int]:
 def _check_way(rows: Rows, wanted: Wanted, way: int, by: str, faults: list[str]) -> None:
     """Note the splits that have too few classes for an episode."""
     needs = {"train": wanted.train_way or way, "val": wanted.val_way or way, "test": way}
-    if by == "images":  # the classes of one are those of all
+    if by == "examples":  # the classes of one are those of all
         needs = {"train": max(needs.values())}
     for split, needed in needs.items():
         if split in rows and (number := len(rows[split])) < needed:
-            where = "" if by == "images" else f"in {split} "
+            where = "" if by == "examples" else f"in {split} "
             faults.append(f"{where}there {_are(number)}, an episode needs {needed}")
 
 
@@ -237,7 +245,7 @@ def _examples(
     by: str,
     faults: list[str],
 ) -> tuple[int, int]:
-    """The shot and the queries that the smallest class of the splits has images for."""
+    """The shot and the queries that the smallest class of the splits has examples for."""
     spare, fewest_shots = int(wanted.unequal), 1 + wanted.unequal
     numbers = [len(of) for split in rows.values() for of in split.values()]
     room = min(numbers, default=0) - spare
@@ -258,10 +266,10 @@ def _examples(
         n for n in used if any(len(rows[s].get(n, range(10**9))) < needs[s] for s in rows)
     )
     if small:
-        where = " in each of train, val and test" if by == "images" else ""
+        where = " in each of train, val and test" if by == "examples" else ""
         worst = max(needs, key=lambda split: needs[split])
         faults.append(
-            f"a class needs {needs[worst]} images{where} ({told[worst]}), fewer are in"
+            f"a class needs {needs[worst]} {wanted.nouns}{where} ({told[worst]}), fewer are in"
             f" {names_of([f'{n!r} ({kept[n]})' for n in small])}"
         )
     return shot, queries

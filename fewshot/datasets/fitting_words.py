@@ -1,46 +1,57 @@
-"""What is said of a folder of images: what it allows, or what is wrong and what works."""
+"""What is said of your own images or texts: what they allow, or what is wrong and what works."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
-from fewshot.datasets.fitting import Fit, Wanted, fit, names_of, remedy
+from fewshot.datasets.fitting import Fit, Noun, Wanted, fit, names_of, remedy
 from fewshot.datasets.reading.decoding import REMEDY, told_at_once
 from fewshot.datasets.reading.folders import SPLITS
 from fewshot.files.tables import printable
 
+PIECES: Mapping[Noun, str] = {"image": "files", "text": "lines"}
+"""What an example that cannot be read is a piece of."""
 
-def summary(place: str, counts: Mapping[str, int], found: Fit, broken: Sequence[str] = ()) -> str:
+
+def summary(
+    place: str,
+    counts: Mapping[str, int],
+    found: Fit,
+    broken: Sequence[str] = (),
+    noun: Noun = "image",
+) -> str:
     """What was fitted to a folder, in one line.
 
     Args:
-        place: the folder.
-        counts: images of each class.
+        place: the folder, or the file.
+        counts: examples of each class.
         found: what it allows.
-        broken: what is wrong with files that are left out.
+        broken: what is wrong with examples that are left out.
+        noun: what an example is called.
     """
     kept = {name: n for name, n in counts.items() if any(name in of for of in found.rows.values())}
     fewest, most = min(kept.values()), max(kept.values())
-    images = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    examples = f"{fewest}" if fewest == most else f"{fewest} to {most}"
     each = {split: len(found.rows[split]) for split in SPLITS}
-    if found.by == "images":
+    if found.by == "examples":
         split = (
             "too few to train on some and test on others: all train, validate and test, with"
-            " different images, so the test tells how well these classes are told apart, not new"
+            f" different {noun}s, so the test tells how well these classes are told apart, not new"
             " ones"
         )
     else:
         split = f"{each['train']} train, {each['val']} validate, {each['test']} test"
-    notes = [f"{len(kept)} classes of {images} images: {split}", found.episodes]
+    notes = [f"{len(kept)} classes of {examples} {noun}s: {split}", found.episodes]
     if found.left_out:
         notes.append(f"left out as too small: {names_of([repr(name) for name in found.left_out])}")
     middle = sorted(kept.values())[len(kept) // 2]
     if fewest <= middle // 2 and found.queries < 15:
         small = min(kept, key=lambda name: kept[name])
         notes.append(
-            f"the class {printable(small)!r} decides, as it has {fewest} images: min_examples"
-            " leaves small ones out"
+            f"the class {printable(small)!r} decides, as it has {fewest} {noun}s:"
+            " min_examples leaves small ones out"
         )
     if broken:
-        notes.append(f"left out: {told_at_once(broken).rpartition('; ' + REMEDY)[0]}")
+        notes.append(f"left out: {told_at_once(broken, PIECES[noun]).rpartition('; ' + REMEDY)[0]}")
     return printable(f"{place}: {'; '.join(notes)}")
 
 
@@ -50,27 +61,29 @@ def refusal(
     wanted: Wanted,
     given: Mapping[str, Sequence[str]] | None,
     broken: Sequence[str],
+    mended: Mapping[str, object] = MappingProxyType({"skip_broken": "true"}),
 ) -> str:
     """Everything that stands against what is asked for, and what works, in one line.
 
     Args:
-        place: the folder.
-        counts: images of each class that can be decoded.
+        place: the folder, or the file.
+        counts: examples of each class that can be read.
         wanted: what is asked for.
         given: the classes of train, val and test, where they are told.
-        broken: what is wrong with files that cannot be decoded.
+        broken: what is wrong with examples that cannot be read.
+        mended: the arguments with which these are no fault.
     """
     faults = list(fit(counts, wanted, given).faults)
-    skip = {"skip_broken": "true"} if broken else {}
+    skip = mended if broken else {}
     if broken:
-        faults.append(told_at_once(broken))
+        faults.append(told_at_once(broken, PIECES[wanted.noun]))
     works = remedy(counts, wanted, given)
     if works is None:
         return printable(
-            f"{place}: {'; '.join(faults)}; add images, until 6 classes have 2 or more each, or 2"
-            " classes 6"
+            f"{place}: {'; '.join(faults)}; add {wanted.nouns}, until 6 classes have 2 or more"
+            " each, or 2 classes 6"
         )
-    return printable(f"{place}: {'; '.join(faults)}; {_what_works(skip | works)}")
+    return printable(f"{place}: {'; '.join(faults)}; {_what_works({**skip, **works})}")
 
 
 def options(values: Mapping[str, object]) -> str:

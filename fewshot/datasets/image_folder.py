@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,7 +30,7 @@ from fewshot.datasets.reading.folders import (
 )
 from fewshot.datasets.reading.progress import tracked
 from fewshot.datasets.reading.store import broken_images, packed, read_index
-from fewshot.datasets.splitting import draw_split
+from fewshot.datasets.splitting import check_given, draw_split
 from fewshot.episodes.class_dataset import ClassDataset, LazyInputs
 from fewshot.errors import FewshotError
 from fewshot.files.tables import printable
@@ -256,15 +255,7 @@ def _find_classes(
         chosen = {f"{s}/{name}": below[s][name] for s in SPLITS for name in given[s]}
     else:
         return subfolders(root), None
-    for split in SPLITS:
-        if not given[split]:
-            raise FewshotError(f"{root}: the split {split} has no classes; give it at least one")
-    for one, other in combinations(SPLITS, 2):
-        if shared := sorted({*given[one]} & {*given[other]}):
-            raise FewshotError(
-                f"{root}: the class {shared[0]!r} stands in {one} and in {other}; leave it in one"
-                " of them"
-            )
+    check_given(root, given)
     if classes is None:
         given = {split: [f"{split}/{name}" for name in of] for split, of in given.items()}
     return chosen, given

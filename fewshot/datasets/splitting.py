@@ -1,7 +1,9 @@
 """Sharing out classes, or the images of one, among train, val and test by a seed."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
 
 from fewshot.datasets.reading.folders import SPLITS
 from fewshot.errors import FewshotError
@@ -35,3 +37,20 @@ def shared_out(
     order, train = sorted(items), len(items) - val - test
     random.Random(seed).shuffle(order)
     return order[:train], order[train : train + val], order[train + val :]
+
+
+def check_given(root: Path, given: Mapping[str, Sequence[str]]) -> None:
+    """Check that each of train, val and test has classes, and none another's.
+
+    Raises:
+        FewshotError: one has none, or a class stands in two.
+    """
+    for split in SPLITS:
+        if not given[split]:
+            raise FewshotError(f"{root}: the split {split} has no classes; give it at least one")
+    for one, other in combinations(SPLITS, 2):
+        if shared := sorted({*given[one]} & {*given[other]}):
+            raise FewshotError(
+                f"{root}: the class {shared[0]!r} stands in {one} and in {other}; leave it in one"
+                " of them"
+            )

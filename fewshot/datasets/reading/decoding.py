@@ -103,17 +103,18 @@ def decoded(file: Path | Encoded, channels: Channels, enough: int | None = None)
         raise FewshotError(f"{name} cannot be decoded ({error}); {REMEDY} it") from error
 
 
-def told_at_once(faults: Sequence[str]) -> str:
+def told_at_once(faults: Sequence[str], pieces: str = "files") -> str:
     """What is wrong with several files in one line: the first few, and how many more.
 
     Args:
         faults: of each file the message of its error.
+        pieces: what they are, where not files.
     """
     if len(faults) == 1:
         return faults[0]
     shown = [fault.removesuffix(f"; {REMEDY} it") for fault in faults[:SHOWN]]
     more = [f"and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
-    return f"{'; '.join(shown + more)}; {REMEDY} these {len(faults)} files"
+    return f"{'; '.join(shown + more)}; {REMEDY} these {len(faults)} {pieces}"
 
 
 def is_decodable(file: Path) -> bool:
