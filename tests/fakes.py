@@ -212,6 +212,18 @@ def fake_clinc150(root: Path) -> Path:
     return root
 
 
+WORDS = ("greet", "thank", "order", "cancel", "complain", "praise", "ask", "leave", "pay", "wait")
+
+
+def fake_text_folder(root: Path, classes: int = 8, texts: int = 6) -> Path:
+    """Texts of one's own: a file of lines for each class, told apart by a word."""
+    root.mkdir(parents=True, exist_ok=True)
+    for number in range(classes):
+        words = [f"{WORDS[number]} {word} please" for word in string.ascii_lowercase[:texts]]
+        (root / f"{WORDS[number]}.txt").write_text("\n".join(words))
+    return root
+
+
 def fake_snips(root: Path) -> Path:
     """SNIPS's files: 120 utterances of each intent for training and 3 for validation.
 

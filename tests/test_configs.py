@@ -25,6 +25,7 @@ from fakes import (
     fake_omniglot,
     fake_orbit,
     fake_snips,
+    fake_text_folder,
     fake_tiered_imagenet,
     fake_voc,
     fake_wiki_one,
@@ -68,6 +69,7 @@ ROOTS: dict[str, Callable[[Path], Path] | None] = {
     "FewGLUEDataModule": lambda folder: fake_fewglue(folder),
     "FewRelDataModule": lambda folder: with_model(fake_fewrel(folder)),
     "SNIPSDataModule": lambda folder: fake_snips(folder),
+    "TextFolderDataModule": lambda folder: fake_text_folder(folder),
     "WikiOneDataModule": lambda folder: fake_wiki_one(folder),
 }
 """What makes each benchmark's data for `--data.root`; None: nothing is needed."""

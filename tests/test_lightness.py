@@ -45,6 +45,7 @@ COMMANDS = {
     "list configs": (("list", "configs"), 0, 1.0),
     "compare": (("compare", "run0", "run1"), 0, 0.8),
     "check": (("check", "photos"), 0, 0.8),
+    "check of texts": (("check", "texts.csv"), 0, 0.8),
     "rank": (("rank", "sources0", "sources1"), 0, 0.6),
     "summary": (("summary", "run0", "run1"), 0, 0.6),
 }
@@ -89,6 +90,8 @@ def test_a_command_that_computes_nothing(name: str, tmp_path: Path) -> None:
         (tmp_path / f"photos/class{number}").mkdir(parents=True)
         for image in range(2):
             Image.new("L", (4, 4)).save(tmp_path / f"photos/class{number}/{image}.png")
+    texts = [f"text {number},class{number % 6}" for number in range(12)]
+    (tmp_path / "texts.csv").write_text("\n".join(["text,label", *texts]))
     program = PROGRAM.replace("HEAVY", repr(HEAVY)).replace("HIGHEST", HIGHEST)
     done = subprocess.run(
         [sys.executable, "-c", program, *args],

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from commands import FEW, QUIET, fit, results
+from own_data import what_works
 from PIL import Image
 
 from fewshot import FewshotError, ImageFolderDataModule
@@ -83,16 +83,6 @@ def random_folder(root: Path, seed: int) -> Path:
     return root
 
 
-def what_works(message: str) -> list[str] | None:
-    """The options that a message gives; None where it asks for images."""
-    assert "\n" not in message
-    found = re.search(r"what works: add (.*) to the command$", message)
-    if found is None:
-        assert message.endswith("add images, until 6 classes have 2 or more each, or 2 classes 6")
-        return None
-    return found[1].split()
-
-
 def add_images(root: Path) -> None:
     """What the message asks for where no option helps."""
     rng = np.random.default_rng(0)
@@ -118,7 +108,7 @@ def test_a_random_folder_serves_or_says_what_works(seed: int, tmp_path: Path) ->
     try:
         set_up(root)
     except FewshotError as error:
-        options = what_works(str(error))
+        options = what_works(str(error), "images")
         if options is None:
             add_images(root)
             options = ["--data.skip_broken=true"]
@@ -141,7 +131,7 @@ def test_a_random_folder_trains_or_says_what_works(
         return
     lines = capsys.readouterr().err.splitlines()
     (line,) = (line for line in lines if line.startswith("fewshot: error: "))
-    options = what_works(line)
+    options = what_works(line, "images")
     if options is None:
         add_images(root)
         options = ["--data.skip_broken=true"]

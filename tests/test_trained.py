@@ -280,8 +280,30 @@ def test_text_files(tmp_path: Path) -> None:
         read.support(tmp_path)
     (tmp_path / "bye.txt").unlink()
     (tmp_path / "greet.txt").write_bytes(b"\xff\xfe\xfa")
-    with pytest.raises(FewshotError, match=r"greet\.txt is no text in UTF-8"):
+    with pytest.raises(FewshotError, match=r"greet\.txt line 1 is no text in UTF-8"):
         read.support(tmp_path)
+    # a query that is no text costs its own row alone
+    (tmp_path / "query.txt").write_bytes(b"hello\n\xff\n")
+    good, bad = read.query(tmp_path / "query.txt")
+    assert good == "hello"
+    with pytest.raises(FewshotError, match="is no text in UTF-8; leave it out"):
+        read([bad])
+
+
+def test_texts_of_tables(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    read = TextPreprocessing("words", 5, ("<padding>", "<unknown>", "hello", "there"))
+    table = tmp_path / "texts.csv"
+    table.write_text("intent,utterance\ngreet,hello\nbye,see you\ngreet,there\n")
+    assert read.support(table) == {"bye": ["see you"], "greet": ["hello", "there"]}
+    assert read.support(tmp_path) == read.support(table)  # the folder's only table
+    assert read.query(table) == ["hello", "see you", "there"]
+    query = tmp_path / "query.jsonl"
+    query.write_text('{"text": "hello"}\n{"text": 5}\n')
+    assert read.query(query) == ["hello"]
+    assert "query.jsonl line 2 has something else than a text" in caplog.text
+    table.write_text("a,b,c\n1,hello you,x\n")
+    with pytest.raises(FewshotError, match="'a', 'b', 'c' none is called text and label"):
+        read.support(table)
 
 
 @pytest.mark.parametrize(

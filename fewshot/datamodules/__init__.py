@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .segmentation import SegmentationFolderDataModule as SegmentationFolderDataModule
     from .snips import SNIPSDataModule as SNIPSDataModule
     from .text import TextDataModule as TextDataModule
+    from .text_folder import TextFolderDataModule as TextFolderDataModule
     from .wiki_one import WikiOneDataModule as WikiOneDataModule
 else:
     __getattr__, __dir__ = lazy_names(__name__)

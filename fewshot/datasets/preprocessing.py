@@ -5,6 +5,7 @@ builds from it what reads a user's own files in the way of the training. An *ite
 example is made of: an image file (or an opened image), or a text.
 """
 
+import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -22,10 +23,14 @@ from fewshot.datasets.image_folder import class_images
 from fewshot.datasets.reading.decoding import Encoded, image_array, read_image
 from fewshot.datasets.reading.folders import subfolders
 from fewshot.datasets.reading.pretrained_tokenizer import PretrainedTokenizer
-from fewshot.datasets.reading.text_files import text_lines
+from fewshot.datasets.reading.text_files import check_lines, no_text, read_lines
+from fewshot.datasets.reading.text_tables import is_table, read_table
 from fewshot.datasets.reading.words import PADDING, Terms, encode, split_terms
+from fewshot.datasets.text_folder import read_own_texts
 from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError
+
+log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 ImageItem = str | os.PathLike[str] | Image.Image
@@ -183,6 +188,9 @@ class TextPreprocessing(Preprocessing[str]):
 
     def __call__(self, items: Sequence[str]) -> dict[str, Tensor]:
         """The ids of texts."""
+        for item in items:
+            if why := no_text(item):
+                raise FewshotError(f"the text {item!r:.80} {why}; leave it out")
         pretrained = self._pretrained
         texts = [
             (
@@ -200,45 +208,26 @@ class TextPreprocessing(Preprocessing[str]):
         )
 
     def support(self, folder: Path) -> dict[str, list[str]]:
-        """The lines of ``<class>/*.txt``, or of ``<class>.txt``."""
-        try:
-            entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-        except OSError as error:
-            raise FewshotError(
-                f"{folder} is no folder that can be read ({error.strerror}); correct it"
-            ) from error
-        classes: dict[str, list[str]] = {}
-        for path in entries:
-            if path.is_dir():
-                name, files = path.name, sorted(path.glob("[!.]*.txt"))
-            elif path.suffix == ".txt":
-                name, files = path.stem, [path]
-            else:
-                continue
-            if not (lines := [line for file in files for line in text_lines(file)]):
-                raise FewshotError(
-                    f"{path} holds no text; give it .txt files with a text a line, or remove this"
-                    " class"
-                )
-            if name in classes:
-                raise FewshotError(
-                    f"{folder} has both {name}.txt and a folder {name}; keep one of them"
-                )
-            classes[name] = lines
-        if not classes:
-            raise FewshotError(
-                f"{folder} holds no classes; expected <class>.txt or <class>/*.txt with a text a"
-                " line"
-            )
-        return dict(sorted(classes.items()))
+        """The texts of ``<class>.txt``, of ``<class>/*.txt``, or of a table; see `OwnTexts`."""
+        found = read_own_texts(folder)
+        if found.needed:
+            raise FewshotError(f"{folder}: {found.notes[0]}; name them so in the first line")
+        check_lines(found.every_fault())
+        return {name: list(texts) for name, texts in found.texts.items()}
 
     def query(self, source: Any) -> list[str]:
-        """The lines of a file (a `Path`), one text (a str), or a list of texts."""
+        """The lines or the table of a file (a `Path`), one text (a str), or a list of texts."""
         if isinstance(source, str):
             return [source]
         if not isinstance(source, os.PathLike):
             return list(source)
-        if not (lines := text_lines(Path(source))):
+        path = Path(source)
+        if is_table(path):
+            table = read_table(path, labelled=False)
+            for fault in (fault for of in table.faults.values() for fault in of):
+                log.warning("left out: %s", fault)
+            return table.every
+        if not (lines := [line.text for line in read_lines(path)]):
             raise FewshotError(f"{source} holds no text; give a file with a text a line")
         return lines
 
