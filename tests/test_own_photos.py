@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from commands import FEW, QUIET, fit, results
 from own_data import what_works
@@ -15,6 +16,7 @@ from PIL import Image
 
 from fewshot import FewshotError, ImageFolderDataModule
 from fewshot.cli.main import main
+from fewshot.datasets.cifar100 import load_cifar100
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 SMALL = ("--data.image_size=32", "--model.backbone.width=4", "--trainer.max_epochs=1")
@@ -28,18 +30,31 @@ def photograph(rng: np.random.Generator, base: Any, size: int, kind: str) -> byt
     return content.getvalue()
 
 
-def test_twelve_folders_of_ten_photos_at_the_first_try(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Two sizes, JPEG and PNG: the README's command trains, tests and predicts."""
-    monkeypatch.chdir(tmp_path)
+def drawn(root: Path) -> None:
+    """Twelve folders of ten images by their colours, in two sizes, JPEG and PNG."""
     rng = np.random.default_rng(0)
     for number in range(12):
-        folder, base = Path("photos", f"kind{number}"), rng.integers(0, 256, (4, 4, 3))
+        folder, base = root / f"kind{number}", rng.integers(0, 256, (4, 4, 3))
         folder.mkdir(parents=True)
         for i in range(10):
             kind, size = ("JPEG", "PNG")[i % 2], (32, 48)[i // 5]
             (folder / f"{i}.{kind.lower()}").write_bytes(photograph(rng, base, size, kind))
+
+
+def of_cifar100(root: Path, shared_data: Path) -> None:
+    """Twelve folders of ten photos of CIFAR-100, in two sizes, JPEG and PNG."""
+    source = load_cifar100(shared_data / "cifar100", "cifar_fs", verify=False)["test"]
+    assert isinstance(source.inputs, torch.Tensor)
+    for name, start in list(zip(source.classes, source.starts.tolist(), strict=True))[:12]:
+        (root / name).mkdir(parents=True)
+        for i, pixels in enumerate(source.inputs[start : start + 10]):
+            photo = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+            side, ending = (32, 48)[i // 5], ("jpg", "png")[i % 2]
+            photo.resize((side, side)).save(root / name / f"{i}.{ending}")
+
+
+def readme_at_the_first_try(root: Path, capsys: pytest.CaptureFixture[str], *more: str) -> Path:
+    """What the README says of photos, done in the working folder; gives the run's folder."""
     assert main(["check", "photos"]) == 0
     told = capsys.readouterr().out
     assert "12 classes of 10 images: 6 train, 3 validate, 3 test; 3-way 5-shot, 5 queries" in told
@@ -48,17 +63,60 @@ def test_twelve_folders_of_ten_photos_at_the_first_try(
     )
     words = shlex.split(line, comments=True)
     assert told.splitlines()[-1].split() == words  # it tells the README's command
-    run = fit(tmp_path, *words[2:], *SMALL)
+    run = fit(root, *words[2:], *more)
     found = results(run)
     assert (found["way"], found["shot"], found["queries"]) == (3, 5, 5)
-    assert found["metrics"]["accuracy"]["mean"] > 1 / 3
+    assert set(found["by_class"]) == set(found["classes"]["test"])
     line = next(
         line for line in README.splitlines() if line.startswith("fewshot predict --ckpt_path RUN")
     )
-    words = shlex.split(line.replace("RUN", str(run)).replace("new_photos", "photos/kind0"))
+    query = sorted(Path("photos").iterdir())[0]
+    words = shlex.split(line.replace("RUN", str(run)).replace("new_photos", str(query)))
     assert main(words[1:]) == 0
     rows = list(csv.DictReader(Path("predictions.csv").read_text().splitlines()))
     assert len(rows) == 10
+    assert list(rows[0])[3:] == [f"p({path.name})" for path in sorted(Path("photos").iterdir())]
+    return run
+
+
+def test_twelve_folders_of_ten_photos_at_the_first_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The README's command trains, tests and predicts."""
+    monkeypatch.chdir(tmp_path)
+    drawn(Path("photos"))
+    run = readme_at_the_first_try(tmp_path, capsys, *SMALL)
+    assert results(run)["metrics"]["accuracy"]["mean"] > 1 / 3
+
+
+def test_real_photos_at_the_first_try(
+    shared_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    of_cifar100(Path("photos"), shared_data)
+    readme_at_the_first_try(tmp_path, capsys, *SMALL)
+
+
+@pytest.mark.slow
+def test_real_photos_by_the_whole_command(
+    shared_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Nothing added but the folder of the run: all epochs, all episodes."""
+    monkeypatch.chdir(tmp_path)
+    of_cifar100(Path("photos"), shared_data)
+    line = next(
+        line for line in README.splitlines() if line.startswith("fewshot fit --config imag")
+    )
+    assert main(shlex.split(line, comments=True)[1:]) == 0
+    found = results(next(Path("lightning_logs").iterdir()))
+    assert found["episodes"] == 600
+    assert found["metrics"]["accuracy"]["mean"] > 0.4
 
 
 # ---------------------------------------------------------------------- folders at random
