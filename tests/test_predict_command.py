@@ -130,7 +130,7 @@ def test_a_benchmarks_episodes_are_meant_where_one_is_named(
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ((), "--ckpt_path, --support, --query is missing"),
+        ((), "--ckpt_path or --backbone, --support, --query is missing"),
         (("--ckpt_path=CKPT", "--support=SUPPORT"), "--query is missing"),
         (
             ("--ckpt_path=CKPT", "--suport=SUPPORT"),

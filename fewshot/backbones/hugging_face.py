@@ -3,6 +3,9 @@
 Shapes: n texts, L token places (padding included), D features.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
@@ -160,7 +163,8 @@ def load_transformer(
         else:
             settings = transformers.AutoConfig.for_model(**config)
         if config is None and not weights_follow():
-            network: nn.Module = getattr(transformers, auto).from_pretrained(place)
+            with _quiet(transformers.utils.logging, os.path.isdir(str(place))):
+                network: nn.Module = getattr(transformers, auto).from_pretrained(place)
         else:
             network = getattr(transformers, auto).from_config(settings, trust_remote_code=False)
     except (OSError, ValueError) as error:
@@ -169,3 +173,16 @@ def load_transformer(
             f" that holds {holds}, or a name of https://huggingface.co/models"
         ) from error
     return network.float().train()
+
+
+@contextmanager
+def _quiet(logging: Any, quiet: bool) -> Iterator[None]:
+    """Inside, transformers draws no bar for what lies on the disk: it takes a moment."""
+    if not quiet or not logging.is_progress_bar_enabled():
+        yield
+        return
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()

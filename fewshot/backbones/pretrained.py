@@ -103,6 +103,10 @@ class PretrainedVision(PretrainedBackbone):
         if frozen:
             self.freeze()
 
+    def see_own_size(self) -> None:
+        """Take images of the side that the network reads, so that none is resized twice."""
+        self.image_size = self.init_args["image_size"] = self.side
+
     def forward(self, inputs: Inputs) -> Tensor:
         """Features (n, out_features) of images (n, C, H, W) in [0, 1]."""
         name = type(self).__name__

@@ -16,7 +16,8 @@ def options() -> Options:
     """The command's options."""
     parser = Options(
         "export",
-        "Write a trained learner as a torch.export program (.pt2) and as ONNX (.onnx): with"
+        "Write a trained learner (--ckpt_path), or a pre-trained network without any training"
+        " (--backbone), as a torch.export program (.pt2) and as ONNX (.onnx): with"
         " --support the classifier that it adapts to, which gives probabilities; without, its"
         " embedding, which gives features. Both take any number of inputs, each by itself, and are"
         " checked against the learner before they are kept. Beside them stands a .json file with"

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fewshot.cli.options import Options, add_checkpoint, loaded, share
+from fewshot.cli.right import right_table
 from fewshot.errors import FewshotError
 from fewshot.files import is_special
 from fewshot.files.tables import printable, write_table
@@ -24,24 +25,29 @@ def options() -> Options:
     """The command's options."""
     parser = Options(
         "predict",
-        "Adapt a trained learner to a few examples of each class, and name queries. Writes a CSV"
-        " file with the class of each query, its probability and every class's probability, and"
-        " prints a table.",
+        "Adapt a trained learner (--ckpt_path), or a pre-trained network without any training"
+        " (--backbone), to a few examples of each class, and name queries. Writes a CSV file with"
+        " the class of each query, its probability and every class's probability, and prints a"
+        " table; where the queries lie in folders of the classes, also how many are right.",
         "`fewshot predict --config FILE --ckpt_path FILE` (with the config of a run) writes the"
         " predictions for the test episodes of a benchmark instead; its options are those of"
         " `fewshot test`.",
     )
     add_checkpoint(parser)
+    parser.needed += [("--support",), ("--query",)]
     parser.add_argument(
         "--support",
-        required=True,
         help=(
             "a folder with a folder of images for each class; for texts <class>.txt or"
             " <class>/*.txt, a text a line"
         ),
     )
     parser.add_argument(
-        "--query", required=True, help="a folder of images, or one; for texts a file, a text a line"
+        "--query",
+        help=(
+            "a folder of images, or one; for texts a file, a text a line. In folders of the"
+            " support's classes (for texts also <class>.txt) they are counted right and wrong"
+        ),
     )
     parser.add_argument(
         "--reject", type=share, default=0.0, metavar="P", help="name no query that is less probable"
@@ -61,6 +67,8 @@ def options() -> Options:
 def predict(args: Sequence[str]) -> None:
     """Run the command."""
     arguments = options().read(args)
+    from fewshot.deployment.queries import read_queries  # here: seconds
+
     output = Path(arguments.output)
     if output.is_dir():
         raise FewshotError(
@@ -68,14 +76,21 @@ def predict(args: Sequence[str]) -> None:
         )
     learner = loaded(arguments, arguments.device)
     predictor = learner.adapt(Path(arguments.support))
-    predictions, items = judged(predictor, learner.reader.query(Path(arguments.query)))
+    queries = read_queries(learner.reader, Path(arguments.query), predictor.classes)
+    predictions, places = judged(predictor, queries.items)
     kind = "text" if learner.reader.kind == "text" else "file"
-    names = [printable(learner.reader.name(item)) for item in items]
+    names = [printable(learner.reader.name(queries.items[place])) for place in places]
+    labels = [queries.labels[place] for place in places]
+    known = any(label is not None for label in labels)
     rows = named(predictions, arguments.reject)
     every = predictions.probabilities.tolist()
     header = [kind, "class", "probability", *(f"p({name})" for name in predictions.classes)]
+    lines = [*map(_row, names, rows, every)]
+    if known:
+        header.append("label")
+        lines = [[*line, label or ""] for line, label in zip(lines, labels, strict=True)]
     shown_on = Console(stderr=is_special(output))  # the rows alone go into a pipe
-    write_table(output, [header, *map(_row, names, rows, every)])
+    write_table(output, [header, *lines])
     shown_on.print(
         table(
             kind,
@@ -84,29 +99,34 @@ def predict(args: Sequence[str]) -> None:
             f"{type(learner.module).__name__}, {len(predictions.classes)} classes",
         )
     )
+    if known:
+        shown_on.print(right_table(predictions.classes, labels, [name for name, _ in rows]))
+        if unknown := sum(label is None for label in labels):
+            shown_on.print(f"{unknown} queries lie in no folder of a class and do not count")
     shown_on.print(f"predictions: {printable(str(output))}", soft_wrap=True)
 
 
-def judged(predictor: "Predictor", items: Sequence[Any]) -> tuple["Predictions", list[Any]]:
-    """The predictions for the items that can be read, and these items; others are told.
+def judged(predictor: "Predictor", items: Sequence[Any]) -> tuple["Predictions", list[int]]:
+    """The predictions for the items that can be read, and the places of these; others are told.
 
     Raises:
         FewshotError: none can be read; it says why the first cannot.
     """
     from fewshot.deployment.predictor import CHUNK, Predictions
 
-    good: list[Any] = []
+    good: list[int] = []
     found: list[Predictions] = []
     faults: list[FewshotError] = []
-    for chunk in (items[start : start + CHUNK] for start in range(0, len(items), CHUNK)):
+    for start in range(0, len(items), CHUNK):
+        chunk = items[start : start + CHUNK]
         try:
             found.append(predictor(chunk))
-            good += chunk
+            good += range(start, start + len(chunk))
         except FewshotError:  # one by one: a fault costs its own row alone
-            for item in chunk:
+            for place, item in enumerate(chunk, start):
                 try:
                     found.append(predictor([item]))
-                    good.append(item)
+                    good.append(place)
                 except FewshotError as error:
                     faults.append(error)
     if not found:

@@ -44,7 +44,7 @@ def load(
         raise FewshotError(
             f"{checkpoint} was not written by fewshot; give a .ckpt file of `fewshot fit`"
         )
-    cls, place = learner or _known(metadata["learner"]), _device(device)
+    cls, place = learner or _known(metadata["learner"]), find_device(device)
     try:
         module = cls.from_content(content, **kwargs).to(place).eval()
     except FewshotError:
@@ -72,7 +72,12 @@ def _known(name: str) -> type[MetaLearner]:
     return found
 
 
-def _device(device: str | torch.device) -> torch.device:
+def find_device(device: str | torch.device) -> torch.device:
+    """The device of a name; of ``auto`` the accelerator where there is one, else the CPU.
+
+    Raises:
+        FewshotError: it cannot be used.
+    """
     if device == "auto":
         device = (
             torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from fewshot.datasets.preprocessing import Preprocessing, as_float
+from fewshot.datasets.reading.kinds import check_kind
+from fewshot.deployment.queries import read_queries
 from fewshot.episodes.types import Examples, Inputs, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.learners.base import MetaLearner
@@ -156,6 +158,7 @@ class TrainedLearner:
         if isinstance(support, Mapping):
             by_class: Mapping[str, Items] = support
         else:
+            check_kind(Path(support), self.reader.kind)
             by_class = self.reader.support(Path(support))
         for name, items in by_class.items():
             if not _size(items):
@@ -202,7 +205,9 @@ class Predictor:
             FewshotError: a query cannot be read, or the learner gives it no finite output.
         """
         items: Items = (
-            query if isinstance(query, Tensor | Mapping) else self.learner.reader.query(query)
+            query
+            if isinstance(query, Tensor | Mapping)
+            else read_queries(self.learner.reader, query, ()).items
         )
         if not (size := _size(items)):
             raise FewshotError("there is no query; give at least one")

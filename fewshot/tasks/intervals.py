@@ -18,6 +18,8 @@ are.
 """
 TERMS = 40
 """Pairs of terms of the continued fraction, which suffice up to `MANY`."""
+MOST_TERMS = 10_000
+"""Pairs of terms of that of the incomplete beta function: some sqrt(a + b) are needed."""
 
 
 @lru_cache
@@ -98,3 +100,29 @@ def precision(shares: "Tensor") -> Precision:
         + 2 * third**2
     )
     return Precision(second / trace, (trace**2 / of_square).clamp(min=1))
+
+
+def incomplete_beta(x: float, a: float, b: float) -> float:
+    """The regularised incomplete beta function I_x(a, b), by its continued fraction.
+
+    That is the probability of a value up to `x` under the beta distribution (Abramowitz and Stegun,
+    26.5.8, from whichever end it converges fast; Lentz's way from the front).
+    """
+    if x <= 0 or x >= 1:
+        return float(x >= 1)
+    if x > (a + 1) / (a + b + 2):
+        return 1 - incomplete_beta(1 - x, b, a)
+    log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
+    log_front += a * math.log(x) + b * math.log1p(-x)
+    c, d, fraction, m = 1.0, 1 / (1 - (a + b) * x / (a + 1)), 1 / (1 - (a + b) * x / (a + 1)), 0
+    change = 0.0
+    while abs(change - 1) > 1e-15 and m < MOST_TERMS:
+        m += 1
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        d, c = 1 / (1 + even * d), 1 + even / c
+        fraction *= c * d
+        d, c = 1 / (1 + odd * d), 1 + odd / c
+        change = c * d
+        fraction *= change
+    return math.exp(log_front) * fraction / a

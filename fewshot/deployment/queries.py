@@ -1,0 +1,54 @@
+"""What is asked of a predictor: the items, and the class of each where its folder says so."""
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fewshot.datasets.preprocessing import Preprocessing
+from fewshot.datasets.reading.kinds import check_kind
+
+
+class Queries(NamedTuple):
+    """Items, and of each the name of the folder or file of a class that it is in, if it is."""
+
+    items: list[Any]
+    labels: list[str | None]
+
+
+def read_queries(reader: Preprocessing[Any], source: Any, classes: Collection[str]) -> Queries:
+    """The items that `source` means, and the class of each.
+
+    Known are those below a folder ``<class>`` of a folder (of texts also in ``<class>.txt``), for
+    the names of `classes`.
+
+    Args:
+        reader: what reads them.
+        source: an image file, a folder, a file of texts (a `Path`), or items themselves.
+        classes: the names that say something.
+
+    Raises:
+        FewshotError: the source cannot be read, or holds texts for a network of images, or images
+            for one of texts.
+    """
+    is_path = isinstance(source, os.PathLike) or (
+        isinstance(source, str) and reader.kind == "image"
+    )
+    if not is_path:
+        items = reader.query(source)
+        return Queries(items, [None] * len(items))
+    path = Path(source)
+    check_kind(path, reader.kind)
+    if reader.kind == "text":
+        by_class = reader.support(path) if path.is_dir() else {"": reader.query(path)}
+        found = [(item, name) for name, of in by_class.items() for item in of]
+    else:
+        found = [(item, _folder(item, path)) for item in reader.query(path)]
+    labels = [name if name in classes else None for _, name in found]
+    return Queries([item for item, _ in found], labels)
+
+
+def _folder(item: Any, root: Path) -> str:
+    """The folder in `root` that a file is below; empty where it lies in `root`, or is it."""
+    parts = Path(item).relative_to(root).parts
+    return parts[0] if len(parts) > 1 else ""
