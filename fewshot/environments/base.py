@@ -1,0 +1,96 @@
+"""What every environment has: how a task is drawn, how it begins, and one step of it.
+
+Shapes: n trajectories, F facts of a task, S values of a state, O of an observation, A of an action,
+M uniform numbers a step. All functions are pure, take the axis n and can be vmapped: whatever is
+random in a step comes of numbers that it is given.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fewshot.hyperparameters import ChecksArguments
+
+
+class Step(NamedTuple):
+    """What comes of an action: the next state (n, S), rewards (n,), whether it is the end (n,)."""
+
+    state: Tensor
+    reward: Tensor
+    ended: Tensor
+
+
+@dataclass(frozen=True)
+class Environment(ChecksArguments, ABC):
+    """A family of tasks to act in.
+
+    A trial is `episodes` of at most `horizon` steps each in the same task. What remembers learns
+    from episode to episode; what does not plays them alike.
+    """
+
+    kind: ClassVar[str]
+    """What facts and messages call it."""
+    discrete: ClassVar[bool]
+    """Whether an action is one of `action_size`, or as many real numbers."""
+    noise: ClassVar[int] = 0
+    """M, the uniform numbers that a step takes."""
+    has_regret: ClassVar[bool] = False
+    """Whether the best reward of each step is known."""
+
+    @property
+    @abstractmethod
+    def episodes(self) -> int:
+        """Episodes of a trial."""
+
+    @property
+    @abstractmethod
+    def horizon(self) -> int:
+        """Steps of an episode, at most."""
+
+    @property
+    @abstractmethod
+    def observation_size(self) -> int:
+        """O."""
+
+    @property
+    @abstractmethod
+    def action_size(self) -> int:
+        """A: how many actions there are, or the values of one."""
+
+    @property
+    def steps(self) -> int:
+        """T, the steps of a trial."""
+        return self.episodes * self.horizon
+
+    @property
+    def action_values(self) -> int:
+        """The values in which an action is written: the number of a discrete one is one value."""
+        return 1 if self.discrete else self.action_size
+
+    @abstractmethod
+    def draw(self, rng: np.random.Generator) -> np.ndarray:
+        """The facts (F,) of a task."""
+
+    @abstractmethod
+    def begin(self, facts: Tensor) -> Tensor:
+        """States (n, S) where an episode begins, in tasks of `facts` (n, F)."""
+
+    @abstractmethod
+    def observe(self, state: Tensor) -> Tensor:
+        """What is seen of states (n, S): observations (n, O)."""
+
+    @abstractmethod
+    def step(self, state: Tensor, action: Tensor, facts: Tensor, noise: Tensor) -> Step:
+        """What comes of actions (n, A), of discrete ones (n, 1) numbers; `noise` is (n, M)."""
+
+    def regret(self, action: Tensor, facts: Tensor) -> Tensor:
+        """The expected reward (n,) that an action forgoes; zero where nobody knows."""
+        return torch.zeros_like(facts[:, 0])
+
+    def report(self, facts: Tensor) -> dict[str, Tensor]:
+        """What a picture shows of a task (F,), by name."""
+        return {}

@@ -1,0 +1,105 @@
+"""Playing: trials of an actor in an environment, as a pure function of facts and seeds.
+
+Shapes as in `fewshot.environments.base`; T steps of a trial.
+"""
+
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from fewshot.environments.base import Environment
+from fewshot.environments.noise import Noise
+
+OF_ENVIRONMENT, OF_ACTOR, OF_TIES = 0, 1, 2  # purposes of random numbers
+
+
+class Moment(NamedTuple):
+    """What an actor knows when it acts: what it sees, and what came of its last action.
+
+    Args:
+        step: its number in the trial, from 0.
+        observation: (n, O).
+        action: the last, as the environment writes it, (n, 1) or (n, A); zero at first.
+        reward: the last, (n,); zero at first.
+        ended: whether the last step ended an episode, (n,); zero at first.
+    """
+
+    step: int
+    observation: Tensor
+    action: Tensor
+    reward: Tensor
+    ended: Tensor
+
+
+class Uniform(Protocol):
+    """Gives the random numbers of a step."""
+
+    def __call__(self, count: int, purpose: int = OF_ACTOR) -> Tensor:
+        """Uniform numbers (n, count): the same each time, others for another purpose."""
+
+
+class Actor(Protocol):
+    """What acts: from what it remembers (None at first) and a moment to actions (n, A)."""
+
+    def __call__(self, memory: Any, moment: Moment, uniform: Uniform) -> tuple[Tensor, Any]:
+        """The actions, and what is remembered."""
+
+
+class Trials(NamedTuple):
+    """What was played, (n, T, ...); steps after an episode's end have a `mask` of 0.
+
+    Args:
+        observations: what was seen before each action, (n, T, O).
+        actions: (n, T, 1) or (n, T, A).
+        rewards: (n, T).
+        mask: 1 where a step counts.
+        regrets: expected reward that the actions forwent, (n, T).
+    """
+
+    observations: Tensor
+    actions: Tensor
+    rewards: Tensor
+    mask: Tensor
+    regrets: Tensor
+
+
+@torch.no_grad()
+def play(
+    environment: Environment,
+    actor: Actor,
+    facts: Tensor,
+    noise: Noise,
+    steps: int | None = None,
+) -> Trials:
+    """Trials of `actor` in tasks of `facts` (n, F).
+
+    Args:
+        environment: what is acted in.
+        actor: what acts.
+        facts: of the tasks.
+        noise: what is random, of the actor too.
+        steps: of the trials; None means all.
+    """
+    state, memory, rows = environment.begin(facts), None, []
+    alive, zero = torch.ones_like(state[:, 0]), torch.zeros_like(state[:, 0])
+    action = zero[:, None].expand(-1, environment.action_values)
+    reward, ended = zero, zero
+    for t in range(environment.steps if steps is None else steps):
+        if t and t % environment.horizon == 0:
+            state, alive = environment.begin(facts), torch.ones_like(alive)
+        seen = environment.observe(state)
+
+        def uniform(count: int, purpose: int = OF_ACTOR, step: int = t) -> Tensor:
+            return noise.uniform(step, purpose, count, facts.dtype)
+
+        action, memory = actor(memory, Moment(t, seen, action, reward, ended), uniform)
+        action = action.to(facts.dtype)
+        numbers = noise.uniform(t, OF_ENVIRONMENT, environment.noise, facts.dtype)
+        regret = environment.regret(action, facts) * alive
+        state, reward, over = environment.step(state, action, facts, numbers)
+        reward = reward * alive
+        rows.append(Trials(seen, action, reward, alive, regret))
+        alive = alive * (1 - over)
+        ended = 1 - alive if (t + 1) % environment.horizon else torch.ones_like(alive)
+    return Trials(*(torch.stack(column, 1) for column in zip(*rows, strict=True)))
