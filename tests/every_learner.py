@@ -18,6 +18,7 @@ from torch import nn
 
 from fewshot import (
     MLP,
+    BanditDataModule,
     Conv4,
     EntityVectors,
     FewGLUEDataModule,
@@ -25,9 +26,11 @@ from fewshot import (
     FewshotError,
     GaussianProcessDataModule,
     MaskedLanguageModel,
+    NavigationDataModule,
     NeighbourEncoder,
     PairEncoder,
     SegmentationFolderDataModule,
+    TabularMDPDataModule,
     WikiOneDataModule,
 )
 from fewshot.cli.catalogue import find, learners
@@ -41,7 +44,15 @@ OF_LANGUAGE_MODELS = {"BERTPair", "FineTuneText", "PET"}
 """Those that need a language model and its texts, and the extra ``fewshot[text]`` for both."""
 LEFT_OUT = set() if importlib.util.find_spec("transformers") else OF_LANGUAGE_MODELS
 NAMES = [entry.name for entry in learners() if entry.name not in LEFT_OUT]
-UNTRAINED = {"FineTuneText", "GaussianProcess", "PET", "SimpleShot", "TailFrequency", "TransE"}
+REFERENCES = {
+    *("BayesOptimum", "EpsilonGreedy", "GittinsIndex", "RandomPolicy", "ThompsonSampling", "UCB1"),
+    *("PSRL", "ToldGoal"),
+}
+"""Policies that act as they are written."""
+UNTRAINED = {
+    *("FineTuneText", "GaussianProcess", "PET", "SimpleShot", "TailFrequency", "TransE"),
+    *REFERENCES,
+}
 """Those with nothing to train before a task is seen."""
 TRAINED = [name for name in NAMES if name not in UNTRAINED]
 
@@ -124,6 +135,9 @@ def benchmarks(name: str, **sizes: Any) -> list[EpisodicDataModule]:
             str(masks()), MASKS, image_size=16, min_pixels=16, **given | {"queries": 1}
         ),
         WikiOneDataModule(str(graph()), dimensions=8, embedding_epochs=2, shot=2, **given),
+        BanditDataModule(arms=3, pulls=4, **given),
+        TabularMDPDataModule(states=3, actions=2, horizon=2, trial_episodes=2, **given),
+        NavigationDataModule(horizon=4, **given),
     ]
 
 

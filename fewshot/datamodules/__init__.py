@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from .cifar100 import FC100DataModule as FC100DataModule
     from .classification import ClassificationDataModule as ClassificationDataModule
     from .clinc150 import CLINC150DataModule as CLINC150DataModule
+    from .control import BanditDataModule as BanditDataModule
+    from .control import ControlDataModule as ControlDataModule
+    from .control import NavigationDataModule as NavigationDataModule
+    from .control import TabularMDPDataModule as TabularMDPDataModule
     from .cub import CUBDataModule as CUBDataModule
     from .fewglue import FewGLUEDataModule as FewGLUEDataModule
     from .fewrel import FewRelDataModule as FewRelDataModule

@@ -4,6 +4,7 @@ The result is the same.
 """
 
 from collections.abc import Callable, Hashable, Iterator
+from operator import attrgetter
 from typing import Literal, TypeAlias, TypeVar
 
 import torch
@@ -15,6 +16,8 @@ from fewshot.engine.modes import How, episode_modes, transformed
 from fewshot.engine.normalization import EpisodeNorm
 from fewshot.episodes.types import (
     Episode,
+    Examples,
+    Inputs,
     count,
     episode,
     flatten,
@@ -34,7 +37,11 @@ MFLOP 0.6 times, because the activations of a whole meta-batch leave the cache.
 """
 
 
-def choose(network: nn.Module, episodes: Episode) -> How:
+def choose(
+    network: nn.Module,
+    episodes: Episode,
+    probe: Callable[[Examples], Inputs] = attrgetter("inputs"),
+) -> How:
     """What `auto` stands for: vmap where kernel launches or Python bound the step, else the loop.
 
     That is on every accelerator, and on a CPU for small networks (`SMALL_FLOP`). Networks that
@@ -43,13 +50,14 @@ def choose(network: nn.Module, episodes: Episode) -> How:
     Args:
         network: what the inner loop runs.
         episodes: the meta-batch to come, for its shapes and its device.
+        probe: gives what the network reads of a support set.
     """
     if loop_only(network) is not None:
         return "loop"
     if episodes.support.targets.device.type != "cpu":
         return "vmap"
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(episode(episodes, 0).support.inputs)
+        network(probe(episode(episodes, 0).support))
     return "vmap" if counter.get_total_flops() <= SMALL_FLOP else "loop"
 
 

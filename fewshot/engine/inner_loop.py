@@ -15,6 +15,9 @@ from fewshot.engine.recomputation import recomputed
 Weights: TypeAlias = dict[str, Tensor]
 """Parameters of a network by name; `fast_weights` are those of one episode."""
 
+Loss: TypeAlias = Callable[[Weights], Tensor]
+"""A scalar of given weights."""
+
 Rate: TypeAlias = float | Callable[[int, str], Tensor | float]
 """The inner learning rate: a number, or a function of the step (0, 1, ...) and the parameter's
 name, which may give a tensor that broadcasts."""
@@ -26,7 +29,7 @@ power of two, so that dividing the gradient by it again is exact."""
 
 
 def gradient_steps(
-    loss: Callable[[Weights], Tensor],
+    loss: Loss,
     weights: Weights,
     rate: Rate,
     steps: int,
@@ -51,8 +54,24 @@ def gradient_steps(
             again; names the tensors with a gradient that `loss` and `rate` read besides the
             weights.
     """
+    return steps_on(lambda step, weights: loss, weights, rate, steps, first_order, clip, checkpoint)
 
-    def step(number: int, weights: Weights) -> Weights:
+
+def steps_on(
+    losses: Callable[[int, Weights], Loss],
+    weights: Weights,
+    rate: Rate,
+    steps: int,
+    first_order: bool = False,
+    clip: float | None = None,
+    checkpoint: Sequence[Tensor] | None = None,
+) -> Iterator[Weights]:
+    """`gradient_steps` on a loss for each step, made of its number and of the weights before it.
+
+    What examples the weights bring about is data to the step: nothing is differentiated through it.
+    """
+
+    def step(number: int, loss: Loss, weights: Weights) -> Weights:
         with torch.no_grad() if first_order else nullcontext():
             gradients = scaled_gradient(loss, weights)
             if clip is not None:
@@ -64,7 +83,7 @@ def gradient_steps(
 
     yield weights
     for number in range(steps):
-        this_step = functools.partial(step, number)
+        this_step = functools.partial(step, number, losses(number, weights))
         end_region()
         weights = (
             this_step(weights) if checkpoint is None else recomputed(this_step, weights, checkpoint)

@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Callable, Hashable, Iterator
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, TypeVar
 
 import torch
@@ -15,7 +15,7 @@ from fewshot.engine.episode_map import Parallel, choose, loop_only, map_episodes
 from fewshot.engine.modes import How, evaluation_mode
 from fewshot.engine.normalization import EpisodeNorm
 from fewshot.engine.trials import Trial, untouched
-from fewshot.episodes.types import Episode, count, flatten, map_tensors
+from fewshot.episodes.types import Episode, Examples, Inputs, count, flatten, map_tensors
 from fewshot.errors import FewshotError
 
 Result = TypeVar("Result")
@@ -32,6 +32,7 @@ class Runner:
         episodes_per_chunk: episodes in memory at once; None means 1 for the loop, all for vmap.
         compile: compile what is run in training.
         recompute: compute an inner step's activations again in the backward pass.
+        probe: gives what the network reads of a support set.
 
     Raises:
         FewshotError: the options do not go together.
@@ -45,6 +46,7 @@ class Runner:
         episodes_per_chunk: int | None = None,
         compile: Compile = False,
         recompute: bool = False,
+        probe: Callable[[Examples], Inputs] = attrgetter("inputs"),
     ) -> None:
         if episodes_per_chunk is not None and episodes_per_chunk < 1:
             raise FewshotError(
@@ -57,7 +59,7 @@ class Runner:
                 " episode_parallel: loop and compile: false"
             )
         self.network, self.body = network, body
-        self.parallel, self.recompute = parallel, recompute
+        self.parallel, self.recompute, self.probe = parallel, recompute, probe
         self.episodes_per_chunk = episodes_per_chunk
         self.compiler = (
             Compiler("capture" if compile == "capture" else "inductor") if compile else None
@@ -147,7 +149,7 @@ class Runner:
                 untouched(self.network, episodes.support.targets.device),
                 evaluation_mode(self.body),
             ):
-                return choose(self.body, map_tensors(torch.clone, episodes))
+                return choose(self.body, map_tensors(torch.clone, episodes), self.probe)
         except Exception:
             return "loop"  # which fails too, or needs no count of operations
 

@@ -40,6 +40,8 @@ class Environment(ChecksArguments, ABC):
     """M, the uniform numbers that a step takes."""
     has_regret: ClassVar[bool] = False
     """Whether the best reward of each step is known."""
+    plane: ClassVar[bool] = False
+    """Whether an observation is a point of the plane, and the facts of a task are one too."""
 
     @property
     @abstractmethod
@@ -90,7 +92,3 @@ class Environment(ChecksArguments, ABC):
     def regret(self, action: Tensor, facts: Tensor) -> Tensor:
         """The expected reward (n,) that an action forgoes; zero where nobody knows."""
         return torch.zeros_like(facts[:, 0])
-
-    def report(self, facts: Tensor) -> dict[str, Tensor]:
-        """What a picture shows of a task (F,), by name."""
-        return {}

@@ -31,7 +31,7 @@ class Belief(NamedTuple):
     def after(cls, memory: Self | None, moment: Moment, arms: int) -> Self:
         """The belief once the moment's last reward is known; at first nothing is."""
         if memory is None:
-            nothing = torch.zeros(len(moment.reward), arms).to(moment.reward)
+            nothing = moment.reward.new_zeros(len(moment.reward), arms)
             return cls(nothing, nothing)
         pulled = F.one_hot(moment.action[:, 0].long(), arms).to(moment.reward)
         return cls(memory.pulls + pulled, memory.total + pulled * moment.reward[:, None])

@@ -24,6 +24,7 @@ class Navigation(Environment):
 
     kind: ClassVar[str] = "navigation"
     discrete: ClassVar[bool] = False
+    plane: ClassVar[bool] = True
     observation_size: ClassVar[int] = 2
     action_size: ClassVar[int] = 2
     REACH: ClassVar[float] = 0.5
@@ -51,10 +52,6 @@ class Navigation(Environment):
         off = state - facts
         ended = (off.abs() <= self.NEAR).all(1)
         return Step(state, -off.square().sum(1).sqrt(), ended.to(state))
-
-    def report(self, facts: Tensor) -> dict[str, Tensor]:
-        """Where the goal is."""
-        return {"goal": facts}
 
 
 @dataclass(frozen=True)

@@ -28,12 +28,14 @@ class Noise(NamedTuple):
     seeds: Tensor
     stream: int = 0
 
-    def uniform(self, step: int, purpose: int, count: int, dtype: torch.dtype) -> Tensor:
-        """Numbers (n, count) in (0, 1) for a step of the trajectories and a purpose (0 to 7)."""
-        start = ((self.stream << 32) + (step << 3) + purpose) << 20
-        counters = torch.arange(1, count + 1, device=self.seeds.device)
-        key = mixed(mixed(self.seeds) + signed(GOLDEN * start))
-        words = mixed(key[:, None] + counters * signed(GOLDEN))
+    def uniform(self, steps: range, purpose: int, count: int, dtype: torch.dtype) -> Tensor:
+        """Numbers (n, T, count) in (0, 1) for steps of the trajectories and a purpose (0 to 7)."""
+        device = self.seeds.device
+        starts = [((self.stream << 32) + (step << 3) + purpose) << 20 for step in steps]
+        start = torch.tensor([signed(GOLDEN * number) for number in starts], device=device)
+        counters = torch.arange(1, count + 1, device=device) * signed(GOLDEN)
+        keys = mixed(mixed(self.seeds)[:, None] + start)
+        words = mixed(keys[..., None] + counters)
         numbers: Tensor = (shifted(words, 64 - BITS).to(dtype) + 0.5) / 2**BITS
         return numbers
 

@@ -3,6 +3,7 @@
 Shapes as in `fewshot.environments.base`; T steps of a trial.
 """
 
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -12,6 +13,9 @@ from fewshot.environments.base import Environment
 from fewshot.environments.noise import Noise
 
 OF_ENVIRONMENT, OF_ACTOR, OF_TIES = 0, 1, 2  # purposes of random numbers
+
+AT_ONCE = 2**20
+"""Numbers of all steps of a trial that are drawn together: some 30 MB while they are."""
 
 
 class Moment(NamedTuple):
@@ -81,25 +85,42 @@ def play(
         noise: what is random, of the actor too.
         steps: of the trials; None means all.
     """
+    total = environment.steps if steps is None else steps
+    chances = noise.uniform(range(total), OF_ENVIRONMENT, environment.noise, facts.dtype)
+    chosen = _Chosen(noise, total, facts)
     state, memory, rows = environment.begin(facts), None, []
     alive, zero = torch.ones_like(state[:, 0]), torch.zeros_like(state[:, 0])
     action = zero[:, None].expand(-1, environment.action_values)
     reward, ended = zero, zero
-    for t in range(environment.steps if steps is None else steps):
+    for t in range(total):
         if t and t % environment.horizon == 0:
             state, alive = environment.begin(facts), torch.ones_like(alive)
         seen = environment.observe(state)
-
-        def uniform(count: int, purpose: int = OF_ACTOR, step: int = t) -> Tensor:
-            return noise.uniform(step, purpose, count, facts.dtype)
-
-        action, memory = actor(memory, Moment(t, seen, action, reward, ended), uniform)
+        moment = Moment(t, seen, action, reward, ended)
+        action, memory = actor(memory, moment, partial(chosen.at, t))
         action = action.to(facts.dtype)
-        numbers = noise.uniform(t, OF_ENVIRONMENT, environment.noise, facts.dtype)
         regret = environment.regret(action, facts) * alive
-        state, reward, over = environment.step(state, action, facts, numbers)
+        state, reward, over = environment.step(state, action, facts, chances[:, t])
         reward = reward * alive
         rows.append(Trials(seen, action, reward, alive, regret))
         alive = alive * (1 - over)
         ended = 1 - alive if (t + 1) % environment.horizon else torch.ones_like(alive)
     return Trials(*(torch.stack(column, 1) for column in zip(*rows, strict=True)))
+
+
+class _Chosen:
+    """The numbers by which an actor chooses: of all steps at once where they are few."""
+
+    def __init__(self, noise: Noise, steps: int, facts: Tensor) -> None:
+        self.noise, self.steps, self.facts = noise, steps, facts
+        self.held: dict[tuple[int, int], Tensor] = {}
+
+    def at(self, step: int, count: int, purpose: int = OF_ACTOR) -> Tensor:
+        """Numbers (n, count) of a step."""
+        if len(self.facts) * self.steps * count > AT_ONCE:
+            drawn = self.noise.uniform(range(step, step + 1), purpose, count, self.facts.dtype)
+            return drawn[:, 0]
+        if (count, purpose) not in self.held:
+            drawn = self.noise.uniform(range(self.steps), purpose, count, self.facts.dtype)
+            self.held[count, purpose] = drawn
+        return self.held[count, purpose][:, step]

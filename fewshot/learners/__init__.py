@@ -41,6 +41,15 @@ if TYPE_CHECKING:
     from .optimization.meta_sgd import MetaSGD as MetaSGD
     from .optimization.proto_maml import ProtoMAML as ProtoMAML
     from .optimization.reptile import Reptile as Reptile
+    from .reference.bandits import UCB1 as UCB1
+    from .reference.bandits import BayesOptimum as BayesOptimum
+    from .reference.bandits import EpsilonGreedy as EpsilonGreedy
+    from .reference.bandits import GittinsIndex as GittinsIndex
+    from .reference.bandits import RandomPolicy as RandomPolicy
+    from .reference.bandits import ThompsonSampling as ThompsonSampling
+    from .reference.base import ReferencePolicy as ReferencePolicy
+    from .reference.psrl import PSRL as PSRL
+    from .reference.told_goal import ToldGoal as ToldGoal
     from .transfer.base import TransferLearner as TransferLearner
     from .transfer.baseline import Baseline as Baseline
     from .transfer.baseline_plus_plus import BaselinePlusPlus as BaselinePlusPlus

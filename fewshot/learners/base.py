@@ -75,6 +75,8 @@ class MetaLearner(TakesTask, MetaStep, GoesOn, Checkpointed):
     """The kind of task that the learner is made for; None: any."""
     judges_nota: ClassVar[bool] = False
     """Whether it can say of a query that it is of none of the episode's classes."""
+    acts: ClassVar[bool] = False
+    """Whether it can act: its examples may depend on what it does."""
     fixed_way: ClassVar[bool] = False
     """Whether the learner knows one way alone: training, test and use must have the same."""
 
@@ -136,6 +138,11 @@ class MetaLearner(TakesTask, MetaStep, GoesOn, Checkpointed):
         return features
 
     def _check_kind(self) -> None:
+        if self.task.acts and not self.acts:
+            raise FewshotError(
+                f"{type(self).__name__} cannot act, which the benchmark's task"
+                f" ({self.task.kind}) is; choose MAML, FOMAML, MetaSGD, CAVIA, Reptile or RL2"
+            )
         if self.takes is not None and not isinstance(self.task, self.takes):
             raise FewshotError(
                 f"{type(self).__name__} is made for {self.takes.kind}, but the benchmark's task is"

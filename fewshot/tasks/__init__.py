@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         VideoClassification,
         check_one_way,
     )
+    from fewshot.tasks.control import Control
     from fewshot.tasks.ranking import Ranking, mean_ranks
     from fewshot.tasks.regression import GaussianRegression, Regression, gaussian_log_likelihood
     from fewshot.tasks.segmentation import Segmentation
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "KINDS",
     "Classification",
+    "Control",
     "EpisodeView",
     "GaussianRegression",
     "Ranking",
@@ -49,6 +51,7 @@ KINDS = {
     "understanding": "fewshot.tasks.classification.Understanding",
     "reading": "fewshot.tasks.classification.Reading",
     "video_classification": "fewshot.tasks.classification.VideoClassification",
+    "control": "fewshot.tasks.control.Control",
     "ranking": "fewshot.tasks.ranking.Ranking",
     "regression": "fewshot.tasks.regression.Regression",
     "segmentation": "fewshot.tasks.segmentation.Segmentation",

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from torch import Tensor
 
-from fewshot.episodes.types import Episode, Examples
+from fewshot.episodes.types import Episode, Examples, Inputs
 from fewshot.hyperparameters import ChecksArguments
 from fewshot.tasks.estimates import Estimate, estimate
 
 if TYPE_CHECKING:  # imported where a picture is drawn
     from matplotlib.figure import Figure
+    from torch import nn
 
 Normal: TypeAlias = tuple[Tensor, Tensor]
 """Means and standard deviations (Q, T) of normal distributions."""
@@ -54,6 +55,8 @@ class Task(ChecksArguments, ABC):
     """The metric that picks the best checkpoint and ranks runs, and which end of it is best."""
     dense: ClassVar[bool] = False
     """Whether outputs are for every pixel: the head then reads feature maps."""
+    acts: ClassVar[bool] = False
+    """Whether examples are tasks to act in, and what a network reads comes of acting."""
     units: ClassVar[Mapping[str, str]] = {}
     """What metrics are written in, see `unit`; ``%`` is for shares, which lie in [0, 1]."""
     prediction_columns: ClassVar[tuple[str, ...]] = ("target", "predicted")
@@ -73,6 +76,34 @@ class Task(ChecksArguments, ABC):
     @abstractmethod
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Scalars of one episode by name."""
+
+    def support_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss that an inner loop descends on: `loss`, but for kinds that have another."""
+        return self.loss(outputs, targets)
+
+    def head(self, features: int) -> "nn.Module | None":
+        """The module from features (n, D) to outputs; None where a linear layer does."""
+        return None
+
+    def experience(
+        self, examples: Examples, act: Callable[[Inputs], Tensor], step: int = 0
+    ) -> Examples:
+        """The examples that a network reads: as they are, or what comes of acting in their tasks.
+
+        Args:
+            examples: of a support or of a query.
+            act: the network as it is now, from inputs to outputs.
+            step: the number of the inner step that they are for.
+        """
+        return examples
+
+    def probe(self, examples: Examples) -> Inputs:
+        """Inputs of the shape of those that a network will read."""
+        return examples.inputs
+
+    def shown(self, outputs: Tensor, query: Examples) -> Tensor:
+        """What is kept of outputs for pictures and tables."""
+        return outputs
 
     def marks(self, query: Examples, outputs: Tensor) -> dict[str, Tensor]:
         """What else a table of results keeps of each episode, (B,) by name.

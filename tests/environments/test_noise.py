@@ -28,7 +28,7 @@ def test_words_are_splitmix64s() -> None:
 def test_numbers_are_uniform_and_independent_between_steps_purposes_and_streams() -> None:
     seeds = torch.arange(4000)
     parts = [
-        Noise(seeds, stream).uniform(step, purpose, 3, torch.float64)
+        Noise(seeds, stream).uniform(range(step, step + 1), purpose, 3, torch.float64)[:, 0]
         for stream, step, purpose in ((0, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 0))
     ]
     numbers = torch.cat(parts, 1)
@@ -37,20 +37,22 @@ def test_numbers_are_uniform_and_independent_between_steps_purposes_and_streams(
     off_diagonal = numbers.T.corrcoef() - torch.eye(12)
     assert off_diagonal.abs().max() < 4.5 / math.sqrt(len(seeds))
     singles = parts[0].float()
-    assert torch.equal(singles, Noise(seeds).uniform(0, 0, 3, torch.float32))
+    assert torch.equal(singles, Noise(seeds).uniform(range(2), 0, 3, torch.float32)[:, 0])
 
 
 def test_a_vmapped_number_is_the_same() -> None:
     seeds = torch.tensor([[3, 4], [-5, 2**62]])
-    at_once = torch.func.vmap(lambda s: Noise(s, 2).uniform(7, 1, 4, torch.float64))(seeds)
+    at_once = torch.func.vmap(lambda s: Noise(s, 2).uniform(range(7, 9), 1, 4, torch.float64))(
+        seeds
+    )
     for row, some in zip(at_once, seeds, strict=True):
-        assert torch.equal(row, Noise(some, 2).uniform(7, 1, 4, torch.float64))
+        assert torch.equal(row, Noise(some, 2).uniform(range(7, 9), 1, 4, torch.float64))
 
 
 @pytest.mark.parametrize("shape", [1.0, 3.5, 40.0])
 def test_gamma_and_normal_have_their_moments(shape: float) -> None:
     n = 20000
-    uniform = Noise(torch.arange(n)).uniform(0, 0, 2 * TRIES + 1, torch.float64)
+    uniform = Noise(torch.arange(n)).uniform(range(1), 0, 2 * TRIES + 1, torch.float64)[:, 0]
     drawn = gamma(torch.full((n,), shape, dtype=torch.float64), uniform[:, 1:])
     assert drawn.mean().item() == pytest.approx(shape, abs=4 * math.sqrt(shape / n))
     assert drawn.var().item() == pytest.approx(shape, rel=0.1)

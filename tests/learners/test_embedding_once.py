@@ -7,7 +7,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from every_learner import NAMES, TinyImages, pair
+from every_learner import NAMES, REFERENCES, TinyImages, pair
 from torch import Tensor, nn
 
 from fewshot.backbones import MLP, BagOfWords, BiLSTM, Conv4, TextCNN
@@ -29,6 +29,7 @@ ONCE = {
 """Learners that embed an example once. `FineTune` does where the head alone adapts."""
 
 AS_EVER = {
+    **dict.fromkeys(REFERENCES, "has no network"),
     "ADML": "adapts the network to each episode, and attacks its inputs",
     "ANIL": "normalises by the statistics of each episode",
     "ANP": "no point of a function is drawn twice",

@@ -7,14 +7,22 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from every_learner import NAMES, OF_LANGUAGE_MODELS, SMALL, UNTRAINED, pair, tiny_backbone
+from every_learner import (
+    NAMES,
+    OF_LANGUAGE_MODELS,
+    REFERENCES,
+    SMALL,
+    UNTRAINED,
+    pair,
+    tiny_backbone,
+)
 from torch import Tensor, nn
 
 from fewshot import MAML, FewshotError
 from fewshot.backbones.base import features_of
 from fewshot.episodes.types import episode
 
-OWN_FEATURES = {"GaussianProcess", "TailFrequency"}  # no backbone is given to them
+OWN_FEATURES = {"GaussianProcess", "TailFrequency", *REFERENCES}  # no backbone is given to them
 TAKING = [name for name in NAMES if name not in OF_LANGUAGE_MODELS | OWN_FEATURES]
 WRONG: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "maps": (lambda features: features[..., None, None], r"\(.*, 1, 1\), not \("),

@@ -35,6 +35,8 @@ class ADML(MAML):
         **kwargs: arguments of `MAML`.
     """
 
+    acts = False
+
     def __init__(
         self, backbone: Backbone | nn.Module, attack: Attack | None = None, **kwargs: Any
     ) -> None:
@@ -45,7 +47,7 @@ class ADML(MAML):
         support, query = (self.attacked(part) for part in episode)
         clean, adversarial = self._adapted(episode.support), self._adapted(support)
         one, other = (
-            self._outcome(self.forward_with(weights, self.embedded(inputs)), episode)
+            self._outcome(self.forward_with(weights, self.embedded(inputs)), episode.query)
             for weights, inputs in ((adversarial, episode.query.inputs), (clean, query.inputs))
         )
         metrics = one.metrics | {

@@ -29,6 +29,7 @@ class ANIL(MAML):
         FewshotError: `embed_together` where it contradicts another argument.
     """
 
+    acts = False
     fixed_arguments = ("adapt",)
 
     def __init__(

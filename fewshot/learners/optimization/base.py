@@ -10,7 +10,7 @@ from fewshot.backbones.base import Backbone, needed_map_shape
 from fewshot.backbones.channels_last import channels_last, kernels
 from fewshot.engine.compiling.compiler import Compile
 from fewshot.engine.episode_map import Parallel
-from fewshot.engine.inner_loop import Rate, Weights, gradient_steps
+from fewshot.engine.inner_loop import Rate, Weights, steps_on
 from fewshot.engine.normalization import EpisodeNorm, forget_running_statistics
 from fewshot.engine.runner import Runner, option
 from fewshot.episodes.types import Episode, Examples, map_tensors
@@ -20,11 +20,11 @@ from fewshot.learners.bookkeeping import OF_TRAINING
 from fewshot.learners.optimization.attacks import Attack
 from fewshot.learners.optimization.evaluation import Curve, InnerLoopEvaluation
 from fewshot.learners.optimization.first_batch import check_support
-from fewshot.learners.optimization.network import Network, give_shapes, linear_head
+from fewshot.learners.optimization.network import Network, default_head, give_shapes
 from fewshot.learners.optimization.parameters import (
     Adapt,
     adapted_names,
-    check_compile,
+    check_task,
     named_now,
     refuse_unused,
 )
@@ -106,7 +106,6 @@ class OptimizationLearner(InnerLoopEvaluation):
         super().__init__(backbone, batchnorm=batchnorm, **kwargs)
         if self.fixed_way:
             check_one_way(self.task, type(self).__name__)
-        check_compile(compile, self.task)
         self.inner_steps, self.eval_inner_steps = inner_steps, eval_inner_steps or inner_steps
         self.eval_curve: Curve = eval_curve
         self.inner_gradient_clip = inner_gradient_clip
@@ -115,7 +114,7 @@ class OptimizationLearner(InnerLoopEvaluation):
         if dense:
             needed_map_shape(self.backbone, type(self).__name__)
         self.head = (
-            linear_head(self.backbone, self.task.output_size, dense)
+            default_head(self.backbone, self.task)
             if head is None
             else build(head, nn.Module, "head")
         )
@@ -126,10 +125,12 @@ class OptimizationLearner(InnerLoopEvaluation):
         self.adapted_names = adapted_names(self.network, adapt)
         self._kernels = kernels(self.network)
         self.head_only = all(name.startswith("head.") for name in self.adapted_names)
+        check_task(self.task, compile, bool(self.adapted_names) and self.head_only)
         self.runner = Runner(
             self.network,
             self.backbone,
             *(episode_parallel, episodes_per_chunk, compile, checkpoint_inner_steps),
+            self.task.probe,
         )
 
     def initial_weights(self) -> Weights:
@@ -154,25 +155,20 @@ class OptimizationLearner(InnerLoopEvaluation):
         fixed: Weights | None = None,
     ) -> Iterator[Weights]:
         """Gradient descent on the mean support loss from `weights`, beside others kept `fixed`."""
-
-        def loss(fast_weights: Weights) -> Tensor:
-            outputs = self.forward_with({**(fixed or {}), **fast_weights}, support.inputs)
-            return self.task.loss(outputs, support.targets)
-
         # Where the head alone adapts, the steps hold its few activations only, and read features
         # that have a graph.
         read = None
         if self.runner.recomputes() and not self.head_only:
             read = [p for p in self.parameters() if p.requires_grad]
-        clip = self.inner_gradient_clip
-        return gradient_steps(loss, weights, rate, steps, first_order, clip, read)
+        losses, clip = self.support_losses(support, fixed), self.inner_gradient_clip
+        return steps_on(losses, weights, rate, steps, first_order, clip, read)
 
     def training_outcome(self, episode: Episode, norm: EpisodeNorm) -> Outcome:
         """One training episode: the adapted network's query loss, with its meta-gradient graph."""
         support, query = self.embedded_episode(episode)
         inside = Examples(support, episode.support.targets)
         *_, weights = self.inner_loop(inside, self.inner_steps)
-        return self._outcome(self.forward_with(weights, query), episode)
+        return self.judged(weights, Examples(query, episode.query.targets))
 
     def run(self, episodes: Episode, training: bool) -> Iterator[Outcome]:
         """Adapt to and predict every episode."""
@@ -181,7 +177,7 @@ class OptimizationLearner(InnerLoopEvaluation):
                 self.attack.check(part.inputs)
         support = map_tensors(lambda tensor: tensor[0], episodes.support)
         if self.runner.first_time("shapes"):
-            give_shapes(self.network, support.inputs)
+            give_shapes(self.network, self.task.probe(support))
         if not training:
             return self.runner.run(self.evaluation_outcome, episodes)
         our_layer_adapts_alone = self.head_only and not self._head_is_given

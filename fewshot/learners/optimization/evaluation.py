@@ -7,18 +7,17 @@ from operator import itemgetter
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fewshot.engine.inner_loop import Weights
 from fewshot.engine.modes import evaluation_mode
 from fewshot.engine.normalization import EpisodeNorm, Statistics
-from fewshot.engine.own_checkpoints import call_with
 from fewshot.episodes.types import Episode, Examples, Inputs, map_tensors
 from fewshot.errors import FewshotError
-from fewshot.learners.base import MetaLearner
 from fewshot.learners.embedding import joined
 from fewshot.learners.optimization.attacks import Attack
-from fewshot.learners.optimization.network import Network, give_shapes
+from fewshot.learners.optimization.fast_weights import FastWeights
+from fewshot.learners.optimization.network import give_shapes
 from fewshot.learners.outcome import Outcome
 from fewshot.tasks.masks import at_size
 
@@ -44,11 +43,9 @@ class Adapted(NamedTuple):
     statistics: Statistics | Company | None
 
 
-class InnerLoopEvaluation(MetaLearner):
+class InnerLoopEvaluation(FastWeights):
     """What is done at validation, test and use with an inner loop, whatever it is."""
 
-    network: Network
-    head: nn.Module
     attack: Attack | None
     eval_inner_steps: int
     eval_curve: Curve
@@ -56,31 +53,10 @@ class InnerLoopEvaluation(MetaLearner):
     """Whether inductive evaluation normalises a query by its own values and the support's."""
     embed_together = False
     """Whether a body that does not adapt reads an episode's support and query in one pass."""
-    head_only: bool
-    """Whether the head alone adapts, so that the body runs once an episode."""
 
     @abstractmethod
     def inner_loop(self, support: Examples, steps: int) -> Iterator[Weights]:
         """Yield the fast weights before and after each inner step on one (embedded) support set."""
-
-    def forward_with(self, weights: Weights, inputs: Inputs) -> Tensor:
-        """Outputs (n, output_size) of embedded inputs under the fast `weights`."""
-        if self.head_only:
-            own = {name.removeprefix("head."): weight for name, weight in weights.items()}
-            outputs = call_with(self.head, own, inputs)
-        else:
-            outputs = call_with(self.network, weights, inputs, self.within)
-        assert isinstance(outputs, Tensor)
-        if self.fixed_way and outputs.shape[1] != self.task.output_size:
-            raise FewshotError(
-                f"the head {type(self.head).__name__} gives {outputs.shape[1]} outputs, but the"
-                f" task needs {self.task.output_size}; give its last layer that many"
-            )
-        return outputs
-
-    def within(self) -> AbstractContextManager[Any]:
-        """What the network is run inside of, each time."""
-        return nullcontext()
 
     def embedded(self, inputs: Inputs) -> Inputs:
         """What the inner loop works on: features where only the head adapts, else the inputs."""
@@ -121,7 +97,7 @@ class InnerLoopEvaluation(MetaLearner):
             EpisodeNorm(exact_vmap=False) as norm,
         ):
             support = map_tensors(torch.clone, support)
-            give_shapes(self.network, support.inputs)
+            give_shapes(self.network, self.task.probe(support))
             inside = Examples(self.embedded(support.inputs), support.targets)
             *_, weights = self.inner_loop(inside, steps)
             return Adapted(weights, self._statistics(weights, support, norm))
@@ -132,7 +108,11 @@ class InnerLoopEvaluation(MetaLearner):
         with torch.no_grad():
             for step in range(min(last, 2)):
                 adapted = self.adapt_for(episode.support, step)
-                found[_after(step)] = self.predict(adapted, episode.query.inputs).to(outputs)
+                if self.task.acts:
+                    shown = self.judged(adapted.weights, episode.query).outputs
+                else:
+                    shown = self.predict(adapted, episode.query.inputs)
+                found[_after(step)] = shown.to(outputs)
         return found | {_after(last): outputs}
 
     def predict(self, adapted: Adapted, inputs: Inputs) -> Tensor:
@@ -207,12 +187,12 @@ class InnerLoopEvaluation(MetaLearner):
             if isinstance(statistics, Company):
                 adapted = Adapted(weights, statistics)
                 outputs = self.query_outputs(adapted, episode.query.inputs, norm)
-                judged[step] = self._outcome(outputs, episode)
+                judged[step] = self._outcome(outputs, episode.query)
             else:
                 with _replayed(norm, statistics):
                     if body_is_new and not self.embed_together:
                         query = self.embedded(episode.query.inputs)
-                    judged[step] = self._outcome(self.forward_with(weights, query), episode)
+                    judged[step] = self.judged(weights, Examples(query, episode.query.targets))
         outcome = judged[self.eval_inner_steps]
         more = {} if self.eval_curve == "none" else _by_step(judged)
         if self.attack is not None:
@@ -248,21 +228,15 @@ class InnerLoopEvaluation(MetaLearner):
         # The same random start always: results must not depend on what was evaluated before, or how
         # many at once.
         attacked = attack(lambda inputs: self.task.loss(outputs(inputs), targets), inputs, seed=0)
-        outcome = self._outcome(outputs(attacked), episode)
+        outcome = self._outcome(outputs(attacked), episode.query)
         named = {"loss": outcome.loss, **outcome.metrics}
         return {f"{name}_adversarial": value for name, value in named.items()}
-
-    def _outcome(self, outputs: Tensor, episode: Episode) -> Outcome:
-        targets = episode.query.targets
-        return Outcome(
-            self.task.loss(outputs, targets), self.task.metrics(outputs, targets), outputs
-        )
 
     def _statistics(
         self, weights: Weights, support: Examples, norm: EpisodeNorm
     ) -> Statistics | Company | None:
         """What queries are normalised with by the policy, if not with one another."""
-        if self.batchnorm == "transductive":
+        if self.batchnorm == "transductive" or self.task.acts:
             return None
         if self.query_among_support:
             return Company(support.inputs)

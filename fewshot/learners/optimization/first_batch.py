@@ -22,6 +22,9 @@ def check_support(learner: InnerLoopEvaluation, support: Examples, steps: int) -
     with kept, torch.enable_grad(), EpisodeNorm(exact_vmap=False):
         inside = Examples(learner.embedded(support.inputs), support.targets)
         start = next(iter(learner.inner_loop(inside, steps)))
+        inside = learner.examples_for(start, inside)
         weights = {name: weight.detach().requires_grad_() for name, weight in start.items()}
-        loss = learner.task.loss(learner.forward_with(weights, inside.inputs), inside.targets)
+        loss = learner.task.support_loss(
+            learner.forward_with(weights, inside.inputs), inside.targets
+        )
         refuse_unused(without_gradient(loss, weights))

@@ -108,7 +108,7 @@ class IMAML(OptimizationLearner):
         query = self.embedded(episode.query.inputs)
         weights = self.solution(support)
 
-        outcome, gradient = self._judged(weights, query, episode)
+        outcome, gradient = self._with_slope(weights, query, episode)
         loss = outcome.loss
         with torch.no_grad():
             solution = self.implicit(gradient, weights, support)
@@ -127,7 +127,9 @@ class IMAML(OptimizationLearner):
             value = value + (rest - rest.detach())
         return outcome._replace(loss=value)
 
-    def _judged(self, weights: Weights, query: Inputs, episode: Episode) -> tuple[Outcome, Weights]:
+    def _with_slope(
+        self, weights: Weights, query: Inputs, episode: Episode
+    ) -> tuple[Outcome, Weights]:
         """The outcome under `weights`, and the gradient of its loss by them.
 
         The outcome has the graph of what does not adapt. Scaled on the way as float16 needs it;
@@ -135,7 +137,7 @@ class IMAML(OptimizationLearner):
         """
 
         def query_loss(weights: Weights) -> tuple[Tensor, Outcome]:
-            outcome = self._outcome(self.forward_with(weights, query), episode)
+            outcome = self._outcome(self.forward_with(weights, query), episode.query)
             return outcome.loss, outcome
 
         outcome: Outcome

@@ -26,6 +26,8 @@ class MAML(OptimizationLearner):
         **kwargs: arguments of `OptimizationLearner`.
     """
 
+    acts = True
+
     def __init__(
         self,
         backbone: Backbone | nn.Module,

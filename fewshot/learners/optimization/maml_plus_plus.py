@@ -143,7 +143,7 @@ class MAMLPlusPlus(OptimizationLearner):
         losses = []
         for step, weights in enumerate(self.inner_loop(support, self.inner_steps)):
             if step == self.inner_steps or (step > 0 and self.multi_step):
-                outcome = self._outcome(self.forward_with(weights, query), episode)
+                outcome = self._outcome(self.forward_with(weights, query), episode.query)
                 losses.append(self.importance[step - 1] * outcome.loss)
         return outcome._replace(loss=torch.stack(losses).sum()) if self.multi_step else outcome
 

@@ -30,6 +30,7 @@ class MetaSGD(OptimizationLearner):
     begins_at = ("initial_rates",)
 
     knows_weights_by_name = True
+    acts = True
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from fewshot.engine.modes import evaluation_mode
 from fewshot.engine.trials import Generators
 from fewshot.episodes.types import Inputs, map_tensors
 from fewshot.errors import FewshotError
+from fewshot.tasks import Task
 
 
 class Network(nn.Module):
@@ -75,10 +76,14 @@ def give_shapes(network: Network, inputs: Inputs) -> None:
     generators.restore()  # what training draws is the same as without
 
 
-def linear_head(backbone: nn.Module, output_size: int, dense: bool) -> nn.Module:
-    """A linear layer from features (n, D) to outputs, or a 1x1 convolution of feature maps."""
-    if dense:
-        return nn.Conv2d(needed_map_shape(backbone, "a 1x1 convolution")[0], output_size, 1)
+def default_head(backbone: nn.Module, task: Task) -> nn.Module:
+    """The task's own head, or a linear layer from features (n, D) to outputs.
+
+    In segmentation a 1x1 convolution of feature maps.
+    """
+    if task.dense:
+        return nn.Conv2d(needed_map_shape(backbone, "a 1x1 convolution")[0], task.output_size, 1)
     features = backbone.out_features
     assert isinstance(features, int)  # `MetaLearner` has checked it
-    return nn.Linear(features, output_size)
+    own = task.head(features)
+    return nn.Linear(features, task.output_size) if own is None else own

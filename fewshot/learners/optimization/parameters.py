@@ -56,16 +56,26 @@ def as_key(name: str) -> str:
     return name.replace(".", "/")
 
 
-def check_compile(compile: Compile, task: Task) -> None:
-    """Refuse to compile what differs from episode to episode.
+def check_task(task: Task, compile: Compile, head_only: bool) -> None:
+    """Refuse options that do not go with the task.
 
     Raises:
-        FewshotError: `compile` is on, and the way differs.
+        FewshotError: `compile` is on for what differs from episode to episode, or the head alone
+            adapts to what is played.
     """
     if compile and isinstance(task, Classification) and task.way is None:
         raise FewshotError(
             "compile is on, which takes minutes for each size of an episode, but the"
             " benchmark's way differs from episode to episode; set compile: false"
+        )
+    if compile and task.acts:
+        raise FewshotError(
+            "compile is on, but what is learned from is played between the inner steps, a hundred"
+            " times as many operations; set compile: false"
+        )
+    if head_only and task.acts:
+        raise FewshotError(
+            "adapt is 'head', but features are of observations, which acting brings; set adapt: all"
         )
 
 

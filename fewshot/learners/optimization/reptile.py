@@ -58,6 +58,7 @@ class Reptile(OptimizationLearner):
     fixed_arguments = ("checkpoint_inner_steps",)
 
     knows_weights_by_name = True
+    acts = True
 
     def __init__(
         self,
@@ -137,9 +138,8 @@ class Reptile(OptimizationLearner):
         ):
             trained, state = weights, squares  # no others are kept
         with torch.no_grad():
-            outcome = self._outcome(
-                self.forward_with(trained, self.embedded(episode.query.inputs)), episode
-            )
+            query = Examples(self.embedded(episode.query.inputs), episode.query.targets)
+            outcome = self.judged(trained, query)
         return outcome._replace(
             loss=with_gradient(
                 outcome.loss, start, {name: start[name] - trained[name] for name in start}
@@ -162,7 +162,7 @@ class Reptile(OptimizationLearner):
         squares = {} if self.second_moment is None else self.second_moment.squares
         yield weights, squares
         for step, batch in enumerate(batches, start=1):
-            direction = self._gradient(weights, batch)
+            direction = self._gradient(weights, self.examples_for(weights, batch, step - 1))
             if self.second_moment is not None:
                 squares = {
                     n: BETA2 * squares[n] + (1 - BETA2) * g.square() for n, g in direction.items()
@@ -178,7 +178,9 @@ class Reptile(OptimizationLearner):
 
     def _gradient(self, weights: Weights, batch: Examples) -> Weights:
         def loss(fast_weights: Weights) -> Tensor:
-            return self.task.loss(self.forward_with(fast_weights, batch.inputs), batch.targets)
+            return self.task.support_loss(
+                self.forward_with(fast_weights, batch.inputs), batch.targets
+            )
 
         with torch.no_grad():
             gradients = scaled_gradient(loss, weights)

@@ -1,0 +1,1 @@
+"""Policies that nothing trains, to compare learned ones with."""
