@@ -1,15 +1,18 @@
 """What computes nothing answers at once: CPU time and memory, and neither torch nor Lightning."""
 
+import importlib
 import json
 import resource
 import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
+from fewshot.cli import late_metrics
 from fewshot.cli.catalogue import benchmarks, learners, networks
 from fewshot.cli.class_options import check_class_options
 from fewshot.cli.definitions import arguments
@@ -128,6 +131,66 @@ def test_the_whole_of_a_process_is_light() -> None:
     subprocess.run([sys.executable, "-m", "fewshot", "--version"], check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < SPARE * 0.6
+
+
+LATE = """
+import sys
+from fewshot.cli.late_metrics import import_metrics_late
+import_metrics_late()
+from fewshot.cli import lightning
+lightning.import_all()
+late = {"scipy", "sklearn", "torchvision", "transformers", "timm", "torchmetrics.functional"}
+assert not late & set(sys.modules), late & set(sys.modules)
+
+import torchmetrics, torch
+from lightning.pytorch.core.module import Metric, MetricCollection
+assert torchmetrics.__version__[0].isdigit() and not late & set(sys.modules)
+from torchmetrics import Accuracy, MeanMetric
+from torchmetrics.text import EditDistance
+assert Metric is torchmetrics.Metric and MetricCollection is torchmetrics.MetricCollection
+assert issubclass(EditDistance, Metric) and torchmetrics.text.EditDistance is EditDistance
+assert torchmetrics.functional.text.edit_distance(["rain"], ["shine"]) == 3
+held = MetricCollection([MeanMetric(), EditDistance()])
+assert Accuracy(task="binary")(torch.ones(2), torch.tensor([0, 1])) == 0.5
+assert torchmetrics._logger.handlers and type(torchmetrics.__loader__).__name__ == "SourceFileLoader"
+assert not hasattr(torchmetrics, "nothing_of_it")
+"""
+
+
+def test_a_run_imports_no_metrics_but_who_uses_them_finds_all() -> None:
+    """A canary too: where torchmetrics has other parts, it is imported whole, and this fails."""
+    subprocess.run([sys.executable, "-c", LATE], check=True)
+
+
+@pytest.mark.parametrize(
+    ("metric", "whole"),
+    [
+        ("class Metric: pass", False),
+        ("from fake_metrics import of_another_version\nclass Metric: pass", True),
+        ("class Metrics: pass", True),
+    ],
+)
+def test_metrics_whose_parts_are_others_are_imported_whole(
+    metric: str, whole: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "fake_metrics"
+    package.mkdir()
+    (package / "metric.py").write_text(metric)
+    (package / "__init__.py").write_text(
+        "of_another_version = __version__ = 1\nfrom fake_metrics import metric\nlater = [metric]"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(late_metrics, "PACKAGE", "fake_metrics")
+    monkeypatch.setattr(late_metrics, "PARTS", {"Metric": "metric"})
+    late_metrics.import_metrics_late()
+    late_metrics.import_metrics_late()
+    assert not importlib.util.find_spec("no_such_module")
+    fake: Any = importlib.import_module("fake_metrics")
+    assert ("later" in vars(fake)) == whole
+    assert fake.later == [sys.modules["fake_metrics.metric"]] == [fake.metric]
+    assert not any(isinstance(finder, late_metrics._Finder) for finder in sys.meta_path)
+    for name in ("fake_metrics.metric", "fake_metrics"):
+        monkeypatch.delitem(sys.modules, name)
 
 
 @pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])

@@ -1,10 +1,9 @@
 """torchvision's ResNets and VGGs as feature maps at an eighth of the size, for segmentation."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torchvision import models
 
 from fewshot.arguments import Count
 from fewshot.backbones.base import Backbone, checked_images
@@ -12,6 +11,9 @@ from fewshot.backbones.pretrained import standardised
 from fewshot.backbones.torchvision_model import build_network, find_weights
 from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError
+
+if TYPE_CHECKING:
+    from torchvision import models
 
 STRIDE = 8
 
@@ -80,19 +82,20 @@ class DilatedNetwork(Backbone):
         return maps
 
 
-def maps_network(model: str, weights: models.WeightsEnum | None) -> tuple[nn.Module, int]:
+def maps_network(model: str, weights: "models.WeightsEnum | None") -> tuple[nn.Module, int]:
     """The network up to its last maps, at an eighth of the size, and their number of channels."""
     if model.startswith("vgg"):
         features: Any = build_network(model, weights).features  # a Sequential
         return dilated_vgg(list(features)), 512
     try:
-        network = build_network(model, weights, replace_stride_with_dilation=[False, True, True])
+        network: Any = build_network(  # a ResNet: no other takes this argument
+            model, weights, replace_stride_with_dilation=[False, True, True]
+        )
     except (TypeError, ValueError, NotImplementedError) as error:
         raise FewshotError(
             f"{model} does not dilate ({error}); choose resnet50 or larger, or vgg16"
         ) from error
-    assert isinstance(network, models.ResNet)  # no other takes that argument
-    width = network.fc.in_features
+    width: int = network.fc.in_features
     # Modules, not the whole: the classifier has no part in it, and would have parameters without a
     # gradient.
     return nn.Sequential(*list(network.children())[:-2]), width

@@ -1,18 +1,17 @@
 """torchvision's classification networks as feature extractors, pre-trained on ImageNet or not."""
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torchvision import models
 
 from fewshot.arguments import Count
 from fewshot.backbones.pretrained import PretrainedVision, ShortNames
 from fewshot.errors import FewshotError, nearest
 from fewshot.hyperparameters import weights_follow
 
-OF_ONE_SIZE = (models.VisionTransformer, models.MaxVit)
-"""Networks that take no images but of the size that they were built for."""
+if TYPE_CHECKING:  # elsewhere where it is used: it takes a second
+    from torchvision import models
 
 
 class TorchvisionBackbone(PretrainedVision):
@@ -84,8 +83,11 @@ def _side(
     model: str, network: nn.Module, image_size: int, resize: int | None, trained_size: int | None
 ) -> int:
     """The side in pixels that the images are resized to."""
+    from torchvision import models
+
     least: int = models.get_model_weights(model).DEFAULT.meta["min_size"][0]
-    if isinstance(network, OF_ONE_SIZE):
+    # these two take no images but of the size that they were built for
+    if isinstance(network, models.VisionTransformer | models.MaxVit):
         size = network.image_size if isinstance(network, models.VisionTransformer) else least
         if resize not in (None, size):
             raise FewshotError(
@@ -97,12 +99,14 @@ def _side(
     return resize or trained_size or max(image_size, least)
 
 
-def find_weights(model: str, weights: str | None) -> models.WeightsEnum | None:
+def find_weights(model: str, weights: str | None) -> "models.WeightsEnum | None":
     """The entry of torchvision's table of weights; None for none.
 
     Raises:
         FewshotError: there is no such network, or it has no such weights; the nearest name is told.
     """
+    from torchvision import models
+
     names = models.list_models(module=models)  # those that classify images
     if model not in names:
         raise FewshotError(
@@ -119,7 +123,7 @@ def find_weights(model: str, weights: str | None) -> models.WeightsEnum | None:
     return table[weights]
 
 
-def build_network(model: str, weights: models.WeightsEnum | None, **kwargs: Any) -> nn.Module:
+def build_network(model: str, weights: "models.WeightsEnum | None", **kwargs: Any) -> nn.Module:
     """The network with its weights; with random ones inside `without_weights`, all else the same.
 
     Args:
@@ -130,6 +134,8 @@ def build_network(model: str, weights: models.WeightsEnum | None, **kwargs: Any)
     Raises:
         FewshotError: the weights cannot be fetched.
     """
+    from torchvision import models
+
     network: nn.Module
     if weights is None or weights_follow():
         network = models.get_model(model, weights=None, **_implied(model, weights), **kwargs)
@@ -146,7 +152,7 @@ def build_network(model: str, weights: models.WeightsEnum | None, **kwargs: Any)
     return network
 
 
-def _implied(model: str, weights: models.WeightsEnum | None) -> dict[str, Any]:
+def _implied(model: str, weights: "models.WeightsEnum | None") -> dict[str, Any]:
     """The arguments that torchvision's builders take from the weights by themselves."""
     # positions are learned: as many as the images of the training have
     if model.startswith("vit_"):

@@ -16,6 +16,7 @@ from fewshot.cli.class_options import check_class_options
 from fewshot.cli.commands import COMMANDS, OWN
 from fewshot.cli.configs import located
 from fewshot.cli.fit_options import fit_help
+from fewshot.cli.late_metrics import import_metrics_late
 from fewshot.cli.messages import one_line
 from fewshot.cli.threads import full_disk_in_threads
 from fewshot.engine.allocation import keep_freed_memory
@@ -53,6 +54,7 @@ def run(args: Sequence[str] | None = None) -> "FewshotCLI | None":
     name, rest = given[0], given[1:]
     if name not in COMMANDS and not name.startswith("-"):
         raise FewshotError(f"unknown command {name!r}{nearest(name, COMMANDS)}")
+    import_metrics_late()
     # an option in front of the command is Lightning's too
     lightnings = on_benchmark(rest) if name == "predict" else name not in OWN
     if lightnings and (told := _help(name, rest)) is not None:

@@ -13,7 +13,6 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
-import torchvision
 
 from fewshot.datasets.reading.pickles import load_pickle
 from fewshot.episodes.class_dataset import ClassDataset
@@ -131,6 +130,8 @@ def _read_files(root: Path, download: bool) -> dict[str, tuple[Path, bytes]]:
             return {name: (archive / name, _member(archive, name)) for name in names}
         if not download or attempt:
             break
+        import torchvision  # here: it takes a second
+
         try:
             torchvision.datasets.CIFAR100(root, download=True)
         except (OSError, RuntimeError) as error:
@@ -155,6 +156,8 @@ def _member(archive: Path, name: str) -> bytes:
 
 
 def _verify(files: dict[str, tuple[Path, bytes]]) -> None:
+    import torchvision  # here: it takes a second
+
     original = torchvision.datasets.CIFAR100
     md5 = dict(
         [

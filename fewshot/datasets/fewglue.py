@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from torchmetrics.functional.text import squad
-
 from fewshot.datasets.fewglue_files import find_file
 from fewshot.datasets.fewglue_patterns import TASKS, GlueTask
 from fewshot.errors import FewshotError, nearest
@@ -220,6 +218,8 @@ def answer_worth(choices: Sequence[str], answers: Sequence[str]) -> tuple[tuple[
 
     SQuAD's (arXiv:1606.05250).
     """
+    from torchmetrics.functional.text import squad  # here: it takes seconds
+
     truth: dict[str, str | dict[str, list[str] | list[int]]]
     truth = {"answers": {"answer_start": [0] * len(answers), "text": list(answers)}, "id": ""}
     scores = (

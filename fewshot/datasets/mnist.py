@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torchvision
 from numpy.typing import NDArray
 
 from fewshot.errors import FewshotError
@@ -50,6 +49,8 @@ def load_mnist(root: Path, download: bool = False, verify: bool = True) -> Digit
             fails.
     """
     if download and any(_find(root, name) is None for name in SHA256):
+        import torchvision  # here: it takes a second
+
         try:
             torchvision.datasets.MNIST(root, download=True)
         except (OSError, RuntimeError) as error:

@@ -18,7 +18,6 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
-import torchvision
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -244,7 +243,8 @@ def _download(root: Path) -> None:
     for half in HALVES:
         source = _source(root, half)
         if source is None or (source.suffix == ".zip" and not zipfile.is_zipfile(source)):
-            facts = torchvision.datasets.Omniglot
+            from torchvision.datasets import Omniglot as facts  # here: it takes a second
+
             url = f"{facts.download_url_prefix}/{half}.zip"
             fetch(url, root / "omniglot-py" / f"{half}.zip", facts.zips_md5[half], "md5")
 

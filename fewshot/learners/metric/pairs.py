@@ -9,7 +9,6 @@ from typing import Literal, TypeAlias
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics.functional.classification import binary_auroc, binary_roc
 
 Mining: TypeAlias = Literal["all", "hardest", "semi_hard"]
 TINY = 1e-12  # under square roots, whose slope at 0 is infinite
@@ -85,6 +84,9 @@ def verification(scores: Tensor, same: Tensor) -> tuple[Tensor, Tensor]:
         The area, and the rate at which false acceptances and false rejections are equally frequent
         (linear between the points of the curve).
     """
+    # here: it takes seconds
+    from torchmetrics.functional.classification import binary_auroc, binary_roc
+
     # torchmetrics reads anything outside [0, 1] as logits; ranks keep the order and stay inside
     ranks = torch.unique(scores.detach(), return_inverse=True)[1].double()
     ranks = ranks / ranks.max().clamp(min=1)
