@@ -80,6 +80,8 @@ def train(name: str, precision: Precision, root: Path, ranks: int = 1) -> dict[s
         }
     trainer.test(learner, benchmark, verbose=False)
     weights = {key: value.detach().clone() for key, value in learner.named_parameters()}
+    if learner.answers is not None:  # of ranks one after the other
+        held["answers"] = sorted(learner.answers.tolist())
     held |= {"weights": weights, "buckets": reductions.buckets, "world_size": trainer.world_size}
     return held | {"test": learner.columns["test"], "test_logs": dict(trainer.callback_metrics)}
 

@@ -1,5 +1,6 @@
 """Pictures of an episode with predictions: for loggers, and as a file after a test."""
 
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from fewshot.callbacks.figures import pixels, save
 from fewshot.callbacks.loggers import log_image, take_images
 from fewshot.callbacks.run_folder import run_folder
 from fewshot.datamodules.base import EpisodicDataModule
+from fewshot.episodes.streams import Stage
 from fewshot.episodes.types import Episode, MetaBatch, map_tensors
 from fewshot.learners.base import MetaLearner
 from fewshot.tasks.base import EpisodeView, Normal
@@ -35,6 +37,7 @@ class EpisodePicture(Callback):
     def __init__(self, queries: int = 5, classes: int = 10) -> None:
         self.queries, self.classes = queries, classes
         self.first: Episode | None = None
+        self.number = 0  # of that episode
 
     def on_validation_batch_start(
         self,
@@ -60,7 +63,9 @@ class EpisodePicture(Callback):
 
     def _keep(self, batch: MetaBatch, batch_idx: int) -> None:
         if batch_idx == 0:
-            self.first = next(MetaBatch.of(batch).singles())
+            found = MetaBatch.of(batch)
+            self.first = next(found.singles())
+            self.number = -1 if found.numbers is None else int(found.numbers[0])
 
     @rank_zero_only
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -82,8 +87,13 @@ class EpisodePicture(Callback):
     def _figure(self, trainer: L.Trainer, learner: L.LightningModule) -> "Figure | None":
         if self.first is None or not isinstance(learner, MetaLearner):
             return None
-        view = self.view(learner, self.first, getattr(trainer, "datamodule", None))
-        return learner.task.picture(view)
+        benchmark = getattr(trainer, "datamodule", None)
+        stage: Stage = "test" if trainer.testing else "val"
+        found: dict[int, tuple[str, ...]] | None = None
+        if isinstance(benchmark, EpisodicDataModule) and self.number >= 0:
+            found = benchmark.class_names(stage, [self.number])
+        view = self.view(learner, self.first, benchmark)
+        return learner.task.picture(replace(view, names=found[self.number] if found else None))
 
     def view(self, learner: MetaLearner, episodes: Episode, benchmark: Any) -> EpisodeView:
         """A meta-batch of one episode, and what the learner and the benchmark know of it."""

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from fewshot.callbacks.by_class import class_table, leave, plain, results_by_class
 from fewshot.callbacks.interruption import is_partial
 from fewshot.callbacks.loggers import log_table
 from fewshot.callbacks.run_folder import run_folder
@@ -26,12 +27,15 @@ from fewshot.files import atomic_write
 from fewshot.files.tables import write_table
 from fewshot.learners.base import MetaLearner
 from fewshot.tasks import Classification
+from fewshot.tasks.by_class import ClassResults
 from fewshot.tasks.estimates import Estimate, format_estimate
 
 LIBRARIES = ("fewshot", "torch", "torchvision", "lightning", "torchmetrics", "numpy")
 
 
-def results(trainer: L.Trainer, learner: MetaLearner, seconds: float) -> dict[str, Any]:
+def results(
+    trainer: L.Trainer, learner: MetaLearner, seconds: float, classes: ClassResults | None = None
+) -> dict[str, Any]:
     """The last test's results as plain values.
 
     Protocol, provenance and metrics (mean, interval, deviation).
@@ -40,6 +44,7 @@ def results(trainer: L.Trainer, learner: MetaLearner, seconds: float) -> dict[st
         trainer: what has run the test.
         learner: what was tested.
         seconds: how long the test took.
+        classes: the results by class, where classes have names.
     """
     datamodule = getattr(trainer, "datamodule", None)
     protocol = datamodule.protocol() if isinstance(datamodule, EpisodicDataModule) else {}
@@ -82,6 +87,7 @@ def results(trainer: L.Trainer, learner: MetaLearner, seconds: float) -> dict[st
             if isinstance(datamodule, SourcesDataModule)
             else {}
         ),
+        **({} if classes is None else {"by_class": plain(classes)}),
     }
     return {name: strict(value) for name, value in found.items()}
 
@@ -190,7 +196,10 @@ def _written(value: Mapping[str, Any], unit: str) -> str:
 
 
 class ResultsWriter(Callback):
-    """Write `results.json` and `episodes.csv` to the run's folder after a test; print the table."""
+    """Write what a test leaves behind to the run's folder, and print the main of it.
+
+    `results.json`, `episodes.csv`; where classes have names `classes.csv` and `confusion.csv` too.
+    """
 
     def __init__(self) -> None:
         self._started, self._seconds = 0.0, 0.0
@@ -209,7 +218,8 @@ class ResultsWriter(Callback):
         if not isinstance(pl_module, MetaLearner):
             return
         folder = run_folder(trainer)
-        result = results(trainer, pl_module, self._seconds)
+        classes = results_by_class(trainer, pl_module)
+        result = results(trainer, pl_module, self._seconds, classes)
         with atomic_write(folder / "results.json") as file:
             json.dump(result, file, indent=2, allow_nan=False)
             file.write("\n")
@@ -223,6 +233,9 @@ class ResultsWriter(Callback):
         log_table(folder / "episodes.csv", [*columns], rows, trainer, "test/episodes")
         console = Console()
         console.print(results_table(result))
+        if classes is not None:
+            leave(classes, trainer)
+            console.print(class_table(classes, pl_module.task.unit("accuracy")))
         console.print(f"run:         {folder}", soft_wrap=True)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):

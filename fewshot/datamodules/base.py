@@ -1,6 +1,7 @@
 """What all benchmarks share: task distributions per stage, seeded loaders, facts for learners."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, ClassVar
 
@@ -156,6 +157,19 @@ class EpisodicDataModule(RemembersArguments, ListsExamples, L.LightningDataModul
     def stream(self, stage: Stage) -> EpisodeStream:
         """The endless list of a stage's episodes."""
         return EpisodeStream(self.tasks(stage), self.seed, stage)
+
+    def class_names(
+        self, stage: Stage, numbers: Sequence[int]
+    ) -> dict[int, tuple[str, ...]] | None:
+        """The names by label of the classes of episodes with these numbers.
+
+        Nothing but the choice of the classes is drawn again. None where they have no names.
+        """
+        stream = self.stream(stage)
+        if not numbers or not isinstance(stream, EpisodeStream):
+            return None
+        found = {number: names for number in numbers if (names := stream.class_names(number))}
+        return found if len(found) == len(set(numbers)) else None
 
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int

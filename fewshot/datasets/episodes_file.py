@@ -102,19 +102,18 @@ def _episode(
             faults.add(where, f"has the label {label!r}, which its support lacks: add it there")
         if text in known:
             faults.add(where, f"asks for {text!r}, which is in its support: take it out of one")
-    return ListedEpisode(
-        *(
-            ListedExamples(
-                [item(text, where) for where, (text, _) in part],
-                [classes.index(label) if label in classes else -1 for _, (_, label) in part],
-            )
-            # support by class, as drawn episodes have it; queries stay in the file's order
-            for part in (
-                sorted(parts[0].items(), key=lambda pair: classes.index(pair[1][1])),
-                list(parts[1].items()),
-            )
+    support, query = (
+        ListedExamples(
+            [item(text, where) for where, (text, _) in part],
+            [classes.index(label) if label in classes else -1 for _, (_, label) in part],
+        )
+        # support by class, as drawn episodes have it; queries stay in the file's order
+        for part in (
+            sorted(parts[0].items(), key=lambda pair: classes.index(pair[1][1])),
+            list(parts[1].items()),
         )
     )
+    return ListedEpisode(support, query, tuple(classes))
 
 
 def _pairs(entries: Any, place: str, faults: Faults) -> dict[str, tuple[str, str]]:

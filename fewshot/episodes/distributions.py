@@ -1,7 +1,7 @@
 """Distributions over tasks that episodes are drawn from."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -30,6 +30,14 @@ class TaskDistribution(Protocol):
 
         That is `draw` of each, stacked to one part; or where they differ in size one by one.
         """
+
+
+@runtime_checkable
+class NamedTasks(Protocol):
+    """Tasks whose classes have names."""
+
+    def class_names(self, rng: np.random.Generator) -> tuple[str, ...]:
+        """The names, by label, of the classes of the episode that this generator draws."""
 
 
 class Stacked:
@@ -76,6 +84,11 @@ class ClassTasks:
     def draw_many(self, rngs: Sequence[np.random.Generator]) -> list[Episode]:
         """One part, with one gather for the support and one for the query."""
         return [self._drawn(rngs)]
+
+    def class_names(self, rng: np.random.Generator) -> tuple[str, ...]:
+        """The names of an episode's classes by label: whatever else is drawn, they are first."""
+        drawn = draw_classes(rng, len(self.counts), self.way)
+        return tuple(self.dataset.classes[c] for c in drawn)
 
     def _drawn(self, rngs: Sequence[np.random.Generator]) -> Episode:
         if self.unequal_shots:
@@ -140,6 +153,12 @@ class VaryingTasks:
     def draw_many(self, rngs: Sequence[np.random.Generator]) -> list[Episode]:
         """One episode a generator, each with B = 1."""
         return [self._single(rng) for rng in rngs]
+
+    def class_names(self, rng: np.random.Generator) -> tuple[str, ...]:
+        """The names of an episode's classes by label."""
+        _, _, query = self.draw_rows(rng)
+        owners = np.searchsorted(self.dataset.starts, query[:, 0], side="right") - 1
+        return tuple(self.dataset.classes[c] for c in owners)
 
     def _single(self, rng: np.random.Generator) -> Episode:
         support, labels, query = self.draw_rows(rng)
@@ -219,6 +238,11 @@ class FixedTask(Stacked):
                 [targets, torch.full((int(none.counts.sum()),), len(support.classes))]
             )
         self.episode = Episode(Examples(support_inputs, labels), Examples(query_inputs, targets))
+        self.names = support.classes
+
+    def class_names(self, rng: np.random.Generator) -> tuple[str, ...]:
+        """The names of the classes by label."""
+        return self.names
 
     def draw(self, rng: np.random.Generator) -> Episode:
         """The episode; nothing is drawn."""

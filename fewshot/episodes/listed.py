@@ -26,10 +26,11 @@ class ListedExamples(NamedTuple):
 
 
 class ListedEpisode(NamedTuple):
-    """An episode as a list has it; each class has support."""
+    """An episode as a list has it; each class has support, and perhaps a name."""
 
     support: ListedExamples
     query: ListedExamples
+    names: tuple[str, ...] | None = None
 
     @property
     def way(self) -> int:
@@ -58,7 +59,7 @@ class ListedStream(EpisodeStream):
 
     def __getitem__(self, number: int) -> Episode:
         """Episode `number`, without the axis B."""
-        support, query = self.episodes[number]
+        support, query, _ = self.episodes[number]
         inputs = self.inputs([*support.items, *query.items])  # in one go: texts of one width
         first, rest = (
             map_tensors(lambda tensor: tensor[rows], inputs)  # noqa: B023  # used at once
@@ -68,6 +69,10 @@ class ListedStream(EpisodeStream):
             Examples(first, torch.tensor(support.labels)),
             Examples(rest, torch.tensor(query.labels)),
         )
+
+    def class_names(self, number: int) -> tuple[str, ...] | None:
+        """The names of the classes of episode `number` by label; None where they have none."""
+        return self.episodes[number].names
 
     def __getitems__(self, numbers: Sequence[int]) -> MetaBatch:
         """The meta-batch of these episodes: stacked where they are of one size, else one by one."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fewshot.episodes.distributions import TaskDistribution
-from fewshot.episodes.streams import EpisodeStream, Stage
+from fewshot.episodes.streams import EpisodeStream, Stage, names_of
 from fewshot.episodes.types import Episode, MetaBatch, as_numbers, map_tensors
 
 
@@ -48,13 +48,23 @@ class SourceStream(EpisodeStream):
 
     def draw(self, number: int) -> tuple[str, Episode]:
         """The name of the source of episode `number`, and the episode, without the axis B."""
+        name, rng = self._source(number)
+        return name, self.sources[name].draw(rng)
+
+    def class_names(self, number: int) -> tuple[str, ...] | None:
+        """The names of the classes of episode `number`, ``source/class``, where they have any."""
+        source, rng = self._source(number)
+        names = names_of(self.sources[source], rng)
+        return None if names is None else tuple(f"{source}/{name}" for name in names)
+
+    def _source(self, number: int) -> tuple[str, np.random.Generator]:
+        """The source of episode `number`, and the generator that draws it."""
         if self.in_turn:
             place, name = number // len(self.names), self.source_of(number)
-            rng = np.random.default_rng([self.seed, self.stage, place, zlib.crc32(name.encode())])
-        else:
-            rng = self._rng(number)
-            name = self.names[int(rng.choice(len(self.names), p=self.weights))]
-        return name, self.sources[name].draw(rng)
+            seeds = [self.seed, self.stage, place, zlib.crc32(name.encode())]
+            return name, np.random.default_rng(seeds)
+        rng = self._rng(number)
+        return self.names[int(rng.choice(len(self.names), p=self.weights))], rng
 
     def source_of(self, number: int) -> str:
         """The name of the source of episode `number` where they take turns."""

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import Dataset
 
 from fewshot.episodes.class_dataset import ClassDataset
-from fewshot.episodes.distributions import TaskDistribution, gather
+from fewshot.episodes.distributions import NamedTasks, TaskDistribution, gather
 from fewshot.episodes.types import Episode, ExampleBatch, Examples, MetaBatch, as_numbers
 
 Stage: TypeAlias = Literal["train", "val", "test"]
@@ -40,8 +40,17 @@ class EpisodeStream(Dataset[Episode]):
         parts = self.tasks.draw_many([self._rng(number) for number in numbers])
         return MetaBatch(parts, as_numbers(numbers))
 
+    def class_names(self, number: int) -> tuple[str, ...] | None:
+        """The names of the classes of episode `number` by label; None where they have none."""
+        return names_of(self.tasks, self._rng(number))
+
     def _rng(self, number: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, self.stage, number])
+
+
+def names_of(tasks: TaskDistribution, rng: np.random.Generator) -> tuple[str, ...] | None:
+    """The names of the classes of the episode that this generator draws, where they have any."""
+    return tasks.class_names(rng) if isinstance(tasks, NamedTasks) else None
 
 
 class ExampleStream(Dataset[ExampleBatch]):
@@ -117,6 +126,10 @@ class VaryingStream(EpisodeStream):
         """The meta-batch of these episodes, which belong to one."""
         parts = self._chosen(numbers[0]).draw_many([self._rng(number) for number in numbers])
         return MetaBatch(parts, as_numbers(numbers))
+
+    def class_names(self, number: int) -> tuple[str, ...] | None:
+        """The names of the classes of episode `number` by label; None where they have none."""
+        return names_of(self._chosen(number), self._rng(number))
 
     def _chosen(self, number: int) -> TaskDistribution:
         # a fourth number in the seed, so that no episode has this generator

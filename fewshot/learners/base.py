@@ -28,7 +28,7 @@ from fewshot.learners.guard import Guard
 from fewshot.learners.later import TakesTask
 from fewshot.learners.meta_step import MetaStep
 from fewshot.learners.outcome import Outcome
-from fewshot.learners.table import EpisodeTable
+from fewshot.learners.table import AnswerTable, EpisodeTable
 from fewshot.learners.trainer_checks import check_trainer
 from fewshot.tasks import Classification, Task, make_task
 from fewshot.tasks.estimates import Estimate
@@ -121,7 +121,8 @@ class MetaLearner(TakesTask, MetaStep, GoesOn, Checkpointed):
         self.preprocessing: dict[str, Any] | None = None
         kept = {name: value for name, value in self.init_args.items() if name not in NOT_KEPT}
         self.save_hyperparameters(describe(kept))
-        self.tables = nn.ModuleDict({stage: EpisodeTable() for stage in ("val", "test")})
+        tables = {"val": EpisodeTable(), "test": EpisodeTable(), "answers": AnswerTable()}
+        self.tables = nn.ModuleDict(tables)
         # of what training draws at random besides the episodes; a checkpoint's takes its place
         self.seed = self.made_with_seed = torch.initial_seed()
         self.loaded_step = 0  # the meta-steps of the checkpoint whose weights these are

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from fewshot.episodes.loader import share
 from fewshot.episodes.types import Episode, MetaBatch, map_tensors
 from fewshot.learners.outcome import Outcome, joined_outcomes
-from fewshot.learners.table import EpisodeTable
+from fewshot.learners.table import AnswerTable, EpisodeTable
 from fewshot.tasks import Task
 from fewshot.tasks.estimates import Estimate
 
@@ -22,12 +22,16 @@ class Evaluation(L.LightningModule):
     Attributes:
         columns: the table of the last validation (``val``) and test, (E,) by name.
         estimates: the results made of it, by name.
+        answers: of each query of the last test the number of its episode, its label and its answer,
+            (Q, 3), as `Task.answers` says; None where the classes have no names.
     """
 
     task: Task
     tables: nn.ModuleDict
     columns: dict[str, dict[str, Tensor]]
     estimates: dict[str, dict[str, Estimate]]
+    answers: Tensor | None = None
+    _named = False  # whether the classes of the test under way have names
 
     @abstractmethod
     def run(self, episodes: Episode, training: bool) -> Iterator[Outcome]:
@@ -71,7 +75,16 @@ class Evaluation(L.LightningModule):
                 numbers = self.next_numbers(table.rows_so_far, len(outcome.loss))
             values = {"loss": outcome.loss, **outcome.metrics}
             marks = self.task.marks(part.query, outcome.outputs)
-            table.update(numbers.to(self.device), values | marks)
+            numbers = numbers.to(self.device)
+            table.update(numbers, values | marks)
+            if stage == "test" and self._named:
+                self._note_answers(numbers, outcome.outputs, part.query.targets)
+
+    def _note_answers(self, numbers: Tensor, outputs: Tensor, targets: Tensor) -> None:
+        if (answers := self.task.answers(outputs, targets)) is not None:
+            table = self.tables["answers"]
+            assert isinstance(table, AnswerTable)
+            table.update(numbers, *answers)
 
     def next_numbers(self, seen: int, more: int) -> Tensor:
         """Numbers for `more` episodes that a loader of one's own gave none, after `seen` others."""
@@ -88,8 +101,13 @@ class Evaluation(L.LightningModule):
         self._table("val").reset()
 
     def on_test_epoch_start(self) -> None:
-        """Begin an empty table."""
+        """Begin empty tables."""
         self._table("test").reset()
+        answers = self.tables["answers"]
+        assert isinstance(answers, AnswerTable)
+        answers.reset()
+        names = getattr(getattr(self.trainer, "datamodule", None), "class_names", None)
+        self._named = names is not None and names("test", [0]) is not None
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation episodes' means."""
@@ -101,6 +119,9 @@ class Evaluation(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Log the test episodes' means with their confidence intervals."""
         self._log_estimates("test")
+        table = self.tables["answers"]
+        assert isinstance(table, AnswerTable)
+        self.answers = table.compute() if table.update_called else None
 
     def _log_estimates(self, stage: str) -> None:
         self.columns[stage] = self._table(stage).columns()

@@ -44,6 +44,26 @@ class EpisodeTable(Metric):
         return {name: column.reshape(-1) for name, column in self.compute().items()}
 
 
+class AnswerTable(Metric):
+    """One row a query: the number of its episode, its label and its answer, over all ranks."""
+
+    full_state_update = False
+    rows: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("rows", [], dist_reduce_fx="cat")
+
+    def update(self, numbers: Tensor, labels: Tensor, answers: Tensor) -> None:
+        """Add the queries of episodes `numbers` (B,): `labels` and `answers` (B, n)."""
+        owners = numbers[:, None].expand_as(labels)
+        self.rows.append(torch.stack([owners, labels, answers], -1).flatten(0, 1).int())
+
+    def compute(self) -> Tensor:
+        """All queries' rows (Q, 3) on the CPU; ranks follow each other."""
+        return _joined(self.rows)
+
+
 def _joined(state: list[Tensor] | Tensor) -> Tensor:
     """A list state as one CPU tensor (torchmetrics has joined it if ranks were synchronised)."""
     return (torch.cat(state) if isinstance(state, list) else state).cpu()

@@ -15,6 +15,8 @@ if TYPE_CHECKING:  # imported where a picture is drawn
     from matplotlib.figure import Figure
     from torch import nn
 
+    from fewshot.tasks.by_class import ClassResults
+
 Normal: TypeAlias = tuple[Tensor, Tensor]
 """Means and standard deviations (Q, T) of normal distributions."""
 
@@ -33,6 +35,7 @@ class EpisodeView:
         references: gives the benchmark's own distributions of the targets, by what they are.
         queries: queries to draw at most: of each class, or rows of them.
         classes: classes to draw at most.
+        names: of the classes by label, where they have names.
     """
 
     episode: Episode
@@ -41,6 +44,7 @@ class EpisodeView:
     references: Callable[[], Mapping[str, Normal]]
     queries: int = 5
     classes: int = 10
+    names: Sequence[str] | None = None
 
 
 class Task(ChecksArguments, ABC):
@@ -113,6 +117,31 @@ class Task(ChecksArguments, ABC):
             outputs: what the learner gave for them, (B, n, ...).
         """
         return {}
+
+    def answers(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The label and the answer of each query, of kinds that choose among an episode's classes.
+
+        Args:
+            outputs: what the learner gave, (..., n, output_size).
+            targets: what it is judged by, (..., n).
+
+        Returns:
+            Both (..., n) int64; N is none of the classes, and a label of -1 is not known.
+        """
+        return None
+
+    def by_class(
+        self, answers: Tensor, classes: Mapping[int, Sequence[str]]
+    ) -> "ClassResults | None":
+        """Results by the names of classes.
+
+        Args:
+            answers: of each query the number of its episode and its `answers`, (Q, 3), on the CPU.
+            classes: the names of each episode's classes by label, by its number.
+        """
+        from fewshot.tasks.by_class import class_results
+
+        return class_results(answers.numpy(), classes)
 
     def scores(self, columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What training logs of the metrics (b,) of a meta-batch: their means."""

@@ -83,6 +83,10 @@ class Classification(Task):
         """The labels (n,) in targets, which say more in some tasks."""
         return targets
 
+    def answers(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The labels, and the answers: those of the largest logits."""
+        return self.labels(targets), outputs.argmax(-1)
+
     def predictions(self, outputs: Tensor, targets: Tensor) -> list[Sequence[Any] | Tensor]:
         """The label, the predicted label and its probability."""
         probability, predicted = outputs.softmax(-1).max(-1)
@@ -96,7 +100,7 @@ class Classification(Task):
         from fewshot.tasks.drawing.images import draw_images
 
         predicted = view.outputs().argmax(-1)
-        return draw_images(view.episode, predicted, view.queries, view.classes)
+        return draw_images(view.episode, predicted, view.queries, view.classes, view.names)
 
 
 @dataclass(frozen=True)

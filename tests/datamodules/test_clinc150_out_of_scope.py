@@ -113,6 +113,12 @@ def test_the_threshold_comes_from_validation_and_the_two_parts_stand_apart(
     assert 0 < means["accuracy"] < 1
     assert means["recall_none"] != means["accuracy_in_scope"]
     assert found["out_of_scope"] is True
+    of_none = found["by_class"].pop("none of the above")
+    assert of_none["accuracy"] == pytest.approx(means["recall_none"])
+    assert (of_none["queries"], of_none["ci95"]) == (20, None)  # one episode
+    accuracies = [of["accuracy"] for of in found["by_class"].values()]
+    assert sum(accuracies) / 150 == pytest.approx(means["accuracy_in_scope"])
+    assert set(found["by_class"]) == set(INTENTS)
 
 
 def test_a_learner_that_cannot_tell_is_refused_in_a_line(

@@ -109,6 +109,11 @@ def same_evaluation(
         torch.testing.assert_close(
             other[stage][key], column, rtol=tolerance, atol=tolerance, msg=key
         )
+    if stage == "test" and "accuracy" in one[stage]:  # each query once, with what was answered
+        right = [label == answer for _, label, answer in one["answers"]]
+        accuracy = float(one[stage]["accuracy"].mean())
+        assert sum(right) / len(right) == pytest.approx(accuracy, abs=1e-6)
+        assert other["answers"] == one["answers"] or tolerance > 1e-6
     logs, others = (
         {k: v for k, v in held[f"{stage}_logs"].items() if k.startswith(stage)}
         for held in (one, other)

@@ -1,5 +1,7 @@
 """Pictures of an episode of images: what is right is green, what is wrong is red."""
 
+from collections.abc import Sequence
+
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -7,12 +9,21 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from fewshot.episodes.types import Episode
+from fewshot.tasks.by_class import NONE
+from fewshot.tasks.drawing.confusion import cut
 
 RIGHT, WRONG = "#1a7f37", "#cf222e"
 SIDE, ROW = 0.9, 1.15  # of an image and of a row of images, in inches
+WIDEST = 12  # characters of a name above an image
 
 
-def draw_images(episode: Episode, predicted: Tensor, queries: int = 5, classes: int = 10) -> Figure:
+def draw_images(
+    episode: Episode,
+    predicted: Tensor,
+    queries: int = 5,
+    classes: int = 10,
+    names: Sequence[str] | None = None,
+) -> Figure:
     """A grid with a column per class: its first support image, then the queries given its label.
 
     Args:
@@ -20,6 +31,7 @@ def draw_images(episode: Episode, predicted: Tensor, queries: int = 5, classes: 
         predicted: labels (N*Q,) given to the queries.
         queries: rows of queries at most.
         classes: columns at most.
+        names: of the classes by label; None: they are numbered from 1 on.
     """
     (support, labels, _), images, targets = (
         episode.support,
@@ -35,21 +47,23 @@ def draw_images(episode: Episode, predicted: Tensor, queries: int = 5, classes: 
     figure = Figure(figsize=(width, height))
     axis = figure.add_axes((0, 0, 1, 1))
     for label in range(way):
-        axis.text(label + 0.8, 0.12, f"class {label + 1}", ha="center", va="center", fontsize=9)
+        title, size = (f"class {label + 1}", 9) if names is None else (cut(names[label], WIDEST), 7)
+        axis.text(label + 0.8, 0.12, title, ha="center", va="center", fontsize=size)
         _show(axis, support[labels == label][0], 0, label)
         where = torch.nonzero(targets == label).flatten()[:rows]
         for row, index in enumerate(where.tolist(), start=1):
             given = int(predicted[index])
             colour = RIGHT if given == label else WRONG
             _show(axis, images[index], row, label, colour)
-            mark = f"{'✓' if given == label else '✗'} {given + 1}"
+            told = str(given + 1) if names is None else cut([*names, NONE][given], WIDEST)
+            mark = f"{'✓' if given == label else '✗'} {told}"
             axis.text(
                 label + 0.8,
                 ROW * (row + 1) + 0.09,
                 mark,
                 ha="center",
                 va="center",
-                fontsize=9,
+                fontsize=size,
                 color=colour,
             )
     for row in range(rows + 1):
