@@ -26,22 +26,28 @@ def is_transformed() -> bool:
 
 
 @contextmanager
-def episode_modes(how: How) -> Iterator[EpisodeNorm]:
+def episode_modes(how: How, norm: EpisodeNorm | None = None) -> Iterator[EpisodeNorm]:
     """What an episode runs under; gives the normalisation in force.
 
     Its normalisation layers use its own statistics (see `EpisodeNorm`), attention runs in plain
     operations, because the fused kernels have no second derivative, and max-pooling that is not
     vmapped keeps less (see `lean_pooling`).
+
+    Args:
+        how: whether episodes are vmapped over.
+        norm: the normalisation; None makes it.
     """
-    pooling = None if how == "vmap" else lean_pooling(traced=transformed.get())
+    norm = EpisodeNorm(exact_vmap=how == "vmap") if norm is None else norm
+    if how == "loop":
+        norm.instead = {**norm.instead, **lean_pooling(traced=transformed.get())}
 
     def again(function: Callable[..., Any], *args: Any) -> Any:
-        with episode_modes(how):
+        with episode_modes(how, type(norm)(norm.exact_vmap)):
             return function(*args)
 
     with (
         sdpa_kernel(SDPBackend.MATH),
-        EpisodeNorm(exact_vmap=how == "vmap", also=pooling) as norm,
+        norm,
         surrounded(again),
     ):
         yield norm

@@ -13,7 +13,7 @@ Three facts force the library to take these layers into its own hands while a le
 `EpisodeNorm` reroutes the functional calls, so any user's network is covered as it is.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
@@ -36,11 +36,10 @@ class EpisodeNorm(Rerouting):
         exact_vmap: keep the affine part out of the fused kernels, for second derivatives under
             ``torch.vmap``. Costs a pass over the activations, so that it is left off where nothing
             is vmapped.
-        also: other functions to be replaced, and by what (see `Rerouting`).
     """
 
-    def __init__(self, exact_vmap: bool, also: Mapping[Function, Function] | None = None) -> None:
-        super().__init__((EXACT if exact_vmap else RECURRENT) | dict(also or {}))
+    def __init__(self, exact_vmap: bool) -> None:
+        super().__init__(EXACT if exact_vmap else RECURRENT)
         self.exact_vmap = exact_vmap
         self.recorded: Statistics | None = None
         self.replayed: Iterator[tuple[Tensor, Tensor]] | None = None
@@ -102,13 +101,11 @@ class EpisodeNorm(Rerouting):
             axes = [axis for axis in range(groups.dim()) if axis not in (0, 2)]
             variance, mean = torch.var_mean(groups, axes, correction=0, keepdim=True)
             normal = (groups - mean) * (variance + eps).rsqrt()
-            return _affine(normal.flatten(0, 1), weight, bias)
+            return affine(normal.flatten(0, 1), weight, bias)
         if self.recorded is None and self.replayed is None:
             if not self.exact_vmap:
                 return F.batch_norm(input, None, None, weight, bias, True, 0.0, eps)
-            return _affine(
-                F.batch_norm(input, None, None, None, None, True, 0.0, eps), weight, bias
-            )
+            return affine(F.batch_norm(input, None, None, None, None, True, 0.0, eps), weight, bias)
         if self.replayed is not None:
             mean, variance = next(self.replayed)
         else:
@@ -118,7 +115,7 @@ class EpisodeNorm(Rerouting):
             self.recorded.append((mean, variance))
         shape = (1, -1) + (1,) * (input.dim() - 2)
         normal = (input - mean.view(shape)) * (variance.view(shape) + eps).rsqrt()
-        return _affine(normal, weight, bias)
+        return affine(normal, weight, bias)
 
 
 def own_averages() -> AbstractContextManager[None]:
@@ -154,7 +151,7 @@ def _without_cudnn(recurrence: Function, *args: Any, **kwargs: Any) -> Any:
         torch.backends.cudnn.enabled = True
 
 
-def _affine(normal: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+def affine(normal: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     """Scale and shift the channels (axis 1) of (n, C, ...)."""
     shape = (1, -1) + (1,) * (normal.dim() - 2)
     if weight is not None:
@@ -185,7 +182,7 @@ def _instance_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    return _affine(F.instance_norm(input, None, None, None, None, True, 0.0, eps), weight, bias)
+    return affine(F.instance_norm(input, None, None, None, None, True, 0.0, eps), weight, bias)
 
 
 RECURRENT: dict[Function, Function] = {

@@ -47,9 +47,20 @@ def call_with(
         inputs: its only argument.
         within: makes what it is to be run inside of.
     """
+    return call_with_arguments(network, weights, (inputs,), {}, within)
+
+
+def call_with_arguments(
+    network: nn.Module,
+    weights: dict[str, Tensor],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    within: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> Any:
+    """``network(*args, **kwargs)`` by `call_with`."""
     fast = _Fast(network, weights, within)
     with surrounded(fast), within():
-        return functional_call(network, weights, (inputs,))
+        return functional_call(network, weights, args, kwargs)
 
 
 class _Fast:

@@ -14,12 +14,12 @@ from torch.func import functional_call
 from fewshot.backbones import Conv4
 from fewshot.datamodules import GlyphsDataModule
 from fewshot.engine.compiling.compiler import Compiler
+from fewshot.engine.conjugate_gradients import conjugate_gradients
 from fewshot.engine.episode_map import Parallel
 from fewshot.engine.inner_loop import Weights
 from fewshot.episodes.types import Episode, Examples, episode
 from fewshot.errors import FewshotError
 from fewshot.learners import IMAML
-from fewshot.learners.optimization.imaml import conjugate_gradients
 
 WAY, SHOT, QUERIES, EPISODES, SIZE = 3, 2, 2, 2, 16
 WAYS: tuple[Parallel, ...] = ("loop", "vmap")

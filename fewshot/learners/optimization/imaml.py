@@ -1,6 +1,6 @@
 """Implicit MAML (Rajeswaran et al., arXiv:1909.04630)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fewshot.arguments import Count, NonNegative, Positive
 from fewshot.backbones.base import Backbone
+from fewshot.engine.conjugate_gradients import conjugate_gradients
 from fewshot.engine.inner_loop import (
     SCALE,
     Weights,
@@ -186,32 +187,6 @@ class IMAML(OptimizationLearner):
 
     def _loss(self, weights: Weights, support: Examples) -> Tensor:
         return self.task.loss(self.forward_with(weights, support.inputs), support.targets)
-
-
-def conjugate_gradients(product: Callable[[Tensor], Tensor], b: Tensor, steps: int) -> Tensor:
-    """The solution x (n,) of A x = b after `steps` iterations from 0.
-
-    No branches, so that it can be vmapped over.
-
-    Args:
-        product: A x for x (n,), with A symmetric and positive definite.
-        b: the right side (n,).
-        steps: iterations; those after the exact solution change nothing.
-    """
-    x, residual, direction = torch.zeros_like(b), b, b
-    square = residual.dot(residual)
-    for _ in range(steps):
-        step = product(direction)
-        rate = _ratio(square, direction.dot(step))
-        x, residual = x + rate * direction, residual - rate * step
-        square, before = residual.dot(residual), square
-        direction = residual + _ratio(square, before) * direction
-    return x
-
-
-def _ratio(one: Tensor, other: Tensor) -> Tensor:
-    """The first over the second, and 0 where both are 0: there is nothing left to solve."""
-    return one / torch.where(other == 0, torch.ones_like(other), other)
 
 
 def _flat(weights: Weights) -> Tensor:
