@@ -89,14 +89,15 @@ def maml() -> Problem:
 def penalty() -> Problem:
     """Thirty steps of a regression, whose loss an outer number scales."""
     scale = torch.tensor(0.5, requires_grad=True)
-    data = tuple(torch.randn(1, 30, n) for n in (20, 1, 20, 1))
+    x, y, query_x, query_y = (torch.randn(1, 30, n) for n in (20, 1, 20, 1))
+    data = x, y, query_x, query_y
 
     def inner(outputs: Tensor, y: Tensor) -> Tensor:
         return F.mse_loss(outputs, y) + scale * outputs.square().mean()
 
     return Problem(
         nn.Linear(20, 1), data, inner, F.mse_loss, 0.05, 30, 0.9, (scale,), of_network=False
-    )  # type: ignore[arg-type]
+    )
 
 
 def rates() -> Problem:

@@ -38,7 +38,8 @@ class Attentive(nn.Module):
 
     def forward(self, x: Tensor, *, scale: float = 1.0) -> Tensor:
         x = self.norm(x + self.attention(x, x, x, need_weights=False)[0])
-        return scale * self.head(torch.tanh(self.batch(x.mean(1))))
+        outputs: Tensor = self.head(torch.tanh(self.batch(x.mean(1))))
+        return scale * outputs
 
 
 def module() -> Attentive:
@@ -113,7 +114,7 @@ def test_meta_gradients_are_those_of_finite_differences_through_every_layer(trai
         twin = copy.deepcopy(network)
         with torch.no_grad():
             for parameter, d in zip(twin.parameters(), direction, strict=True):
-                parameter += sign * 1e-5 * d
+                parameter.add_(sign * 1e-5 * d)
         values.append(adapted_loss(twin, support, query).item())
     expected = (values[0] - values[1]) / 2e-5
     found = sum((s * d).sum().item() for s, d in zip(slopes, direction, strict=True))
@@ -142,7 +143,8 @@ def test_episodes_are_the_same_however_they_are_mapped(options: Any, train: bool
         return {"loss": loss + adapted_loss(network, support, query), "last": last["head.bias"]}
 
     wanted = [rate, *network.parameters()]
-    results = [map_episodes(one, **o)(support, query) for o in ({}, options)]
+    ways: tuple[dict[str, Any], ...] = ({}, options)
+    results = [map_episodes(one, **way)(support, query) for way in ways]
     slopes = [torch.autograd.grad(r["loss"].mean(), wanted) for r in results]
     assert results[0]["last"].shape == (3, 2)
     torch.testing.assert_close(results[1]["last"], results[0]["last"], rtol=1e-9, atol=1e-10)
@@ -180,7 +182,7 @@ def test_the_implicit_gradient_is_that_of_the_closed_form() -> None:
     x, y, strength = torch.randn(9, 3), torch.randn(9), torch.tensor(0.3, requires_grad=True)
     y.requires_grad_()
 
-    def ridge(w: Any) -> Tensor:
+    def ridge(w: dict[str, Tensor]) -> Tensor:
         return (x @ w["w"] - y).square().sum() / 2 + strength * w["w"].square().sum() / 2
 
     exact = torch.linalg.solve(x.T @ x + strength * torch.eye(3), x.T @ y)
