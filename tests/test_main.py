@@ -345,7 +345,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["list", "compare", "rank", "summary", "prepare", "predict", "export"]
+    "command", ["list", "completion", "compare", "rank", "summary", "prepare", "predict", "export"]
 )
 def test_every_command_of_our_own_has_help(
     command: str, capsys: pytest.CaptureFixture[str]

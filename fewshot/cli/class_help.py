@@ -122,10 +122,16 @@ def shown(default: ast.expr) -> str:
 
 def shown_type(module: str, annotation: ast.expr | None) -> str:
     """What an argument may be, in words: ``number > 0``, ``auto, loop or vmap``."""
-    choices = list(dict.fromkeys(_choices(module, annotation)))
-    if BACKBONE in choices and MODULE in choices:
-        choices.remove(MODULE)
-    return " or ".join(filter(None, (", ".join(choices[:-1]), *choices[-1:])))
+    allowed = choices(module, annotation)
+    return " or ".join(filter(None, (", ".join(allowed[:-1]), *allowed[-1:])))
+
+
+def choices(module: str, annotation: ast.expr | None) -> list[str]:
+    """The same one by one: values, and names of kinds of value."""
+    allowed = list(dict.fromkeys(_choices(module, annotation)))
+    if BACKBONE in allowed and MODULE in allowed:
+        allowed.remove(MODULE)
+    return allowed
 
 
 def _choices(module: str, node: ast.expr | None) -> Iterator[str]:
@@ -167,7 +173,7 @@ def _named(module: str, name: str) -> Iterator[str]:
     elif name not in WORDS and (found := alias(module, name)):
         yield from _choices(*found)
     else:
-        yield WORDS.get(name, name)
+        yield from WORDS.get(name, name).split(", ")
 
 
 def _subscripted(module: str, node: ast.Subscript) -> Iterator[str]:

@@ -34,6 +34,7 @@ OWN = {
         "compare:compare", "Compare runs, episode by episode where they share them."
     ),
     "rank": Command("compare:rank", "Compare runs source by source."),
+    "completion": Command("completion:completion", "Have the shell complete what is typed."),
     "summary": Command("compare:summary", "Print mean and deviation over runs, such as seeds."),
 }
 COMMANDS = LIGHTNINGS | {name: command.summary for name, command in OWN.items()}
