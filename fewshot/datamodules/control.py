@@ -100,7 +100,7 @@ class BanditDataModule(ControlDataModule):
     """Bandit: arms with unknown means; a trial is so many pulls. Paper: arXiv:1611.02779.
 
     Args:
-        arms: K.
+        arms: how many can be pulled, K.
         pulls: N, of a trial.
         kind: `bernoulli` arms pay 1 with p ~ U[0, 1]; `gaussian` ones a mean ~ U[0, 1], with noise
             of deviation 1.

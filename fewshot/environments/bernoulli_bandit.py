@@ -18,7 +18,7 @@ class BernoulliBandit(Environment):
     Nothing is observed but the reward: the observation is the constant 1.
 
     Args:
-        arms: K.
+        arms: how many can be pulled, K.
         pulls: N.
     """
 
