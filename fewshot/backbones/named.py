@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torchvision import models
-
 from fewshot import backbones
 from fewshot.backbones.pretrained import PretrainedBackbone, PretrainedVision
 from fewshot.datasets.preprocessing import ImagePreprocessing, Preprocessing, TextPreprocessing
@@ -55,7 +53,7 @@ def named(name: str, kind: Kind | None = None) -> Named:
             f"{name} has no published weights; train it by `fewshot fit` and give its checkpoint,"
             f" or choose one such as {', '.join(list(known)[:3])}"
         )
-    if name in models.list_models(module=models):
+    if name in _torchvisions():
         return Named(backbones.TorchvisionBackbone, {"model": name})
     if name.partition(".")[0] in _timms():
         return Named(backbones.TimmBackbone, {"model": name})
@@ -64,7 +62,7 @@ def named(name: str, kind: Kind | None = None) -> Named:
         return Named(
             backbones.HuggingFaceVision if sees else backbones.SentenceEncoder, {"model": name}
         )
-    every = sorted({*known, *classes, *_timms(), *models.list_models(module=models)})
+    every = sorted({*known, *classes, *_timms(), *_torchvisions()})
     near = difflib.get_close_matches(name.lower(), every, 3, cutoff=0.5) or list(known)
     raise FewshotError(
         f"no pre-trained network is called {name!r}; the nearest are {', '.join(near)} (`fewshot"
@@ -154,3 +152,11 @@ def _timms() -> frozenset[str]:
         return frozenset(require("timm", "pretrained").list_models())
     except FewshotError:
         return frozenset()
+
+
+@functools.cache
+def _torchvisions() -> frozenset[str]:
+    """torchvision's networks that classify images."""
+    from torchvision import models  # here: it takes a second
+
+    return frozenset(models.list_models(module=models))

@@ -7,7 +7,7 @@ import ast
 import functools
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,8 @@ class Entry(NamedTuple):
     """Its docstring."""
     short_names: Mapping[str, Mapping[str, Any]] = {}
     """Names that stand for it and some of its arguments; only backbones have them."""
+    aliases: Sequence[str] = ()
+    """Other names of it, which its class states as `aliases`."""
 
     @property
     def cls(self) -> type:
@@ -84,14 +86,14 @@ def import_all() -> None:
 def _entry(module: str, name: str) -> Entry:
     classes = (node for node in syntax(module).body if isinstance(node, ast.ClassDef))
     definition = next(node for node in classes if node.name == name)
-    written = (
-        ast.literal_eval(statement.value)
+    stated = {
+        ast.unparse(statement.target): ast.literal_eval(statement.value)
         for statement in definition.body
         if isinstance(statement, ast.AnnAssign)
         and statement.value is not None
-        and ast.unparse(statement.target) == "short_names"
-    )
-    return Entry(name, inspect.cleandoc(ast.get_docstring(definition) or ""), next(written, {}))
+        and ast.unparse(statement.target) in ("short_names", "aliases")
+    }
+    return Entry(name, inspect.cleandoc(ast.get_docstring(definition) or ""), **stated)
 
 
 @functools.cache

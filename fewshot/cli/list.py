@@ -40,8 +40,8 @@ def list_classes(args: Sequence[str]) -> None:
 
 def _summary(entry: Entry) -> str:
     """What it is, and what it is called for short."""
-    names = ", ".join(entry.short_names)
-    return f"{entry.summary} Short names: {names}" if names else entry.summary
+    names = ", ".join((*entry.short_names, *entry.aliases))
+    return f"{entry.summary} Also: {names}." if names else entry.summary
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

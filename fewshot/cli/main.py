@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import fewshot
+from fewshot.cli.aliases import canonical
 from fewshot.cli.arguments import check_configs, check_options
 from fewshot.cli.class_help import class_help
 from fewshot.cli.class_options import check_class_options
@@ -49,6 +50,7 @@ def run(args: Sequence[str] | None = None) -> "FewshotCLI | None":
     given = sys.argv[1:] if args is None else list(args)
     if given[:1] in (["-h"], ["--help"], ["--version"]):
         program().parse_args(given[:1])
+    given = canonical(given)
     if not given:
         raise FewshotError(f"no command given; choose from {', '.join(COMMANDS)}")
     name, rest = given[0], given[1:]

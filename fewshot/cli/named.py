@@ -14,6 +14,7 @@ import yaml
 from torch import nn
 
 import fewshot
+from fewshot.cli.aliases import meant
 from fewshot.cli.arguments import read_config
 from fewshot.cli.short_names import short_names
 from fewshot.datamodules import EpisodicDataModule
@@ -112,6 +113,7 @@ def _classes(key: str, setting: Setting) -> Iterator[tuple[str, type]]:
 def _located(leaf: str, word: str) -> type | None:
     """The class that `word` names as the argument `leaf`; None where the parser must decide."""
     base, kind = KINDS.get(leaf, (nn.Module, ""))
+    word = meant(leaf, word) if leaf in KINDS else word
     if leaf == "backbone" and word in short_names():
         word = str(short_names()[word]["class_path"]).rpartition(".")[2]
     if "." in word:

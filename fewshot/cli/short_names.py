@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from jsonargparse import get_loader, set_loader
 
+from fewshot.cli.aliases import KINDS, meant
 from fewshot.cli.catalogue import networks
 
 KEY = "backbone"
@@ -57,6 +58,8 @@ def replaced(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     content = {key: replaced(item) for key, item in value.items()}
+    for kind in KINDS.keys() & content.keys():
+        content[kind] = _called(kind, content[kind])
     if KEY not in content:
         return content
     item = content[KEY]
@@ -66,6 +69,15 @@ def replaced(value: Any) -> Any:
         arguments = {**meant["init_args"], **(given.get("init_args") or {})}
         content[KEY] = {"class_path": meant["class_path"], "init_args": arguments}
     return content
+
+
+def _called(kind: str, item: Any) -> Any:
+    """What a config says of a class, called by its name where it is called by another."""
+    if isinstance(item, str):
+        return meant(kind, item)
+    if isinstance(item, Mapping) and isinstance(path := item.get("class_path"), str):
+        return {**item, "class_path": meant(kind, path)}
+    return item
 
 
 def _is_key(option: str) -> bool:

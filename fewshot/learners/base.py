@@ -71,6 +71,8 @@ class MetaLearner(TakesTask, MetaStep, GoesOn, Checkpointed):
     trains_on: ClassVar[Literal["episodes", "examples", "nothing"]] = "episodes"
     """What a training batch is: a meta-batch, or plain `Examples` of the training classes;
     benchmarks read it. A learner that has all its training in `adapt` trains on `nothing`."""
+    aliases: ClassVar[tuple[str, ...]] = ()
+    """Other names that the command line takes."""
     takes: ClassVar[type[Task] | None] = None
     """The kind of task that the learner is made for; None: any."""
     judges_nota: ClassVar[bool] = False

@@ -1,6 +1,6 @@
 """Matching Networks (Vinyals et al., arXiv:1606.04080)."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +45,8 @@ class MatchingNetwork(MetricLearner):
     Raises:
         FewshotError: `read_steps` is below 1.
     """
+
+    aliases: ClassVar[tuple[str, ...]] = ("MatchingNet",)
 
     def __init__(
         self,

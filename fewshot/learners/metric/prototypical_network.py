@@ -1,6 +1,6 @@
 """Prototypical Networks (Snell et al., arXiv:1703.05175)."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +56,8 @@ class PrototypicalNetwork(MetricLearner):
     Raises:
         FewshotError: `unequal_shots` with another distance, or a scale that is not positive.
     """
+
+    aliases: ClassVar[tuple[str, ...]] = ("ProtoNet",)
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """Relation Networks (Sung et al., arXiv:1711.06025)."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,6 +31,8 @@ class RelationNetwork(MetricLearner):
         hidden: channels of the relation module (the paper: 64).
         **kwargs: arguments of `MetaLearner`.
     """
+
+    aliases: ClassVar[tuple[str, ...]] = ("RelationNet",)
 
     def __init__(
         self,

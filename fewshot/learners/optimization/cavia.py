@@ -1,7 +1,7 @@
 """CAVIA: fast context adaptation (Zintgraf et al., arXiv:1810.03642)."""
 
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -100,6 +100,7 @@ class CAVIA(MAML):
         **kwargs: arguments of `MAML`, without `adapt`.
     """
 
+    aliases: ClassVar[tuple[str, ...]] = ("CAML",)
     fixed_arguments = ("adapt",)
     context: Context
 
