@@ -26,5 +26,8 @@ if TYPE_CHECKING:
     from fewshot.learners.optimization.attacks import FGSM as FGSM
     from fewshot.learners.optimization.attacks import PGD as PGD
     from fewshot.learners.optimization.attacks import Attack as Attack
+    from fewshot.learners.optimization.outer import Outer as Outer
+    from fewshot.learners.optimization.promp import ProMP as ProMP
+    from fewshot.learners.optimization.trpo import TRPO as TRPO
 else:
     __getattr__, __dir__ = lazy_names(__name__)

@@ -18,6 +18,7 @@ class MLP(Backbone):
         in_features: values of one input, all axes taken together.
         hidden: width of each hidden layer.
         norm: `layer` (LayerNorm), `batch` (BatchNorm) or `none`, before each ReLU.
+        activation: `relu`, or `tanh` in its place, as policies of control have it.
     """
 
     def __init__(
@@ -25,6 +26,7 @@ class MLP(Backbone):
         in_features: Count,
         hidden: Sequence[Count] = (40, 40),
         norm: Literal["layer", "batch", "none"] = "none",
+        activation: Literal["relu", "tanh"] = "relu",
     ) -> None:
         super().__init__()
         if not hidden:
@@ -37,7 +39,7 @@ class MLP(Backbone):
             layers.append(nn.Linear(c_in, c_out))
             if norm != "none":
                 layers.append(nn.LayerNorm(c_out) if norm == "layer" else nn.BatchNorm1d(c_out))
-            layers.append(nn.ReLU())
+            layers.append(nn.ReLU() if activation == "relu" else nn.Tanh())
         self.layers = nn.Sequential(*layers)
         self.out_features = hidden[-1]
 

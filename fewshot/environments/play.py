@@ -24,7 +24,8 @@ class Moment(NamedTuple):
     Args:
         step: its number in the trial, from 0.
         observation: (n, O).
-        action: the last, as the environment writes it, (n, 1) or (n, A); zero at first.
+        action: the last, as the environment writes it, (n, 1) or (n, A); at first zero, or of
+            discrete ones -1: none.
         reward: the last, (n,); zero at first.
         ended: whether the last step ended an episode, (n,); zero at first.
     """
@@ -59,6 +60,7 @@ class Trials(NamedTuple):
         rewards: (n, T).
         mask: 1 where a step counts.
         regrets: expected reward that the actions forwent, (n, T).
+        ended: whether the episode was over after the step, (n, T).
     """
 
     observations: Tensor
@@ -66,6 +68,7 @@ class Trials(NamedTuple):
     rewards: Tensor
     mask: Tensor
     regrets: Tensor
+    ended: Tensor
 
 
 @torch.no_grad()
@@ -90,7 +93,7 @@ def play(
     chosen = _Chosen(noise, total, facts)
     state, memory, rows = environment.begin(facts), None, []
     alive, zero = torch.ones_like(state[:, 0]), torch.zeros_like(state[:, 0])
-    action = zero[:, None].expand(-1, environment.action_values)
+    action = zero[:, None].expand(-1, environment.action_values) - float(environment.discrete)
     reward, ended = zero, zero
     for t in range(total):
         if t and t % environment.horizon == 0:
@@ -102,9 +105,9 @@ def play(
         regret = environment.regret(action, facts) * alive
         state, reward, over = environment.step(state, action, facts, chances[:, t])
         reward = reward * alive
-        rows.append(Trials(seen, action, reward, alive, regret))
-        alive = alive * (1 - over)
+        counts, alive = alive, alive * (1 - over)
         ended = 1 - alive if (t + 1) % environment.horizon else torch.ones_like(alive)
+        rows.append(Trials(seen, action, reward, counts, regret, ended))
     return Trials(*(torch.stack(column, 1) for column in zip(*rows, strict=True)))
 
 

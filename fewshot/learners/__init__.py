@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .model_based.cnp import CNP as CNP
     from .model_based.gaussian_process import GaussianProcess as GaussianProcess
     from .model_based.mann import MANN as MANN
+    from .model_based.rl2 import RL2 as RL2
     from .model_based.simple_cnaps import SimpleCNAPs as SimpleCNAPs
     from .model_based.snail import SNAIL as SNAIL
     from .optimization.adml import ADML as ADML

@@ -12,6 +12,6 @@ OF_TRAINING = (
     *("optimizer", "lr_scheduler", "guard", "seed", "weights_file", "as_made", "loaded_step"),
     *("tables", "columns", "estimates", "answers", "_named", "preprocessing"),
     *("made_with_seed", "begins_at", "_began", "_settings", "learning_rate"),
-    "runner",
+    *("runner", "outer", "_held"),
 )
 """What `fewshot.learners.base.MetaLearner` keeps of a run, and how episodes are run."""

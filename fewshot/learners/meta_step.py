@@ -70,6 +70,35 @@ class MetaStep(Evaluation):
         optimizer = self.optimizers()
         # one optimizer, always; narrows Lightning's union
         assert isinstance(optimizer, LightningOptimizer)
+        looked_at, loss = should_log(self.trainer, batch_idx), torch.zeros((), device=self.device)
+        passes = self.passes(batch)
+        for number, part in enumerate(passes, start=1):
+            losses, metrics = self._backward(optimizer, part)
+            # Logged while an accelerator still computes the gradient, for which what follows may
+            # wait.
+            if number == 1:
+                loss = losses.mean()
+                if looked_at:
+                    self._log_training(loss, metrics)
+            self._step(optimizer, part, number == len(passes))
+        if looked_at and self.guard.skipped:
+            self.log("train/skipped", float(self.guard.skipped), prog_bar=True)
+        scheduler = self.lr_schedulers()
+        if isinstance(scheduler, LRScheduler) and not isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step()
+        return loss
+
+    def passes(self, batch: Any) -> list[Any]:
+        """What optimizer steps are taken on in turn: the batch, once.
+
+        Learners that act may take several on what they have played. Trainers count them as one.
+        """
+        return [batch]
+
+    def _backward(
+        self, optimizer: LightningOptimizer, batch: Any
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The losses (B,) and metrics (B,) of a batch, whose gradient is the parameters' then."""
         optimizer.zero_grad()
         total, done = batch.size, 0
         losses: list[Tensor] = []
@@ -81,15 +110,18 @@ class MetaStep(Evaluation):
                 self.manual_backward(outcome.loss.sum() / total)
             losses.append(outcome.loss.detach())
             metrics.append({name: value.detach() for name, value in outcome.metrics.items()})
-        # Logged while an accelerator still computes the gradient, for which what follows may wait.
-        looked_at, loss = should_log(self.trainer, batch_idx), torch.cat(losses).mean()
-        if looked_at:
-            self.log("train/loss", loss, prog_bar=True)
-            columns = {name: torch.cat([chunk[name] for chunk in metrics]) for name in metrics[0]}
-            for name, score in self.task.scores(columns).items():
-                self.log(f"train/{name}", score, prog_bar=name == self.task.monitor[0])
+        columns = {name: torch.cat([chunk[name] for chunk in metrics]) for name in metrics[0]}
+        return torch.cat(losses), columns
+
+    def _log_training(self, loss: Tensor, metrics: dict[str, Tensor]) -> None:
+        self.log("train/loss", loss, prog_bar=True)
+        for name, score in self.task.scores(metrics).items():
+            self.log(f"train/{name}", score, prog_bar=name == self.task.monitor[0])
+
+    def _step(self, optimizer: LightningOptimizer, batch: Any, counted: bool) -> None:
+        """Let the optimizer step, if the gradient is finite."""
         scale = self._loss_scale()
-        take = partial(self._clip_and_step, optimizer, scale)
+        take = partial(self._clip_and_step, optimizer, scale, counted)
         if scale > 1:
             # Under 16-mixed the gradient is so many times too large. Should that overflow, the
             # optimizer's step leaves the weights alone and the scale is halved; what is not finite
@@ -97,21 +129,20 @@ class MetaStep(Evaluation):
             take()
         else:
             self.guard.step(take, optimizer.optimizer, self.trainer.global_step, batch)
-        if looked_at and self.guard.skipped:
-            self.log("train/skipped", float(self.guard.skipped), prog_bar=True)
-        scheduler = self.lr_schedulers()
-        if isinstance(scheduler, LRScheduler) and not isinstance(scheduler, ReduceLROnPlateau):
-            scheduler.step()
-        return loss
 
     def on_train_epoch_end(self) -> None:
         """Hear of the epoch's last step."""
         self.guard.settle()
 
-    def _clip_and_step(self, optimizer: LightningOptimizer, scale: float) -> None:
+    def _clip_and_step(
+        self, optimizer: LightningOptimizer, scale: float, counted: bool = True
+    ) -> None:
         if self.gradient_clip is not None:
             self.clip_gradients(optimizer.optimizer, self.gradient_clip * scale, "norm")
-        optimizer.step()
+        if counted:
+            optimizer.step()
+        else:  # the same, but for the Trainer's number of steps
+            self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)
 
     def _loss_scale(self) -> float:
         """What losses are multiplied by before the backward pass."""
@@ -139,6 +170,13 @@ class MetaStep(Evaluation):
                     f"{place}: the loss of episode {i} of the meta-batch diverges{where}; {remedy}"
                 )
         return f"{place}, though every episode's loss is: its derivative overflows; {remedy}"
+
+    def over_ranks(self, value: Tensor) -> Tensor:
+        """The mean over the processes of a training."""
+        if (trainer := attached_trainer(self)) is None:
+            return value
+        mean: Tensor = trainer.strategy.reduce(value, reduce_op="mean")
+        return mean
 
     def _no_sync(self) -> AbstractContextManager[None]:
         strategy = self.trainer.strategy

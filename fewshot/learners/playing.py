@@ -40,7 +40,9 @@ def outcome_of(task: Control, trials: Trials, size: int) -> Outcome:
     """The outcome of `size` tasks; the loss is minus the return, for nothing is compared with."""
     flat = trials.rewards
     outputs = flat.new_zeros(*flat.shape, task.policy.size)
-    steps = Steps(trials.actions, outputs, torch.zeros_like(flat), flat, *trials[3:])
+    steps = Steps(
+        trials.actions, outputs, torch.zeros_like(flat), flat, trials.mask, trials.regrets
+    )
     shown = torch.cat([trials.observations, steps.packed()], -1)
     shown = shown.reshape(size, -1, *shown.shape[1:])
     by_task = Steps(*(part.reshape(size, -1, *part.shape[1:]) for part in steps))

@@ -157,7 +157,7 @@ class Control(Task):
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The outer loop's: minus the mean of ratio x advantage over the steps that count."""
         steps = Steps.of(targets, self)
-        return -_mean(self.ratio(outputs, steps) * steps.advantages, steps.mask)
+        return -mean_of_steps(self.ratio(outputs, steps) * steps.advantages, steps.mask)
 
     def ratio(self, outputs: Tensor, steps: Steps) -> Tensor:
         """How much likelier the actions are than when they were taken, (M,)."""
@@ -175,16 +175,18 @@ class Control(Task):
         steps = Steps.of(targets, self)
         log_ratio = self.log_ratio(outputs, steps)
         if self.inner_loss == "log_likelihood":  # of which a constant is taken
-            return -_mean(log_ratio * steps.advantages, steps.mask)
+            return -mean_of_steps(log_ratio * steps.advantages, steps.mask)
         rewards, mask = self.by_episode(steps.rewards), self.by_episode(steps.mask)
         so_far = (self.by_episode(log_ratio) * mask).cumsum(1)
         times = torch.arange(rewards.shape[1], device=rewards.device, dtype=rewards.dtype)
-        return -_mean(so_far.exp() * rewards * self.discount**times, mask)
+        return -mean_of_steps(so_far.exp() * rewards * self.discount**times, mask)
 
     def kl(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The mean KL(new || old) over the states that count, of the policy against what acted."""
         steps = Steps.of(targets, self)
-        return _mean(self.policy.kl(outputs.to(steps.outputs.dtype), steps.outputs), steps.mask)
+        return mean_of_steps(
+            self.policy.kl(outputs.to(steps.outputs.dtype), steps.outputs), steps.mask
+        )
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Means over the trials: undiscounted return, steps, and the regret of bandits."""
@@ -233,7 +235,7 @@ class _Memoryless(NamedTuple):
         return self.policy.sample(outputs, uniform(self.policy.numbers)), None
 
 
-def _mean(values: Tensor, mask: Tensor) -> Tensor:
+def mean_of_steps(values: Tensor, mask: Tensor) -> Tensor:
     """The mean over the steps that count."""
     return (values * mask).sum() / mask.sum()
 

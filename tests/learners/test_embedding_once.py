@@ -49,6 +49,7 @@ AS_EVER = {
     "MetaR": "looks up vectors of entities, which is no work",
     "MetaSGD": "adapts the network to each episode",
     "PET": "adapts the network to each task",
+    "RL2": "sees no observation twice",
     "ProtoMAML": "adapts the network to each episode",
     "Reptile": "adapts the network to each episode",
     "SimpleCNAPs": "scales and shifts the network for each episode",

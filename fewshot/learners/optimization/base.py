@@ -17,10 +17,12 @@ from fewshot.episodes.types import Episode, Examples, map_tensors
 from fewshot.hyperparameters import build
 from fewshot.learners.base import BatchNormPolicy
 from fewshot.learners.bookkeeping import OF_TRAINING
+from fewshot.learners.optimization.acting import ActsByGradients
 from fewshot.learners.optimization.attacks import Attack
-from fewshot.learners.optimization.evaluation import Curve, InnerLoopEvaluation
+from fewshot.learners.optimization.evaluation import Curve
 from fewshot.learners.optimization.first_batch import check_support
 from fewshot.learners.optimization.network import Network, default_head, give_shapes
+from fewshot.learners.optimization.outer import Outer
 from fewshot.learners.optimization.parameters import (
     Adapt,
     adapted_names,
@@ -32,7 +34,7 @@ from fewshot.learners.outcome import Outcome
 from fewshot.tasks import check_one_way
 
 
-class OptimizationLearner(InnerLoopEvaluation):
+class OptimizationLearner(ActsByGradients):
     """Optimization-based meta-learning: learn an initialisation that adapts in few gradient steps.
 
     Batch normalisation uses the batch at hand, in the inner loop as in the outer. At evaluation,
@@ -73,6 +75,8 @@ class OptimizationLearner(InnerLoopEvaluation):
         attack: evaluation also attacks the queries, through the adapted weights, and reports
             ``accuracy_adversarial`` (each metric of the task, and the loss); `FGSM`, `PGD` or one
             of your own; None attacks nothing.
+        outer: the outer step of tasks to act in: `TRPO`, `ProMP`, or one of your own; None is one
+            step of the optimizer on what was played.
         **kwargs: arguments of `MetaLearner`.
     """
 
@@ -101,6 +105,7 @@ class OptimizationLearner(InnerLoopEvaluation):
         checkpoint_inner_steps: bool = False,
         batchnorm: BatchNormPolicy = "transductive",
         attack: Attack | None = None,
+        outer: Outer | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, batchnorm=batchnorm, **kwargs)
@@ -110,8 +115,8 @@ class OptimizationLearner(InnerLoopEvaluation):
         self.eval_curve: Curve = eval_curve
         self.inner_gradient_clip = inner_gradient_clip
         self.attack = build(attack, Attack, "attack")
-        dense = self.task.dense
-        if dense:
+        self.outer = build(outer, Outer, "outer")
+        if dense := self.task.dense:
             needed_map_shape(self.backbone, type(self).__name__)
         self.head = (
             default_head(self.backbone, self.task)
@@ -125,12 +130,12 @@ class OptimizationLearner(InnerLoopEvaluation):
         self.adapted_names = adapted_names(self.network, adapt)
         self._kernels = kernels(self.network)
         self.head_only = all(name.startswith("head.") for name in self.adapted_names)
-        check_task(self.task, compile, bool(self.adapted_names) and self.head_only)
+        task = self.task
+        check_task(task, compile, bool(self.adapted_names) and self.head_only, self.outer)
         self.runner = Runner(
             self.network,
             self.backbone,
-            *(episode_parallel, episodes_per_chunk, compile, checkpoint_inner_steps),
-            self.task.probe,
+            *(episode_parallel, episodes_per_chunk, compile, checkpoint_inner_steps, task.probe),
         )
 
     def initial_weights(self) -> Weights:

@@ -13,6 +13,7 @@ from fewshot.episodes.types import Examples, Inputs
 from fewshot.errors import FewshotError
 from fewshot.learners.base import MetaLearner
 from fewshot.learners.optimization.network import Network
+from fewshot.learners.optimization.outer import Outer
 from fewshot.learners.outcome import Outcome
 
 
@@ -21,6 +22,7 @@ class FastWeights(MetaLearner):
 
     network: Network
     head: nn.Module
+    outer: Outer | None
     head_only: bool
     """Whether the head alone adapts, so that the body runs once an episode."""
 
@@ -71,8 +73,9 @@ class FastWeights(MetaLearner):
         return self._outcome(self.forward_with(weights, query.inputs), query)
 
     def _outcome(self, outputs: Tensor, query: Examples) -> Outcome:
+        loss = self.task.loss if self.outer is None else self.outer.loss(self.task)
         return Outcome(
-            self.task.loss(outputs, query.targets),
+            loss(outputs, query.targets),
             self.task.metrics(outputs, query.targets),
             self.task.shown(outputs, query),
         )

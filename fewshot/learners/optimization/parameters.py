@@ -56,13 +56,18 @@ def as_key(name: str) -> str:
     return name.replace(".", "/")
 
 
-def check_task(task: Task, compile: Compile, head_only: bool) -> None:
+def check_task(task: Task, compile: Compile, head_only: bool, outer: object) -> None:
     """Refuse options that do not go with the task.
 
     Raises:
         FewshotError: `compile` is on for what differs from episode to episode, or the head alone
-            adapts to what is played.
+            adapts to what is played, or there is an `outer` step and nothing to play.
     """
+    if outer is not None and not task.acts:
+        raise FewshotError(
+            f"outer is {type(outer).__name__}, which is for tasks to act in, but the benchmark's is"
+            f" {task.kind}; leave outer out"
+        )
     if compile and isinstance(task, Classification) and task.way is None:
         raise FewshotError(
             "compile is on, which takes minutes for each size of an episode, but the"

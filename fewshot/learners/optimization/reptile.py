@@ -52,10 +52,11 @@ class Reptile(OptimizationLearner):
             own together with the support, as the authors' inductive evaluation does; false leaves
             its values out of the statistics. Costs a pass over the support a query.
         optimizer: makes the outer optimizer from the parameters; the rate of SGD is epsilon.
-        **kwargs: arguments of `OptimizationLearner`, without `checkpoint_inner_steps`.
+        **kwargs: arguments of `OptimizationLearner`, without `checkpoint_inner_steps`
+            and `outer`.
     """
 
-    fixed_arguments = ("checkpoint_inner_steps",)
+    fixed_arguments = ("checkpoint_inner_steps", "outer")
 
     knows_weights_by_name = True
     acts = True

@@ -1,0 +1,236 @@
+"""RL^2: fast reinforcement learning via slow reinforcement learning (arXiv:1611.02779).
+
+Shapes: B tasks, n trials of each, T steps of a trial.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fewshot.arguments import Count, NonNegative, Positive
+from fewshot.backbones.base import Backbone, features_of
+from fewshot.engine.modes import evaluation_mode
+from fewshot.environments.play import Moment, Trials, Uniform
+from fewshot.episodes.types import Episode, Examples, Inputs, MetaBatch, count, map_tensors
+from fewshot.learners.base import MetaLearner
+from fewshot.learners.model_based.memory_of_trials import Causal, Recurrent
+from fewshot.learners.outcome import Outcome
+from fewshot.learners.playing import outcome_of, play_all
+from fewshot.tasks.advantages import advantages
+from fewshot.tasks.control import Control, Discount
+
+
+class Remembered(NamedTuple):
+    """What is kept of a trial: the memory, and what came of the last action."""
+
+    memory: Any
+    last: Moment
+
+
+class Played(NamedTuple):
+    """Trials of tasks that PPO learns from, and what was thought of them when they were played.
+
+    Args:
+        trials: (B * n, T, ...).
+        outputs: of the policy, (B * n, T, size).
+        advantages: standardised, (B * n, T).
+        returns: what the values should be, (B * n, T).
+        size: B.
+        batch: the tasks.
+    """
+
+    trials: Trials
+    outputs: Tensor
+    advantages: Tensor
+    returns: Tensor
+    size: int
+    batch: MetaBatch
+
+    def singles(self) -> Iterator[Episode]:
+        """Each task."""
+        return self.batch.singles()
+
+
+class RL2(MetaLearner):
+    """RL2: a recurrent policy that reads what came of its actions, and so learns within a trial.
+
+    Paper: arXiv:1611.02779.
+
+    It keeps its memory over the episodes of a trial and begins each trial anew: the support is not
+    used. Trained by PPO (the paper: TRPO) on the return of whole trials. Long trials teach nothing
+    at first: `begin_episodes` begins with short ones and doubles them.
+
+    Args:
+        backbone: the network from an observation to features; `Pixels` leaves it as it is.
+        memory: `gru`, `lstm`, or `snail`: causal convolutions and attention over the whole trial
+            (SNAIL's policy, arXiv:1707.03141).
+        hidden: units of the recurrent network, or filters of a convolution (the paper: 256).
+        discount: of a step's reward, against the one before.
+        gae_lambda: of the generalised advantages.
+        clip: how far PPO's ratio of probabilities may go from 1.
+        epochs: optimizer steps on the trials of a meta-batch, which count as one meta-step.
+        value_weight: of the values' loss.
+        entropy_weight: of the policy's entropy, which is rewarded.
+        begin_episodes: episodes of a trial when training begins; None: all.
+        lengthen_every: meta-steps after which trials are twice as long, up to the benchmark's.
+        gradient_clip: largest norm of a gradient; None leaves it as it is.
+        **kwargs: arguments of `MetaLearner`.
+    """
+
+    takes = Control
+    acts = True
+    task: Control
+
+    def __init__(
+        self,
+        backbone: Backbone | nn.Module,
+        memory: Literal["gru", "lstm", "snail"] = "gru",
+        hidden: Count = 256,
+        discount: Discount = 0.99,
+        gae_lambda: Discount = 0.3,
+        clip: Positive = 0.2,
+        epochs: Count = 5,
+        value_weight: NonNegative = 0.5,
+        entropy_weight: NonNegative = 0.01,
+        begin_episodes: Count | None = None,
+        lengthen_every: Count = 100,
+        gradient_clip: Positive | None = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(backbone, gradient_clip=gradient_clip, **kwargs)
+        place = self.task.place
+        size = self.features + place.action_size + 2
+        self.memory = (
+            Causal(size, hidden, place.steps)
+            if memory == "snail"
+            else Recurrent(memory, size, hidden)
+        )
+        own = self.task.head(self.memory.out_features)
+        self.head = (
+            nn.Linear(self.memory.out_features, self.task.output_size) if own is None else own
+        )
+        self.value = nn.Linear(self.memory.out_features, 1)
+        self.discount, self.gae_lambda, self.clip, self.epochs = discount, gae_lambda, clip, epochs
+        self.value_weight, self.entropy_weight = value_weight, entropy_weight
+        self.begin_episodes, self.lengthen_every = begin_episodes, lengthen_every
+
+    # ------------------------------------------------------------------ the policy
+
+    def read(self, seen: Tensor, action: Tensor, reward: Tensor, ended: Tensor) -> Tensor:
+        """What the memory is given (n, T, C): what is seen, and the last action, reward, end."""
+        features = features_of(self.backbone, seen.flatten(0, 1)).view(*seen.shape[:2], -1)
+        if self.task.place.discrete:
+            action = action == torch.arange(self.task.place.action_size, device=action.device)
+        parts = [features, action, reward[..., None], ended[..., None]]
+        return torch.cat([part.to(features.dtype) for part in parts], -1)
+
+    def act(self, memory: Any, moment: Moment, uniform: Uniform) -> tuple[Tensor, Any]:
+        """The actions (n, A) of a moment, and what is remembered then."""
+        outputs, memory = self.outputs_at(memory, moment)
+        return self.task.policy.sample(outputs, uniform(self.task.policy.numbers)), memory
+
+    def outputs_at(self, memory: Any, moment: Moment) -> tuple[Tensor, Any]:
+        """The policy's outputs (n, size) at a moment, and what is remembered then."""
+        remembered, memory = self.memory(self.read(*(p[:, None] for p in moment[1:])), memory)
+        outputs: Tensor = self.head(remembered[:, 0]).to(moment.reward.dtype)
+        return outputs, memory
+
+    def whole(self, trials: Trials) -> tuple[Tensor, Tensor]:
+        """Outputs (n, T, size) and values (n, T) at all steps of trials, read at once."""
+        none = trials.actions[:, :1] * 0 - float(self.task.place.discrete)
+        nothing = torch.zeros_like(trials.rewards[:, :1])
+        before = [
+            torch.cat([start, part[:, :-1]], 1)
+            for start, part in (
+                (none, trials.actions),
+                (nothing, trials.rewards),
+                (nothing, trials.ended),
+            )
+        ]
+        remembered, _ = self.memory(self.read(trials.observations, *before))
+        dtype = trials.rewards.dtype
+        return self.head(remembered).to(dtype), self.value(remembered)[..., 0].to(dtype)
+
+    # ------------------------------------------------------------------ training
+
+    def episodes_of_a_trial(self) -> int:
+        """How many a trial has at this point of training."""
+        most = self.task.place.episodes
+        if self.begin_episodes is None:
+            return most
+        doublings = self.trainer.global_step // self.lengthen_every
+        return min(most, self.begin_episodes << min(doublings, 30))
+
+    def passes(self, batch: Any) -> list[Any]:
+        """The trials of the meta-batch, as often as PPO takes them."""
+        batch = MetaBatch.of(batch, type(self).__name__)
+        return [self.played(batch)] * self.epochs
+
+    @torch.no_grad()
+    def played(self, batch: MetaBatch) -> Played:
+        """Trials of all tasks, with their advantages over all ranks."""
+        steps = self.episodes_of_a_trial() * self.task.place.horizon
+        query = batch.stacked.query
+        trials = play_all(self.task, self.act, query, steps)
+        outputs, values = self.whole(trials)
+        counts = torch.ones_like(trials.mask)  # a trial goes on where an episode has ended
+        found = advantages(trials.rewards, values, counts, self.discount, self.gae_lambda)
+        mean = self.over_ranks(found.mean())
+        deviation = self.over_ranks((found - mean).square().mean()).sqrt()
+        scaled = (found - mean) / (deviation + 1e-8)
+        return Played(trials, outputs, scaled, found + values, batch.size, batch)
+
+    def training_outcomes(self, batch: Any) -> Iterator[Outcome]:
+        """PPO's loss of what was played (arXiv:1707.06347)."""
+        outputs, values = self.whole(batch.trials)
+        policy, actions, mask = self.task.policy, batch.trials.actions, batch.trials.mask
+        ratio = (policy.log_prob(outputs, actions) - policy.log_prob(batch.outputs, actions)).exp()
+        near = ratio.clamp(1 - self.clip, 1 + self.clip)
+        gains = (ratio * batch.advantages).minimum(near * batch.advantages)
+        off = F.smooth_l1_loss(values, batch.returns, reduction="none")
+        losses = self.value_weight * off - mask * (
+            gains + self.entropy_weight * policy.entropy(outputs)
+        )
+        found = outcome_of(self.task, batch.trials, batch.size)
+        yield found._replace(loss=losses.view(batch.size, -1).mean(1))
+
+    # ------------------------------------------------------------------ the two verbs
+
+    def run(self, episodes: Episode, training: bool) -> Iterator[Outcome]:
+        """Play the queries of all tasks at once."""
+        if training:
+            yield from self.training_outcomes(self.played(MetaBatch([episodes])))
+            return
+        with torch.no_grad():
+            trials = play_all(self.task, self.act, episodes.query)
+        yield outcome_of(self.task, trials, count(episodes))
+
+    @torch.no_grad()
+    def adapt(self, support: Examples) -> Remembered:
+        """What is remembered of the first trial of the support, once it is played."""
+        kept: list[Any] = []
+
+        def act(memory: Any, moment: Moment, uniform: Uniform) -> tuple[Tensor, Any]:
+            action, memory = self.act(memory, moment, uniform)
+            kept[:] = [memory]
+            return action, memory
+
+        with evaluation_mode(self):
+            one: Examples = map_tensors(lambda tensor: tensor[None, :1], support)
+            trials = play_all(self.task, act, one)
+        steps = (trials.observations, trials.actions, trials.rewards, trials.ended)
+        return Remembered(kept[0], Moment(trials.rewards.shape[1], *(p[:, -1] for p in steps)))
+
+    @torch.no_grad()
+    def predict(self, adapted: Remembered, inputs: Inputs) -> Tensor:
+        """The policy's outputs (n, size) for observations (n, O), each right after the support."""
+        assert isinstance(inputs, Tensor)
+        found = []
+        with evaluation_mode(self):
+            for observation in inputs:
+                moment = adapted.last._replace(observation=observation[None])
+                found.append(self.outputs_at(adapted.memory, moment)[0])
+        return torch.cat(found)
