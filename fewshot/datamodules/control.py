@@ -93,7 +93,11 @@ class ControlDataModule(EpisodicDataModule):
 
     def protocol(self) -> dict[str, Any]:
         """The facts that stand beside every result on this benchmark."""
-        return {**super().protocol(), "environment": self.environment}
+        return {**super().protocol(), "split": self.sizes(), "environment": self.environment}
+
+    @abstractmethod
+    def sizes(self) -> str:
+        """What results call the tasks, such as ``5 arms, 10 pulls``."""
 
 
 class BanditDataModule(ControlDataModule):
@@ -146,6 +150,10 @@ class BanditDataModule(ControlDataModule):
     def environment(self) -> dict[str, Any]:
         """The bandit of this kind."""
         return {"kind": f"{self.kind}_bandit", "arms": self.arms, "pulls": self.pulls}
+
+    def sizes(self) -> str:
+        """Arms and pulls."""
+        return f"{self.kind}, {self.arms} arms, {self.pulls} pulls"
 
 
 class TabularMDPDataModule(ControlDataModule):
@@ -209,6 +217,11 @@ class TabularMDPDataModule(ControlDataModule):
             "episodes": self.trial_episodes,
         }
 
+    def sizes(self) -> str:
+        """The size of an MDP and of a trial."""
+        size = f"{self.states} states, {self.actions} actions"
+        return f"{size}, {self.trial_episodes} episodes of {self.horizon}"
+
 
 class NavigationDataModule(ControlDataModule):
     """Navigation: steps on a plane to a goal that only rewards tell of. Paper: arXiv:1703.03400.
@@ -237,3 +250,9 @@ class NavigationDataModule(ControlDataModule):
         """The plane, dense or sparse."""
         kind = "sparse_navigation" if self.sparse else "navigation"
         return {"kind": kind, "horizon": self.horizon, "episodes": self.trial_episodes}
+
+    def sizes(self) -> str:
+        """Dense or sparse, and the steps."""
+        kind = "sparse" if self.sparse else "dense"
+        episodes = f"{self.trial_episodes} x " if self.trial_episodes > 1 else ""
+        return f"{kind}, {episodes}{self.horizon} steps"
