@@ -112,12 +112,12 @@ def _short(text: str) -> str:
 
 
 def holds_texts(root: Path) -> bool:
-    """Whether a path holds texts rather than images: it is a file, or text files are most."""
+    """Whether a path holds texts rather than images, beside which notes may lie: by its files."""
     if not root.is_dir():
         return root.is_file()
     names = [name for _, _, of in os.walk(root, followlinks=False) for name in of]
     texts = sum(is_table(Path(name)) or name.lower().endswith(".txt") for name in names)
-    return texts > sum(map(is_image, names))
+    return texts > 2 * sum(map(is_image, names))
 
 
 def read_own_texts(
@@ -166,7 +166,7 @@ def mended(
     if not faults:
         return found, arguments
     if form.encoding is None and any(NO_UTF8 in fault for fault in faults):
-        again = read_own_texts(found.root, form._replace(encoding=WINDOWS), classes)
+        again = read_own_texts(found.root, form._replace(encoding=WINDOWS, **found.needed), classes)
         if not again.every_fault():
             return again, {**arguments, "encoding": WINDOWS}
     return found, {**arguments, "skip_broken": "true"}

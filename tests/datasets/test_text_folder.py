@@ -215,5 +215,6 @@ def test_images_are_no_texts(tmp_path: Path) -> None:
     assert holds_texts(fake_text_folder(tmp_path / "texts"))
     (tmp_path / "photos/cat").mkdir(parents=True)
     (tmp_path / "photos/cat/1.jpg").write_bytes(b"")
+    (tmp_path / "photos/cat/1.txt").write_text("where the cat is")
     (tmp_path / "photos/cat/notes.txt").write_text("")
     assert not holds_texts(tmp_path / "photos")
