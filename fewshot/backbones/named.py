@@ -156,7 +156,7 @@ def _timms() -> frozenset[str]:
 
 @functools.cache
 def _torchvisions() -> frozenset[str]:
-    """torchvision's networks that classify images."""
+    """The networks of torchvision that classify images."""
     from torchvision import models  # here: it takes a second
 
     return frozenset(models.list_models(module=models))
