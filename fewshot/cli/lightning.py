@@ -24,6 +24,7 @@ from fewshot.cli.links import Link, links
 from fewshot.cli.messages import one_line, silence_what_users_cannot_mend
 from fewshot.cli.named import named_classes
 from fewshot.cli.places import RUNS, place_of
+from fewshot.cli.precision import RunTrainer, decide_precision
 from fewshot.cli.run_options import add_run_options, apply_run_options
 from fewshot.cli.saved_config import SavedConfig
 from fewshot.cli.short_names import expanded, read_in_configs
@@ -57,6 +58,7 @@ class FewshotCLI(LightningCLI):
             EpisodicDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
+            trainer_class=RunTrainer,
             save_config_callback=SavedConfig,
             save_config_kwargs={"save_to_log_dir": False},
             # the episode stream shards itself
@@ -104,6 +106,7 @@ class FewshotCLI(LightningCLI):
             link: given[link.target] for link in self.links if given.get(link.target) is not None
         }
         benchmark = self.named["data"]
+        decide_precision(config["trainer"], self.named["model"])
         apply_run_options(config, benchmark)
         for link in self.links:
             if link.required and config.get(link.target) is None:

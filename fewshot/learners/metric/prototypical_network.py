@@ -58,6 +58,7 @@ class PrototypicalNetwork(MetricLearner):
     """
 
     aliases: ClassVar[tuple[str, ...]] = ("ProtoNet",)
+    proven_in_bfloat16 = True
 
     def __init__(
         self,

@@ -55,6 +55,7 @@ class R2D2(MetricLearner):
         FewshotError: `penalty` is not positive.
     """
 
+    proven_in_bfloat16 = True
     begins_at = ("penalty", "scale")
 
     def __init__(

@@ -35,6 +35,8 @@ class Baseline(TransferLearner):
         **kwargs: arguments of `TransferLearner`.
     """
 
+    proven_in_bfloat16 = True
+
     def __init__(
         self,
         backbone: Backbone | nn.Module,
