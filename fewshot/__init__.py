@@ -13,10 +13,10 @@ __version__ = version("fewshot")
 if TYPE_CHECKING:
     from fewshot.backbones import *
     from fewshot.datamodules import *
-    from fewshot.datamodules.augmentation import Augmentation as Augmentation
     from fewshot.deployment.load import load as load
     from fewshot.deployment.pretrained import pretrained as pretrained
     from fewshot.engine.allocation import keep_freed_memory as keep_freed_memory
+    from fewshot.engine.augmentation import Augmentation as Augmentation
     from fewshot.episodes.types import Episode as Episode
     from fewshot.episodes.types import ExampleBatch as ExampleBatch
     from fewshot.episodes.types import Examples as Examples

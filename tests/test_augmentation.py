@@ -254,5 +254,17 @@ def test_the_command_line_takes_it_and_the_results_record_it(tmp_path: Path) -> 
     data = ("--data", "GlyphsDataModule", "--data.augment.padding=2", "--data.augment.flip=true")
     run = fit(tmp_path, *model, *data, "--trainer.limit_train_batches=2")
     assert results(run)["augment"] == {
-        "padding": 2, "flip": True, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0
+        "padding": 2, "flip": True, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "probability": 1.0
     }  # fmt: skip
+
+
+def test_a_probability_leaves_the_other_images_as_they_are() -> None:
+    rng = np.random.default_rng(0)
+    images = torch.rand(2000, 3, 6, 6)
+    always = Augmentation(padding=2, flip=True, brightness=0.5)
+    often = Augmentation(padding=2, flip=True, brightness=0.5, probability=0.7)
+    same = (images == often(images, often.draw(rng, 2000))).flatten(1).all(1)
+    assert 0.26 < same.float().mean() < 0.34
+    drawn = [one.draw(np.random.default_rng(1), 50) for one in (always, often)]
+    kept = (drawn[1] != torch.tensor([2.0, 2, 0, 1, 1, 1])).any(1)
+    assert torch.equal(drawn[0][kept], drawn[1][kept])

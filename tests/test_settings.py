@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LinearLR, SequentialLR, StepLR
 from fewshot import MAML, MLP, FewshotError, MultiSourceDataModule, SinusoidDataModule
 from fewshot.callbacks.checkpoint import LastCheckpoint
 from fewshot.cli.main import main
-from fewshot.datamodules.augmentation import Augmentation
+from fewshot.engine.augmentation import Augmentation
 from fewshot.hyperparameters import signatures
 from fewshot.learners.settings import check_settings, settings
 

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fewshot.datamodules.augmentation import Augmentation
 from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datamodules.classification import ClassificationDataModule
 from fewshot.datasets.preprocessing import ImagePreprocessing, as_float
+from fewshot.engine.augmentation import Augmentation
 from fewshot.episodes.streams import STAGES
 from fewshot.episodes.types import Examples, Inputs, TrainingBatch
 from fewshot.errors import FewshotError

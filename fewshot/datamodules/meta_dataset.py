@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from fewshot.arguments import Count, Natural
-from fewshot.datamodules.augmentation import Augmentation
 from fewshot.datamodules.images import ImageBatches
 from fewshot.datamodules.sources import SourcesDataModule
 from fewshot.datasets.meta_dataset import TRAINED, SourceSplit, found_sources, load_source
 from fewshot.datasets.reading.downloads import data_root
+from fewshot.engine.augmentation import Augmentation
 from fewshot.episodes.broad_sampling import MAX_CONTRIBUTION, MAX_QUERIES, MAX_WAYS, MIN_WAYS
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.episodes.distributions import TaskDistribution

@@ -126,13 +126,34 @@ def descend_in_place(
     """
     weights = [weight for weight, _ in rates]
     for _ in range(steps):
-        scale = scale_in_force(weights[0].device)
-        with torch.enable_grad():
-            slopes = torch.autograd.grad(loss() * scale, weights, materialize_grads=True)
+        slopes = _slopes(loss, weights)
         with torch.no_grad():
             for (weight, rate), slope in zip(rates, slopes, strict=True):
-                weight.sub_(rate * (slope / scale) if scale != 1 else rate * slope)
+                weight.sub_(rate * slope)
         torch.clear_autocast_cache()  # which holds the weights as they were, cast
+
+
+def adam_in_place(
+    loss: Callable[[], Tensor], rates: Sequence[tuple[Tensor, float]], steps: int
+) -> None:
+    """The same by Adam (arXiv:1412.6980), with its own defaults."""
+    weights = [weight for weight, _ in rates]
+    optimizer = torch.optim.Adam([{"params": [weight], "lr": rate} for weight, rate in rates])
+    for _ in range(steps):
+        for weight, slope in zip(weights, _slopes(loss, weights), strict=True):
+            weight.grad = slope
+        optimizer.step()
+        torch.clear_autocast_cache()
+    for weight in weights:
+        weight.grad = None
+
+
+def _slopes(loss: Callable[[], Tensor], weights: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The gradient of a loss by weights that are leaves."""
+    scale = scale_in_force(weights[0].device)
+    with torch.enable_grad():
+        slopes = torch.autograd.grad(loss() * scale, weights, materialize_grads=True)
+    return slopes if scale == 1 else [slope / scale for slope in slopes]
 
 
 def _func_gradient(loss: Callable[[Weights], Tensor], weights: Weights) -> Weights:

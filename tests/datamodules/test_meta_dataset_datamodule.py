@@ -24,10 +24,10 @@ from PIL import Image
 
 from fewshot.cli.main import main
 from fewshot.datamodules import MetaDatasetDataModule
-from fewshot.datamodules.augmentation import Augmentation
 from fewshot.datasets.meta_dataset import DecodedImages, found_sources, load_source, omniglot_spec
 from fewshot.datasets.meta_dataset_sources import SOURCES, find_images, scaled_box
 from fewshot.datasets.meta_dataset_specs import read_spec, spanned
+from fewshot.engine.augmentation import Augmentation
 from fewshot.errors import FewshotError
 
 MODEL = ("--model=PrototypicalNetwork", "--model.backbone=Conv4", "--model.backbone.width=4")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fewshot.backbones import Conv4
 from fewshot.backbones.pretrained import PretrainedBackbone
-from fewshot.datamodules.augmentation import Augmentation
+from fewshot.engine.augmentation import Augmentation
 from fewshot.engine.feature_bank import FeatureBank
 from fewshot.engine.feature_files import FeatureFiles, identity
 from fewshot.episodes.types import Inputs

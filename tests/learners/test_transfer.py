@@ -17,8 +17,9 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from fewshot.backbones import MLP, Conv4
 from fewshot.datamodules import ImageDataModule
+from fewshot.engine.augmentation import Augmentation
 from fewshot.episodes.class_dataset import ClassDataset
-from fewshot.episodes.types import Episode, Examples, episode
+from fewshot.episodes.types import Episode, Examples, episode, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.learners import (
     RFS,
@@ -258,6 +259,99 @@ def test_fine_tuning_is_gradient_descent_on_the_support(adapt: str, batch: Episo
         expected = head(body(query.inputs))
         torch.testing.assert_close(outcome.outputs[i], expected, rtol=1e-10, atol=1e-12)
         assert (expected - first).abs().max() > 1e-2
+
+
+def test_fine_tuning_of_prototypes_by_adam_is_written_out(batch: Episode) -> None:
+    learner = make(FineTune, descent="adam", head="prototypes", scale=5.0, steps=6, lr=0.03)
+    outcome = learner.evaluate(batch)
+    for i in range(EPISODES):
+        support, query = episode(batch, i)
+        body = MLP(4, (8, FEATURES)).double()
+        body.load_state_dict(learner.backbone.state_dict())
+
+        def logits(inputs: Tensor, body: nn.Module = body, support: Examples = support) -> Tensor:
+            features = body(support.inputs)
+            means = torch.stack([features[support.targets == c].mean(0) for c in range(WAY)])
+            return 5 * F.cosine_similarity(body(inputs)[:, None], means, dim=-1)
+
+        assert isinstance(query.inputs, Tensor)
+        assert isinstance(support.inputs, Tensor)
+        optimizer = torch.optim.Adam(body.parameters(), lr=0.03)
+        first = logits(query.inputs).detach()
+        for _ in range(6):
+            optimizer.zero_grad()
+            F.cross_entropy(logits(support.inputs), support.targets).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        expected = logits(query.inputs)
+        torch.testing.assert_close(outcome.outputs[i], expected, rtol=1e-9, atol=1e-10)
+        assert (expected - first).abs().max() > 1e-2
+
+
+def test_fine_tuning_of_the_linear_head_by_adam_has_a_rate_of_each(batch: Episode) -> None:
+    learner, (support, query) = make(FineTune, descent="adam", steps=3, lr=0.0), episode(batch, 0)
+    assert isinstance(support.inputs, Tensor)
+    adapted = learner.adapt(support)
+    for name, weight in learner.backbone.named_parameters():
+        assert torch.equal(adapted[f"backbone.{name}"], weight)
+    alone = make(FineTune, adapt="head", steps=3)
+    alone.load_state_dict(learner.state_dict())
+    assert not torch.equal(learner.predict(adapted, query.inputs), alone.predict(alone.adapt(support), query.inputs))  # fmt: skip
+
+
+def test_a_support_chooses_the_rate_that_is_best_on_what_it_holds_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    learner = make(FineTune, rates=[0.0, 0.1, 1e3], lr=0.5, steps=5)
+    labels = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2])
+    support = Examples(double(9, 4) * 0.1 + 3 * F.one_hot(labels, 4).double(), labels)
+    seen: list[tuple[int, float]] = []
+    tune = FineTune._fine_tuned
+
+    def noted(self: FineTune, examples: Examples, rate: float) -> Any:
+        seen.append((len(examples.targets), rate))
+        return tune(self, examples, rate)
+
+    monkeypatch.setattr(FineTune, "_fine_tuned", noted)
+    learner.adapt(support)
+    assert seen[:3] == [(3, 0.0), (3, 0.1), (3, 1e3)]
+    assert seen[3] == (9, 0.1)
+    seen.clear()
+    learner.adapt(map_tensors(lambda t: t[::3], support))  # one example of each class
+    assert seen == [(3, 0.5)]
+
+
+def test_the_support_is_augmented_in_each_step_and_alike_each_time() -> None:
+    support = episode(Episode(images(1, 2), images(1, 2)), 0).support
+    network = Conv4(2, 16, width=4)
+    given: dict[str, Any] = {"task": TASK, "train_classes": CLASSES, "steps": 3, "lr": 0.05}
+    plain, changed, again = (
+        FineTune(network, augment=augment, **given).double().eval()
+        for augment in (None, *[Augmentation(padding=2, probability=0.9)] * 2)
+    )
+    one, two, three = (learner.adapt(support)["head"] for learner in (plain, changed, again))
+    assert not torch.allclose(one, two)
+    assert torch.equal(two, three)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"adapt": "head", "descent": "adam"}, "descent: adam is for a backbone that adapts"),
+        ({"adapt": "head", "rates": [0.1]}, "rates is for a backbone that adapts"),
+        ({"rates": []}, "rates is empty"),
+    ],
+)
+def test_what_contradicts_itself_in_fine_tuning_is_refused(
+    given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(FewshotError, match=message):
+        make(FineTune, **given)
+
+
+def test_augmentation_of_texts_or_vectors_is_refused(batch: Episode) -> None:
+    learner = make(FineTune, augment=Augmentation(padding=1))
+    with pytest.raises(FewshotError, match="augment changes images"):
+        learner.adapt(episode(batch, 0).support)
 
 
 def test_fine_tuning_leaves_frozen_parameters_alone(batch: Episode) -> None:

@@ -2,20 +2,24 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from itertools import count as count_from
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewshot.arguments import Natural, NonNegative
+from fewshot.arguments import Natural, NonNegative, Positive
 from fewshot.backbones.base import Backbone
 from fewshot.backbones.channels_last import channels_last, kernels
-from fewshot.engine.inner_loop import Weights, descend_in_place
+from fewshot.engine.augmentation import Augmentation
+from fewshot.engine.inner_loop import Weights, adam_in_place, descend_in_place
 from fewshot.engine.modes import evaluation_mode
 from fewshot.engine.normalization import EpisodeNorm
 from fewshot.engine.own_checkpoints import call_with, run_with
 from fewshot.episodes.types import Episode, Examples, Inputs, count, episode, map_tensors
+from fewshot.errors import FewshotError
 from fewshot.learners.outcome import Outcome
 from fewshot.learners.transfer.base import TransferLearner
 from fewshot.learners.transfer.heads import SGD, descend, linear_gradient, linear_logits, with_ones
@@ -29,9 +33,14 @@ class FineTune(TransferLearner):
 
     The network starts at its pre-trained weights, which come from `fewshot fit`, from `weights`, or
     with the backbone. An episode's linear head starts at the normalised class means of the
-    support's features. The paper takes 25 steps of Adam at 5e-5 on large networks; here they are
-    plain gradient descent on the mean support loss. The outcome depends on neither the order of the
-    support nor the classes' names. Paper: arXiv:1909.02729.
+    support's features. The paper takes 25 steps of Adam (`descent: adam`) at 5e-5; the default
+    is plain gradient descent on the mean support loss. The outcome depends on neither
+    the order of the support nor the classes' names, but for what `augment` draws for each place.
+    Paper: arXiv:1909.02729.
+
+    The last stage of P>M>F (arXiv:2204.07305) is `descent: adam`, `head: prototypes`, 50 `steps`,
+    an `augment` of a `probability` of 0.9, and `rates`: the support, augmented, is told apart by
+    its own class means. The authors choose the rate on other tasks; here each support does.
 
     While the network adapts, `inductive` batch normalisation uses the running averages of training,
     `transductive` the batch at hand: the support in adaptation, the queries in prediction.
@@ -42,7 +51,19 @@ class FineTune(TransferLearner):
         steps: gradient steps on the support; 0 leaves the class means.
         lr: learning rate of the backbone.
         head_lr: learning rate of the head.
+        descent: `sgd`, plain gradient descent, or `adam`.
+        head: `linear`, or `prototypes`: `scale` times the cosine with the class means of the
+            support's features, made anew in each step; where all adapts.
+        scale: of the cosines.
+        augment: random changes of the support's images in each step, such as ``{padding: 4,
+            brightness: 0.5, probability: 0.9}``; None: none. What is drawn is always the same.
+        rates: learning rates of the backbone to choose from for each support: the one that, with an
+            example of each class to adapt to, is best on the others. With one example of each class
+            there is nothing to hold out, and `lr` is taken. None: `lr`.
         **kwargs: arguments of `TransferLearner`.
+
+    Raises:
+        FewshotError: arguments that contradict each other, or a frozen backbone that is to adapt.
     """
 
     def __init__(
@@ -52,10 +73,28 @@ class FineTune(TransferLearner):
         steps: Natural = 25,
         lr: NonNegative = 0.01,
         head_lr: NonNegative = 0.01,
+        descent: Literal["sgd", "adam"] = "sgd",
+        head: Literal["linear", "prototypes"] = "linear",
+        scale: Positive = 10.0,
+        augment: Augmentation | None = None,
+        rates: list[NonNegative] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
         self.adapts, self.steps, self.lr, self.head_lr = adapt, steps, lr, head_lr
+        self.descent = adam_in_place if descent == "adam" else descend_in_place
+        self.head, self.scale, self.augment, self.rates = head, scale, augment, rates
+        whole = {"descent: adam": descent == "adam", "head: prototypes": head == "prototypes"}
+        whole |= {"augment": augment is not None, "rates": rates is not None}
+        for name, given in whole.items():
+            if given and adapt == "head":
+                raise FewshotError(f"{name} is for a backbone that adapts; set adapt: all")
+        if rates == []:
+            raise FewshotError("rates is empty; name some, or leave it out")
+        if adapt == "all" and getattr(self.backbone, "frozen", False):
+            raise FewshotError(
+                "the backbone is frozen and cannot adapt; set adapt: head, or thaw it"
+            )
 
     # ------------------------------------------------------------------ the head alone
 
@@ -71,6 +110,8 @@ class FineTune(TransferLearner):
 
     def compare(self, predictor: Weights, features: Tensor) -> Tensor:
         """Logits (..., n, N) of query features (..., n, D)."""
+        if self.head == "prototypes":
+            return self.scale * F.normalize(features, dim=-1) @ predictor[HEAD][..., :-1].mT
         return linear_logits({"weight": predictor[HEAD]}, with_ones(features))
 
     # ------------------------------------------------------------------ the whole network, one epis
@@ -81,7 +122,8 @@ class FineTune(TransferLearner):
             adapted: Weights = super().adapt(support)
             return adapted
         with torch.inference_mode(False), evaluation_mode(self.backbone), self._norm():
-            return self._fine_tuned(map_tensors(torch.clone, support))
+            support = map_tensors(torch.clone, support)
+            return self._fine_tuned(support, self._rate(support))
 
     def predict(self, adapted: Weights, inputs: Inputs) -> Tensor:
         """Logits (n, N) of inputs (n, ...)."""
@@ -102,8 +144,29 @@ class FineTune(TransferLearner):
             outputs.append(self.predict(self.adapt(one.support), one.query.inputs))
         yield self.judged(torch.stack(outputs), episodes.query.targets)
 
-    def _fine_tuned(self, support: Examples) -> Weights:
-        """The weights after gradient descent on the mean support loss."""
+    def _rate(self, support: Examples) -> float:
+        """The learning rate for a support, by holding out all but its first of each class."""
+        if self.rates is None or len(self.rates) == 1:
+            return self.lr if self.rates is None else self.rates[0]
+        first = torch.zeros_like(support.targets, dtype=torch.bool)
+        for label in range(int(support.targets.max()) + 1):
+            first[(support.targets == label).nonzero()[0]] = True
+        if first.all():
+            return self.lr
+        known, held_out = (
+            map_tensors(lambda t: t[rows], support)  # noqa: B023  # used at once
+            for rows in (first, ~first)
+        )
+        judged = []
+        for rate in self.rates:
+            with torch.no_grad():
+                logits = self._logits(self._fine_tuned(known, rate), held_out.inputs)
+            right = (logits.argmax(-1) == held_out.targets).float().mean()
+            judged.append((float(right), -float(F.cross_entropy(logits, held_out.targets))))
+        return self.rates[max(range(len(judged)), key=judged.__getitem__)]
+
+    def _fine_tuned(self, support: Examples, rate: float) -> Weights:
+        """The weights after descent on the mean support loss."""
         way = int(support.targets.max()) + 1
         with torch.no_grad():  # which gives lazy layers their shapes
             head = start_of(self.embed(support.inputs), support.targets, way)
@@ -113,17 +176,38 @@ class FineTune(TransferLearner):
             for name, weight in self.backbone.named_parameters()
             if weight.requires_grad
         }
-        rates = [(weight.requires_grad_(), self.lr) for weight in body.values()]
-        rates.append((head.requires_grad_(), self.head_lr))
+        rates = [(weight.requires_grad_(), rate) for weight in body.values()]
+        linear = self.head == "linear"
+        if linear:
+            rates.append((head.requires_grad_(), self.head_lr))
+        step = count_from(0)
 
         def loss() -> Tensor:
-            logits = self.compare({HEAD: head}, self.backbone(support.inputs))
+            inputs = self._changed(support.inputs, next(step))
+            now = head if linear else self._prototypes(support, way)
+            logits = self.compare({HEAD: now}, self.backbone(inputs))
             return self.task.loss(logits, support.targets)
 
         # The weights change in the network, which spares each step to put new ones there.
-        run_with(self.backbone, body, descend_in_place, loss, rates, self.steps)
-        tuned = {f"backbone.{name}": weight for name, weight in body.items()} | {HEAD: head}
-        return {name: weight.detach() for name, weight in tuned.items()}
+        run_with(self.backbone, body, self.descent, loss, rates, self.steps)
+        tuned = {f"backbone.{name}": weight.detach() for name, weight in body.items()}
+        if not linear:
+            with torch.no_grad():
+                head = run_with(self.backbone, body, self._prototypes, support, way)
+        return tuned | {HEAD: head.detach()}
+
+    def _prototypes(self, support: Examples, way: int) -> Tensor:
+        """The head of the network as it is: unit-length class means of its features."""
+        return start_of(self.backbone(support.inputs), support.targets, way)
+
+    def _changed(self, inputs: Inputs, step: int) -> Inputs:
+        """The support's images as step number `step` sees them."""
+        if self.augment is None:
+            return inputs
+        if not isinstance(inputs, Tensor) or inputs.dim() != 4:
+            raise FewshotError("augment changes images, which the benchmark's inputs are not")
+        drawn = self.augment.draw(np.random.default_rng([step, len(inputs)]), len(inputs))
+        return self.augment(inputs, drawn)
 
     def _logits(self, weights: Weights, inputs: Inputs) -> Tensor:
         body = {

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fewshot.arguments import Natural, NonNegative
+from fewshot.arguments import Natural, NonNegative, Part
 from fewshot.hyperparameters import ChecksArguments
 
 GREY = (0.2989, 0.587, 0.114)
@@ -31,6 +31,7 @@ class Augmentation(ChecksArguments):
         brightness: the image times a factor from [max(0, 1 - brightness), 1 + brightness].
         contrast: the same, of the distance to the mean grey value.
         saturation: the same, of the distance to the grey image.
+        probability: of an image that it is changed at all.
     """
 
     padding: Natural = 0
@@ -38,6 +39,7 @@ class Augmentation(ChecksArguments):
     brightness: NonNegative = 0.0
     contrast: NonNegative = 0.0
     saturation: NonNegative = 0.0
+    probability: Part = 1.0
 
     def draw(self, rng: np.random.Generator, images: int) -> Tensor:
         """What to do to n images, (n, 6): top, left, mirrored, brightness, contrast, saturation.
@@ -47,16 +49,18 @@ class Augmentation(ChecksArguments):
         uniform = rng.random((images, 6))
         strengths = np.array([self.brightness, self.contrast, self.saturation])
         low, high = np.maximum(0, 1 - strengths), 1 + strengths
-        return torch.from_numpy(
-            np.concatenate(
-                [
-                    np.floor(uniform[:, :2] * (2 * self.padding + 1)),
-                    uniform[:, 2:3] < (0.5 if self.flip else 0.0),
-                    low + uniform[:, 3:] * (high - low),
-                ],
-                1,
-            ).astype(np.float32)
+        drawn = np.concatenate(
+            [
+                np.floor(uniform[:, :2] * (2 * self.padding + 1)),
+                uniform[:, 2:3] < (0.5 if self.flip else 0.0),
+                low + uniform[:, 3:] * (high - low),
+            ],
+            1,
         )
+        if self.probability < 1:
+            unchanged = [self.padding, self.padding, 0, 1, 1, 1]
+            drawn[rng.random(images) >= self.probability] = unchanged
+        return torch.from_numpy(drawn.astype(np.float32))
 
     def __call__(self, images: Tensor, drawn: Tensor) -> Tensor:
         """Change float images (n, C, H, W) in [0, 1] by `drawn` (n, 6), on the images' device."""
