@@ -12,6 +12,9 @@ __version__ = version("fewshot")
 
 if TYPE_CHECKING:
     from fewshot.backbones import *
+    from fewshot.callbacks.evaluate import Evaluation as Evaluation
+    from fewshot.callbacks.evaluate import evaluate as evaluate
+    from fewshot.callbacks.trainer import Trainer as Trainer
     from fewshot.datamodules import *
     from fewshot.deployment.load import load as load
     from fewshot.deployment.pretrained import pretrained as pretrained

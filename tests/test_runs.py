@@ -16,9 +16,9 @@ from commands import FEW, QUIET, SINUSOID, fewshot, fit, results, runs
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
+from fewshot.callbacks.places import Names
 from fewshot.callbacks.run_folder import RunFolder
 from fewshot.cli.main import main
-from fewshot.cli.places import Names
 from fewshot.errors import FewshotError
 from fewshot.files.claims import claimed_folder, lock_of_one
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 
+from fewshot.callbacks.places import Place, runs_holding
 from fewshot.callbacks.run_folder import CHECKPOINTS, RunFolder
-from fewshot.cli.places import Place, runs_holding
 from fewshot.errors import FewshotError
 from fewshot.files.claims import lock_of_one
 from fewshot.learners.checkpoints import read_checkpoint

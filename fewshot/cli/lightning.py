@@ -16,14 +16,16 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from fewshot.callbacks.checkpoint import LastCheckpoint
+from fewshot.callbacks.of_every_run import not_named_already, of_every_run
+from fewshot.callbacks.places import RUNS
+from fewshot.callbacks.quiet import silence_what_users_cannot_mend
 from fewshot.callbacks.run_folder import RunFolder
-from fewshot.cli.callbacks import not_named_already, of_every_run
 from fewshot.cli.catalogue import import_all
 from fewshot.cli.going_on import beginning, hold, is_first_rank
 from fewshot.cli.links import Link, links
-from fewshot.cli.messages import one_line, silence_what_users_cannot_mend
+from fewshot.cli.messages import one_line
 from fewshot.cli.named import named_classes
-from fewshot.cli.places import RUNS, place_of
+from fewshot.cli.places import place_of
 from fewshot.cli.precision import RunTrainer, decide_precision
 from fewshot.cli.run_options import add_run_options, apply_run_options
 from fewshot.cli.saved_config import SavedConfig

@@ -6,12 +6,10 @@ it is, in one line.
 """
 
 import errno
-import logging
 import pydoc
 import re
 import sysconfig
 import traceback
-import warnings
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -24,19 +22,6 @@ from fewshot.cli.dumps import BASES, BEHIND, CHOICES, IN_FRONT, Say, key_of, typ
 from fewshot.errors import FewshotError, chain, closest, nearest
 from fewshot.files.room import NO_ROOM, is_without_room
 from fewshot.hyperparameters import parameter_names
-
-NOT_THE_USERS = (
-    r"LightningCLI's args parameter is intended",  # `run(args)` is how tests and notebooks call it
-    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # lightning 2.6 on torch >= 2.9
-    # how lightning calls jsonargparse
-    r"\s*(By default only one Jsonargparse|\S+ (parameter )?was deprecated in v4\.)",
-    # short epochs are common here
-    r"The number of training batches .* is smaller than the logging interval",
-    r"The dirpath has changed from",  # a checkpoint may be tested or resumed from any folder
-    r"Checkpoint directory .* exists and is not empty",  # a resumed run goes on in its own
-    r"Experiment logs directory .* exists and is not empty",  # what would be deleted is moved aside
-)
-"""Warnings about things that the user cannot mend."""
 
 
 def one_line(error: BaseException) -> str:
@@ -101,18 +86,6 @@ def _of_file(error: BaseException) -> str | None:
     if error.filename is None or remedy is None:
         return None
     return f"{error.filename}: {error.strerror}; {remedy}"
-
-
-def silence_what_users_cannot_mend() -> None:
-    """Ignore, for the life of this process, the warnings above, and an advertisement."""
-    for message in NOT_THE_USERS:
-        warnings.filterwarnings("ignore", message=message)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
-
-
-def _is_no_advertisement(record: logging.LogRecord) -> bool:
-    # lightning recommends a product of its makers at every start
-    return "Tip: " not in record.getMessage()
 
 
 def _joined(text: str) -> str:

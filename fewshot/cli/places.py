@@ -1,84 +1,19 @@
 """Where the runs of a command lie, and what they are called: known before anything is built."""
 
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import count
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jsonargparse import ArgumentParser
-from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 
-from fewshot.callbacks.run_folder import CHECKPOINTS
-from fewshot.errors import FewshotError
-from fewshot.files.claims import claimed_folder
-from fewshot.learners.lightning_internals import experiment_name, given_version
-
-LIGHTNINGS = "version"
-"""The `run_name` that gives Lightning's own names, `version_0`, `version_1`, ..."""
-RUNS = "lightning_logs"
-
-
-class Names(NamedTuple):
-    """The names of a command's runs: a stem and a number."""
-
-    stem: str
-    joint: str = "-"
-    bare: bool = False
-    """Whether the first is the stem alone."""
-
-    def number(self, name: str) -> int | None:
-        """The number in the name of a folder; None where it is none of these."""
-        if self.bare and name == self.stem:
-            return 0
-        match = re.fullmatch(rf"{re.escape(self.stem + self.joint)}(\d+)", name)
-        return int(match.group(1)) if match else None
-
-    def after(self, taken: Sequence[str]) -> Iterator[str]:
-        """The names that follow those taken."""
-        numbers = [number for name in taken if (number := self.number(name)) is not None]
-        for number in count(max(numbers, default=-1) + 1):
-            yield self.stem if self.bare and not number else f"{self.stem}{self.joint}{number}"
-
-
-class Place(NamedTuple):
-    """Where a command's runs lie: the folder that holds theirs, and those of further loggers."""
-
-    root: Path
-    beside: tuple[Path, ...]
-    names: Names
-
-    def claim(self) -> Path:
-        """Make a folder for a run, which no other command gets."""
-        taken = os.listdir(self.root) if self.root.is_dir() else []
-        return self.root / claimed_folder((self.root, *self.beside), self.names.after(taken))
-
-    def holding(self, file: str) -> dict[Path, Path]:
-        """The runs whose checkpoints' folder has `file`, with that file."""
-        return {run: path for run, path in runs_holding(self.root, file).items() if self.has(run)}
-
-    def has(self, run: Path) -> bool:
-        """Whether a folder is that of one of this command's runs."""
-        return self.holds(run) and self.names.number(run.name) is not None
-
-    def holds(self, run: Path) -> bool:
-        """Whether a folder that exists lies where this command's runs do, whatever its name."""
-        return self.root.is_dir() and run.parent.samefile(self.root)
-
-
-def runs_holding(root: Path, file: str) -> dict[Path, Path]:
-    """The runs of any command whose folders lie in `root` and have the checkpoint `file`."""
-    return {path.parents[1]: path for path in sorted(root.glob(f"*/{CHECKPOINTS}/{file}"))}
+from fewshot.callbacks.places import Place, names_for, place_for, stem_of
 
 
 def place_of(
     config: Mapping[str, Any], named: Mapping[str, type], loggers: Sequence[Logger] | None = None
 ) -> Place | None:
-    """Where the runs of a command lie.
-
-    The first logger decides, as it does for Lightning: `save_dir/name`, the project or experiment
-    of a service; without one it is `lightning_logs` below the Trainer's root.
+    """Where the runs of a command lie (see `place_for`).
 
     Args:
         config: of the subcommand.
@@ -92,13 +27,8 @@ def place_of(
     if loggers is None:
         loggers = _built(trainer["logger"])
     root = str(trainer["default_root_dir"] or os.getcwd())
-    folders = [_holder(logger, root) for logger in loggers[:1]] or [os.path.join(root, RUNS)]
-    folders += [_holder(logger, root) for logger in loggers[1:] if _is_free(logger)]
-    if any("://" in folder for folder in folders):
-        return None
-    paths = dict.fromkeys(Path(os.path.expanduser(os.path.expandvars(f))) for f in folders)
-    first, *others = paths
-    return Place(first, tuple(others), _names(config, named, loggers))
+    names = names_for(config.get("run_name"), stem(config, named), loggers)
+    return place_for(loggers, root, names)
 
 
 def _built(settings: Any) -> list[Logger]:
@@ -111,49 +41,9 @@ def _built(settings: Any) -> list[Logger]:
     return list(built) if isinstance(built, list) else [built]
 
 
-def _holder(logger: Logger, root: str) -> str:
-    """The folder that holds the folders of a logger's runs."""
-    if isinstance(logger, TensorBoardLogger | CSVLogger):
-        return str(logger.root_dir)
-    if isinstance(logger, MLFlowLogger):  # reads every folder in its `save_dir` as its own
-        store = logger.save_dir
-        return os.path.join(os.path.dirname(store) if store else root, experiment_name(logger))
-    return os.path.join(logger.save_dir or root, str(logger.name or RUNS))
-
-
-def _is_free(logger: Logger) -> bool:
-    """Whether a logger writes into a folder whose name it was not told."""
-    return isinstance(logger, TensorBoardLogger | CSVLogger) and given_version(logger) is None
-
-
-def _names(
-    config: Mapping[str, Any], named: Mapping[str, type], loggers: Sequence[Logger]
-) -> Names:
-    asked = config.get("run_name")
-    first = loggers[0] if loggers else None
-    version = given_version(first) if isinstance(first, TensorBoardLogger | CSVLogger) else None
-    if version is not None:
-        if asked is not None:
-            raise FewshotError(
-                f"run_name is {asked!r} and the logger's version {version!r}; leave one out"
-            )
-        return Names(version, bare=True)
-    if asked is None:
-        return Names(stem(config, named))
-    if not re.fullmatch(r"\w[\w.+=-]*", asked):
-        raise FewshotError(
-            f"run_name is {asked!r}; give the name of a folder: letters, digits and . _ - + ="
-        )
-    return Names(asked, "_" if asked == LIGHTNINGS else "-")
-
-
 def stem(config: Mapping[str, Any], named: Mapping[str, type]) -> str:
-    """What a run is called by what it is: learner, benchmark, way and shot."""
+    """What a run is called by what its config says of it."""
     data = named["data"]
     given = config["data"].get("init_args") or {}
     benchmark = getattr(data, "benchmark", None) or data.__name__
-    task = "".join(
-        f"{given[name]}{name}" for name in ("way", "shot") if isinstance(given.get(name), int)
-    )
-    parts = (named["model"].__name__, str(benchmark), task)
-    return "-".join(filter(None, (re.sub(r"[^a-z0-9]", "", part.lower()) for part in parts)))
+    return stem_of(named["model"].__name__, str(benchmark), given.get("way"), given.get("shot"))

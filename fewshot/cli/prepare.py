@@ -8,9 +8,9 @@ from typing import Any
 from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
 from rich.console import Console
 
+from fewshot.callbacks.quiet import silence_what_users_cannot_mend
 from fewshot.cli.arguments import TOP_LEVEL
 from fewshot.cli.catalogue import import_all
-from fewshot.cli.messages import silence_what_users_cannot_mend
 from fewshot.cli.named import named_classes
 from fewshot.datamodules import ClassificationDataModule, EpisodicDataModule
 
