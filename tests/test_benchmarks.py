@@ -156,3 +156,55 @@ def test_what_a_process_costs(tmp_path: Path) -> None:
     seconds, megabytes = script("house").cost(tmp_path, "-c", "x = b'1' * (60 << 20)")
     assert float(seconds.removesuffix(" s")) < 5
     assert float(megabytes.removesuffix(" MB")) > 60
+
+
+def test_what_people_wait_for_is_shown_beside_its_bar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waiting = script("waiting")
+    asked: list[tuple[str, str, str]] = []
+
+    def found_by(root: Path, name: str, data: str) -> dict[str, Any]:
+        asked.append((root.name, name, data))
+        older = root == tmp_path
+        losses = {"evaluation, R2D2": [0.1, 0.2 + older], "evaluation, RFS": [0.3]}
+        return {"value": (4 if older else 1) + len(asked) / 100, "losses": losses.get(name)}
+
+    def table(*arguments: str) -> list[str]:
+        monkeypatch.setattr(sys, "argv", ["waiting.py", *arguments])
+        waiting.main()
+        printed: str = capsys.readouterr().out
+        return [" ".join(line.split()) for line in printed.splitlines()]
+
+    (tmp_path / "fewshot").mkdir()
+    monkeypatch.setattr(waiting, "found_by", found_by)
+    rows = ("--only", "R2D2", "RFS", "4800", "--rounds=3")
+    assert table("--before", str(tmp_path), *rows)[1:] == [
+        "evaluation, R2D2 4.03 1.04 s 0.26 <= 1.6: met same losses: False",
+        "evaluation, RFS 4.09 1.10 s 0.27 <= 1.6: met same losses: True",
+        "step, 4800 images of 28x28, an image 864.58 241.67 us 0.28 <= 420: met",
+    ]
+    here, there = waiting.HERE.name, tmp_path.name
+    assert [root for root, *_ in asked[:6]] == [here, there, there, here, here, there]
+    assert len({data for *_, data in asked}) == 2, "neither reads what the other has prepared"
+    monkeypatch.setattr(waiting, "found_by", lambda *_: {"value": 301.0})
+    assert table("--only", "tests")[1:] == [
+        "tests, two workers (the clock) - 301.00 s - <= 300: missed"
+    ]
+    for wrong in (("--only", "nothing"), ("--before", str(tmp_path / "none"))):
+        with pytest.raises(SystemExit):
+            table(*wrong)
+    assert "--only names no row; there are: evaluation, PrototypicalNetwork; " in (
+        err := capsys.readouterr().err
+    )
+    assert "none, which holds no fewshot/" in err
+
+
+def test_what_people_wait_for_is_measured(
+    own_data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = script("waiting")
+    monkeypatch.setenv("FEWSHOT_DATA", str(own_data_root))
+    assert 0 < waiting.step(32, 16, 1)["value"] < 1
+    monkeypatch.setattr(waiting, "PHOTOS", 400)
+    assert 0 < waiting.folder_of_photos()["value"] < 5

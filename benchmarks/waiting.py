@@ -1,0 +1,265 @@
+"""What people wait for, here and in an older checkout: each row with the bar that it is held to.
+
+    python benchmarks/waiting.py --before OLDER_CHECKOUT [--only evaluation step ...] [--rounds 3]
+
+Every measurement is a process of its own on one thread; the checkouts take turns, every second
+round in the opposite order. Seconds are of the processor, of which other programs take few; a line
+holds the medians. The tests' own row is of the clock, on two cores that should do nothing else.
+Evaluations say whether both give the same losses, to the bit.
+"""
+
+import argparse
+import json
+import logging
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+HERE = Path(__file__).resolve().parents[1]
+GLYPHS = HERE / "configs/glyphs/protonet_5way1shot.yaml"
+PHOTOS = 20_000
+Found = Mapping[str, Any]
+"""What a process has found: the `value`, and the `losses` of an evaluation."""
+
+
+class Row(NamedTuple):
+    """A line of the table."""
+
+    measure: Callable[[], Found]
+    unit: str
+    bar: float
+    scale: float = 1.0
+    """By which seconds are multiplied."""
+
+
+def evaluation(name: str, **arguments: Any) -> Found:
+    """600 5-way 1-shot test episodes of Glyphs with Conv4-64, its data at hand."""
+    import lightning as L
+    import torch
+
+    import fewshot
+
+    torch.manual_seed(0)
+    benchmark = fewshot.GlyphsDataModule()
+    benchmark.prepare_data()
+    facts: dict[str, Any] = {"task": benchmark.task}
+    if name == "RFS":
+        facts["train_classes"] = benchmark.train_classes
+    if name == "SNAIL":
+        facts["shot"] = 1
+    learner = getattr(fewshot, name)(fewshot.Conv4(1, 28), **facts, **arguments)
+    trainer = L.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    begin = time.process_time()
+    trainer.test(learner, benchmark, verbose=False)
+    seconds = time.process_time() - begin
+    return {"value": seconds, "losses": learner.columns["test"]["loss"].tolist()}
+
+
+def step(images: int, size: int, channels: int) -> Found:
+    """A meta-step of a Prototypical Network on random images, the median of some."""
+    import torch
+
+    import fewshot
+
+    if hasattr(fewshot, "keep_freed_memory"):
+        fewshot.keep_freed_memory()
+    else:  # before Python users had it
+        from fewshot.engine.allocation import keep_freed_memory
+
+        keep_freed_memory()
+    way = images // 16
+    learner = fewshot.PrototypicalNetwork(
+        fewshot.Conv4(channels, size), task={"kind": "classification", "way": way}
+    )
+
+    def examples(a_class: int) -> fewshot.Examples:
+        labels = torch.arange(way).repeat_interleave(a_class)[None]
+        return fewshot.Examples(torch.rand(1, way * a_class, channels, size, size), labels)
+
+    batch, times = fewshot.Episode(examples(1), examples(15)), []
+    for _ in range(7):
+        begin = time.process_time()
+        learner.zero_grad()
+        for outcome in learner.run(batch, training=True):
+            torch.autograd.backward(outcome.loss.sum())
+        times.append(time.process_time() - begin)
+    return {"value": statistics.median(times[2:])}
+
+
+def run_of_readme() -> Found:
+    """The whole process that `make train` starts."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "fewshot", "fit", f"--config={GLYPHS}"]
+        subprocess.run([*command, f"--trainer.default_root_dir={folder}"], check=True, stdout=2)
+    return {"value": _of_children()}
+
+
+def first_step() -> Found:
+    """A process of `fewshot fit`, which ends itself when the first meta-step is done."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "ends.py").write_text(ENDS)
+        command = [sys.executable, "-m", "fewshot", "fit", f"--config={GLYPHS}"]
+        options = ["--trainer.callbacks=ends.Ends", "--trainer.num_sanity_val_steps=0"]
+        subprocess.run([*command, *options], check=True, stdout=2, cwd=folder)
+    return {"value": _of_children()}
+
+
+ENDS = """
+import os
+from lightning import Callback
+
+class Ends(Callback):
+    def on_train_batch_end(self, *args):
+        os._exit(0)
+"""
+
+
+def folder_of_photos() -> Found:
+    """The second start of an ImageFolder of 20 000 JPEGs of 100 pixels, which are made beside it."""
+    import fewshot
+
+    root = Path(os.environ["FEWSHOT_DATA"]) / "photos"
+    if not root.exists():
+        _photos(root)
+    for _ in range(2):
+        begin = time.process_time()
+        benchmark = fewshot.ImageFolderDataModule(str(root), image_size=84)
+        benchmark.prepare_data()
+        benchmark.setup("fit")
+        seconds = time.process_time() - begin
+    return {"value": seconds}
+
+
+def _photos(root: Path) -> None:
+    import numpy as np
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for number in range(PHOTOS):
+        folder = root / f"class{number % 100}"
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (100, 100, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.jpg")
+
+
+def suite() -> Found:
+    """The tests of the checkout, by the clock."""
+    root, begin = Path(os.environ["PYTHONPATH"]), time.monotonic()
+    command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "worksteal", "-q"]
+    subprocess.run(command, cwd=root, check=True, stdout=2)
+    return {"value": time.monotonic() - begin}
+
+
+def _of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+ROWS: dict[str, Row] = {
+    **{
+        f"evaluation, {name}": Row(partial(evaluation, name), "s", 1.6)
+        for name in ("PrototypicalNetwork", "R2D2", "RFS", "RelationNetwork")
+    },
+    "evaluation, SNAIL": Row(partial(evaluation, "SNAIL"), "s", 6),
+    "evaluation, MAML, 3 steps": Row(partial(evaluation, "MAML", inner_steps=3), "s", 32),
+    "evaluation, FineTune": Row(partial(evaluation, "FineTune"), "s", 60),
+    "make train": Row(run_of_readme, "s", 45),
+    "step, 80 images of 84x84": Row(partial(step, 80, 84, 3), "ms", 620, 1e3),
+    "step, 4800 images of 28x28, an image": Row(partial(step, 4800, 28, 1), "us", 420, 1e6 / 4800),
+    "photos, 20 000 at a second start": Row(folder_of_photos, "s", 1),
+    "fewshot fit, to its first step": Row(first_step, "s", 5),
+    "tests, two workers (the clock)": Row(suite, "s", 300),
+}
+
+
+def found_by(root: Path, name: str, data: str) -> Found:
+    """What a process finds with the package of the checkout `root`."""
+    environment = os.environ | {
+        "PYTHONPATH": str(root),
+        "OMP_NUM_THREADS": "1",
+        "FEWSHOT_DATA": data,
+    }
+    command = [sys.executable, __file__, "--worker", name]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{name} in {root}: {done.stderr[-2000:]}")
+    found: Found = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def work(name: str) -> None:
+    """Measure a row in this process, and print what is found as the last line."""
+    import torch
+
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    print(json.dumps(ROWS[name].measure()))
+
+
+def compare(name: str, before: Path | None, rounds: int, data: Mapping[Path, str]) -> None:
+    """Print a row's line."""
+    roots = [root for root in (before, HERE) if root is not None]
+    found: dict[Path, list[Found]] = {root: [] for root in roots}
+    for number in range(rounds):
+        for root in roots if number % 2 else reversed(roots):
+            found[root].append(found_by(root, name, data[root]))
+    row = ROWS[name]
+    value = {
+        root: row.scale * statistics.median(one["value"] for one in of)
+        for root, of in found.items()
+    }
+    then = f"{value[before]:10.2f}" if before else f"{'-':>10}"
+    ratio = f"{value[HERE] / value[before]:8.2f}" if before else f"{'-':>8}"
+    met = "met" if value[HERE] <= row.bar else "missed"
+    every = [one.get("losses") for of in found.values() for one in of]
+    same = "" if every[0] is None else f"  same losses: {all(x == every[0] for x in every)}"
+    print(
+        f"{name:38}{then}{value[HERE]:10.2f} {row.unit:2}{ratio}  <= {row.bar:g}: {met}{same}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--before", type=Path, help="the older checkout; without it there is one")
+    parser.add_argument("--only", nargs="*", default=[], help="rows whose names hold one of these")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        return work(arguments.worker)
+    names = [n for n in ROWS if not arguments.only or any(part in n for part in arguments.only)]
+    if not names:
+        parser.error(f"--only names no row; there are: {'; '.join(ROWS)}")
+    before = arguments.before.resolve() if arguments.before else None
+    if before and not (before / "fewshot").is_dir():
+        parser.error(f"--before is {before}, which holds no fewshot/")
+    with tempfile.TemporaryDirectory() as folder:
+        data = {root: f"{folder}/{number}" for number, root in enumerate((HERE, before)) if root}
+        print(f"{'one thread':38}{'before':>10}{'now':>10}{'ratio':>11}  bar")
+        for name in names:
+            compare(name, before, arguments.rounds, data)
+    return None
+
+
+if __name__ == "__main__":
+    main()
