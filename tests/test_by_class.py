@@ -20,13 +20,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fewshot import MLP, ClassificationDataModule, Conv4, GlyphsDataModule, PrototypicalNetwork
 from fewshot.callbacks.by_class import class_table
 from fewshot.callbacks.interruption import Interruption
+from fewshot.callbacks.pictures import EpisodePicture
 from fewshot.callbacks.results import ResultsWriter
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.episodes.distributions import ClassTasks, FixedTask, NotaTasks, VaryingTasks
 from fewshot.episodes.sampling import draw_varying_episode
 from fewshot.episodes.source_stream import SourceStream
 from fewshot.episodes.streams import EpisodeStream, VaryingStream
+from fewshot.tasks import Classification
 from fewshot.tasks.by_class import NONE, class_results
+from fewshot.tasks.drawing.images import draw_images
 from fewshot.tasks.estimates import estimate
 
 CLASSES = tuple(f"group/c{i}" for i in range(7))
@@ -225,6 +228,21 @@ def test_a_test_that_is_stopped_has_those_of_what_it_has_seen(tmp_path: Path) ->
     trainer(tmp_path).test(learner, data, verbose=False)
     assert learner.answers is not None
     assert len(learner.answers) == 7 * 15
+
+
+def test_the_picture_of_an_episode_names_its_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    monkeypatch.setattr(Classification, "picture", lambda self, view: drawn.append(view))
+    data = GlyphsDataModule(test_episodes=2, queries=1)
+    learner = PrototypicalNetwork(Conv4(data.in_channels, data.image_size, width=4))
+    trainer(tmp_path, EpisodePicture()).test(learner, data, verbose=False)
+    (view,) = drawn
+    assert view.names == data.stream("test").class_names(0)
+    figure = draw_images(view.episode, torch.tensor([0, 1, 2, 3, 0]), names=["ox", *"bcde"])
+    texts = {text.get_text() for text in figure.axes[0].texts}
+    assert {"ox", "e", "\N{CHECK MARK} ox", "\N{BALLOT X} ox"} <= texts
 
 
 class Nameless(ClassificationDataModule):

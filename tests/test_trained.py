@@ -301,6 +301,7 @@ def test_texts_of_tables(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     query.write_text('{"text": "hello"}\n{"text": 5}\n')
     assert read.query(query) == ["hello"]
     assert "query.jsonl line 2 has something else than a text" in caplog.text
+    assert "texts.csv: the texts are those of the column 'utterance'" in caplog.text
     table.write_text("a,b,c\n1,hello you,x\n")
     with pytest.raises(FewshotError, match="'a', 'b', 'c' none is called text and label"):
         read.support(table)

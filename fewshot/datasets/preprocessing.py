@@ -26,7 +26,7 @@ from fewshot.datasets.reading.pretrained_tokenizer import PretrainedTokenizer
 from fewshot.datasets.reading.text_files import check_lines, no_text, read_lines
 from fewshot.datasets.reading.text_tables import is_table, read_table
 from fewshot.datasets.reading.words import PADDING, Terms, encode, split_terms
-from fewshot.datasets.text_folder import read_own_texts
+from fewshot.datasets.text_folder import read_own_texts, taken
 from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError
 
@@ -213,6 +213,8 @@ class TextPreprocessing(Preprocessing[str]):
         if found.needed:
             raise FewshotError(f"{folder}: {found.notes[0]}; name them so in the first line")
         check_lines(found.every_fault())
+        for note in found.notes:
+            log.warning("%s: %s", folder, note)
         return {name: list(texts) for name, texts in found.texts.items()}
 
     def query(self, source: Any) -> list[str]:
@@ -224,6 +226,7 @@ class TextPreprocessing(Preprocessing[str]):
         path = Path(source)
         if is_table(path):
             table = read_table(path, labelled=False)
+            log.warning("%s: %s", path, taken(table))
             for fault in (fault for of in table.faults.values() for fault in of):
                 log.warning("left out: %s", fault)
             return table.every
