@@ -47,12 +47,14 @@ def dataset(counts: tuple[int, ...] = (6, 9, 7, 8, 6, 10, 12)) -> ClassDataset:
 def streams() -> dict[str, EpisodeStream]:
     data = dataset()
     unequal = ClassTasks(data, 3, 2, 2, unequal_shots=True)
+    unbalanced = ClassTasks(data, 3, 1, 2, query_alpha=0.5)
     rows = partial(draw_varying_episode, starts=data.starts, counts=data.counts)
     varying = VaryingTasks(data, partial(rows, ways=(2, 5), shots=(1, 3), queries=2))
     plain = ClassTasks(data, 3, 1, 2)
     return {
         "plain": EpisodeStream(plain, 3, "test"),
         "unequal shots": EpisodeStream(unequal, 3, "test"),
+        "unbalanced queries": EpisodeStream(unbalanced, 3, "test"),
         "varying": EpisodeStream(varying, 3, "test"),
         "none of the above": EpisodeStream(NotaTasks(data, 4, 1, 2, 3), 3, "test"),
         "other sizes": VaryingStream([plain, ClassTasks(data, 5, 1, 1)], 3, "test", 2),
