@@ -53,6 +53,7 @@ def test_twelve_files_of_ten_texts_at_the_first_try(
         named = list(csv.DictReader(Path("predictions.csv").read_text().splitlines()))
         assert len(named) == (10 if query.endswith("txt") else 120)
         assert {"text", "class", "p(kind0)"} <= set(named[0])
+    assert {row["label"] for row in named} == {f"kind{number}" for number in range(12)}
 
 
 # ---------------------------------------------------------------------- texts at random

@@ -24,6 +24,7 @@ from fewshot.datasets.preprocessing import (
 )
 from fewshot.datasets.reading.decoding import Encoded
 from fewshot.deployment.predictor import Predictor, TrainedLearner
+from fewshot.deployment.queries import read_queries
 from fewshot.episodes.class_dataset import LazyInputs
 from fewshot.episodes.types import Episode, map_tensors
 from fewshot.tasks import Classification
@@ -300,6 +301,9 @@ def test_texts_of_tables(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     query = tmp_path / "query.jsonl"
     query.write_text('{"text": "hello"}\n{"text": 5}\n')
     assert read.query(query) == ["hello"]
+    assert read.labelled(query) == [("hello", "")]
+    assert read.labelled(table) == [("hello", "greet"), ("see you", "bye"), ("there", "greet")]
+    assert read_queries(read, table, ("greet", "x")).labels == ["greet", None, "greet"]
     assert "query.jsonl line 2 has something else than a text" in caplog.text
     assert "texts.csv: the texts are those of the column 'utterance'" in caplog.text
     table.write_text("a,b,c\n1,hello you,x\n")

@@ -39,14 +39,15 @@ def options() -> Options:
         "--support",
         help=(
             "a folder with a folder of images for each class; for texts <class>.txt or"
-            " <class>/*.txt, a text a line"
+            " <class>/*.txt, a text a line, or a CSV, TSV or JSONL file with labels"
         ),
     )
     parser.add_argument(
         "--query",
         help=(
-            "a folder of images, or one; for texts a file, a text a line. In folders of the"
-            " support's classes (for texts also <class>.txt) they are counted right and wrong"
+            "a folder of images, or one; for texts a file, a text a line, or a table. In folders of"
+            " the support's classes (for texts also <class>.txt, and with labels in a table) they"
+            " are counted right and wrong"
         ),
     )
     parser.add_argument(

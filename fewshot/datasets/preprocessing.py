@@ -223,14 +223,22 @@ class TextPreprocessing(Preprocessing[str]):
             return [source]
         if not isinstance(source, os.PathLike):
             return list(source)
-        path = Path(source)
-        if is_table(path):
-            table = read_table(path, labelled=False)
-            log.warning("%s: %s", path, taken(table))
+        return [text for text, _ in self.labelled(Path(source))]
+
+    def labelled(self, source: Path) -> list[tuple[str, str]]:
+        """The texts of a file of lines, a table or a folder of classes, and the class of each.
+
+        Empty where the source does not say. Rows of a table that cannot be read are told.
+        """
+        if source.is_dir():
+            return [(text, name) for name, of in self.support(source).items() for text in of]
+        if is_table(source):
+            table = read_table(source, labelled=False)
+            log.warning("%s: %s", source, taken(table))
             for fault in (fault for of in table.faults.values() for fault in of):
                 log.warning("left out: %s", fault)
             return table.every
-        if not (lines := [line.text for line in read_lines(path)]):
+        if not (lines := [(line.text, "") for line in read_lines(source)]):
             raise FewshotError(f"{source} holds no text; give a file with a text a line")
         return lines
 

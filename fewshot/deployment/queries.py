@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fewshot.datasets.preprocessing import Preprocessing
+from fewshot.datasets.preprocessing import Preprocessing, TextPreprocessing
 from fewshot.datasets.reading.kinds import check_kind
 
 
@@ -19,8 +19,8 @@ class Queries(NamedTuple):
 def read_queries(reader: Preprocessing[Any], source: Any, classes: Collection[str]) -> Queries:
     """The items that `source` means, and the class of each.
 
-    Known are those below a folder ``<class>`` of a folder (of texts also in ``<class>.txt``), for
-    the names of `classes`.
+    Known are those below a folder ``<class>`` of a folder (of texts also in ``<class>.txt``, and in
+    a table with a column of labels), for the names of `classes`.
 
     Args:
         reader: what reads them.
@@ -39,9 +39,8 @@ def read_queries(reader: Preprocessing[Any], source: Any, classes: Collection[st
         return Queries(items, [None] * len(items))
     path = Path(source)
     check_kind(path, reader.kind)
-    if reader.kind == "text":
-        by_class = reader.support(path) if path.is_dir() else {"": reader.query(path)}
-        found = [(item, name) for name, of in by_class.items() for item in of]
+    if isinstance(reader, TextPreprocessing):
+        found: list[tuple[Any, str]] = list(reader.labelled(path))
     else:
         found = [(item, _folder(item, path)) for item in reader.query(path)]
     labels = [name if name in classes else None for _, name in found]

@@ -35,7 +35,7 @@ class TextTable:
         text_column: the column of the texts.
         label_column: that of the labels; None where there is none.
         texts: of each label, in the order of the lines.
-        every: all texts, in the order of the lines.
+        every: all texts and the label of each, in the order of the lines.
         faults: of each label what is wrong with lines; of lines without one under "".
         needed: the arguments that name the columns, where their names do not tell them.
     """
@@ -43,7 +43,7 @@ class TextTable:
     text_column: str
     label_column: str | None
     texts: dict[str, list[str]] = field(default_factory=dict)
-    every: list[str] = field(default_factory=list)
+    every: list[tuple[str, str]] = field(default_factory=list)
     faults: dict[str, list[str]] = field(default_factory=dict)
     needed: dict[str, str] = field(default_factory=dict)
     columns: Sequence[str] = ()
@@ -82,7 +82,7 @@ def read_table(
         label_column: the same of the labels.
         encoding: of a file that is not in UTF-8.
         words: a text without a letter or a digit is a fault.
-        labelled: there must be labels.
+        labelled: there must be labels; otherwise they are taken where a column is called so.
 
     Raises:
         FewshotError: it cannot be read, is empty, or has no such column.
@@ -132,7 +132,7 @@ def _take(
         return
     assert isinstance(text, str)
     table.texts.setdefault(label, []).append(text.strip())
-    table.every.append(text.strip())
+    table.every.append((text.strip(), label))
 
 
 def _label(value: Any) -> str:
@@ -213,7 +213,7 @@ def _choose(
     others = [c for c in columns if c not in (text, label)]
     if text is None and len(others) == 1 and (label or not labelled):
         text = others[0]
-    elif label is None and text is not None and len(others) == 1:
+    elif labelled and label is None and text is not None and len(others) == 1:
         label = others[0]
     needed = {}
     if text is None:
