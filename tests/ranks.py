@@ -22,7 +22,8 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 
 from fewshot.learners import RelationNetwork
 
-STEPS = 20
+STEPS = 10
+"""Two epochs of training on episodes."""
 Precision = Literal["64-true", "32-true"]
 SGD_IN_FLOAT32 = {"CNAPs", "SNAIL"}
 """Have weights whose gradient is rounding alone in float32, as SNAIL's key biases.
@@ -47,8 +48,8 @@ class Reductions(L.Callback):
 
 
 def train(name: str, precision: Precision, root: Path, ranks: int = 1) -> dict[str, Any]:
-    """What 20 meta-steps and a test leave: weights, gradient all-reduces, tables and logs."""
-    learner, benchmark = pair(name)
+    """What the meta-steps and a test leave: weights, gradient all-reduces, tables and logs."""
+    learner, benchmark = pair(name, train_episodes=STEPS // 2 * 4)
     # its batch normalisation has statistics of each rank's own, as everywhere
     if isinstance(learner, RelationNetwork):
         learner.relation.score[0] = torch.nn.Identity()
