@@ -98,7 +98,8 @@ def test_photos_are_named_and_counted(
         asked = learner.module.backbone(learner.reader(sorted((query / "red").iterdir())))
     means = torch.stack([features.mean(0) for features in of.values()])
     cosines = torch.nn.functional.cosine_similarity(asked[:, None], means[None], dim=-1)
-    expected = (10 * cosines).softmax(-1)
+    temperature = learner.adapt(support).temperature
+    expected = (10 * cosines / temperature).softmax(-1)
     given = [
         [float(row[f"p({name})"]) for name in COLOURS] for row in found if row["label"] == "red"
     ]

@@ -52,7 +52,10 @@ class PredictionWriter(Callback):
         if numbers is None:
             numbers = pl_module.next_numbers(self.episodes, batch.size)
         self.episodes += batch.size
-        predictions = [one for outcome in outputs for one in outcome.outputs.float().cpu()]
+        temperature = (pl_module.task.has_probabilities and pl_module.softmax_temperature) or 1.0
+        predictions = [
+            one for outcome in outputs for one in outcome.outputs.float().cpu() / temperature
+        ]
         labels = [targets for part in batch.parts for targets in part.query.targets.cpu()]
         for one, targets, number in zip(predictions, labels, numbers.tolist(), strict=True):
             columns = _columns(pl_module.task, one, targets, run_folder(trainer), number)

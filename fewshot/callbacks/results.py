@@ -77,6 +77,8 @@ def results(
             name: unit for name in learner.estimates["test"] if (unit := learner.task.unit(name))
         },
         "monitor": dict(zip(("metric", "mode"), learner.task.monitor, strict=True)),
+        # of the probabilities, over all queries of all episodes
+        **({"calibration": of} if (of := learner.calibration.get("test")) else {}),
         **(
             {
                 "sources": {
@@ -184,6 +186,11 @@ def results_table(result: dict[str, Any]) -> Table:
     table.add_column("mean ± 95 % CI", justify="right")
     for name, value in result["metrics"].items():
         table.add_row(name, _written(value, units.get(name, "")))
+    if of := result.get("calibration"):
+        table.add_section()
+        at = "" if of["temperature"] is None else f" at temperature {of['temperature']:.3g}"
+        table.add_row(f"calibration error (ECE){at}", f"{100 * of['ece']:.2f} %")
+        table.add_row(f"Brier score, NLL{at}", f"{of['brier']:.3f}, {of['nll']:.3f}")
     for source, metrics in result.get("sources", {}).items():
         table.add_section()
         for name, value in metrics.items():

@@ -187,3 +187,10 @@ def share(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is no probability; give a number from 0 to 1")
     return value
+
+
+def yes_or_no(text: str) -> bool:
+    """``true`` or ``false``, for argparse."""
+    if text not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text} is neither; give true or false")
+    return text == "true"

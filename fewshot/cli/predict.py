@@ -9,14 +9,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fewshot.cli.options import Options, add_checkpoint, loaded, share
+from fewshot.cli.options import Options, add_checkpoint, loaded, share, yes_or_no
 from fewshot.cli.right import right_table
 from fewshot.errors import FewshotError
 from fewshot.files import is_special
 from fewshot.files.tables import printable, write_table
 
 if TYPE_CHECKING:
-    from fewshot.deployment.predictor import Predictions, Predictor
+    from fewshot.deployment.items import Predictions
+    from fewshot.deployment.predictor import Predictor
 
 SHOWN = 20  # rows of the table on the screen
 
@@ -59,6 +60,16 @@ def options() -> Options:
         help=(
             "the file to write, or a device such as /dev/stdout; a name that a spreadsheet would"
             " run (=, +, -, @ in front) gets an apostrophe before it"
+        ),
+    )
+    parser.add_argument(
+        "--expect",
+        type=yes_or_no,
+        default=True,
+        metavar="true|false",
+        help=(
+            "say which accuracy is to be expected, by cross-validation within the support: the"
+            " learner adapts up to five times more"
         ),
     )
     parser.add_argument("--device", default="auto", help="where to compute, such as cpu or cuda:1")
@@ -104,6 +115,9 @@ def predict(args: Sequence[str]) -> None:
         shown_on.print(right_table(predictions.classes, labels, [name for name, _ in rows]))
         if unknown := sum(label is None for label in labels):
             shown_on.print(f"{unknown} queries lie in no folder of a class and do not count")
+    if arguments.expect:
+        shown_on.print(printable(predictor.expected.told(len(rows))), soft_wrap=True)
+    shown_on.print(predictor.calibration, soft_wrap=True)
     shown_on.print(f"predictions: {printable(str(output))}", soft_wrap=True)
 
 
@@ -113,7 +127,7 @@ def judged(predictor: "Predictor", items: Sequence[Any]) -> tuple["Predictions",
     Raises:
         FewshotError: none can be read; it says why the first cannot.
     """
-    from fewshot.deployment.predictor import CHUNK, Predictions
+    from fewshot.deployment.items import CHUNK, Predictions
 
     good: list[int] = []
     found: list[Predictions] = []

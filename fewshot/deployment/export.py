@@ -36,6 +36,7 @@ class AdaptedClassifier(nn.Module):
     def __init__(self, predictor: Predictor) -> None:
         super().__init__()
         self.learner = detached(predictor.learner.module)
+        self.temperature = predictor.temperature
         leaves, self.structure = flatten(predictor.adapted)
         self.names = [f"adapted_{place}" for place in range(len(leaves))]
         for name, leaf in zip(self.names, leaves, strict=True):
@@ -44,7 +45,7 @@ class AdaptedClassifier(nn.Module):
     def forward(self, inputs: Inputs) -> Tensor:
         """Probabilities (n, N)."""
         adapted = unflatten(self.structure, [getattr(self, name) for name in self.names])
-        return self.learner.predict(adapted, inputs).softmax(-1)
+        return (self.learner.predict(adapted, inputs) / self.temperature).softmax(-1)
 
 
 class Embedding(nn.Module):

@@ -7,51 +7,26 @@ predictor("queries").names
 ```
 """
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fewshot.datasets.preprocessing import Preprocessing, as_float
 from fewshot.datasets.reading.kinds import check_kind
+from fewshot.deployment.adapting import adapted, embedded, goes_by_features, judged
+from fewshot.deployment.expected import Expected, HeldOut, hold_out, told_validation
+from fewshot.deployment.items import Items, Predictions, Query, Support, chunks, size_of
 from fewshot.deployment.queries import read_queries
 from fewshot.episodes.types import Examples, Inputs, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.learners.base import MetaLearner
+from fewshot.learners.embedding import at_least_float32
 from fewshot.tasks import Classification
-
-Items: TypeAlias = Tensor | dict[str, Tensor] | Sequence[Any]
-"""Inputs as the network reads them, or what preprocessing makes them of: image files, texts."""
-Support: TypeAlias = str | os.PathLike[str] | Mapping[str, Items] | Examples
-Query: TypeAlias = str | os.PathLike[str] | Items
-
-CHUNK = 64  # queries in memory at once
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What a predictor says of n queries: the classes and the probability (n, N) of each."""
-
-    classes: tuple[str, ...]
-    probabilities: Tensor
-
-    def __len__(self) -> int:
-        """How many queries there are."""
-        return len(self.probabilities)
-
-    @property
-    def names(self) -> list[str]:
-        """The most probable class of each query."""
-        return [self.classes[label] for label in self.probabilities.argmax(-1).tolist()]
-
-    @property
-    def confidences(self) -> Tensor:
-        """The probability (n,) of the most probable class."""
-        return self.probabilities.amax(-1)
+from fewshot.tasks.calibration import temperature_of_few
 
 
 class TrainedLearner:
@@ -63,13 +38,18 @@ class TrainedLearner:
     Args:
         module: the learner.
         preprocessing: what makes inputs of files; None: tensors alone are taken.
+        calibrate: have a support's held-out examples calibrate the probabilities, where no
+            checkpoint knows a temperature and the learner goes by features.
 
     Raises:
         FewshotError: the learner does not classify.
     """
 
     def __init__(
-        self, module: MetaLearner, preprocessing: Preprocessing[Any] | None = None
+        self,
+        module: MetaLearner,
+        preprocessing: Preprocessing[Any] | None = None,
+        calibrate: bool = False,
     ) -> None:
         if not isinstance(module.task, Classification):
             raise FewshotError(
@@ -78,6 +58,7 @@ class TrainedLearner:
                 " and `predict` on tensors"
             )
         self.module, self.preprocessing = module, preprocessing
+        self.calibrate = calibrate and goes_by_features(module)
         module.batchnorm = "inductive"
 
     def adapt(self, support: Support) -> "Predictor":
@@ -105,9 +86,8 @@ class TrainedLearner:
                 f" no fewer, and the support has {len(classes)}; give {task.way}, or train a"
                 " learner of any way"
             )
-        with torch.no_grad():
-            adapted = map_tensors(_detached, self.module.adapt(examples))
-        return Predictor(self, adapted, classes)
+        support = embedded(self.module, examples)
+        return Predictor(self, adapted(self.module, support), classes, support)
 
     def inputs(self, items: Items) -> Inputs:
         """What the network reads, on its device, of `items`.
@@ -122,9 +102,10 @@ class TrainedLearner:
             made = dict(items)
         else:
             made = self.reader(items)
-        parameter = next(self.module.parameters(), torch.empty(0))
+        # where there are none, nothing says how precise inputs must be
+        precision = next((p.dtype for p in self.module.parameters()), None)
         return map_tensors(
-            lambda t: t.to(self.module.device, parameter.dtype if t.is_floating_point() else None),
+            lambda t: t.to(self.module.device, precision if t.is_floating_point() else None),
             made,
         )
 
@@ -161,7 +142,7 @@ class TrainedLearner:
             check_kind(Path(support), self.reader.kind)
             by_class = self.reader.support(Path(support))
         for name, items in by_class.items():
-            if not _size(items):
+            if not size_of(items):
                 raise FewshotError(
                     f"the class {name!r} of the support has no example; give it one, or leave"
                     " it out"
@@ -177,7 +158,7 @@ class TrainedLearner:
             )
         else:
             inputs = self.inputs([item for part in parts for item in part])
-        sizes = torch.tensor([_size(part) for part in parts], device=self.module.device)
+        sizes = torch.tensor([size_of(part) for part in parts], device=self.module.device)
         labels = torch.arange(len(parts), device=self.module.device).repeat_interleave(sizes)
         return tuple(map(str, by_class)), Examples(inputs, labels)
 
@@ -189,10 +170,66 @@ class Predictor:
         learner: the trained learner.
         adapted: what its `adapt` gave.
         classes: the classes' names.
+        support: the support set, as `fewshot.deployment.adapting.embedded` gives it.
     """
 
-    def __init__(self, learner: TrainedLearner, adapted: Any, classes: tuple[str, ...]) -> None:
+    def __init__(
+        self, learner: TrainedLearner, adapted: Any, classes: tuple[str, ...], support: Examples
+    ) -> None:
         self.learner, self.adapted, self.classes = learner, adapted, classes
+        self.support = support
+
+    @cached_property
+    def held_out(self) -> HeldOut | None:
+        """What learners say of support examples that they have not seen; None at 1 shot."""
+        if self.too_few is not None:
+            return None
+        module = self.learner.module
+        return hold_out(partial(adapted, module), partial(judged, module), self.support)
+
+    @property
+    def too_few(self) -> str | None:
+        """A class of one example, none of which can be held out; None where there is none."""
+        counts = torch.bincount(self.support.targets)
+        return self.classes[int(counts.argmin())] if counts.min() < 2 else None
+
+    @cached_property
+    def expected(self) -> Expected:
+        """The accuracy that is to be expected, from the support alone, by cross-validation.
+
+        It adapts a few times more, to a part of the support each, when it is first asked for.
+        """
+        if self.held_out is not None:
+            return Expected.of(self.held_out)
+        return Expected(
+            reason=f"the class {self.too_few!r} has one example, which cannot be learned from and"
+            " held out at once; give two or more of each class",
+            elsewhere=told_validation(self.learner.module.last_validation, self.support.targets),
+        )
+
+    @cached_property
+    def temperature(self) -> float:
+        """What logits are divided by before they are made probabilities."""
+        if (known := self.learner.module.softmax_temperature) is not None:
+            return known
+        if self.learner.calibrate and self.held_out is not None:
+            return temperature_of_few(self.held_out.outputs, self.held_out.targets)
+        return 1.0
+
+    @property
+    def calibration(self) -> str:
+        """Where the temperature comes from, in one line."""
+        if self.learner.module.softmax_temperature is not None:
+            return (
+                "probabilities: calibrated on the checkpoint's validation episodes (temperature"
+                f" {self.temperature:.3g})"
+            )
+        if self.learner.calibrate and self.held_out is not None:
+            return (
+                f"probabilities: calibrated on the support's {len(self.held_out.targets)} held-out"
+                f" examples (temperature {self.temperature:.3g})"
+            )
+        return "probabilities: as the learner gives them, not calibrated"
 
     def __call__(self, query: Query) -> Predictions:
         """The classes of queries.
@@ -209,10 +246,10 @@ class Predictor:
             if isinstance(query, Tensor | Mapping)
             else read_queries(self.learner.reader, query, ()).items
         )
-        if not (size := _size(items)):
+        if not (size := size_of(items)):
             raise FewshotError("there is no query; give at least one")
         outputs = torch.cat(
-            [self.outputs(self.learner.inputs(part)) for part in _chunks(items, size)]
+            [self.outputs(self.learner.inputs(part)) for part in chunks(items, size)]
         )
         bad = (~outputs.isfinite().all(-1)).nonzero().flatten().tolist()
         if bad:
@@ -221,27 +258,9 @@ class Predictor:
                 f" number {bad[0]}; its training or its adaptation has diverged (lower inner_lr),"
                 " or the inputs are not finite"
             )
-        return Predictions(self.classes, outputs.softmax(-1).cpu())
+        return Predictions(self.classes, (outputs / self.temperature).softmax(-1).cpu())
 
     def outputs(self, inputs: Inputs) -> Tensor:
         """Logits (n, N) of inputs (n, ...) on the learner's device."""
         with torch.no_grad():
-            return self.learner.module.predict(self.adapted, inputs).float()
-
-
-def _size(items: Items) -> int:
-    return len(next(iter(items.values()))) if isinstance(items, Mapping) else len(items)
-
-
-def _chunks(items: Items, size: int) -> Iterator[Items]:
-    for start in range(0, size, CHUNK):
-        rows = slice(start, start + CHUNK)
-        yield (
-            {name: values[rows] for name, values in items.items()}
-            if isinstance(items, Mapping)
-            else items[rows]
-        )
-
-
-def _detached(leaf: Any) -> Any:
-    return leaf.detach() if isinstance(leaf, Tensor) else leaf
+            return at_least_float32(self.learner.module.predict(self.adapted, inputs))

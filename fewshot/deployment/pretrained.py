@@ -70,11 +70,13 @@ def pretrained(
             f"{cls.__name__} needs training: `fewshot fit` it and give its checkpoint, or choose a"
             " learner that needs none, such as PrototypicalNetwork, BaselinePlusPlus or RFS"
         )
-    # `adapts`: what a learner changes that fine-tunes
-    head_alone = compares and getattr(module, "adapts", "head") == "head"
-    if head_alone and isinstance(network, PretrainedBackbone):
+    if (
+        isinstance(network, PretrainedBackbone)
+        and isinstance(module, ComparingLearner)
+        and module.head_alone
+    ):
         network.freeze()
-    return TrainedLearner(module.to(place).eval(), reader)
+    return TrainedLearner(module.to(place).eval(), reader, calibrate=True)
 
 
 def _learner(

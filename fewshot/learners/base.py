@@ -23,6 +23,7 @@ from fewshot.hyperparameters import (
     describe,
 )
 from fewshot.learners.checkpoints import Checkpointed
+from fewshot.learners.confidence import Confidence
 from fewshot.learners.going_on import GoesOn
 from fewshot.learners.guard import Guard
 from fewshot.learners.later import TakesTask
@@ -128,11 +129,15 @@ class MetaLearner(TakesTask, MetaStep, GoesOn, Checkpointed):
         self.save_hyperparameters(describe(kept))
         tables = {"val": EpisodeTable(), "test": EpisodeTable(), "answers": AnswerTable()}
         self.tables = nn.ModuleDict(tables)
+        self.tables.update({f"{stage}_confidence": Confidence() for stage in ("val", "test")})
         # of what training draws at random besides the episodes; a checkpoint's takes its place
         self.seed = self.made_with_seed = torch.initial_seed()
         self.loaded_step = 0  # the meta-steps of the checkpoint whose weights these are
         self.columns: dict[str, dict[str, Tensor]] = {}
         self.estimates: dict[str, dict[str, Estimate]] = {}
+        self.softmax_temperature: float | None = None
+        self.last_validation: dict[str, Any] | None = None
+        self.calibration: dict[str, dict[str, Any]] = {}
         if weights is not None:
             self.take_backbone(weights)
 

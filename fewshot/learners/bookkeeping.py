@@ -11,6 +11,7 @@ OF_TRAINING = (
     *("_hparams", "_hparams_initial", "_hparams_name", "init_args"),  # arguments, as they were
     *("optimizer", "lr_scheduler", "guard", "seed", "weights_file", "as_made", "loaded_step"),
     *("tables", "columns", "estimates", "answers", "_named", "preprocessing"),
+    *("softmax_temperature", "last_validation", "calibration"),
     *("made_with_seed", "begins_at", "_began", "_settings", "learning_rate"),
     *("runner", "outer", "_held"),
 )

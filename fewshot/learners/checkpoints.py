@@ -116,6 +116,8 @@ class Checkpointed(L.LightningModule):
     loaded_step: int
     weights_file: str | None
     preprocessing: dict[str, Any] | None
+    softmax_temperature: float | None
+    last_validation: dict[str, Any] | None
     trains_on: ClassVar[str]
     as_made = True
     """Whether neither a checkpoint nor a training has touched the weights that `__init__` made."""
@@ -188,6 +190,8 @@ class Checkpointed(L.LightningModule):
             "seed": self.seed,
             "skipped": self.guard.skipped,
             "preprocessing": getattr(benchmark, "preprocessing", self.preprocessing),
+            "temperature": self.softmax_temperature,
+            "validated": self.last_validation,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -205,6 +209,8 @@ class Checkpointed(L.LightningModule):
         self.seed = checkpoint["fewshot"].get("seed", self.seed)
         self.guard.skipped = checkpoint["fewshot"].get("skipped", 0)
         self.preprocessing = checkpoint["fewshot"].get("preprocessing")
+        self.softmax_temperature = checkpoint["fewshot"].get("temperature")
+        self.last_validation = checkpoint["fewshot"].get("validated")
 
     @classmethod
     # hparams_file, strict and weights_only are settled here

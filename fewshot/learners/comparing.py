@@ -27,6 +27,11 @@ class ComparingLearner(RejectingLearner):
     `compare_all` too.
     """
 
+    @property
+    def head_alone(self) -> bool:
+        """Whether the network stays as it is when the learner adapts."""
+        return True
+
     @abstractmethod
     def fit(self, features: Tensor, targets: Tensor, way: int) -> Any:
         """A predictor (a tensor, or a tree of them) from support features (S, ...) and labels (S,).

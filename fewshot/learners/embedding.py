@@ -1,7 +1,7 @@
 """Features of a whole meta-batch by one network that is the same for all episodes."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
 import torch
@@ -40,6 +40,15 @@ class EmbeddingLearner(EmbedsOnce):
             return features_of(self.backbone, inputs)  # an episode may normalise it
         return kept.of(inputs)
 
+    @contextmanager
+    def on_features(self) -> Iterator[None]:
+        """Inside, inputs are features already: `embed`, whosever it is, gives them as they are."""
+        self.embed = _as_given  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            del self.embed
+
     def embed_meta_batch(self, episodes: Episode, training: bool) -> tuple[Tensor, Tensor]:
         """Support features (B, S, ...), query features (B, N*Q, ...), by batch norm policy."""
         by_episode = not training and self.batchnorm == "transductive"
@@ -54,7 +63,7 @@ class EmbeddingLearner(EmbedsOnce):
         found = self.features_held.features(self.embed, inputs)
         if found is not None:
             return found
-        return _chunked(self.embed, inputs) if in_chunks else self.embed(inputs)
+        return chunked(self.embed, inputs) if in_chunks else self.embed(inputs)
 
     def judged(self, outputs: Tensor, targets: Tensor) -> Outcome:
         """The outcome of outputs (B, n, output_size), targets (B, n, ...), by episode."""
@@ -88,19 +97,24 @@ def embed_meta_batch(
         )
     else:
         inputs = map_tensors(lambda tensor: tensor.flatten(0, 1), joined(episodes, 1))
-        flat = _chunked(embed, inputs) if in_chunks else embed(inputs)
+        flat = chunked(embed, inputs) if in_chunks else embed(inputs)
         features = flat.view(count(episodes), -1, *flat.shape[1:])
     features, size = at_least_float32(features), episodes.support.targets.shape[1]
     return features[:, :size], features[:, size:]
 
 
-def _chunked(embed: Callable[[Inputs], Tensor], inputs: Inputs) -> Tensor:
+def chunked(embed: Callable[[Inputs], Tensor], inputs: Inputs) -> Tensor:
     """Features (n, ...) of inputs (n, ...), images on a CPU chunk by chunk."""
     size = chunk_of(inputs)
     if size is None:
         return embed(inputs)
     assert isinstance(inputs, Tensor)
     return torch.cat([embed(part) for part in torch.split(inputs, size)])
+
+
+def _as_given(inputs: Inputs) -> Tensor:
+    assert isinstance(inputs, Tensor)
+    return inputs
 
 
 def at_least_float32(features: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from typing import Any
 
 import lightning as L
 import torch
@@ -10,6 +11,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from fewshot.episodes.loader import share
 from fewshot.episodes.types import Episode, MetaBatch, map_tensors
+from fewshot.learners.confidence import Confidence
 from fewshot.learners.outcome import Outcome, joined_outcomes
 from fewshot.learners.table import AnswerTable, EpisodeTable
 from fewshot.tasks import Task
@@ -24,6 +26,10 @@ class Evaluation(L.LightningModule):
         estimates: the results made of it, by name.
         answers: of each query of the last test the number of its episode, its label and its answer,
             (Q, 3), as `Task.answers` says; None where the classes have no names.
+        softmax_temperature: what logits are divided by before they are made probabilities; chosen
+            at each validation, and kept in checkpoints. None: not known.
+        last_validation: the accuracy of the last validation's episodes, with their way and shot.
+        calibration: how right the probabilities of the last validation and test were.
     """
 
     task: Task
@@ -32,6 +38,9 @@ class Evaluation(L.LightningModule):
     estimates: dict[str, dict[str, Estimate]]
     answers: Tensor | None = None
     _named = False  # whether the classes of the test under way have names
+    softmax_temperature: float | None
+    last_validation: dict[str, Any] | None
+    calibration: dict[str, dict[str, Any]]
 
     @abstractmethod
     def run(self, episodes: Episode, training: bool) -> Iterator[Outcome]:
@@ -85,6 +94,12 @@ class Evaluation(L.LightningModule):
             table = self.tables["answers"]
             assert isinstance(table, AnswerTable)
             table.update(numbers, *answers)
+            table.update(numbers.to(self.device), values | marks)
+            if self.task.has_probabilities:
+                labels = part.query.targets.flatten(0, 1)
+                self._confidence(stage).update(
+                    outcome.outputs.flatten(0, 1), labels, self.softmax_temperature
+                )
 
     def next_numbers(self, seen: int, more: int) -> Tensor:
         """Numbers for `more` episodes that a loader of one's own gave none, after `seen` others."""
@@ -96,9 +111,14 @@ class Evaluation(L.LightningModule):
         assert isinstance(table, EpisodeTable)
         return table
 
+    def _confidence(self, stage: str) -> Confidence:
+        confidence = self.tables[f"{stage}_confidence"]
+        assert isinstance(confidence, Confidence)
+        return confidence
+
     def on_validation_epoch_start(self) -> None:
         """Begin an empty table."""
-        self._table("val").reset()
+        self._begin("val")
 
     def on_test_epoch_start(self) -> None:
         """Begin empty tables."""
@@ -108,10 +128,19 @@ class Evaluation(L.LightningModule):
         answers.reset()
         names = getattr(getattr(self.trainer, "datamodule", None), "class_names", None)
         self._named = names is not None and names("test", [0]) is not None
+        """Begin an empty table."""
+        self._begin("test")
+
+    def _begin(self, stage: str) -> None:
+        self._table(stage).reset()
+        self._confidence(stage).reset()
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation episodes' means."""
         self._log_estimates("val")
+        if self.task.has_probabilities and not self.trainer.sanity_checking:
+            self.softmax_temperature = self._confidence("val").best_temperature()
+            self.last_validation = self._validated()
         scheduler = self.lr_schedulers() if self.trainer.state.fn == "fit" else None
         if isinstance(scheduler, ReduceLROnPlateau) and not self.trainer.sanity_checking:
             scheduler.step(self.estimates["val"][self.task.monitor[0]].mean)
@@ -123,6 +152,20 @@ class Evaluation(L.LightningModule):
         assert isinstance(table, AnswerTable)
         self.answers = table.compute() if table.update_called else None
 
+    def _validated(self) -> dict[str, Any]:
+        """The accuracy of the validation episodes, and in which range 95 % of them lie."""
+        sizes = getattr(getattr(self.trainer, "datamodule", None), "sizes", None)
+        way, shot, _ = sizes("val") if sizes is not None else (None, None, None)
+        accuracies = self.columns["val"]["accuracy"].double()
+        low, high = accuracies.quantile(torch.tensor([0.025, 0.975]).double()).tolist()
+        return {
+            "way": way if isinstance(way, int) else None,
+            "shot": shot if isinstance(shot, int) else None,
+            "episodes": len(accuracies),
+            "accuracy": accuracies.mean().item(),
+            "range95": [low, high],
+        }
+
     def _log_estimates(self, stage: str) -> None:
         self.columns[stage] = self._table(stage).columns()
         values = {name: column for name, column in self.columns[stage].items() if name != "episode"}
@@ -133,3 +176,8 @@ class Evaluation(L.LightningModule):
             # be, and batch_size from asking the batch before which a signal ended the evaluation
             self.log(f"{stage}/{name}", mean, prog_bar=name == main, sync_dist=True, batch_size=1)
             self.log(f"{stage}/{name}_ci95", ci95, sync_dist=True, batch_size=1)
+        if self.task.has_probabilities:
+            # a plain value a rank, not the metric's own, which Lightning would hold on to
+            self.calibration[stage] = found = self._confidence(stage).compute()
+            for name in ("ece", "brier", "nll"):
+                self.log(f"{stage}/{name}", found[name], sync_dist=True, batch_size=1)

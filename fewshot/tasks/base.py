@@ -73,6 +73,11 @@ class Task(ChecksArguments, ABC):
     def output_size(self) -> int:
         """Outputs a head needs for one query."""
 
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether the softmax of outputs (n, N) says how probable each of the labels 0..N-1 is."""
+        return False
+
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The mean loss of outputs (n, output_size) against targets (n, ...), a scalar."""

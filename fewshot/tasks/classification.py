@@ -36,6 +36,8 @@ class Classification(Task):
     monitor: ClassVar[tuple[str, Literal["min", "max"]]] = ("accuracy", "max")
     units: ClassVar[Mapping[str, str]] = {"accuracy": "%", "recall": "%"}
     prediction_columns: ClassVar[tuple[str, ...]] = ("label", "predicted", "probability")
+    plain_labels: ClassVar[bool] = True
+    """Whether targets are labels and nothing more."""
 
     way: Way | None
     train_way: Way | None = None
@@ -56,6 +58,11 @@ class Classification(Task):
         if self.way is None:
             raise FewshotError(ANY_WAY.format(learner="this learner"))
         return self.way
+
+    @property
+    def has_probabilities(self) -> bool:
+        """But for none of the above, whose logit is a rule's; see `NoneOfTheAbove`."""
+        return self.plain_labels and not self.nota
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy."""
@@ -115,6 +122,7 @@ class Understanding(Classification):
 
     kind: ClassVar[str] = "understanding"
     units: ClassVar[Mapping[str, str]] = dict.fromkeys(("accuracy", "f1", "f1a", "em"), "%")
+    plain_labels: ClassVar[bool] = False
 
     measures: Sequence[str] = ("accuracy",)
 
@@ -151,6 +159,7 @@ class Reading(Classification):
 
     kind: ClassVar[str] = "reading"
     units: ClassVar[Mapping[str, str]] = {"accuracy": "%", "f1": "%"}
+    plain_labels: ClassVar[bool] = False
 
     way: Way | None = None
 

@@ -98,6 +98,11 @@ class FineTune(TransferLearner):
 
     # ------------------------------------------------------------------ the head alone
 
+    @property
+    def head_alone(self) -> bool:
+        """Whether the network stays as it is when the learner adapts."""
+        return self.adapts == "head"
+
     def fit(self, features: Tensor, targets: Tensor, way: int) -> Weights:
         """The heads (..., N, D + 1) of support features (..., S, D), the backbone left alone."""
         x = with_ones(features)
