@@ -78,9 +78,10 @@ def find(path: str) -> type | None:
 
 
 def import_all() -> None:
-    """Import every public class, so that the parser knows it by its short name."""
-    for name in public_names("fewshot"):
-        getattr(fewshot, name)
+    """Import every class that a run is made of, so that the parser knows it by its short name."""
+    for name, module in public_names("fewshot").items():
+        if not module.startswith("fewshot.deployment."):  # some would import scikit-learn
+            getattr(fewshot, name)
 
 
 def _entry(module: str, name: str) -> Entry:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -33,7 +34,7 @@ from fewshot.errors import FewshotError
 log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
-ImageItem = str | os.PathLike[str] | Image.Image
+ImageItem = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 
 
 class Preprocessing(ABC, Generic[Item]):
@@ -125,7 +126,7 @@ class ImagePreprocessing(Preprocessing[ImageItem]):
         if isinstance(item, Image.Image):
             image = image_array(item.copy(), self.image_size, self.channels)
         else:
-            source = item if isinstance(item, Encoded) else Path(item)
+            source = item if isinstance(item, Encoded | np.ndarray) else Path(item)
             image = read_image(source, self.image_size, self.channels)
         return 255 - image if self.invert else image
 
