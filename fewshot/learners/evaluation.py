@@ -86,6 +86,11 @@ class Evaluation(L.LightningModule):
             marks = self.task.marks(part.query, outcome.outputs)
             numbers = numbers.to(self.device)
             table.update(numbers, values | marks)
+            if self.task.has_probabilities:
+                labels = part.query.targets.flatten(0, 1)
+                self._confidence(stage).update(
+                    outcome.outputs.flatten(0, 1), labels, self.softmax_temperature
+                )
             if stage == "test" and self._named:
                 self._note_answers(numbers, outcome.outputs, part.query.targets)
 
@@ -94,12 +99,6 @@ class Evaluation(L.LightningModule):
             table = self.tables["answers"]
             assert isinstance(table, AnswerTable)
             table.update(numbers, *answers)
-            table.update(numbers.to(self.device), values | marks)
-            if self.task.has_probabilities:
-                labels = part.query.targets.flatten(0, 1)
-                self._confidence(stage).update(
-                    outcome.outputs.flatten(0, 1), labels, self.softmax_temperature
-                )
 
     def next_numbers(self, seen: int, more: int) -> Tensor:
         """Numbers for `more` episodes that a loader of one's own gave none, after `seen` others."""
@@ -122,14 +121,12 @@ class Evaluation(L.LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """Begin empty tables."""
-        self._table("test").reset()
+        self._begin("test")
         answers = self.tables["answers"]
         assert isinstance(answers, AnswerTable)
         answers.reset()
         names = getattr(getattr(self.trainer, "datamodule", None), "class_names", None)
         self._named = names is not None and names("test", [0]) is not None
-        """Begin an empty table."""
-        self._begin("test")
 
     def _begin(self, stage: str) -> None:
         self._table(stage).reset()
@@ -138,9 +135,10 @@ class Evaluation(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the validation episodes' means."""
         self._log_estimates("val")
-        if self.task.has_probabilities and not self.trainer.sanity_checking:
-            self.softmax_temperature = self._confidence("val").best_temperature()
-            self.last_validation = self._validated()
+        if self.task.has_probabilities:
+            self.calibration["val"], best = self._confidence("val").compute()
+            if not self.trainer.sanity_checking:
+                self.softmax_temperature, self.last_validation = best, self._validated()
         scheduler = self.lr_schedulers() if self.trainer.state.fn == "fit" else None
         if isinstance(scheduler, ReduceLROnPlateau) and not self.trainer.sanity_checking:
             scheduler.step(self.estimates["val"][self.task.monitor[0]].mean)
@@ -151,6 +149,8 @@ class Evaluation(L.LightningModule):
         table = self.tables["answers"]
         assert isinstance(table, AnswerTable)
         self.answers = table.compute() if table.update_called else None
+        if self.task.has_probabilities:
+            self.calibration["test"], _ = self._confidence("test").compute()
 
     def _validated(self) -> dict[str, Any]:
         """The accuracy of the validation episodes, and in which range 95 % of them lie."""
@@ -176,8 +176,3 @@ class Evaluation(L.LightningModule):
             # be, and batch_size from asking the batch before which a signal ended the evaluation
             self.log(f"{stage}/{name}", mean, prog_bar=name == main, sync_dist=True, batch_size=1)
             self.log(f"{stage}/{name}_ci95", ci95, sync_dist=True, batch_size=1)
-        if self.task.has_probabilities:
-            # a plain value a rank, not the metric's own, which Lightning would hold on to
-            self.calibration[stage] = found = self._confidence(stage).compute()
-            for name in ("ece", "brier", "nll"):
-                self.log(f"{stage}/{name}", found[name], sync_dist=True, batch_size=1)
