@@ -84,6 +84,7 @@ def train(name: str, precision: Precision, root: Path, ranks: int = 1) -> dict[s
     if learner.answers is not None:  # of ranks one after the other
         held["answers"] = sorted(learner.answers.tolist())
     held |= {"weights": weights, "buckets": reductions.buckets, "world_size": trainer.world_size}
+    held |= {"temperature": learner.softmax_temperature}
     return held | {"test": learner.columns["test"], "test_logs": dict(trainer.callback_metrics)}
 
 

@@ -234,6 +234,10 @@ class ResultsWriter(Callback):
         log_table(
             folder / "results.json", ("metric", "mean", "ci95"), metrics, trainer, "test/results"
         )
+        if of := result.get("calibration"):
+            figures = {f"test/{name}": of[name] for name in ("ece", "brier", "nll")}
+            for logger in trainer.loggers:
+                logger.log_metrics(figures, trainer.global_step)
         columns = pl_module.columns["test"]
         rows = [*zip(*(column.tolist() for column in columns.values()), strict=True)]
         write_table(folder / "episodes.csv", [tuple(columns), *rows])

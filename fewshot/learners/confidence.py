@@ -56,8 +56,12 @@ class Confidence(Metric):
             self.brier[row] += brier(probabilities, labels).sum()
             self.loss[row] += F.cross_entropy(logits / at, labels, reduction="sum")
 
-    def compute(self) -> dict[str, Any]:
-        """Plain values: the errors of the probabilities in use, and of those before."""
+    def compute(self) -> tuple[dict[str, Any], float]:
+        """Plain values: the errors of the probabilities, and the temperature that suits best.
+
+        The errors are of the probabilities in use, and of those before where there is a
+        temperature.
+        """
         before, now = (
             {
                 "ece": expected_calibration_error(self.bins[row]),
@@ -66,10 +70,8 @@ class Confidence(Metric):
             }
             for row in (0, 1)
         )
+        # here, where the sums are those of all ranks
+        best = best_temperature(self.nll)
         if self.temperature is None:
-            return {"temperature": None, **before}
-        return {"temperature": self.temperature, **now, "uncalibrated": before}
-
-    def best_temperature(self) -> float:
-        """The temperature that suits these queries best; after `compute`, of all ranks."""
-        return best_temperature(self.nll)
+            return {"temperature": None, **before}, best
+        return {"temperature": self.temperature, **now, "uncalibrated": before}, best

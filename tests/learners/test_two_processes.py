@@ -82,6 +82,8 @@ def test_two_processes_train_the_same_weights_as_one(
         assert other["buckets"] == [0] * STEPS, "one all-reduce a meta-step"
         for key, weight in one["weights"].items():
             assert (other["weights"][key] - weight).abs().max() <= TOLERANCE[precision] * scale, key
+        if (temperature := one["temperature"]) is not None:  # regression has no probabilities
+            assert other["temperature"] == pytest.approx(temperature, rel=1e-2)
         for stage, episodes in (("val", 5), ("test", 7)):
             same_evaluation(one, other, stage, episodes, 1e-6 if precision == "64-true" else 1e-3)
 
