@@ -9,6 +9,7 @@ from torch import Tensor
 import fewshot
 from fewshot.cli.main import main
 from fewshot.deployment.expected import Expected, hold_out
+from fewshot.deployment.predictor import TrainedLearner
 from fewshot.deployment.pretrained import pretrained
 from fewshot.episodes.types import Examples, Inputs
 from fewshot.learners.checkpoints import read_checkpoint
@@ -132,6 +133,29 @@ def test_going_by_features_gives_what_the_learner_gives(learner: str) -> None:
     with torch.no_grad():
         expected = trained.module.predict(trained.module.adapt(support), query.inputs)
     torch.testing.assert_close(trained.adapt(support).outputs(query.inputs), expected)
+
+
+def test_a_learner_that_adapts_its_network_is_held_out_too() -> None:
+    task = {"kind": "classification", "way": 3}
+    network = fewshot.MLP(in_features=8, hidden=[16])
+    learner = TrainedLearner(fewshot.MAML(network, task=task, inner_lr=0.1, inner_steps=3))
+    support = vectors([4, 4, 4], spread=0.1)
+    predictor = learner.adapt(support)
+    assert predictor.support is not None
+    torch.testing.assert_close(predictor.support.inputs, support.inputs)  # no features
+    held = predictor.held_out
+    assert held is not None
+    # example 0 by hand: what is adapted to all but its fold
+    generator = torch.Generator().manual_seed(0)
+    fold = torch.cat([torch.randperm(4, generator=generator) for _ in range(3)])
+    seen, assert_close = fold != fold[0], torch.testing.assert_close
+    assert isinstance(support.inputs, Tensor)
+    adapted = learner.module.adapt(Examples(support.inputs[seen], support.targets[seen]))
+    with torch.no_grad():
+        expected = learner.module.predict(adapted, support.inputs[:1])
+    assert_close(held.outputs[:1], expected.detach())
+    assert predictor.expected.held_out == 12
+    assert predictor.expected.right == held.right
 
 
 def test_a_checkpoint_tells_what_its_validation_was(

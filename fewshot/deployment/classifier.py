@@ -60,7 +60,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             None: the nearest class mean by cosine.
         backbone_args: arguments of the network's class, such as ``{"resize": 112}``.
         learner_args: arguments of the learner's class, such as ``{"inverse_penalty": 10.0}``.
-        device: where it computes; ``auto``: the accelerator where there is one, else the CPU.
+        device: where it computes; ``auto``: the accelerator where there is one, else the CPU, and
+            vectors always there.
 
     Attributes:
         classes_: the classes, sorted.
@@ -118,10 +119,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
                 f"X has {number} examples and y has {len(labels)}; give one for each"
             )
         kind = None if self.backbone is None else _kind(X)
+        # vectors are matrices of doubles, which not every accelerator has
+        auto = "cpu" if self.backbone is None else "auto"
         trained = pretrained(
             Vectors(X.shape[1]) if self.backbone is None else self.backbone,
             self.learner,
-            self.device,
+            auto if self.device == "auto" else self.device,
             kind=kind,
             backbone_args=self.backbone_args,
             learner_args=self.learner_args,

@@ -61,9 +61,8 @@ def temperature_of_few(logits: Tensor, labels: Tensor) -> float:
     A label counts as (n + 1) / (n + 2) sure, as if two more had been seen, one of them wrong: so
     that few examples which are all right do not make everything certain.
     """
-    return best_temperature(
-        nll_by_temperature(logits.double(), labels, smoothing=1 / (len(labels) + 2))
-    )
+    logits, labels = logits.cpu().double(), labels.cpu()  # not every device has doubles
+    return best_temperature(nll_by_temperature(logits, labels, smoothing=1 / (len(labels) + 2)))
 
 
 def brier(probabilities: Tensor, labels: Tensor) -> Tensor:
