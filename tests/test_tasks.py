@@ -73,7 +73,7 @@ def test_regression_is_judged_by_the_mean_squared_error() -> None:
         (
             {"way": 5},
             (
-                "^task kind None is no class of a task kind; use one of classification, ranking,"
+                "^task kind None is no class of a task kind; use one of classification, control, ranking,"
                 " reading, regression, .*, or the import path of a class that is derived from"
                 " fewshot.tasks.Task$"
             ),
