@@ -1,5 +1,6 @@
 """RL^2 in float64: read at once as step by step, PPO's gradient, the curriculum, and that it learns."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,11 +28,12 @@ SIZES: dict[str, Any] = {"meta_batch_size": 3, "train_episodes": 3, "queries": 2
 
 
 def made(memory: Any, kind: str = "mdp", **more: Any) -> tuple[RL2, Episode]:
-    data: ControlDataModule = {
+    kinds: dict[str, Callable[[], ControlDataModule]] = {
         "mdp": lambda: TabularMDPDataModule(3, 2, horizon=2, trial_episodes=3, **SIZES),
         "bandit": lambda: BanditDataModule(3, 5, **SIZES),
         "navigation": lambda: NavigationDataModule(horizon=3, trial_episodes=2, **SIZES),
-    }[kind]()
+    }
+    data = kinds[kind]()
     torch.manual_seed(0)
     learner = RL2(
         Pixels(data.in_features), task=data.task, memory=memory, hidden=4, **more
@@ -46,9 +48,9 @@ def test_a_trial_read_at_once_is_what_was_read_step_by_step(memory: str, kind: s
     learner, episodes = made(memory, kind)
     seen: list[Tensor] = []
 
-    def act(kept: Any, moment: Moment, uniform: Any) -> tuple[Tensor, Any]:
-        seen.append(learner.outputs_at(kept, moment)[0])
-        return learner.act(kept, moment, uniform)
+    def act(memory: Any, moment: Moment, uniform: Any) -> tuple[Tensor, Any]:
+        seen.append(learner.outputs_at(memory, moment)[0])
+        return learner.act(memory, moment, uniform)
 
     trials = play_all(learner.task, act, episodes.query)
     outputs, values = learner.whole(trials)
@@ -65,7 +67,8 @@ def test_ppos_first_gradient_is_the_policy_gradient() -> None:
     found = [p.grad.clone() for p in learner.parameters() if p.grad is not None]
     learner.zero_grad()
     outputs, values = learner.whole(played.trials)
-    policy = torch.distributions.Categorical(logits=outputs)
+    categorical: Any = torch.distributions.Categorical
+    policy = categorical(logits=outputs)
     log_prob = policy.log_prob(played.trials.actions[..., 0].long())
     gains = log_prob * played.advantages + 0.2 * policy.entropy()
     off = torch.nn.functional.smooth_l1_loss(values, played.returns)
@@ -125,6 +128,6 @@ def test_it_learns_to_explore() -> None:
 
 def test_rewards_that_are_not_finite_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     learner, episodes = made("gru", "navigation")
-    episodes.query.inputs[1, 0] = float("nan")  # type: ignore[index]
+    episodes.query.inputs[1, 0].fill_(float("nan"))  # type: ignore[index]
     with pytest.raises(FewshotError, match="reward of step 0 of task 1 of the meta-batch is nan"):
         learner.evaluate(episodes)

@@ -16,11 +16,12 @@ from fewshot.engine.modes import evaluation_mode
 from fewshot.environments.play import Moment, Trials, Uniform
 from fewshot.episodes.types import Episode, Examples, Inputs, MetaBatch, count, map_tensors
 from fewshot.learners.base import MetaLearner
+from fewshot.learners.lightning_internals import attached_trainer
 from fewshot.learners.model_based.memory_of_trials import Causal, Recurrent
 from fewshot.learners.outcome import Outcome
 from fewshot.learners.playing import outcome_of, play_all
 from fewshot.tasks.advantages import advantages
-from fewshot.tasks.control import Control, Discount
+from fewshot.tasks.control import Control
 
 
 class Remembered(NamedTuple):
@@ -59,7 +60,8 @@ class RL2(MetaLearner):
 
     Paper: arXiv:1611.02779.
 
-    It keeps its memory over the episodes of a trial and begins each trial anew: the support is not
+    The benchmark's `discount` and `gae_lambda` (the paper: 0.99 and 0.3) are of the whole trial. It
+    keeps its memory over the episodes of a trial and begins each trial anew: the support is not
     used. Trained by PPO (the paper: TRPO) on the return of whole trials. Long trials teach nothing
     at first: `begin_episodes` begins with short ones and doubles them.
 
@@ -68,8 +70,6 @@ class RL2(MetaLearner):
         memory: `gru`, `lstm`, or `snail`: causal convolutions and attention over the whole trial
             (SNAIL's policy, arXiv:1707.03141).
         hidden: units of the recurrent network, or filters of a convolution (the paper: 256).
-        discount: of a step's reward, against the one before.
-        gae_lambda: of the generalised advantages.
         clip: how far PPO's ratio of probabilities may go from 1.
         epochs: optimizer steps on the trials of a meta-batch, which count as one meta-step.
         value_weight: of the values' loss.
@@ -89,8 +89,6 @@ class RL2(MetaLearner):
         backbone: Backbone | nn.Module,
         memory: Literal["gru", "lstm", "snail"] = "gru",
         hidden: Count = 256,
-        discount: Discount = 0.99,
-        gae_lambda: Discount = 0.3,
         clip: Positive = 0.2,
         epochs: Count = 5,
         value_weight: NonNegative = 0.5,
@@ -113,7 +111,7 @@ class RL2(MetaLearner):
             nn.Linear(self.memory.out_features, self.task.output_size) if own is None else own
         )
         self.value = nn.Linear(self.memory.out_features, 1)
-        self.discount, self.gae_lambda, self.clip, self.epochs = discount, gae_lambda, clip, epochs
+        self.clip, self.epochs = clip, epochs
         self.value_weight, self.entropy_weight = value_weight, entropy_weight
         self.begin_episodes, self.lengthen_every = begin_episodes, lengthen_every
 
@@ -161,7 +159,8 @@ class RL2(MetaLearner):
         most = self.task.place.episodes
         if self.begin_episodes is None:
             return most
-        doublings = self.trainer.global_step // self.lengthen_every
+        trainer = attached_trainer(self)
+        doublings = (trainer.global_step if trainer else 0) // self.lengthen_every
         return min(most, self.begin_episodes << min(doublings, 30))
 
     def passes(self, batch: Any) -> list[Any]:
@@ -173,11 +172,11 @@ class RL2(MetaLearner):
     def played(self, batch: MetaBatch) -> Played:
         """Trials of all tasks, with their advantages over all ranks."""
         steps = self.episodes_of_a_trial() * self.task.place.horizon
-        query = batch.stacked.query
-        trials = play_all(self.task, self.act, query, steps)
+        query, task = batch.stacked.query, self.task
+        trials = play_all(task, self.act, query, steps)
         outputs, values = self.whole(trials)
         counts = torch.ones_like(trials.mask)  # a trial goes on where an episode has ended
-        found = advantages(trials.rewards, values, counts, self.discount, self.gae_lambda)
+        found = advantages(trials.rewards, values, counts, task.discount, task.gae_lambda)
         mean = self.over_ranks(found.mean())
         deviation = self.over_ranks((found - mean).square().mean()).sqrt()
         scaled = (found - mean) / (deviation + 1e-8)
@@ -185,6 +184,8 @@ class RL2(MetaLearner):
 
     def training_outcomes(self, batch: Any) -> Iterator[Outcome]:
         """PPO's loss of what was played (arXiv:1707.06347)."""
+        if not isinstance(batch, Played):
+            batch = self.played(MetaBatch.of(batch, type(self).__name__))
         outputs, values = self.whole(batch.trials)
         policy, actions, mask = self.task.policy, batch.trials.actions, batch.trials.mask
         ratio = (policy.log_prob(outputs, actions) - policy.log_prob(batch.outputs, actions)).exp()
@@ -202,7 +203,7 @@ class RL2(MetaLearner):
     def run(self, episodes: Episode, training: bool) -> Iterator[Outcome]:
         """Play the queries of all tasks at once."""
         if training:
-            yield from self.training_outcomes(self.played(MetaBatch([episodes])))
+            yield from self.training_outcomes(MetaBatch([episodes]))
             return
         with torch.no_grad():
             trials = play_all(self.task, self.act, episodes.query)
