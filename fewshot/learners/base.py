@@ -152,7 +152,8 @@ class MetaLearner(TakesTask, MetaStep, GoesOn, Checkpointed):
         if self.task.acts and not self.acts:
             raise FewshotError(
                 f"{type(self).__name__} cannot act, which the benchmark's task"
-                f" ({self.task.kind}) is; choose MAML, FOMAML, MetaSGD, CAVIA, Reptile or RL2"
+                f" ({self.task.kind}) is; choose MAML, FOMAML, MetaSGD, CAVIA, Reptile,"
+                " MultiTask or RL2"
             )
         if self.takes is not None and not isinstance(self.task, self.takes):
             raise FewshotError(

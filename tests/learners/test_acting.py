@@ -15,6 +15,7 @@ from fewshot import (
     TRPO,
     FewshotError,
     MetaSGD,
+    MultiTask,
     NavigationDataModule,
     ProMP,
     Reptile,
@@ -30,6 +31,7 @@ LEARNERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "FOMAML": (FOMAML, {"inner_lr": 0.1}),
     "MetaSGD": (MetaSGD, {}),
     "CAVIA": (CAVIA, {"inner_lr": 0.1}),
+    "MultiTask": (MultiTask, {"inner_lr": 0.1}),
     "Reptile": (Reptile, {"inner_lr": 0.01, "inner_steps": 2}),
 }
 
@@ -205,6 +207,24 @@ def test_outer_steps_count_once_and_are_the_same_in_a_loop(outer: Any, rate: flo
         not torch.allclose(p, q.double())
         for p, q in zip(learner.parameters(), start.parameters(), strict=True)
     )
+
+
+def test_one_policy_for_all_is_trained_as_it_is_and_tuned_at_test() -> None:
+    learner, episodes = made("MultiTask")
+    task: Any = learner.task
+    slopes = gradients(learner, episodes)
+    fixed = learner.held(episodes)
+    learner.zero_grad()
+    torch.stack(
+        [
+            task.loss(learner.network(inputs), targets)
+            for inputs, targets in zip(*fixed.query[:2], strict=True)
+        ]
+    ).sum().backward()  # type: ignore[no-untyped-call]
+    for name, p in learner.named_parameters():
+        torch.testing.assert_close(p.grad, slopes[name], rtol=0, atol=1e-10)
+    assert {"return_step0", "return_step1"} <= learner.evaluate(episodes).metrics.keys()
+    assert learner.surrogate([fixed])[1].abs() < 1e-12
 
 
 def test_promp_clips_what_has_gone_too_far() -> None:

@@ -48,6 +48,7 @@ AS_EVER = {
     "MAMLPlusPlus": "adapts the network to each episode",
     "MetaR": "looks up vectors of entities, which is no work",
     "MetaSGD": "adapts the network to each episode",
+    "MultiTask": "adapts the network to each episode",
     "PET": "adapts the network to each task",
     "RL2": "sees no observation twice",
     "ProtoMAML": "adapts the network to each episode",

@@ -2,8 +2,10 @@
 
 import itertools
 import math
+from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 from torch import Tensor
@@ -16,11 +18,16 @@ from fewshot import (
     FewshotError,
     NavigationDataModule,
     PrototypicalNetwork,
+    RandomPolicy,
     TabularMDPDataModule,
+    ThompsonSampling,
 )
+from fewshot.callbacks.pictures import EpisodePicture
+from fewshot.callbacks.predictions import PredictionWriter
 from fewshot.environments.noise import Noise
 from fewshot.episodes.types import Examples, map_tensors
 from fewshot.tasks.advantages import advantages, discounted, ridge_values, standardised
+from fewshot.tasks.base import EpisodeView
 from fewshot.tasks.control import Control, Steps
 from fewshot.tasks.policies import Categorical, Gaussian
 
@@ -215,3 +222,46 @@ def test_who_cannot_act_says_so() -> None:
         MAML(MLP(2), task=data.task, compile=True)
     with pytest.raises(FewshotError, match="adapt is 'head'"):
         MAML(MLP(2), task=data.task, adapt="head")
+
+
+def view(learner: Any, data: Any) -> EpisodeView:
+    batch = next(iter(data.test_dataloader()))
+    return EpisodePicture().view(learner, next(batch.singles()), data)
+
+
+def test_pictures_are_paths_by_steps_and_regrets_beside_others() -> None:
+    torch.manual_seed(0)
+    walk = NavigationDataModule(horizon=5, shot=2, queries=3)
+    learner = MAML(MLP(2, (4,)), task=walk.task, inner_lr=0.1)
+    figure = learner.task.picture(view(learner, walk))
+    assert figure is not None
+    before, after = figure.axes
+    assert before.get_title("left").startswith("before adaptation: return -")
+    assert after.get_title("left").startswith("after 1 step: return -")
+    assert len(after.lines) == 3 + 2  # paths, the goal and the start
+    bandit = BanditDataModule(3, 4)
+    policy = ThompsonSampling(task=bandit.task)
+    shown = policy.task.picture(view(policy, bandit))
+    assert shown is not None
+    curves: dict[str, Any] = {
+        str(line.get_label()): line.get_ydata() for line in shown.axes[0].lines
+    }
+    assert list(curves) == ["learner", "Thompson sampling", "UCB1, scale 0.2", "random"]
+    assert list(curves["learner"]) == list(curves["Thompson sampling"]), "the same chances"
+    mdp = TabularMDPDataModule(2, 2, 2, 2)
+    by_chance = RandomPolicy(task=mdp.task)
+    assert by_chance.task.picture(view(by_chance, mdp)) is None
+
+
+def test_predictions_are_returns_of_the_test_trials(tmp_path: Path) -> None:
+    data = BanditDataModule(2, 4, queries=2, test_episodes=3, eval_batch_size=2)
+    trainer = L.Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        default_root_dir=tmp_path, callbacks=[PredictionWriter()],
+    )  # fmt: skip
+    trainer.predict(RandomPolicy(task=data.task), data)
+    (file,) = tmp_path.rglob("predictions.csv")
+    rows = [line.split(",") for line in file.read_text().split()]
+    assert rows[0] == ["episode", "query", "return", "length"]
+    assert [row[:2] for row in rows[1:]] == [[str(e), str(q)] for e in range(3) for q in range(2)]
+    assert all(0 <= float(row[2]) <= 4 and row[3] == "4" for row in rows[1:])

@@ -45,10 +45,11 @@ class ActsByGradients(InnerLoopEvaluation):
 
         def played(episode: Episode, norm: EpisodeNorm) -> tuple[Tensor, ...]:
             support: list[Examples] = []
-            for step in range(self.inner_steps):
+            for step in range(max(1, self.inner_steps)):  # one that nobody reads, rather than none
                 weights = self._after(support)
                 support.append(self.examples_for(weights, episode.support, step))
-            query = self.examples_for(self._after(support), episode.query)
+            adapted = self._after(support[: self.inner_steps])
+            query = self.examples_for(adapted, episode.query)
             return *_tensors(_stacked(support)), *_tensors(query)
 
         chunks = zip(*self.runner.run(played, episodes), strict=True)
