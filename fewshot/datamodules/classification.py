@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from lightning.pytorch.trainer.states import TrainerFn
 
@@ -15,11 +15,18 @@ from fewshot.datasets.episodes_file import EpisodesFile, ItemKind, read_episodes
 from fewshot.datasets.preprocessing import make_preprocessing
 from fewshot.datasets.reading.downloads import data_root
 from fewshot.episodes.class_dataset import ClassDataset
-from fewshot.episodes.distributions import ClassTasks, TaskDistribution, VaryingTasks
+from fewshot.episodes.distributions import (
+    ClassTasks,
+    FixedLabelTasks,
+    TaskDistribution,
+    VaryingTasks,
+)
 from fewshot.episodes.listed import ListedStream
-from fewshot.episodes.sampling import check_split, draw_varying_episode
+from fewshot.episodes.sampling import check_split, draw_varying_episode, label_groups
 from fewshot.episodes.streams import STAGES, EpisodeStream, Stage
 from fewshot.errors import FewshotError
+
+LabelAssignment: TypeAlias = Literal["random", "fixed"]
 
 
 class ClassificationDataModule(EpisodicDataModule):
@@ -40,6 +47,11 @@ class ClassificationDataModule(EpisodicDataModule):
         query_alpha: share the N*Q queries of a validation or test episode out among its classes by
             a Dirichlet distribution of this parameter, 2 in arXiv:2204.11181; None: Q for each.
             Transductive learners should not know: many lean on balance.
+        label_assignment: which label a class has in a training episode: `random`, drawn anew for
+            each; or `fixed`, for which the seed cuts the training classes into `train_way` groups,
+            and label j is always a class of group j. Then one function of the query answers all
+            training tasks, which a learner may memorise instead of learning to learn
+            (docs/challenges.md). Validation and test are the same either way.
         test_episodes: test episodes, the same list every time; or a file of them, whose way, shots
             and queries are the test's: `fewshot.datasets.episodes_file` says its form.
         **kwargs: arguments of `EpisodicDataModule`.
@@ -61,6 +73,7 @@ class ClassificationDataModule(EpisodicDataModule):
         ways: tuple[int, int] | None = None,
         shots: tuple[int, int] | None = None,
         query_alpha: Positive | None = None,
+        label_assignment: LabelAssignment = "random",
         test_episodes: Count | str = 600,
         **kwargs: Any,
     ) -> None:
@@ -87,6 +100,13 @@ class ClassificationDataModule(EpisodicDataModule):
             other = "ways" if ways else "shots" if shots else "unequal_shots"
             raise FewshotError(f"query_alpha does not go with {other}; leave one of them out")
         self.ways, self.shots, self.query_alpha = ways, shots, query_alpha
+        self.label_assignment: LabelAssignment = label_assignment
+        varying = {"ways": ways, "shots": shots, "unequal_shots": unequal_shots or None}
+        clash = [name for name, value in varying.items() if value is not None]
+        if label_assignment == "fixed" and clash:
+            raise FewshotError(
+                f"label_assignment: fixed does not go with {clash[0]}; leave one of them out"
+            )
         if unequal_shots and min(self.shot, self.train_shot) < 2:
             raise FewshotError(
                 "unequal_shots is on and an episode has 1 shot: there is nothing to split; set shot"
@@ -147,6 +167,8 @@ class ClassificationDataModule(EpisodicDataModule):
             ("train_", "train_") if stage == "train" else ("val_" if stage == "val" else "", "")
         )
         check_split(stage, split.classes, split.counts, way, shot, queries, *prefixes)
+        if stage == "train" and self.label_assignment == "fixed":
+            label_groups(self.seed, len(split.classes), way)
         if self.unequal_shots and (fewest := int(split.counts.min())) <= shot + queries:
             raise FewshotError(
                 f"unequal_shots has nothing to give in the {stage} split: a class of {fewest}"
@@ -210,6 +232,7 @@ class ClassificationDataModule(EpisodicDataModule):
             **unequal,
             **varying,
             **({} if self.query_alpha is None else {"query_alpha": self.query_alpha}),
+            **({"label_assignment": "fixed"} if self.label_assignment == "fixed" else {}),
             **(self.listed.facts() if self.listed else {}),
         }
 
@@ -247,6 +270,9 @@ class ClassificationDataModule(EpisodicDataModule):
     def tasks(self, stage: Stage) -> TaskDistribution:
         """N-way K-shot tasks over the stage's classes."""
         dataset, (way, shot, queries) = self.datasets[stage], self.sizes(stage)
+        if stage == "train" and self.label_assignment == "fixed":
+            groups = label_groups(self.seed, len(dataset.classes), way)
+            return FixedLabelTasks(dataset, shot, queries, groups)
         if not self.ways and not self.shots:
             alpha = None if stage == "train" else self.query_alpha
             return ClassTasks(dataset, way, shot, queries, self.unequal_shots, alpha)

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 from fewshot.arguments import Count
 from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datasets.functions import FunctionTasks, Harmonic, Sinusoid, SinusoidAndLine
+from fewshot.datasets.revealed_sinusoid import RevealedSinusoid
 from fewshot.episodes.streams import EpisodeStream, Stage, VaryingStream
 from fewshot.errors import FewshotError
 
@@ -90,10 +91,39 @@ class FunctionDataModule(EpisodicDataModule):
 
 
 class SinusoidDataModule(FunctionDataModule):
-    """Sinusoid: amplitude in [0.1, 5], phase in [0, pi], x in [-5, 5]. Paper: arXiv:1703.03400."""
+    """Sinusoid: amplitude in [0.1, 5], phase in [0, pi], x in [-5, 5]. Paper: arXiv:1703.03400.
+
+    Args:
+        reveal_task: the input also says which task it is of, so that training tasks are answered
+            without their supports: 16 amplitudes, no phase, noise of 0.1; in validation and test
+            what it says is drawn at random, and means nothing (arXiv:1912.03820). `in_features` is
+            then 21. docs/challenges.md has the sizes.
+        **kwargs: arguments of `FunctionDataModule`.
+    """
 
     benchmark: ClassVar[str] = "Sinusoid"
     functions = Sinusoid
+
+    def __init__(self, reveal_task: bool = False, **kwargs: Any) -> None:
+        self.reveal_task = reveal_task
+        super().__init__(**kwargs)
+        self.in_features = 1 + RevealedSinusoid.TASKS if reveal_task else 1
+
+    def family(self, shot: int, queries: int) -> FunctionTasks:
+        """Training's tasks, with the amplitudes that the seed chooses where they are revealed."""
+        if not self.reveal_task:
+            return super().family(shot, queries)
+        return RevealedSinusoid(shot, queries, training=True, seed=self.seed)
+
+    def tasks(self, stage: Stage) -> FunctionTasks:
+        """The family of functions with the stage's shot and queries."""
+        if not self.reveal_task or stage == "train":
+            return super().tasks(stage)
+        return RevealedSinusoid(self.shot, self.queries, training=False, seed=self.seed)
+
+    def protocol(self) -> dict[str, Any]:
+        """The facts that stand beside every result on this benchmark."""
+        return super().protocol() | ({"reveal_task": True} if self.reveal_task else {})
 
 
 class HarmonicDataModule(FunctionDataModule):

@@ -92,6 +92,10 @@ class TextDataModule(ClassificationDataModule):
                 "nota_rate does not go with unequal_shots, ways, shots or query_alpha; leave one"
                 " out"
             )
+        if self.label_assignment == "fixed" and self.train_nota_rate:
+            raise FewshotError(
+                "train_nota_rate does not go with label_assignment: fixed; leave one out"
+            )
         self._texts: TextData | None = None
         if self.listed and self.asks_for_none:
             raise FewshotError(

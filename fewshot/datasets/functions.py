@@ -72,7 +72,11 @@ class FunctionTasks(ABC):
         # handed out
         x = self.inputs(uniform, normal).astype(np.float32)
         y = self.targets(uniform, normal, x.astype(np.float64)).astype(np.float32)
-        return torch.from_numpy(x).unsqueeze(-1), torch.from_numpy(y).unsqueeze(-1)
+        return torch.from_numpy(self.seen(uniform, x)), torch.from_numpy(y).unsqueeze(-1)
+
+    def seen(self, uniform: Array, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What stands for the points' places (B, K) in episodes, (B, K, 1) or more values."""
+        return x[..., None]
 
     @abstractmethod
     def numbers(self, points: int) -> tuple[int, int]:

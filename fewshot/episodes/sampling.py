@@ -57,6 +57,22 @@ def check_split(
         )
 
 
+def label_groups(seed: int, classes: int, way: int) -> list[Index]:
+    """The classes (places among `classes`) that each of `way` labels may mean, cut by the seed.
+
+    Raises:
+        FewshotError: there are fewer than two for some label, so that nothing would differ.
+    """
+    if classes < 2 * way:
+        raise FewshotError(
+            f"label_assignment is fixed, for which each of the {way} labels needs two training"
+            f" classes, but there are {classes}; set train_way <= {classes // 2} or add classes"
+        )
+    # the place behind the stages and the orders of plain examples: no episode has this generator
+    order = np.random.default_rng([seed, 4]).permutation(classes)
+    return [np.sort(order[label::way]) for label in range(way)]
+
+
 def draw_classes(rng: np.random.Generator, classes: int, way: int) -> Index:
     """`way` different classes out of `classes`, in random order, shape (N,)."""
     return rng.choice(classes, way, replace=False)

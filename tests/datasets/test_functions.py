@@ -5,11 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from fewshot.datasets.functions import FunctionTasks, Harmonic, Sinusoid, SinusoidAndLine
+from fewshot.datasets.revealed_sinusoid import RevealedSinusoid
 from fewshot.episodes.types import Episode
 from fewshot.errors import FewshotError
 
@@ -194,3 +196,29 @@ def test_sizes_below_one_are_refused(arguments: dict[str, int]) -> None:
     name, value = next(iter(arguments.items()))
     with pytest.raises(FewshotError, match=f"^{name} is {value}; it must be at least 1$"):
         Sinusoid(**arguments)
+
+
+def test_a_revealed_sinusoid_says_its_amplitude_in_training_alone() -> None:
+    rngs = [np.random.default_rng([0, i]) for i in range(400)]
+    (train,) = RevealedSinusoid(10, 10, training=True, seed=1).draw_many(rngs)
+    inputs = torch.cat([train.support.inputs, train.query.inputs], 1)  # type: ignore[list-item]
+    x, told = inputs[..., 0], inputs[..., 1:]
+    places = told.argmax(-1)[:, 0]
+    assert torch.equal(told, F.one_hot(places, 20).float()[:, None].expand_as(told))
+    assert len(places.unique()) == 16
+    amplitudes = torch.linspace(0.1, 4, 20)[places]
+    y = torch.cat([train.support.targets, train.query.targets], 1)[..., 0]
+    noise = y - amplitudes[:, None] * x.sin()
+    assert noise.std() == pytest.approx(0.1, rel=0.05)
+    assert x.abs().max() <= 5
+    (test,) = RevealedSinusoid(5, 200, training=False, seed=1).draw_many(rngs)
+    x, told = test.query.inputs[..., 0], test.query.inputs[..., 1:]  # type: ignore[call-overload]
+    assert 4.4 < x.abs().max() <= 4.5
+    found = (test.query.targets[..., 0] * x.sin()).sum(1) / x.sin().square().sum(1)
+    residual = test.query.targets[..., 0] - found[:, None] * x.sin()
+    assert residual.abs().max() < 1e-5, "queries have no noise"
+    assert 0.1 <= found.min() < 0.3
+    assert 3.8 < found.max() <= 4
+    place = told.argmax(-1)[:, 0].double()
+    assert len(place.unique()) == 20
+    assert abs(torch.corrcoef(torch.stack([place, found.double()]))[0, 1]) < 0.15
