@@ -15,7 +15,10 @@ SMALL = ("--data.meta_batch_size=2", "--data.queries=2", "--trainer.max_steps=2"
 FIXED_WAY = "has one head for all episodes, but train_way is 60 and way is 5; set train_way to 5"
 NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
     **dict.fromkeys(
-        ("ADML", "ANIL", "BOIL", "FOMAML", "IMAML", "MAML", "MANN", "MetaSGD", "Reptile", "SNAIL"),
+        (
+            *("ADML", "ANIL", "BOIL", "FOMAML", "IMAML", "MAML", "MANN", "MetaSGD", "MRMAML"),
+            *("Reptile", "SNAIL"),
+        ),
         (FIXED_WAY, ("--data.train_way=5",)),
     ),
     # each says one thing at a time
