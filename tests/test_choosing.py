@@ -25,7 +25,7 @@ NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "CAVIA": (FIXED_WAY, ("--data.train_way=5", "--model.film_after=blocks.2.2")),
     "MAMLPlusPlus": (FIXED_WAY, ("--data.train_way=5", "--model.cosine_schedule=false")),
     **dict.fromkeys(
-        ("ANP", "CNP", "GaussianProcess"), ("the benchmark's task is classification", ())
+        ("ANP", "CNP", "GaussianProcess", "MMAML"), ("the benchmark's task is classification", ())
     ),
     "PANet": ("is made for segmentation, but the benchmark's task is classification", ()),
     "BERTPair": ("it needs a benchmark of texts with data.tokenizer set to the model", ()),

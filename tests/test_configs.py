@@ -49,6 +49,7 @@ ROOTS: dict[str, Callable[[Path], Path] | None] = {
     "OmniglotDataModule": None,  # `fake_omniglot` fills the cache
     "SinusoidDataModule": None,
     "HarmonicDataModule": None,
+    "FunctionMixtureDataModule": None,
     "GaussianProcessDataModule": None,
     "BanditDataModule": None,
     "TabularMDPDataModule": None,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .cub import CUBDataModule as CUBDataModule
     from .fewglue import FewGLUEDataModule as FewGLUEDataModule
     from .fewrel import FewRelDataModule as FewRelDataModule
+    from .function_modes import FunctionMixtureDataModule as FunctionMixtureDataModule
     from .functions import HarmonicDataModule as HarmonicDataModule
     from .functions import SinusoidAndLineDataModule as SinusoidAndLineDataModule
     from .functions import SinusoidDataModule as SinusoidDataModule

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .optimization.maml_plus_plus import MAMLPlusPlus as MAMLPlusPlus
     from .optimization.meta_r import MetaR as MetaR
     from .optimization.meta_sgd import MetaSGD as MetaSGD
+    from .optimization.mmaml import MMAML as MMAML
     from .optimization.mr_maml import MRMAML as MRMAML
     from .optimization.multi_task import MultiTask as MultiTask
     from .optimization.proto_maml import ProtoMAML as ProtoMAML
