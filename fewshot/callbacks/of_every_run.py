@@ -10,6 +10,7 @@ from fewshot.callbacks.curves import AdaptationCurve
 from fewshot.callbacks.full_disk import FullDisk
 from fewshot.callbacks.interruption import Interruption
 from fewshot.callbacks.looking_ahead import LookingAhead
+from fewshot.callbacks.memorisation import Memorisation
 from fewshot.callbacks.pictures import EpisodePicture
 from fewshot.callbacks.predictions import PredictionWriter
 from fewshot.callbacks.progress import EpisodeProgressBar
@@ -70,6 +71,7 @@ def of_every_run(config: Mapping[str, Any], tests: bool) -> list[Callback]:
     callbacks: list[Callback] = [
         EpisodePicture(),
         AdaptationCurve(),
+        Memorisation(),
         PredictionWriter(),
         ResultsWriter(),
         SourceCurves(),

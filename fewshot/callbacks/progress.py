@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import RichProgressBar
 
+from fewshot.callbacks.memorisation import figures_of
 from fewshot.episodes.types import as_batch
 from fewshot.learners.cadence import is_drawn
 
@@ -60,4 +61,7 @@ class EpisodeProgressBar(RichProgressBar):
             metrics[f"{self._name}/s"] = (
                 f"{self._episodes / (time.perf_counter() - self._since):.1f}"
             )
+        memorisation = figures_of(trainer).get("memorisation", {})
+        if memorisation.get("unadapted") is not None:
+            metrics["unadapted"] = memorisation["unadapted"]
         return metrics

@@ -19,6 +19,7 @@ from torch import Tensor
 from fewshot.callbacks.by_class import class_table, leave, plain, results_by_class
 from fewshot.callbacks.interruption import is_partial
 from fewshot.callbacks.loggers import log_table
+from fewshot.callbacks.memorisation import figures_of
 from fewshot.callbacks.run_folder import run_folder
 from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datamodules.sources import SourcesDataModule
@@ -76,6 +77,7 @@ def results(
         "units": {
             name: unit for name in learner.estimates["test"] if (unit := learner.task.unit(name))
         },
+        **figures_of(trainer),
         "monitor": dict(zip(("metric", "mode"), learner.task.monitor, strict=True)),
         # of the probabilities, over all queries of all episodes
         **({"calibration": of} if (of := learner.calibration.get("test")) else {}),

@@ -158,6 +158,13 @@ class EpisodicDataModule(RemembersArguments, ListsExamples, L.LightningDataModul
         """The endless list of a stage's episodes."""
         return EpisodeStream(self.tasks(stage), self.seed, stage)
 
+    def training_tasks_alike(self) -> TaskDistribution | None:
+        """Tasks as training's, of the sizes of validation, to tell what is known of training alone.
+
+        None where there are none such.
+        """
+        return None
+
     def class_names(
         self, stage: Stage, numbers: Sequence[int]
     ) -> dict[int, tuple[str, ...]] | None:

@@ -267,6 +267,18 @@ class ClassificationDataModule(EpisodicDataModule):
             return ListedStream(self.listed.episodes, reader.stored)
         return super().stream(stage)
 
+    def training_tasks_alike(self) -> TaskDistribution | None:
+        """Tasks of the training classes, of validation's sizes, where the classes suffice."""
+        dataset, (way, shot, queries) = self.datasets["train"], self.sizes("val")
+        if self.ways or self.shots or int(dataset.counts.min()) < shot + queries:
+            return None
+        if self.label_assignment == "fixed":
+            if way != self.train_way:
+                return None
+            groups = label_groups(self.seed, len(dataset.classes), way)
+            return FixedLabelTasks(dataset, shot, queries, groups)
+        return ClassTasks(dataset, way, shot, queries) if len(dataset.classes) >= way else None
+
     def tasks(self, stage: Stage) -> TaskDistribution:
         """N-way K-shot tasks over the stage's classes."""
         dataset, (way, shot, queries) = self.datasets[stage], self.sizes(stage)

@@ -74,6 +74,10 @@ class FunctionDataModule(EpisodicDataModule):
             return self.family(self.train_shot, self.train_queries)
         return self.family(self.shot, self.queries)
 
+    def training_tasks_alike(self) -> FunctionTasks:
+        """Training's functions, seen at as many points as validation's."""
+        return self.family(self.shot, self.queries)
+
     def family(self, shot: int, queries: int) -> FunctionTasks:
         """The family of functions seen at so many points."""
         return self.functions(shot, queries)

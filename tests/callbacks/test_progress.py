@@ -9,6 +9,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import RichProgressBar
 
+from fewshot.callbacks.memorisation import Figures, Memorisation
 from fewshot.callbacks.progress import EpisodeProgressBar
 from fewshot.episodes.types import Episode, Examples
 
@@ -19,7 +20,7 @@ def meta_batch(episodes: int) -> Episode:
 
 
 def test_the_bar_shows_metrics_and_episodes_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = cast(L.Trainer, SimpleNamespace(world_size=2, is_last_batch=False))
+    trainer = cast(L.Trainer, SimpleNamespace(world_size=2, is_last_batch=False, callbacks=[]))
     learner = cast(L.LightningModule, None)
     logged = {"train/loss": 1.5, "train/accuracy": 0.5, "v_num": 0}
     monkeypatch.setattr(RichProgressBar, "get_metrics", lambda *_: dict(logged))
@@ -47,7 +48,7 @@ def test_the_bar_shows_metrics_and_episodes_a_second(monkeypatch: pytest.MonkeyP
 
 def test_plain_examples_are_counted_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer, learner = (
-        cast(L.Trainer, SimpleNamespace(world_size=2, is_last_batch=True)),
+        cast(L.Trainer, SimpleNamespace(world_size=2, is_last_batch=True, callbacks=[])),
         cast(L.LightningModule, None),
     )
     monkeypatch.setattr(RichProgressBar, "get_metrics", lambda *_: {})
@@ -77,3 +78,13 @@ def test_the_bar_is_drawn_anew_at_its_rate_and_at_the_end(monkeypatch: pytest.Mo
                 trainer, cast(L.LightningModule, None), None, meta_batch(2), index
             )
         assert drawn == steps, "a rate of 0 draws none, and Lightning's own does nothing then"
+
+
+def test_the_bar_shows_what_is_answered_without_a_support() -> None:
+    memorisation = Memorisation()
+    memorisation.figures = Figures("accuracy", 1.0, 0.4, 0.93, 0.2, 0.1, 8)
+    bar, learner = EpisodeProgressBar(), L.LightningModule()
+    namespace = SimpleNamespace(
+        world_size=1, is_last_batch=False, callbacks=[memorisation], progress_bar_metrics={}, loggers=[]
+    )  # fmt: skip
+    assert bar.get_metrics(cast(L.Trainer, namespace), learner)["unadapted"] == 0.93

@@ -167,6 +167,15 @@ class InnerLoopEvaluation(FastWeights):
         parts = [slice(i, i + at_once) for i in range(0, queries, at_once)]
         return torch.cat([outputs(map_tensors(itemgetter(part), inputs)) for part in parts])
 
+    def evaluate_unadapted(self, episodes: Episode) -> Outcome:
+        """What comes of stacked episodes before adaptation: queries answered without a support."""
+        before = self.eval_inner_steps, self.eval_curve, self.attack
+        self.eval_inner_steps, self.eval_curve, self.attack = 0, "none", None
+        try:
+            return self.evaluate(episodes)
+        finally:
+            self.eval_inner_steps, self.eval_curve, self.attack = before
+
     # ------------------------------------------------------------------ one episode
 
     def evaluation_outcome(self, episode: Episode, norm: EpisodeNorm) -> Outcome:
