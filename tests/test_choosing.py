@@ -17,7 +17,7 @@ NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
     **dict.fromkeys(
         (
             *("ADML", "ANIL", "BOIL", "FOMAML", "IMAML", "MAML", "MANN", "MetaSGD", "MRMAML"),
-            *("Reptile", "SNAIL"),
+            *("Reptile", "SNAIL", "TAML"),
         ),
         (FIXED_WAY, ("--data.train_way=5",)),
     ),

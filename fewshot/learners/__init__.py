@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .optimization.multi_task import MultiTask as MultiTask
     from .optimization.proto_maml import ProtoMAML as ProtoMAML
     from .optimization.reptile import Reptile as Reptile
+    from .optimization.taml import TAML as TAML
     from .reference.bandits import UCB1 as UCB1
     from .reference.bandits import BayesOptimum as BayesOptimum
     from .reference.bandits import EpsilonGreedy as EpsilonGreedy

@@ -1,0 +1,98 @@
+"""TAML against its equation, by plain autograd in float64; and what it is for."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.distributions import Categorical
+
+from fewshot.backbones import MLP
+from fewshot.episodes.types import Episode, Examples
+from fewshot.errors import FewshotError
+from fewshot.learners import MAML, TAML
+from fewshot.learners.optimization.taml import entropy
+
+WAY = 3
+TASK = {"kind": "classification", "way": WAY}
+
+
+@pytest.fixture(autouse=True)
+def double() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def episodes() -> Episode:
+    torch.manual_seed(1)
+    labels = [torch.arange(WAY).repeat_interleave(n).expand(2, -1) for n in (2, 4)]
+    return Episode(*(Examples(torch.randn(2, y.shape[1], 5), y) for y in labels))
+
+
+def test_the_entropy_is_that_of_torchs_distribution() -> None:
+    logits = 3 * torch.randn(7, WAY)
+    torch.testing.assert_close(entropy(logits), Categorical(logits=logits).entropy().mean())
+
+
+@pytest.mark.parametrize("how", ["loop", "vmap"])
+def test_loss_and_gradient_are_those_of_the_equation(how: str) -> None:
+    torch.manual_seed(0)
+    learner = TAML(MLP(5, [6]), entropy=0.7, inner_lr=0.2, inner_steps=2, task=TASK)
+    learner.episode_parallel, batch = how, episodes()
+    parameters = list(learner.parameters())
+    losses = torch.cat([outcome.loss for outcome in learner.run(batch, training=True)])
+    expected = []
+    for i in range(2):
+        x, y, queries, truth = (
+            t[i]
+            for part in batch
+            for t in (part.inputs, part.targets)  # type: ignore[index]
+        )
+        w = parameters
+
+        def outputs(w: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+            return F.linear(torch.relu(F.linear(x, w[0], w[1])), w[2], w[3])
+
+        before = Categorical(logits=outputs(w, queries)).entropy().mean()
+        for _ in range(2):
+            loss = F.cross_entropy(outputs(w, x), y)
+            slopes = torch.autograd.grad(loss, w, create_graph=True)
+            w = [a - 0.2 * b for a, b in zip(w, slopes, strict=True)]
+        after = Categorical(logits=outputs(w, queries)).entropy().mean()
+        expected.append(F.cross_entropy(outputs(w, queries), truth) + 0.7 * (after - before))
+    wanted = torch.stack(expected)
+    torch.testing.assert_close(losses, wanted, rtol=1e-10, atol=1e-12)
+    for one, other in zip(
+        torch.autograd.grad(losses.sum(), parameters),
+        torch.autograd.grad(wanted.sum(), parameters),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+
+
+def test_an_initialisation_of_fixed_labels_answers_less_by_itself() -> None:
+    """Tasks that one function answers: label n is always at place n."""
+    unadapted = {}
+    for cls in (MAML, TAML):
+        torch.manual_seed(0)
+        learner = cls(MLP(5, [16]), inner_lr=0.5, task=TASK)
+        optimizer = torch.optim.Adam(learner.parameters(), 0.01)
+        for step in range(80):
+            torch.manual_seed(step)
+            labels = [torch.arange(WAY).repeat_interleave(n).expand(4, -1) for n in (1, 4)]
+            parts = [Examples(F.one_hot(y, 5) + 0.1 * torch.randn(*y.shape, 5), y) for y in labels]
+            optimizer.zero_grad()
+            for outcome in learner.run(Episode(*parts), training=True):
+                torch.autograd.backward(outcome.loss.mean())
+            optimizer.step()
+        unadapted[cls] = learner.evaluate_unadapted(Episode(*parts)).metrics["accuracy"].mean()
+        adapted = learner.evaluate(Episode(*parts)).metrics["accuracy"].mean()
+        assert adapted > 0.9
+    assert unadapted[MAML] > 0.95
+    assert unadapted[TAML] < 0.7
+
+
+def test_it_is_for_classes() -> None:
+    with pytest.raises(FewshotError, match="TAML is made for classification"):
+        TAML(MLP(1), task={"kind": "regression", "targets": 1})
