@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fewshot.datasets.fitting import names_of
 from fewshot.datasets.reading.folders import SPLITS, counted, find_split_folders, is_image
@@ -156,17 +156,17 @@ def read_own_texts(
 
 def mended(
     found: OwnTexts, form: TextForm, classes: Mapping[str, Sequence[str]] | None = None
-) -> tuple[OwnTexts, dict[str, object]]:
+) -> tuple[OwnTexts, dict[str, Any]]:
     """The texts without what is wrong with them, and the arguments that give these.
 
     Files that are wholly text in Windows' encoding are read so; else lines are left out.
     """
-    arguments: dict[str, object] = dict(found.needed)
+    arguments: dict[str, Any] = dict(found.needed)
     faults = found.every_fault()
     if not faults:
         return found, arguments
     if form.encoding is None and any(NO_UTF8 in fault for fault in faults):
-        again = read_own_texts(found.root, form._replace(encoding=WINDOWS, **found.needed), classes)
+        again = read_own_texts(found.root, form._replace(encoding=WINDOWS, **arguments), classes)
         if not again.every_fault():
             return again, {**arguments, "encoding": WINDOWS}
     return found, {**arguments, "skip_broken": "true"}

@@ -150,4 +150,5 @@ def test_tasks_of_the_training_classes_have_validations_sizes() -> None:
     assert Points(way=WAY, queries=30, train_queries=5).__dict__  # validation is refused elsewhere
     fixed = Points(way=WAY, train_way=6, label_assignment="fixed")
     assert fixed.training_tasks_alike() is None, "other groups than training's mean nothing"
-    assert SinusoidDataModule(reveal_task=True, shot=3).training_tasks_alike().training
+    revealed: Any = SinusoidDataModule(reveal_task=True, shot=3).training_tasks_alike()
+    assert revealed.training

@@ -51,7 +51,7 @@ def test_the_network_is_scaled_and_shifted_before_the_relu_and_adapts_by_descent
     assert isinstance(x, torch.Tensor)
     task = learner.encoder(torch.cat([x, y], 1))
     films = [layer(task).view(2, -1) for layer in learner.generators]
-    w = {n: p for n, p in learner.network.named_parameters()}  # noqa: C416  # replaced below
+    w: dict[str, torch.Tensor] = dict(learner.network.named_parameters())
 
     def outputs(w: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
         for number, (scale, shift) in zip((0, 2), films, strict=True):

@@ -12,7 +12,7 @@ from torch.distributions import Normal, kl_divergence
 
 from fewshot.backbones import MLP
 from fewshot.datamodules import SinusoidDataModule
-from fewshot.episodes.types import Episode
+from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
 from fewshot.learners import MRMAML
 
@@ -33,10 +33,8 @@ def made(**arguments: Any) -> MRMAML:
 
 def episodes(number: int = 2) -> Episode:
     data = SinusoidDataModule(reveal_task=True, shot=4, queries=6)
-    part = data.stream("val").__getitems__(range(number)).stacked
-    return Episode(
-        *(p._replace(inputs=p.inputs.double(), targets=p.targets.double()) for p in part)
-    )  # type: ignore[union-attr]
+    whole: Any = data.stream("val").__getitems__(range(number)).stacked
+    return Episode(*(Examples(p.inputs.double(), p.targets.double()) for p in whole))
 
 
 def losses(learner: MRMAML, batch: Episode) -> Tensor:
@@ -99,9 +97,8 @@ def test_activations_are_drawn_and_pay_their_divergence() -> None:
     torch.manual_seed(4)
     other = torch.cat([outcome.loss for outcome in free.run(batch, training=True)])
     assert not torch.equal(other, losses(free, batch))
-    support = batch.support._replace(
-        inputs=batch.support.inputs[0], targets=batch.support.targets[0]
-    )  # type: ignore[index]
+    of: Any = batch.support
+    support = Examples(of.inputs[0], of.targets[0])
     outputs = [learner.predict(learner.adapt(support), support.inputs) for _ in range(2)]
     assert torch.equal(*outputs), "evaluation takes the means"
 

@@ -1,6 +1,7 @@
 """TAML against its equation, by plain autograd in float64; and what it is for."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -30,9 +31,16 @@ def episodes() -> Episode:
     return Episode(*(Examples(torch.randn(2, y.shape[1], 5), y) for y in labels))
 
 
+def certainty(logits: torch.Tensor) -> torch.Tensor:
+    """The mean entropy, by torch's own distribution, which has no types."""
+    distribution: Any = Categorical(logits=logits)
+    found: torch.Tensor = distribution.entropy().mean()
+    return found
+
+
 def test_the_entropy_is_that_of_torchs_distribution() -> None:
     logits = 3 * torch.randn(7, WAY)
-    torch.testing.assert_close(entropy(logits), Categorical(logits=logits).entropy().mean())
+    torch.testing.assert_close(entropy(logits), certainty(logits))
 
 
 @pytest.mark.parametrize("how", ["loop", "vmap"])
@@ -43,23 +51,21 @@ def test_loss_and_gradient_are_those_of_the_equation(how: str) -> None:
     parameters = list(learner.parameters())
     losses = torch.cat([outcome.loss for outcome in learner.run(batch, training=True)])
     expected = []
+    whole: Any = batch
     for i in range(2):
-        x, y, queries, truth = (
-            t[i]
-            for part in batch
-            for t in (part.inputs, part.targets)  # type: ignore[index]
-        )
-        w = parameters
+        one: Any = [[t[i] for t in (part.inputs, part.targets)] for part in whole]
+        (x, y), (queries, truth) = one
+        w: list[torch.Tensor] = list(parameters)
 
         def outputs(w: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
             return F.linear(torch.relu(F.linear(x, w[0], w[1])), w[2], w[3])
 
-        before = Categorical(logits=outputs(w, queries)).entropy().mean()
+        before = certainty(outputs(w, queries))
         for _ in range(2):
             loss = F.cross_entropy(outputs(w, x), y)
             slopes = torch.autograd.grad(loss, w, create_graph=True)
             w = [a - 0.2 * b for a, b in zip(w, slopes, strict=True)]
-        after = Categorical(logits=outputs(w, queries)).entropy().mean()
+        after = certainty(outputs(w, queries))
         expected.append(F.cross_entropy(outputs(w, queries), truth) + 0.7 * (after - before))
     wanted = torch.stack(expected)
     torch.testing.assert_close(losses, wanted, rtol=1e-10, atol=1e-12)

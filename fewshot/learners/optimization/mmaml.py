@@ -33,7 +33,8 @@ class Modulation(nn.Module):
     def forward(self, layer: nn.Module, inputs: Any, outputs: Tensor) -> Tensor:
         """Outputs (..., width), scaled and shifted."""
         scale, shift = self.values.view(2, -1)
-        return outputs * (1 + scale) + shift
+        scaled: Tensor = outputs * (1 + scale) + shift
+        return scaled
 
 
 class TaskEncoder(nn.Module):

@@ -119,7 +119,7 @@ class MRMAML(MAML):
         support, query, cost = self._encoded(episode)
         inside = Examples(support, episode.support.targets)
         *_, weights = self.inner_loop(inside, self.inner_steps)
-        outcome = self._outcome(self.forward_with(weights, query), episode)
+        outcome = self._outcome(self.forward_with(weights, query), episode.query)
         return outcome._replace(loss=outcome.loss + self.beta * cost)
 
     def _encoded(self, episode: Episode) -> tuple[Tensor, Tensor, Tensor]:

@@ -40,7 +40,7 @@ class TAML(MAML):
         support, query = self.embedded_episode(episode)
         inside = Examples(support, episode.support.targets)
         first, *_, weights = self.inner_loop(inside, self.inner_steps)
-        outcome = self._outcome(self.forward_with(weights, query), episode)
+        outcome = self._outcome(self.forward_with(weights, query), episode.query)
         fall = entropy(self.forward_with(first, query)) - entropy(outcome.outputs)
         return outcome._replace(loss=outcome.loss - self.entropy * fall)
 
