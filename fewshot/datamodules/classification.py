@@ -4,6 +4,7 @@ import zlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -96,17 +97,16 @@ class ClassificationDataModule(EpisodicDataModule):
                 f"{conflicting[0]} does not go with {'ways' if ways else 'shots'}; leave one of"
                 " them out"
             )
-        if query_alpha is not None and (ways or shots or unequal_shots):
-            other = "ways" if ways else "shots" if shots else "unequal_shots"
-            raise FewshotError(f"query_alpha does not go with {other}; leave one of them out")
+        alone = {
+            "query_alpha": query_alpha is not None,
+            "label_assignment: fixed": label_assignment == "fixed",
+        }
+        varying = {"ways": ways, "shots": shots, "unequal_shots": unequal_shots}
+        for name, other in product(alone, varying):
+            if alone[name] and varying[other]:
+                raise FewshotError(f"{name} does not go with {other}; leave one of them out")
         self.ways, self.shots, self.query_alpha = ways, shots, query_alpha
         self.label_assignment: LabelAssignment = label_assignment
-        varying = {"ways": ways, "shots": shots, "unequal_shots": unequal_shots or None}
-        clash = [name for name, value in varying.items() if value is not None]
-        if label_assignment == "fixed" and clash:
-            raise FewshotError(
-                f"label_assignment: fixed does not go with {clash[0]}; leave one of them out"
-            )
         if unequal_shots and min(self.shot, self.train_shot) < 2:
             raise FewshotError(
                 "unequal_shots is on and an episode has 1 shot: there is nothing to split; set shot"

@@ -26,9 +26,9 @@ def draw_paths(task: "Control", view: EpisodeView) -> Figure:
     for place, (name, outputs) in enumerate(panels.items(), start=1):
         axis = figure.add_subplot(1, len(panels), place)
         places, steps = task.played(outputs)
-        for path, mask in zip(places[: 4 * view.queries], steps.mask, strict=False):
+        for path, mask in zip(places[: view.queries], steps.mask, strict=False):
             walked = path[mask > 0]
-            axis.plot(*walked.T.tolist(), color=LINE, alpha=0.5, linewidth=1)
+            axis.plot(*walked.T.tolist(), color=LINE, alpha=0.7, linewidth=1)
         axis.plot(*goal[0].tolist(), "*", color=GOAL, markersize=12, label="goal")
         axis.plot(0, 0, "o", color=INK, markersize=4, label="start")
         total = steps.rewards.sum(1).mean().item()
