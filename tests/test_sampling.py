@@ -18,11 +18,10 @@ from fewshot.episodes.sampling import (
     draw_classes,
     draw_episode,
     draw_examples,
-    draw_query_counts,
     draw_shots,
-    draw_unbalanced_episode,
     draw_unequal_episode,
 )
+from fewshot.episodes.unbalanced_sampling import draw_query_counts, draw_unbalanced_episode
 from fewshot.errors import FewshotError
 
 EPISODES = 6000

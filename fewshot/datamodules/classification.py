@@ -18,12 +18,12 @@ from fewshot.datasets.reading.downloads import data_root
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.episodes.distributions import (
     ClassTasks,
-    FixedLabelTasks,
     TaskDistribution,
     VaryingTasks,
 )
+from fewshot.episodes.fixed_labels import FixedLabelTasks, label_groups
 from fewshot.episodes.listed import ListedStream
-from fewshot.episodes.sampling import check_split, draw_varying_episode, label_groups
+from fewshot.episodes.sampling import check_split, draw_varying_episode
 from fewshot.episodes.streams import STAGES, EpisodeStream, Stage
 from fewshot.errors import FewshotError
 
@@ -51,8 +51,7 @@ class ClassificationDataModule(EpisodicDataModule):
         label_assignment: which label a class has in a training episode: `random`, drawn anew for
             each; or `fixed`, for which the seed cuts the training classes into `train_way` groups,
             and label j is always a class of group j. Then one function of the query answers all
-            training tasks, which a learner may memorise instead of learning to learn
-            (docs/challenges.md). Validation and test are the same either way.
+            training tasks, which a learner may memorise (docs/challenges.md).
         test_episodes: test episodes, the same list every time; or a file of them, whose way, shots
             and queries are the test's: `fewshot.datasets.episodes_file` says its form.
         **kwargs: arguments of `EpisodicDataModule`.

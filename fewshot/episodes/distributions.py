@@ -13,10 +13,10 @@ from fewshot.episodes.sampling import (
     draw_episode,
     draw_episode_of,
     draw_outsiders,
-    draw_unbalanced_episode,
     draw_unequal_episode,
 )
 from fewshot.episodes.types import Episode, Examples, Inputs, episode, map_tensors, stack
+from fewshot.episodes.unbalanced_sampling import draw_unbalanced_episode
 
 
 class TaskDistribution(Protocol):
@@ -128,34 +128,6 @@ class ClassTasks:
         labels = self.labels[:, None].expand(len(rows), -1, repeats)
         labels = labels.clone(memory_format=torch.contiguous_format).flatten(1)
         return Examples(gather(self.dataset.inputs, torch.from_numpy(rows)), labels)
-
-
-class FixedLabelTasks(ClassTasks):
-    """N-way K-shot tasks whose label n always means a class of group n: not mutually exclusive.
-
-    One function answers the queries of all of them, without their supports (arXiv:1912.03820).
-
-    Args:
-        dataset: the split's examples by class.
-        shot: K. queries: Q a class.
-        groups: the places of the classes of each label, (N, ...).
-    """
-
-    def __init__(
-        self, dataset: ClassDataset, shot: int, queries: int, groups: Sequence[np.ndarray]
-    ) -> None:
-        super().__init__(dataset, len(groups), shot, queries)
-        self.groups = groups
-
-    def _drawn(self, rngs: Sequence[np.random.Generator]) -> Episode:
-        rows = []
-        for rng in rngs:
-            classes = np.array([group[rng.integers(len(group))] for group in self.groups])
-            rows.append(
-                draw_episode_of(classes, rng, self.starts, self.counts, self.shot, self.queries)
-            )
-        support, query = (np.stack(part).reshape(len(rngs), -1) for part in zip(*rows, strict=True))
-        return Episode(self._examples(support, self.shot), self._examples(query, self.queries))
 
 
 class VaryingTasks:

@@ -57,22 +57,6 @@ def check_split(
         )
 
 
-def label_groups(seed: int, classes: int, way: int) -> list[Index]:
-    """The classes (places among `classes`) that each of `way` labels may mean, cut by the seed.
-
-    Raises:
-        FewshotError: there are fewer than two for some label, so that nothing would differ.
-    """
-    if classes < 2 * way:
-        raise FewshotError(
-            f"label_assignment is fixed, for which each of the {way} labels needs two training"
-            f" classes, but there are {classes}; set train_way <= {classes // 2} or add classes"
-        )
-    # the place behind the stages and the orders of plain examples: no episode has this generator
-    order = np.random.default_rng([seed, 4]).permutation(classes)
-    return [np.sort(order[label::way]) for label in range(way)]
-
-
 def draw_classes(rng: np.random.Generator, classes: int, way: int) -> Index:
     """`way` different classes out of `classes`, in random order, shape (N,)."""
     return rng.choice(classes, way, replace=False)
@@ -166,66 +150,6 @@ def draw_shots(rng: np.random.Generator, total: int, limits: Index) -> Index:
         shots[place] += extra
         excess -= extra
     return shots.astype(np.int64)
-
-
-def draw_query_counts(rng: np.random.Generator, alpha: float, total: int, limits: Index) -> Index:
-    """How many of `total` queries each class has, possibly none, shape (N,).
-
-    The classes' shares are drawn from a symmetric Dirichlet distribution (arXiv:2204.11181) and
-    rounded to whole queries, those with the largest remainders up; what exceeds a class's limit
-    goes to others, class by class.
-
-    Args:
-        rng: the episode's generator.
-        alpha: of the distribution: 1 has all shares equally likely, large ones near balance.
-        total: N*Q.
-        limits: the most that each of the N classes can give, in all `total` or more.
-    """
-    exact = total * rng.dirichlet(np.full(len(limits), alpha))
-    counts = np.floor(exact).astype(np.int64)
-    up = np.argsort(counts - exact, kind="stable")[: total - counts.sum()]
-    counts[up] += 1
-    excess = int((counts - np.minimum(counts, limits)).sum())
-    counts = np.minimum(counts, limits)
-    for place in rng.permutation(len(limits)):
-        extra = min(excess, int(limits[place] - counts[place]))
-        counts[place] += extra
-        excess -= extra
-    return counts
-
-
-def draw_unbalanced_episode(
-    rng: np.random.Generator,
-    starts: Index,
-    counts: Index,
-    way: int,
-    shot: int,
-    queries: int,
-    alpha: float,
-) -> tuple[Index, Index, Index]:
-    """Rows of an N-way K-shot episode with N*Q queries in all, unbalanced over the classes.
-
-    Args:
-        rng: the episode's generator.
-        starts: first row of each class, shape (classes,).
-        counts: rows of each class, shape (classes,).
-        way: N.
-        shot: K.
-        queries: Q, of a class on average.
-        alpha: see `draw_query_counts`.
-
-    Returns:
-        Rows of the support (N, K), of the query (N*Q,), and the queries' labels (N*Q,) in blocks.
-    """
-    classes = draw_classes(rng, len(counts), way)
-    sizes = draw_query_counts(rng, alpha, way * queries, counts[classes] - shot)
-    rows = [
-        starts[c] + rng.choice(counts[c], shot + size, replace=False)
-        for c, size in zip(classes, sizes, strict=True)
-    ]
-    support = np.stack([class_rows[:shot] for class_rows in rows])
-    query = np.concatenate([class_rows[shot:] for class_rows in rows])
-    return support, query, np.repeat(np.arange(way), sizes)
 
 
 def draw_varying_episode(

@@ -9,7 +9,7 @@ import torch
 
 from fewshot.datamodules import ImageDataModule
 from fewshot.episodes.class_dataset import ClassDataset
-from fewshot.episodes.sampling import label_groups
+from fewshot.episodes.fixed_labels import label_groups
 from fewshot.errors import FewshotError
 
 
