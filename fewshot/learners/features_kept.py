@@ -123,7 +123,8 @@ class FeaturesKept(FeaturesHeld):
             self.files.withdraw()
         where = f" in {self.files.folder}" if self.files and self.files.saved else ""
         if fresh:
-            took = f"{fresh} of {seen} were embedded in {time.monotonic() - started:.1f} s"
+            share = f"{seen}" if gathered is None else f"this process's {seen}"
+            took = f"{fresh} of {share} were embedded in {time.monotonic() - started:.1f} s"
             rank_zero_info(f"features of the {number} {split} examples: {took}, kept{where}")
         elif seen and where:
             rank_zero_info(f"features of the {number} {split} examples: found{where}")

@@ -17,7 +17,7 @@ class TIM(TransductiveHead):
     entropy of the mean prediction, less the mean entropy of the predictions. The first term assumes
     that queries are balanced over the classes; lower `marginal_weight` where they are not. The
     paper's TIM-GD, with cosines in place of squared distances of features of unit length, which
-    differ where prototypes change their length: easyfsl's form, whose defaults are 50 steps. Paper:
+    differ where prototypes change their length: easyfsl's form, and its number of steps. Paper:
     arXiv:2008.11297.
 
     Args:
@@ -34,7 +34,7 @@ class TIM(TransductiveHead):
     def __init__(
         self,
         backbone: Backbone | nn.Module,
-        steps: Natural = 200,
+        steps: Natural = 50,
         lr: Positive = 1e-4,
         support_weight: NonNegative = 1.0,
         marginal_weight: NonNegative = 1.0,

@@ -22,7 +22,8 @@ class TransductiveFineTuning(TransductiveHead):
         backbone: the network from inputs to features.
         steps: of Adam.
         lr: of Adam; the paper's 5e-5 is for a whole network.
-        temperature: the distances are multiplied by it to be logits.
+        temperature: the distances are multiplied by it to be logits; with large ones, or large
+            rates, the entropy drives all queries into few classes.
         **kwargs: arguments of `FeatureHead`.
     """
 
@@ -30,8 +31,8 @@ class TransductiveFineTuning(TransductiveHead):
         self,
         backbone: Backbone | nn.Module,
         steps: Natural = 25,
-        lr: Positive = 1e-3,
-        temperature: Positive = 10.0,
+        lr: Positive = 5e-4,
+        temperature: Positive = 1.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
