@@ -34,12 +34,17 @@ def goes_by_features(module: MetaLearner) -> bool:
 
 def embedded(module: MetaLearner, support: Examples) -> Examples:
     """The support with its features in place of the inputs, if the learner goes by them."""
+    return support._replace(inputs=features_of(module, support.inputs))
+
+
+def features_of(module: MetaLearner, inputs: Inputs) -> Inputs:
+    """The features of inputs, if the learner goes by them; else the inputs."""
     if not goes_by_features(module):
-        return support
+        return inputs
     assert isinstance(module, ComparingLearner)
     with torch.no_grad(), evaluation_mode(module):
-        parts = [at_least_float32(chunked(module.embed, part)) for part in _parts(support.inputs)]
-    return support._replace(inputs=torch.cat(parts))
+        parts = [at_least_float32(chunked(module.embed, part)) for part in _parts(inputs)]
+    return torch.cat(parts)
 
 
 def adapted(module: MetaLearner, support: Examples) -> Any:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fewshot.datasets.preprocessing import Preprocessing, as_float
 from fewshot.datasets.reading.kinds import check_kind
-from fewshot.deployment.adapting import adapted, embedded, goes_by_features, judged
+from fewshot.deployment.adapting import adapted, embedded, features_of, goes_by_features, judged
 from fewshot.deployment.expected import Expected, HeldOut, hold_out, told_validation
 from fewshot.deployment.items import Items, Predictions, Query, Support, chunks, size_of
 from fewshot.deployment.queries import read_queries
@@ -33,7 +33,8 @@ class TrainedLearner:
     """A trained learner of classification, ready for support sets of one's own.
 
     Every query is judged by itself, whatever others there are: batch normalisation is `inductive`
-    here, whichever policy the learner was tested with.
+    here, whichever policy the learner was tested with. Transductive heads alone judge all queries
+    of a call together.
 
     Args:
         module: the learner.
@@ -248,9 +249,7 @@ class Predictor:
         )
         if not (size := size_of(items)):
             raise FewshotError("there is no query; give at least one")
-        outputs = torch.cat(
-            [self.outputs(self.learner.inputs(part)) for part in chunks(items, size)]
-        )
+        outputs = self._outputs(items, size)
         bad = (~outputs.isfinite().all(-1)).nonzero().flatten().tolist()
         if bad:
             raise FewshotError(
@@ -259,6 +258,17 @@ class Predictor:
                 " or the inputs are not finite"
             )
         return Predictions(self.classes, (outputs / self.temperature).softmax(-1).cpu())
+
+    def _outputs(self, items: Items, size: int) -> Tensor:
+        """Logits (n, N) of the `size` items, some at a time; of a transductive head, together."""
+        module = self.learner.module
+        parts = (self.learner.inputs(part) for part in chunks(items, size))
+        if not module.facts().get("transductive"):
+            return torch.cat([self.outputs(part) for part in parts])
+        every = [features_of(module, part) for part in parts]
+        if all(isinstance(part, Tensor) for part in every):
+            return judged(module, self.adapted, torch.cat(every))  # type: ignore[arg-type]
+        return self.outputs(self.learner.inputs(items))
 
     def outputs(self, inputs: Inputs) -> Tensor:
         """Logits (n, N) of inputs (n, ...) on the learner's device."""
