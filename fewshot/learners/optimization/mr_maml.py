@@ -132,7 +132,7 @@ class MRMAML(MAML):
         found = [self.encoder(one) for one in inputs]
         means = [code[:, : self.size] for code in found]
         deviations = [F.softplus(code[:, self.size :]) for code in found]
-        costs = [divergence(m, s).sum(-1).mean() for m, s in zip(means, deviations, strict=True)]
+        costs = [divergence(m, s).mean() for m, s in zip(means, deviations, strict=True)]
         support, query = (
             m + s * torch.randn_like(s) for m, s in zip(means, deviations, strict=True)
         )
