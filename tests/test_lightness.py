@@ -51,6 +51,25 @@ COMMANDS = {
     "check of texts": (("check", "texts.csv"), 0, 0.8),
     "rank": (("rank", "sources0", "sources1"), 0, 0.6),
     "summary": (("summary", "run0", "run1"), 0, 0.6),
+    "sweep": (
+        (
+            *(
+                "sweep",
+                "--model",
+                "MAML",
+                "ANIL",
+                "--data",
+                "Glyphs",
+                "--seed_everything",
+                "0",
+                "1",
+            ),
+            "--dry_run",
+        ),
+        0,
+        0.8,
+    ),
+    "sweep of nothing": (("sweep", "--config", "glyphs/protonet_5way1shot"), 2, 0.6),
 }
 PROGRAM = """
 import json, resource, sys

@@ -345,7 +345,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["list", "completion", "compare", "rank", "summary", "prepare", "predict", "export"]
+    "command",
+    ["list", "completion", "compare", "rank", "summary", "sweep", "prepare", "predict", "export"],
 )
 def test_every_command_of_our_own_has_help(
     command: str, capsys: pytest.CaptureFixture[str]

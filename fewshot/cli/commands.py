@@ -34,6 +34,7 @@ OWN = {
         "compare:compare", "Compare runs, episode by episode where they share them."
     ),
     "rank": Command("compare:rank", "Compare runs source by source."),
+    "sweep": Command("sweep:sweep", "Fit every combination of values, then compare the runs."),
     "completion": Command("completion:completion", "Have the shell complete what is typed."),
     "summary": Command("compare:summary", "Print mean and deviation over runs, such as seeds."),
 }

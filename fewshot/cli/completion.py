@@ -62,7 +62,7 @@ def candidates(line: str) -> list[str]:
     name, equals, value = begun.partition("=")
     if equals and name.startswith("--"):
         return _beginning(value, _values(name.removeprefix("--"), given))
-    if command in LIGHTNINGS or command in ("predict", "prepare"):
+    if command in LIGHTNINGS or command in ("predict", "prepare", "sweep"):
         if previous.startswith("--") and "=" not in previous and not begun.startswith("--"):
             return _beginning(begun, [f"{v} " for v in _values(previous[2:], given)])
         return _beginning(begun, _options(begun, given))

@@ -1,0 +1,251 @@
+"""The processes of a sweep: each a `fewshot fit` that begins, or goes on where it was cut off."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, NamedTuple
+
+from fewshot.cli.runs import CHECKPOINTS, read_results
+from fewshot.errors import FewshotError
+from fewshot.files.claims import lock_of_one
+from fewshot.tasks.estimates import format_estimate
+
+PROGRAM = (sys.executable, "-m", "fewshot")
+POLL = 0.1  # seconds between looks at the processes
+GRACE = 60.0  # seconds that a stopped run has to write its checkpoint
+SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+FAULT = "fewshot: error: "
+
+
+class Stop:
+    """Notes the signals that ask for an end, for the time of a block.
+
+    An exception in the middle of starting a process would lose sight of it.
+    """
+
+    def __init__(self) -> None:
+        self.noted: list[int] = []
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Stop":
+        heeded = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]  # as by nohup
+        self._before = {number: signal.signal(number, self._note) for number in heeded}
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.noted.append(number)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def leave(self) -> None:
+        """End the program as these signals do, where one was noted."""
+        if signal.SIGINT in self.noted:
+            raise KeyboardInterrupt
+        if self.noted:
+            raise SystemExit(128 + self.noted[0])
+
+
+class Job(NamedTuple):
+    """A run of the sweep and where it lies."""
+
+    name: str
+    args: Sequence[str]
+    folder: Path
+
+    @property
+    def run(self) -> Path | None:
+        """The run's folder, of several the newest; None where there is none."""
+        found = {
+            int(number): path
+            for above in ("", "*/")  # a logger without a name has its runs in its `save_dir`
+            for path in self.folder.glob(f"{above}{self.name}-*")
+            for name, dash, number in [path.name.rpartition("-")]
+            if name == self.name and dash and number.isdecimal() and path.is_dir()
+        }
+        return found[max(found)] if found else None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it was trained and tested to the end."""
+        return self.run is not None and results_of(self.run) is not None
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether another process has it, such as one whose sweep was killed."""
+        if self.run is None:
+            return False
+        with lock_of_one(self.run.with_name(f".{self.run.name}.lock")) as free:
+            return not free
+
+    @property
+    def log(self) -> Path:
+        """What its processes print."""
+        return self.folder / "logs" / f"{self.name}.log"
+
+    @property
+    def begins_with(self) -> Path | None:
+        """The run that is gone on with; None where there is no checkpoint to do so."""
+        run = self.run
+        return run if run and (run / CHECKPOINTS / "last.ckpt").is_file() else None
+
+
+def results_of(run: Path) -> dict[str, Any] | None:
+    """The results of a run that was tested to the end; None of any other."""
+    with suppress(FewshotError):
+        return read_results(run)
+    return None
+
+
+def command(job: Job) -> list[str]:
+    """The command line of a job as things stand."""
+    goes_on = job.begins_with
+    return [
+        *PROGRAM,
+        "fit",
+        *job.args,
+        "--test_after_fit=true",
+        f"--trainer.default_root_dir={job.folder}",
+        f"--run_name={job.name}",
+        *([f"--ckpt_path={goes_on}"] if goes_on else []),
+    ]
+
+
+class Child:
+    """A process under way."""
+
+    def __init__(self, job: Job, number: str, threads: int | None) -> None:
+        self.job, self.number = job, number
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        environment = {**os.environ}
+        if threads is not None:
+            environment.setdefault("OMP_NUM_THREADS", str(threads))
+        self.began, self._before = time.monotonic(), _size(job.log)
+        words = command(job)
+        with job.log.open("a", encoding="utf-8") as log:
+            self.process = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,  # a terminal's Ctrl-C is the sweep's to pass on
+            )
+
+    def told(self) -> tuple[str, bool]:
+        """A line on how it has ended, and whether that is well."""
+        seconds = f"{time.monotonic() - self.began:,.0f} s"
+        run, code = self.job.run, self.process.returncode
+        results = results_of(run) if run is not None else None
+        if code == 0 and results is not None:
+            return f"{_score(results)}, {seconds}", True
+        return f"failed after {seconds}: {self._fault(code)} ({self.job.log})", False
+
+    def _fault(self, code: int) -> str:
+        """Why it failed: its error, or else the last thing that it printed."""
+        with self.job.log.open("rb") as log:
+            log.seek(self._before)  # what an earlier process printed says nothing of this one
+            text = log.read().decode(errors="replace")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        faults = [line.removeprefix(FAULT) for line in lines if line.startswith(FAULT)]
+        if faults:
+            return faults[-1]
+        if code == 0:
+            return "it ended well, but without results"
+        how = f"killed by signal {-code}" if code < 0 else f"exit status {code}"
+        return f"{how}; its last line: {lines[-1]}" if lines else how
+
+    def kill(self) -> None:
+        """End it at once, with the processes that it has started."""
+        with suppress(OSError):
+            if hasattr(os, "killpg"):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            else:
+                self.process.kill()
+        self.process.wait()
+
+
+def run_jobs(jobs: Sequence[Job], together: int, stop: Stop) -> list[str]:
+    """Run what is not done yet, so many `together`, with a line at each beginning and end.
+
+    Returns:
+        The names of those that have failed. When `stop` has noted a signal, all processes have
+        ended: each was asked to, and wrote its checkpoint.
+    """
+    waiting = []
+    for number, job in enumerate(jobs, start=1):
+        place = f"[{number:{len(str(len(jobs)))}}/{len(jobs)}]"
+        results = results_of(job.run) if job.run is not None else None
+        if results is None:
+            waiting.append((place, job))
+        else:
+            _say(f"{place} {job.name}: {_score(results)}, done before")
+    threads = max(1, (os.cpu_count() or 1) // together) if together > 1 else None
+    under_way: list[Child] = []
+    failed: list[str] = []
+    try:
+        while (waiting or under_way) and not stop.noted:
+            while waiting and len(under_way) < together and not stop.noted:
+                place, job = waiting.pop(0)
+                if job.is_under_way:
+                    _say(f"{place} {job.name}: under way in another process; left to it")
+                    failed.append(job.name)
+                    continue
+                how = "goes on" if job.begins_with else "begins"
+                _say(f"{place} {job.name}: {how} ({job.log})")
+                under_way.append(Child(job, place, threads))
+            time.sleep(POLL)
+            for child in [child for child in under_way if child.process.poll() is not None]:
+                under_way.remove(child)
+                line, is_well = child.told()
+                _say(f"{child.number} {child.job.name}: {line}")
+                if not is_well:
+                    failed.append(child.job.name)
+    finally:
+        _end(under_way, stop)
+    return failed
+
+
+def _end(children: Sequence[Child], stop: Stop) -> None:
+    """Have processes write their checkpoints and end; a second signal ends them at once."""
+    if children:
+        _say(f"stopping {len(children)} under way, which write their checkpoints first")
+    for child in children:
+        child.process.terminate()
+    until = time.monotonic() + GRACE
+    while any(child.process.poll() is None for child in children):
+        if time.monotonic() > until or len(stop.noted) > 1:
+            break
+        time.sleep(POLL)
+    for child in children:
+        child.kill()
+
+
+def _score(results: dict[str, Any]) -> str:
+    """What a run is judged by, as a word and a figure."""
+    monitor = results["monitor"]
+    of = results["metrics"].get(monitor["metric"]) if monitor else None
+    if of is None:
+        return "tested"
+    unit = results["units"].get(monitor["metric"], "")
+    return f"{monitor['metric']} {format_estimate(of['mean'], of['ci95'], unit)}"
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
