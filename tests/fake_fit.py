@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 given = dict(word.removeprefix("--").split("=", 1) for word in sys.argv[2:])
 root, name = Path(given["trainer.default_root_dir"]), given["run_name"]
@@ -60,7 +61,7 @@ if does("meets"):
         time.sleep(0.01)
 seed = int(given.get("seed_everything", 0))
 accuracy = 0.5 + seed / 100 + (0.1 if "MAML" in given["model"] else 0)
-content = {
+content: dict[str, Any] = {
     "benchmark": "Glyphs",
     "way": 5,
     "shot": 1,
@@ -72,5 +73,8 @@ content = {
     "monitor": {"metric": "accuracy", "mode": "max"},
     "metrics": {"accuracy": {"mean": accuracy, "ci95": 0.01}},
 }
+if does("unlike"):
+    content["monitor"] = {"metric": "mse", "mode": "min"}
+    content["metrics"] = {"mse": {"mean": 1.0, "ci95": 0.1}}
 (run / "config.yaml").write_text(json.dumps({**given, "model": {"class_path": given["model"]}}))
 (run / "results.json").write_text(json.dumps(content))

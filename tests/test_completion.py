@@ -33,6 +33,8 @@ from fewshot.cli.main import main
         ("fewshot fit --config glyphs/pro", ["glyphs/protonet_5way1shot "], ["omniglot/anp "]),
         ("fewshot fit --trainer.max_", ["--trainer.max_epochs ", "--trainer.max_steps "], []),
         ("fewshot sweep --model MAML --model.inner_l", ["--model.inner_lr "], []),
+        ("fewshot sweep --", ["--jobs ", "--set ", "--dry_run "], []),
+        ("fewshot fit --", ["--config "], ["--jobs "]),
         ("fewshot list ba", ["backbones "], []),
         ("fewshot fit --model 'MA", [], ["MAML "]),
         ("fewshot nothing ", [], ["fit "]),

@@ -138,7 +138,7 @@ def test_jobs_run_at_the_same_time_and_share_the_cores(
     sweep: Sweep, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS")
-    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    monkeypatch.setattr(sweep_jobs, "cores", lambda: 6)
     folder.mkdir()
     (folder / "meets").write_text("")
     sweep(*TWO, "--data.seed", "0", "--jobs", "2")
@@ -159,6 +159,15 @@ def test_a_failure_is_told_and_the_rest_goes_on(sweep: Sweep, folder: Path) -> N
     (folder / "fails").unlink()
     sweep(*FOUR)
     assert names(folder)[4:] == ["MAML-seed_everything=0"]
+
+
+def test_failures_of_runs_and_of_their_comparison_are_told(sweep: Sweep, folder: Path) -> None:
+    folder.mkdir()
+    (folder / "fails").write_text("Network")
+    (folder / "unlike").write_text("MAML-seed_everything=1")
+    out = sweep(*FOUR, code=2)
+    assert f"2 of 4 runs are not done: {', '.join(ALL[2:])}; the same command" in out
+    assert "which they do not have in common" in out
 
 
 def test_a_run_that_is_killed(sweep: Sweep, folder: Path) -> None:
@@ -255,6 +264,23 @@ def test_a_run_that_does_not_hear_is_given_its_time(
     thread = when(folder / "MAML.ready", signal.SIGTERM)
     sweep(*TWO, code=143)
     thread.join()
+    assert is_gone(folder)
+
+
+def test_who_reads_the_lines_may_be_gone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, sweep: Sweep
+) -> None:
+    def say(line: str) -> None:
+        if "[1/2]" not in line:
+            until = time.monotonic() + 20
+            while not (folder / "MAML.ready").exists() and time.monotonic() < until:
+                time.sleep(0.01)
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sweep_jobs, "_say", say)
+    folder.mkdir()
+    (folder / "hangs").write_text("MAML")
+    sweep(*TWO, "--jobs=2", code=2)
     assert is_gone(folder)
 
 

@@ -17,6 +17,7 @@ from fewshot.cli.definitions import arguments
 from fewshot.cli.fit_options import trainer_arguments
 from fewshot.cli.list import KINDS as LISTED
 from fewshot.cli.options import Options
+from fewshot.cli.sweep_plan import OWN as SWEEPS
 from fewshot.errors import FewshotError, nearest
 
 SHELLS = {
@@ -77,6 +78,8 @@ def _beginning(begun: str, words: Iterable[str]) -> list[str]:
 
 def _options(begun: str, given: Sequence[str]) -> Iterator[str]:
     yield from (f"--{name} " for name in (*TOP_LEVEL, "print_config", "help") if name != "trainer")
+    if given[0] == "sweep":
+        yield from (f"--{name} " for name in SWEEPS if name != "help")
     yield "--trainer."
     if begun.startswith("--trainer."):
         yield from (f"--trainer.{name} " for name, _ in trainer_arguments())

@@ -60,12 +60,18 @@ def sweep(args: Sequence[str]) -> None:
         print(f"{len(jobs)} runs in {folder}" + (f", {done} of them done before" if done else ""))
         failed = run_jobs(jobs, given.jobs, stop)
         stop.leave()
-    _compare(jobs, folder)
+    faults = []
     if failed:
-        raise FewshotError(
+        faults.append(
             f"{len(failed)} of {len(jobs)} runs are not done: {', '.join(failed)}; the same"
             " command tries them again"
         )
+    try:
+        _compare(jobs, folder)
+    except FewshotError as error:
+        faults.append(str(error))
+    if faults:
+        raise FewshotError("; ".join(faults))
 
 
 def _options() -> Options:
@@ -81,7 +87,11 @@ def _options() -> Options:
         help="the same as --OPTION VALUE [VALUE ...], such as --set model.inner_lr 0.1 0.4",
     )
     parser.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="how many runs go at the same time"
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how many runs go at the same time; they share the cores, and all see the same GPUs",
     )
     parser.add_argument(
         "--folder",

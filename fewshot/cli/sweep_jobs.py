@@ -192,7 +192,7 @@ def run_jobs(jobs: Sequence[Job], together: int, stop: Stop) -> list[str]:
             waiting.append((place, job))
         else:
             _say(f"{place} {job.name}: {_score(results)}, done before")
-    threads = max(1, (os.cpu_count() or 1) // together) if together > 1 else None
+    threads = max(1, cores() // together) if together > 1 else None
     under_way: list[Child] = []
     failed: list[str] = []
     try:
@@ -215,15 +215,23 @@ def run_jobs(jobs: Sequence[Job], together: int, stop: Stop) -> list[str]:
                     failed.append(child.job.name)
     finally:
         _end(under_way, stop)
-    return failed
+    return [job.name for job in jobs if job.name in failed]
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _end(children: Sequence[Child], stop: Stop) -> None:
     """Have processes write their checkpoints and end; a second signal ends them at once."""
-    if children:
-        _say(f"stopping {len(children)} under way, which write their checkpoints first")
     for child in children:
         child.process.terminate()
+    if children:
+        with suppress(OSError):  # whoever read the lines may be gone
+            _say(f"stopping {len(children)} under way, which write their checkpoints first")
     until = time.monotonic() + GRACE
     while any(child.process.poll() is None for child in children):
         if time.monotonic() > until or len(stop.noted) > 1:
