@@ -36,6 +36,7 @@ class MultiTask(MAML):
             backbone,
             inner_lr=inner_lr,
             first_order=True,
+            inner_steps=1,  # said here, so that the command line does not take it for an argument
             eval_inner_steps=eval_inner_steps,
             **kwargs,
         )

@@ -78,6 +78,7 @@ class Reptile(OptimizationLearner):
             inner_steps=inner_steps,
             optimizer=optimizer,
             checkpoint_inner_steps=False,
+            outer=None,
             **kwargs,
         )
         if query_among_support and self.batchnorm != "inductive":
