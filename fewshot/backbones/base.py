@@ -23,6 +23,8 @@ class Backbone(RemembersArguments, nn.Module, ABC):
 
     pretrained: bool = False
     """Whether its weights were trained before it was made, by whoever published them."""
+    film_after: str | None = None
+    """The module behind which learners scale and shift channels, where nobody names another."""
     begins_at: Sequence[str] = ()
     """Arguments that say where its weights begin, and nothing of what a checkpoint continues."""
 

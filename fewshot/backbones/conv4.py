@@ -61,6 +61,8 @@ class Conv4(Backbone):
                 for number, (c_in, c_out) in enumerate(pairwise(channels))
             )
         )
+        # before the third ReLU, as in arXiv:1810.03642
+        self.film_after = f"blocks.2.{len(list(self.blocks[2].children())) - 2}"
         self.map_shape = (width, size, size)
         self.out_features = width if output == "mean" else width * size * size
 

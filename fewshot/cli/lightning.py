@@ -20,11 +20,12 @@ from fewshot.callbacks.of_every_run import not_named_already, of_every_run
 from fewshot.callbacks.places import RUNS
 from fewshot.callbacks.quiet import silence_what_users_cannot_mend
 from fewshot.callbacks.run_folder import RunFolder
-from fewshot.cli.catalogue import import_all
+from fewshot.cli.catalogue import benchmarks, import_all
 from fewshot.cli.going_on import beginning, hold, is_first_rank
 from fewshot.cli.links import Link, links
 from fewshot.cli.messages import one_line
 from fewshot.cli.named import named_classes
+from fewshot.cli.needs import apply_needs, say_tested_at_once
 from fewshot.cli.places import place_of
 from fewshot.cli.precision import RunTrainer, decide_precision
 from fewshot.cli.run_options import add_run_options, apply_run_options
@@ -39,6 +40,7 @@ from fewshot.hyperparameters import without_weights
 from fewshot.learners import MetaLearner
 from fewshot.learners.checkpoint_checks import check_learner
 from fewshot.learners.checkpoints import read_checkpoint
+from fewshot.tasks import make_task
 
 LIGHTNINGS_OWN = ("hpc", "registry")
 """What `--ckpt_path` may say instead of a file, besides `best` and `last`."""
@@ -52,7 +54,7 @@ class FewshotCLI(LightningCLI):
     def __init__(self, args: Sequence[str], held: ExitStack) -> None:
         """Run the command line `args`; what the run holds on to is `held`, until that is closed."""
         self.held, self.folder = held, RunFolder()
-        self._first = next(iter(args), None)
+        self._args, self._first = args, next(iter(args), None)
         self.named = named_classes(args)
         self.links = links(self.named)
         super().__init__(
@@ -110,6 +112,7 @@ class FewshotCLI(LightningCLI):
         benchmark = self.named["data"]
         decide_precision(config["trainer"], self.named["model"])
         apply_run_options(config, benchmark)
+        apply_needs(config, self.named, self._args)
         for link in self.links:
             if link.required and config.get(link.target) is None:
                 self._check_has(benchmark, link)
@@ -139,7 +142,14 @@ class FewshotCLI(LightningCLI):
         assert issubclass(benchmark, EpisodicDataModule)
         # one that another benchmark declares may just lie on a user's own
         if link.fact not in benchmark.every_fact() and not _states(benchmark, link.fact):
-            remedy = "another learner, or a benchmark that has it"
+            every = ((e.name, e.cls) for e in benchmarks())
+            has = [
+                name
+                for name, cls in every
+                if issubclass(cls, EpisodicDataModule) and link.fact in cls.every_fact()
+            ]
+            such_as = f", such as {has[0]}" if has else ""
+            remedy = f"another learner, or a benchmark that has it{such_as}"
             raise FewshotError(
                 f"{self.named[link.owner].__name__} needs {link.fact}, which"
                 f" {benchmark.__name__} does not have; choose"
@@ -164,7 +174,12 @@ class FewshotCLI(LightningCLI):
                     f"{key} is {value} but {type(self.datamodule).__name__} has {link.fact}"
                     f" {linked}; leave {key} out, it follows the benchmark"
                 )
-        if self.subcommand == "fit":
+        if self._tests_at_once():
+            cls = self.named["model"]
+            assert issubclass(cls, MetaLearner)
+            cls.check_kind(make_task(self.datamodule.task))
+            say_tested_at_once(cls, self.model, self.config["fit"]["test_after_fit"])
+        elif self.subcommand == "fit":
             check_plan(self.model, self.datamodule, self.config["fit"]["trainer"])
         if self.subcommand == "fit" and (file := self._checkpoint_file()):
             self.model.check_goes_on(read_checkpoint(file), self.datamodule, self.trainer)
@@ -175,6 +190,7 @@ class FewshotCLI(LightningCLI):
         self.folder.checkpoint = self.checkpoint
         config = self.config[str(self.subcommand)]
         dry = config["trainer"]["fast_dev_run"] and self.subcommand in ("fit", "validate")
+        dry &= not self._tests_at_once()
         if dry or not self.trainer.is_global_zero:
             return
         place = place_of(config, self.named, self.trainer.loggers)
@@ -225,6 +241,19 @@ class FewshotCLI(LightningCLI):
 
         Here they are checked against it.
         """
+
+    def _tests_at_once(self) -> bool:
+        """Whether `fit` has nothing to do but the test."""
+        return self.subcommand == "fit" and self.model.has_nothing_to_train
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        if not self._tests_at_once():
+            super()._run_subcommand(subcommand)
+            return
+        file = self._checkpoint_file()
+        self.trainer.test(
+            self.model, datamodule=self.datamodule, ckpt_path=file, verbose=False, weights_only=True
+        )
 
     def after_fit(self) -> None:
         """Test the best checkpoint on the test episodes."""

@@ -29,6 +29,7 @@ KINDS: Mapping[str, tuple[type, str]] = {
     "backbone": (nn.Module, "backbone: derive it from fewshot.Backbone"),
 }
 """What the class at each key must be."""
+CONFIG = ("--config", "-c")
 
 
 class Setting:
@@ -63,23 +64,22 @@ class Setting:
             self.word = value if isinstance(value, str) else None
 
 
-def named_classes(args: Sequence[str]) -> dict[str, type]:
-    """The benchmark (key ``data``), the learner (``model``) and the networks that it is made of.
+def said(args: Sequence[str], in_configs: bool = True, by_options: bool = True) -> Setting:
+    """What a command line says of ``data``, ``model`` and the rest.
 
     Args:
         args: the command line, from the subcommand on.
-
-    Returns:
-        Each class by its key in the parser, such as ``model.init_args.backbone``.
-
-    Raises:
-        FewshotError: an import path leads nowhere, or to something else.
+        in_configs: count what its configs say.
+        by_options: count what it says itself.
     """
     settings = Setting()
     for option, value in pairwise([*args, ""]):
         name, equals, inline = option.partition("=")
         value = inline if equals else value
-        if name in ("--config", "-c"):
+        is_config = name in CONFIG
+        if not (in_configs if is_config else by_options):
+            continue
+        if is_config:
             content = read_config(Path(value)) if Path(value).is_file() else _parsed(value)
             settings.set(content)
             settings.set(content.get(args[0]) or {})  # of a config for several subcommands
@@ -88,6 +88,23 @@ def named_classes(args: Sequence[str]) -> dict[str, type]:
             setting.word = setting.word or value
         elif name.startswith("--"):
             settings.at(name[2:]).set(value)
+    return settings
+
+
+def named_classes(args: Sequence[str], by_options: bool = True) -> dict[str, type]:
+    """The benchmark (key ``data``), the learner (``model``) and the networks that it is made of.
+
+    Args:
+        args: the command line, from the subcommand on.
+        by_options: count what it says itself, besides its configs.
+
+    Returns:
+        Each class by its key in the parser, such as ``model.init_args.backbone``.
+
+    Raises:
+        FewshotError: an import path leads nowhere, or to something else.
+    """
+    settings = said(args, by_options=by_options)
     return {key: cls for top in ("data", "model") for key, cls in _classes(top, settings.at(top))}
 
 

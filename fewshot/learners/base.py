@@ -111,7 +111,7 @@ class MetaLearner(TakesTask, MetaStep, GoesOn, Checkpointed):
                 " the benchmark asks; set nota_rate to 0 (out_of_scope to false), or choose a"
                 " learner such as PrototypicalNetwork"
             )
-        self._check_kind()
+        self.check_kind(self.task)
         self.backbone: nn.Module = build(backbone, nn.Module, "backbone")
         if not isinstance(getattr(self.backbone, "out_features", None), int):
             raise FewshotError(
@@ -142,23 +142,35 @@ class MetaLearner(TakesTask, MetaStep, GoesOn, Checkpointed):
             self.take_backbone(weights)
 
     @property
+    def has_nothing_to_train(self) -> bool:
+        """Whether all that it learns, it learns in `adapt`, or its weights are frozen."""
+        return self.trains_on == "nothing" or not any(p.requires_grad for p in self.parameters())
+
+    @property
     def features(self) -> int:
         """D, the length of the backbone's features."""
         features = self.backbone.out_features
         assert isinstance(features, int)  # `__init__` has seen to it
         return features
 
-    def _check_kind(self) -> None:
-        if self.task.acts and not self.acts:
+    @classmethod
+    def check_kind(cls, task: Task) -> None:
+        """Check the kind of a task.
+
+        Raises:
+            FewshotError: the learner is made for another.
+        """
+        if task.acts and not cls.acts:
             raise FewshotError(
-                f"{type(self).__name__} cannot act, which the benchmark's task"
-                f" ({self.task.kind}) is; choose MAML, FOMAML, MetaSGD, CAVIA, Reptile,"
+                f"{cls.__name__} cannot act, which the benchmark's task"
+                f" ({task.kind}) is; choose MAML, FOMAML, MetaSGD, CAVIA, Reptile,"
                 " MultiTask or RL2"
             )
-        if self.takes is not None and not isinstance(self.task, self.takes):
+        if cls.takes is not None and not isinstance(task, cls.takes):
             raise FewshotError(
-                f"{type(self).__name__} is made for {self.takes.kind}, but the benchmark's task is"
-                f" {self.task.kind}; choose another learner, or a benchmark of {self.takes.kind}"
+                f"{cls.__name__} is made for {cls.takes.kind}, but the benchmark's task is"
+                f" {task.kind}; choose another learner, or a benchmark of {cls.takes.kind}, such as"
+                f" {cls.takes.such_as}"
             )
 
     def on_test_epoch_start(self) -> None:

@@ -67,6 +67,11 @@ class Later(L.LightningModule):
             return super().__getattr__(name)
         raise self._not_yet(name)
 
+    @property
+    def has_nothing_to_train(self) -> bool:
+        """Whether its class says so."""
+        return bool(self.learner.trains_on == "nothing")
+
     def parameters(self, recurse: bool = True) -> NoReturn:
         """There are none yet."""
         raise self._not_yet("parameters")

@@ -55,6 +55,8 @@ class Task(ChecksArguments, ABC):
 
     kind: ClassVar[str]
     """What messages call it."""
+    such_as: ClassVar[str]
+    """A benchmark of it, which messages name."""
     monitor: ClassVar[tuple[str, Literal["min", "max"]]]
     """The metric that picks the best checkpoint and ranks runs, and which end of it is best."""
     dense: ClassVar[bool] = False

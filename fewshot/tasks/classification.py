@@ -33,6 +33,7 @@ class Classification(Task):
     """
 
     kind: ClassVar[str] = "classification"
+    such_as: ClassVar[str] = "GlyphsDataModule"
     monitor: ClassVar[tuple[str, Literal["min", "max"]]] = ("accuracy", "max")
     units: ClassVar[Mapping[str, str]] = {"accuracy": "%", "recall": "%"}
     prediction_columns: ClassVar[tuple[str, ...]] = ("label", "predicted", "probability")

@@ -79,6 +79,7 @@ class Control(Task):
     """
 
     kind: ClassVar[str] = "control"
+    such_as: ClassVar[str] = "BanditDataModule"
     monitor: ClassVar[tuple[str, Literal["min", "max"]]] = ("return", "max")
     prediction_columns: ClassVar[tuple[str, ...]] = ("return", "length")
     acts: ClassVar[bool] = True

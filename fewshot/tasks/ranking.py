@@ -28,6 +28,7 @@ class Ranking(Task):
     """
 
     kind: ClassVar[str] = "ranking"
+    such_as: ClassVar[str] = "WikiOneDataModule"
     monitor: ClassVar[tuple[str, Literal["min", "max"]]] = ("mrr", "max")
     prediction_columns: ClassVar[tuple[str, ...]] = ("target", "predicted", "rank")
     hits: ClassVar[tuple[int, ...]] = (1, 5, 10)

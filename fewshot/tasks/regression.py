@@ -24,6 +24,7 @@ class Regression(Task):
     """
 
     kind: ClassVar[str] = "regression"
+    such_as: ClassVar[str] = "SinusoidDataModule"
     monitor: ClassVar[tuple[str, Literal["min", "max"]]] = ("mse", "min")
 
     targets: Count = 1

@@ -54,6 +54,7 @@ class Segmentation(Task):
     """
 
     kind: ClassVar[str] = "segmentation"
+    such_as: ClassVar[str] = "CamVidDataModule"
     monitor: ClassVar[tuple[str, Literal["min", "max"]]] = ("miou", "max")
     dense: ClassVar[bool] = True
     units: ClassVar[Mapping[str, str]] = {"miou": "%", "fb_iou": "%", "iou": "%"}

@@ -321,9 +321,9 @@ class Odd(nn.Module):
     [
         ({"num_context": 0}, r"num_context is 0; set num_context >= 1"),
         (
-            {"backbone": Conv4(1)},
+            {"backbone": nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten())},
             (
-                r"input of a linear layer, but Conv4 begins with blocks.0.0 \(Conv2d\); set"
+                r"input of a linear layer, but Sequential begins with 0 \(Conv2d\); set"
                 r" film_after to one of its"
             ),
         ),
@@ -354,6 +354,26 @@ def test_bad_arguments_are_errors(arguments: dict[str, Any], message: str) -> No
         backbone.out_features = 2
     with pytest.raises(FewshotError, match=message):
         CAVIA(**(good | arguments))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "place"),
+    [
+        ({}, "blocks.2.2"),
+        ({"downsample": "stride"}, "blocks.2.1"),
+        ({"norm": "none"}, "blocks.2.1"),
+        ({"pooled_blocks": 2}, "blocks.2.1"),
+    ],
+)
+def test_the_place_of_a_backbone_is_before_the_third_relu(
+    arguments: dict[str, Any], place: str
+) -> None:
+    learner = CAVIA(Conv4(1, width=8, **arguments), task=CLASSIFICATION)
+    assert learner.enters == place
+    number = int(place.rpartition(".")[2])
+    assert isinstance(learner.backbone.get_submodule(f"blocks.2.{number + 1}"), nn.ReLU)
+    given = CAVIA(Conv4(1, width=8, **arguments), task=CLASSIFICATION, film_after=place)
+    assert given.enters == learner.enters
 
 
 def test_an_output_of_other_channels_is_an_error() -> None:

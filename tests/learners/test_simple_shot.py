@@ -250,10 +250,6 @@ def test_another_learner_on_an_episodes_config(name: str, tmp_path: Path) -> Non
     ("args", "message"),
     [
         (
-            ("--data=GlyphsDataModule", "--model=SimpleShot", "--model.backbone=Conv4"),
-            "SimpleShot has nothing to train: ",
-        ),
-        (
             ("--data=SinusoidDataModule", "--model=Baseline", "--model.backbone=MLP"),
             (
                 "Baseline needs train_classes, which SinusoidDataModule does not have; choose"

@@ -62,8 +62,8 @@ class BERTPair(MetaLearner):
         if not isinstance(self.backbone, PairEncoder):
             raise FewshotError(
                 "BERTPair has a language model read two texts as one: it needs a benchmark of"
-                " texts with data.tokenizer set to the model, and the backbone PairEncoder, not"
-                f" {self.task.kind} and {type(self.backbone).__name__}"
+                " texts, such as FewRelDataModule, with data.tokenizer set to the model, and the"
+                f" backbone PairEncoder, not {self.task.kind} and {type(self.backbone).__name__}"
             )
         self.pairs_per_chunk = pairs_per_chunk
         self.dropout, self.score = dropout_layer(dropout), nn.Linear(self.backbone.out_features, 2)

@@ -94,8 +94,8 @@ class CAVIA(MAML):
         num_context: values of the context (the paper: 5 for sinusoids, 100 for images).
         film_after: the module of the backbone whose output (n, C, ...) the context scales and
             shifts, behind its normalisation, which would undo it: ``blocks.2.2`` of Conv4 is the
-            paper's place. None: the context is concatenated to the input of the backbone's first
-            layer.
+            paper's place. None: the place that the backbone names (`Backbone.film_after`); where it
+            names none, the context is concatenated to the input of its first layer.
         inner_lr: learning rate of the inner loop, on the mean support loss.
         **kwargs: arguments of `MAML`, without `adapt`.
     """
@@ -115,6 +115,8 @@ class CAVIA(MAML):
         # no learned parameter adapts
         super().__init__(backbone, inner_lr=inner_lr, adapt=(), **kwargs)
         check_shapes(self.network, type(self).__name__)
+        if film_after is None:
+            film_after = getattr(self.backbone, "film_after", None)
         if film_after is None:
             self.enters, layer = first_linear(self.backbone)
             self.context = Concatenation(num_context, layer)

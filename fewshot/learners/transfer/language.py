@@ -76,8 +76,8 @@ class LanguageLearner(MetaLearner):
         if not isinstance(self.backbone, HuggingFaceEncoder):
             raise FewshotError(
                 f"{type(self).__name__} classifies by a language model; give it a classification"
-                f" task and the backbone MaskedLanguageModel, not {self.task.kind} and"
-                f" {type(self.backbone).__name__}"
+                " task of texts, such as FewGLUEDataModule, and the backbone MaskedLanguageModel,"
+                f" not {self.task.kind} and {type(self.backbone).__name__}"
             )
         self.steps, self.batch, self.lr, self.weight_decay = steps, batch, lr, weight_decay
         self.decay_vectors, self.judged_at_once = decay_vectors, judged_at_once
