@@ -246,12 +246,26 @@ def is_gone(folder: Path) -> bool:
     return False
 
 
+def test_a_signal_that_was_ignored_before_is_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with sweep_jobs.Stop() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.noted == [signal.SIGTERM]
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_second_signal_ends_a_run_that_does_not_hear(sweep: Sweep, folder: Path) -> None:
     folder.mkdir()
     (folder / "deaf").write_text("MAML")
     thread = when(folder / "MAML.ready", signal.SIGINT, times=2)
+    began = time.monotonic()
     sweep(*TWO, code=130)
     thread.join()
+    assert time.monotonic() - began < sweep_jobs.GRACE / 2
     assert is_gone(folder)
 
 
