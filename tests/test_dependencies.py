@@ -30,8 +30,12 @@ from fewshot.learners import (
     FOMAML,
     IMAML,
     MAML,
+    MMAML,
+    MRMAML,
+    TAML,
     MAMLPlusPlus,
     MetaSGD,
+    MultiTask,
     ProtoMAML,
     Reptile,
 )
@@ -173,6 +177,9 @@ OWN: dict[type[OptimizationLearner], dict[str, Change]] = {
     | {"epsilon": lambda learner: setattr(learner.attack, "epsilon", 0.02)}
     | sets("attack", PGD(random_start=False, low=-9.0, high=9.0)),
     ProtoMAML: sets("inner_lr", 0.3) | sets("first_order", True),
+    MRMAML: sets("first_order", True) | sets("beta", 1.0),
+    MultiTask: {},
+    TAML: sets("inner_lr", 0.3) | sets("first_order", True) | sets("entropy", 0.3),
     IMAML: sets("inner_lr", 0.3)
     | sets("proximal", 1.0)
     | sets("cg_steps", 3)
@@ -189,10 +196,14 @@ WITHOUT: dict[type[OptimizationLearner], set[str]] = {
     ProtoMAML: {"head"},  # each episode's own
     ANIL: {"adapt", "embed_together"},  # the body has no batch normalisation
     BOIL: {"adapt"},
+    # the code and what lies behind it are made with the learner
+    MRMAML: {"adapt", "head", "inner_lr", "regularize", "recipe", "code", "hidden"},
+    MultiTask: {"adapt", "inner_gradient_clip", "inner_steps", "inner_lr", "first_order"},
 }
 NO_PART_IN_TRAINING = {
     *("eval_inner_steps", "eval_curve", "eval_inner_batch", "batchnorm", "attack"),  # evaluation
     "query_among_support",
+    "outer",  # of tasks to act in alone
     *("optimizer", "lr_scheduler", "gradient_clip", "nonfinite", "weights", "cosine_schedule"),
     *("final_lr", "episode_parallel", "episodes_per_chunk", "compile", "checkpoint_inner_steps"),
     *("film_after", "per_step_norm", "multi_step_loss", "derivative_annealing"),  # when it is made
@@ -207,6 +218,9 @@ class Halved(Classification):
         return super().loss(outputs, targets) / 2
 
 
+OF_REGRESSION: set[type[OptimizationLearner]] = {MMAML}
+
+
 def changes(learner: type[OptimizationLearner]) -> dict[str, Change]:
     left_out = WITHOUT.get(learner, set())
     return {n: c for n, c in (FAMILY | OWN[learner]).items() if n not in left_out}
@@ -218,7 +232,7 @@ def test_every_learner_that_is_compiled_has_its_hyperparameters_here() -> None:
         for cls in (getattr(fewshot.learners, name) for name in dir(fewshot.learners))
         if isinstance(cls, type) and issubclass(cls, OptimizationLearner)
     }
-    assert ours - {OptimizationLearner} == set(OWN)
+    assert ours - {OptimizationLearner} == set(OWN) | OF_REGRESSION
     for cls in OWN:
         known = {*changes(cls), *NO_PART_IN_TRAINING, *WITHOUT.get(cls, ())}
         assert set(parameter_names(cls)) <= known, cls

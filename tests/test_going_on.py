@@ -57,4 +57,5 @@ def test_a_killed_run_goes_on_to_the_same_bits_and_logs(
 def same(weights: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     assert weights.keys() == expected.keys()
     for key, value in expected.items():
-        assert torch.equal(weights[key], value), key
+        # a centre that nobody has needed is NaN
+        assert torch.equal(weights[key].nan_to_num(1e9), value.nan_to_num(1e9)), key

@@ -201,7 +201,8 @@ def test_what_cannot_be_rebuilt_is_an_error(description: dict[str, Any], message
 def test_copies_keep_the_arguments_and_the_weights(clone: Any) -> None:
     network = MLP(3, [4], norm="batch")
     twin = clone(network)
-    assert twin.init_args == {"in_features": 3, "hidden": [4], "norm": "batch"}
+    given = {"in_features": 3, "hidden": [4], "norm": "batch"}
+    assert twin.init_args == {**given, "activation": "relu"}
     x = torch.randn(5, 3)
     assert torch.equal(twin(x), network(x))
 

@@ -18,12 +18,14 @@ from fewshot.cli.catalogue import learners as find_learners
 from fewshot.engine.episode_map import Parallel
 from fewshot.episodes.types import Episode, Examples
 from fewshot.learners import OptimizationLearner
+from fewshot.tasks import Classification
 
 TASK = {"kind": "classification", "way": 3}
 LEARNERS = [
     cls
     for entry in find_learners()
     if issubclass(cls := getattr(fewshot, entry.name), OptimizationLearner)
+    and cls.takes in (None, Classification)
 ]
 
 

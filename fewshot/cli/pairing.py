@@ -23,9 +23,16 @@ NOT_THE_EPISODES = (
     "untrained",
     "attack",
     "nota",
+    "transductive",
+    "balanced_queries",  # which is said of learners that read them together; `query_alpha` counts
+    # what else was found
+    "calibration",
+    "by_class",
+    "memorisation",
     # what was trained on
     "augment",
     "augment_query",
+    "label_assignment",
     "normalize",
     "train_data",
     "train_sources",

@@ -83,7 +83,7 @@ def test_two_processes_train_the_same_weights_as_one(
         for key, weight in one["weights"].items():
             assert (other["weights"][key] - weight).abs().max() <= TOLERANCE[precision] * scale, key
         if (temperature := one["temperature"]) is not None:  # regression has no probabilities
-            assert other["temperature"] == pytest.approx(temperature, rel=1e-2)
+            assert other["temperature"] == pytest.approx(temperature, rel=0.06)  # a step
         for stage, episodes in (("val", 5), ("test", 7)):
             same_evaluation(one, other, stage, episodes, 1e-6 if precision == "64-true" else 1e-3)
 
@@ -111,7 +111,7 @@ def same_evaluation(
         torch.testing.assert_close(
             other[stage][key], column, rtol=tolerance, atol=tolerance, msg=key
         )
-    if stage == "test" and "accuracy" in one[stage]:  # each query once, with what was answered
+    if stage == "test" and "answers" in one:  # each query once, with what was answered
         right = [label == answer for _, label, answer in one["answers"]]
         accuracy = float(one[stage]["accuracy"].mean())
         assert sum(right) / len(right) == pytest.approx(accuracy, abs=1e-6)

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
-from torch.optim import Optimizer
 
 from fewshot.engine.inner_loop import Weights
 from fewshot.engine.normalization import EpisodeNorm
@@ -78,13 +77,12 @@ class ActsByGradients(InnerLoopEvaluation):
         losses, divergences = (torch.cat(column) for column in zip(*found, strict=True))
         return losses.mean(), divergences.mean()
 
-    def configure_optimizers(self) -> Any:
-        """The family's, if it goes with the outer step."""
-        found = super().configure_optimizers()
-        optimizer = found if isinstance(found, Optimizer) else found[0][0]
+    def on_fit_start(self) -> None:
+        """Refuse an optimizer that does not go with the outer step."""
+        super().on_fit_start()
         if self.outer is not None:
-            self.outer.check(optimizer)
-        return found
+            for optimizer in self.trainer.optimizers:
+                self.outer.check(optimizer)
 
     def _clip_and_step(
         self, optimizer: LightningOptimizer, scale: float, counted: bool = True

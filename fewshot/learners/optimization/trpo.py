@@ -9,12 +9,11 @@ from torch.optim import SGD, Optimizer
 
 from fewshot.arguments import Count, NonNegative, Part, Positive
 from fewshot.errors import FewshotError
-from fewshot.learners.optimization.outer import Outer
+from fewshot.learners.optimization.outer import Acts, Outer
 from fewshot.tasks import Task
 
 if TYPE_CHECKING:
     from fewshot.episodes.types import Episode
-    from fewshot.learners.optimization.acting import ActsByGradients
 
 
 class TRPO(Outer):
@@ -62,7 +61,7 @@ class TRPO(Outer):
                 " SGD, init_args: {lr: 1.0}}"
             )
 
-    def prepare(self, learner: "ActsByGradients", episodes: "list[Episode]") -> None:
+    def prepare(self, learner: Acts, episodes: "list[Episode]") -> None:
         """The gradient g becomes the step to take away; 0 where no length of it will do."""
         parameters = [p for p in learner.parameters() if p.grad is not None]
         gradient = flat([p.grad for p in parameters if p.grad is not None])
@@ -75,7 +74,7 @@ class TRPO(Outer):
             p.grad = part.clone()
 
     def kl_product(
-        self, learner: "ActsByGradients", episodes: "list[Episode]", parameters: Sequence[Tensor]
+        self, learner: Acts, episodes: "list[Episode]", parameters: Sequence[Tensor]
     ) -> Callable[[Tensor], Tensor]:
         """The function v -> (H + damping) v; one all-reduce a product."""
         with torch.enable_grad():
@@ -94,7 +93,7 @@ class TRPO(Outer):
     @torch.no_grad()
     def length(
         self,
-        learner: "ActsByGradients",
+        learner: Acts,
         episodes: "list[Episode]",
         parameters: Sequence[Tensor],
         step: Tensor,

@@ -1,6 +1,6 @@
 """Pictures of acting: paths on a plane, and the regret of bandits against the pulls."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -11,13 +11,10 @@ from fewshot.environments.play import play
 from fewshot.tasks.base import EpisodeView
 from fewshot.tasks.drawing.style import INK, LINE, bare
 
-if TYPE_CHECKING:
-    from fewshot.tasks.control import Control
-
 GOAL, OTHERS = "#bc4c00", ("#8250df", "#1a7f37", "#6e7781")
 
 
-def draw_paths(task: "Control", view: EpisodeView) -> Figure:
+def draw_paths(task: Any, view: EpisodeView) -> Figure:
     """The paths of an episode's query, a panel before adaptation and after each step shown."""
     panels = view.outputs_by_step()
     figure = Figure(figsize=(0.3 + 3.2 * len(panels), 3.5))
@@ -42,7 +39,7 @@ def draw_paths(task: "Control", view: EpisodeView) -> Figure:
     return figure
 
 
-def draw_regret(task: "Control", view: EpisodeView) -> Figure:
+def draw_regret(task: Any, view: EpisodeView) -> Figure:
     """The regret of an episode's trials by pulls, beside that of policies that know the prior."""
     facts, seeds, _ = view.episode.query
     assert isinstance(facts, Tensor)
