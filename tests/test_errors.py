@@ -67,7 +67,7 @@ def refusal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refusal:
         # what is missing
         ((), "--data and --model are missing; give a config (--config FILE) or a class each"),
         (("--data=GlyphsDataModule",), "--model is missing;"),
-        (("--model=MAML", "--data=GlyphsDataModule"), "MAML needs the argument backbone; set it in the config or"),
+        (("--model=MAML", "--data=MultiSourceDataModule"), "MAML needs the argument backbone; set it in the config or"),
         (FOLDER, "ImageFolderDataModule needs the argument root;"),
         ((*GLYPHS, "--model.lr_scheduler=StepLR"), "StepLR needs the argument step_size;"),
         ((*GLYPHS, "--model.backbone=torch.nn.Linear"), "Linear needs the argument out_features;"),

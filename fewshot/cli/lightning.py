@@ -25,7 +25,7 @@ from fewshot.cli.going_on import beginning, hold, is_first_rank
 from fewshot.cli.links import Link, links
 from fewshot.cli.messages import one_line
 from fewshot.cli.named import named_classes
-from fewshot.cli.needs import apply_needs, say_tested_at_once
+from fewshot.cli.needs import apply_needs, say_tested_at_once, with_backbone
 from fewshot.cli.places import place_of
 from fewshot.cli.precision import RunTrainer, decide_precision
 from fewshot.cli.run_options import add_run_options, apply_run_options
@@ -295,6 +295,6 @@ def run(args: Sequence[str]) -> FewshotCLI:
     read_in_configs()
     try:
         with ExitStack() as held:
-            return FewshotCLI(expanded(args), held)
+            return FewshotCLI(with_backbone(expanded(args)), held)
     except MisconfigurationException as error:
         raise FewshotError(one_line(error)) from error

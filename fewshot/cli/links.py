@@ -30,10 +30,10 @@ def links(named: Mapping[str, type]) -> list[Link]:
     """The links for the classes that a command line names, by their keys."""
     facts = known_facts(EpisodicDataModule)
     return [
-        Link(name, owner, required)
+        Link(name, owner, needed)
         for owner, cls in named.items()
         if owner != "data"
-        for name, required in _arguments(cls).items()
+        for name, needed in required(cls).items()
         if name in facts
     ]
 
@@ -43,10 +43,10 @@ def known_facts(base: Any) -> set[str]:
     return {*base.every_fact(), *(f for cls in base.__subclasses__() for f in known_facts(cls))}
 
 
-def _arguments(cls: type) -> dict[str, bool]:
+def required(cls: type) -> dict[str, bool]:
     """The arguments of a class, and whether each must be given."""
-    required: dict[str, bool] = {}
+    found: dict[str, bool] = {}
     for parameters in signatures(cls):
         for parameter in parameters:
-            required.setdefault(parameter.name, parameter.default is inspect.Parameter.empty)
-    return required
+            found.setdefault(parameter.name, parameter.default is inspect.Parameter.empty)
+    return found

@@ -1,20 +1,51 @@
-"""What a learner needs of a command line that was written for another.
+"""What a learner needs of a command line that leaves it out, or was written for another.
 
 So another learner is one changed word: what a config says for the learner that is replaced gives
 way where the new one cannot run with it, and one line says so. What the user says holds.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 
 from jsonargparse import Namespace
 from lightning.pytorch.utilities import rank_zero_info
 
-from fewshot.cli.named import named_classes, said
+from fewshot.cli.links import required
+from fewshot.cli.named import CONFIG, named_classes, said
 from fewshot.errors import FewshotError
 from fewshot.learners import MetaLearner
 from fewshot.tasks import Classification, Task
 
+BACKBONE = "model.init_args.backbone"
 TRAIN_WAY, WAY = "data.init_args.train_way", "data.init_args.way"
+
+
+def with_backbone(args: Sequence[str]) -> list[str]:
+    """A command line with the usual network, where the learner needs one and none is named.
+
+    Args:
+        args: the command line, from the subcommand on.
+    """
+    found = list(args)
+    named = named_classes(args)
+    learner, benchmark = named.get("model"), named.get("data")
+    if learner is None or benchmark is None or not required(learner).get("backbone", False):
+        return found
+    setting = said(args).at("model.backbone")
+    usual = getattr(learner, "usual_backbone", None) or getattr(benchmark, "usual_backbone", None)
+    if setting.word is not None or not usual:
+        return found
+    own = setting.arguments
+    name, given = usual["class_path"].rpartition(".")[2], usual.get("init_args", {})
+    # behind what names the learner, before what is said of its network
+    naming = (*CONFIG, "--model", "--model.class_path")
+    places = [i for i, arg in enumerate(found) if arg.partition("=")[0] in naming]
+    place = max(i + 1 if "=" in found[i] else i + 2 for i in places)
+    found.insert(place, f"--model.backbone={json.dumps(usual)}")
+    told = ", ".join(f"{key} {value}" for key, value in given.items() if key not in own)
+    with_them = f" ({told})" if told else ""
+    rank_zero_info(f"no backbone is named: {name}{with_them}; --model.backbone takes another")
+    return found
 
 
 def apply_needs(config: Namespace, named: Mapping[str, type], args: Sequence[str]) -> None:

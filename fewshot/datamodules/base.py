@@ -1,7 +1,7 @@
 """What all benchmarks share: task distributions per stage, seeded loaders, facts for learners."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, ClassVar
 
@@ -58,6 +58,8 @@ class EpisodicDataModule(RemembersArguments, ListsExamples, L.LightningDataModul
     A benchmark names its own; those of its bases are facts too. One is asked for only where there
     is such an argument, so that it may have to read the data.
     """
+    usual_backbone: ClassVar[Mapping[str, Any] | None] = None
+    """The network of a command line that names none, as a config has it; None: it must name one."""
     shot: int
 
     def __init__(

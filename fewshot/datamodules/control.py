@@ -1,6 +1,7 @@
 """Benchmarks to act in: bandits, tabular MDPs, navigation."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from fewshot.arguments import Count, Way
@@ -36,6 +37,10 @@ class ControlDataModule(EpisodicDataModule):
     """
 
     facts: ClassVar[tuple[str, ...]] = ("in_features",)
+    usual_backbone: ClassVar[Mapping[str, Any] | None] = {
+        "class_path": "fewshot.MLP",
+        "init_args": {"hidden": [64, 64], "activation": "tanh"},
+    }
 
     def __init__(
         self,

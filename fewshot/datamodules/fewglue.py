@@ -3,7 +3,7 @@
 Not episodic, but adapted to over several seeds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -63,6 +63,9 @@ class FewGLUEDataModule(EpisodicDataModule):
 
     benchmark: ClassVar[str] = "FewGLUE"
     facts: ClassVar[tuple[str, ...]] = ("vocab_size", "tokenizer")
+    usual_backbone: ClassVar[Mapping[str, Any] | None] = {
+        "class_path": "fewshot.MaskedLanguageModel"
+    }
     tokenizer: str
 
     def __init__(

@@ -1,5 +1,6 @@
 """FewRel: which relation a sentence states between two entities, from few sentences."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from fewshot.arguments import Count, Natural
@@ -35,6 +36,10 @@ class FewRelDataModule(TextDataModule):
     """
 
     benchmark: ClassVar[str] = "FewRel"
+    usual_backbone: ClassVar[Mapping[str, Any] | None] = {
+        "class_path": "fewshot.RelationCNN",
+        "init_args": {"dropout": 0.5},
+    }
     can_download: ClassVar[bool] = False
     preprocessing = items = None  # a text file does not say where the two entities are
 

@@ -1,5 +1,6 @@
 """Few-shot regression benchmarks: random functions of one variable."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from fewshot.arguments import Count
@@ -30,6 +31,10 @@ class FunctionDataModule(EpisodicDataModule):
     """
 
     facts: ClassVar[tuple[str, ...]] = ("in_features",)
+    usual_backbone: ClassVar[Mapping[str, Any] | None] = {
+        "class_path": "fewshot.MLP",
+        "init_args": {"hidden": [40, 40]},
+    }
     functions: ClassVar[type[FunctionTasks]]
     in_features = 1
 

@@ -1,6 +1,6 @@
 """What the benchmarks of images share: conversion, augmentation and normalisation on the device."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -25,6 +25,7 @@ class FloatImages(EpisodicDataModule):
     """
 
     facts: ClassVar[tuple[str, ...]] = ("in_channels", "image_size", "in_features")
+    usual_backbone: ClassVar[Mapping[str, Any] | None] = {"class_path": "fewshot.Conv4"}
     in_channels: int
     image_size: int
     bright_ink: ClassVar[bool] = False

@@ -39,6 +39,10 @@ class SegmentationDataModule(FloatImages, EpisodicDataModule):
     """
 
     in_channels = 3
+    usual_backbone: ClassVar[Mapping[str, Any] | None] = {
+        "class_path": "fewshot.Conv4",
+        "init_args": {"pooled_blocks": 2},
+    }
     classes: tuple[str, ...]
     """All classes of the benchmark by name."""
 

@@ -1,7 +1,7 @@
 """What text benchmarks share: term ids, padding, facts for text encoders, queries of no class."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -54,6 +54,10 @@ class TextDataModule(ClassificationDataModule):
         "vectors",
         "vocabulary",
     )
+    usual_backbone: ClassVar[Mapping[str, Any] | None] = {
+        "class_path": "fewshot.WeightedBag",
+        "init_args": {"out_features": 1024, "dropout": 0.3},
+    }
     tokenizer: str | None
     vectors: str | None
     items: ClassVar[ItemKind | None] = "text"

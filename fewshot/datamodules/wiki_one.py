@@ -1,6 +1,6 @@
 """One-shot link prediction: Wiki-One, NELL-One and what else has their files."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -67,6 +67,7 @@ class WikiOneDataModule(EpisodicDataModule):
         "neighbours",
         "edges",
     )
+    usual_backbone: ClassVar[Mapping[str, Any] | None] = {"class_path": "fewshot.EntityVectors"}
 
     def __init__(
         self,

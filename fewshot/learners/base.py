@@ -5,7 +5,7 @@ How they train is in `meta_step`, how they are judged in `evaluation`, what outl
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
@@ -88,6 +88,8 @@ class MetaLearner(TakesTask, MetaStep, GoesOn, Checkpointed):
     proven_in_bfloat16: ClassVar[bool] = False
     """Whether docs/results.md shows that this class, no subclass of it, is as accurate in bfloat16:
     the interval of the difference holds 0 and is narrower than 3.5 points, and it has learned."""
+    usual_backbone: ClassVar[Mapping[str, Any] | None] = None
+    """The network of a command line that names none; None: the benchmark's."""
     begins_at: Sequence[str] = ()
     """Arguments that say where learned values begin, and nothing of what a checkpoint continues."""
 

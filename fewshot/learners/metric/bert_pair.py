@@ -3,8 +3,8 @@
 Shapes: S support examples, n queries, P = n*S pairs, N way, L places.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,7 @@ class BERTPair(MetaLearner):
 
     judges_nota = True
     takes = Classification
+    usual_backbone: ClassVar[Mapping[str, Any] | None] = {"class_path": "fewshot.PairEncoder"}
     task: Classification
 
     def __init__(

@@ -1,7 +1,8 @@
 """GMatching: pairs of entities by their neighbours, matched in several steps."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,8 @@ class GMatching(RankingLearner):
     Raises:
         FewshotError: an argument out of range, or the benchmark's task is not ranking.
     """
+
+    usual_backbone: ClassVar[Mapping[str, Any] | None] = {"class_path": "fewshot.NeighbourEncoder"}
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
 """What learners of random functions share: they predict a normal distribution at each point."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,7 @@ class ProcessLearner(ModelBasedLearner):
     """
 
     takes = Regression
+    usual_backbone: ClassVar[Mapping[str, Any] | None] = {"class_path": "fewshot.Pixels"}
     fixed_arguments: Sequence[str] = ("feature_memory", "feature_cache")
     task: GaussianRegression
 

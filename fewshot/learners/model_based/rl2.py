@@ -3,8 +3,8 @@
 Shapes: B tasks, n trials of each, T steps of a trial.
 """
 
-from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -81,6 +81,7 @@ class RL2(MetaLearner):
     """
 
     takes = Control
+    usual_backbone: ClassVar[Mapping[str, Any] | None] = {"class_path": "fewshot.Pixels"}
     acts = True
     task: Control
 
