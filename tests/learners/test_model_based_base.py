@@ -204,7 +204,7 @@ def test_a_checkpoint_rebuilds_its_learner(
 # ---------------------------------------------------------------- the command line
 
 
-def test_the_prototypical_networks_config_says_what_another_learner_needs(
+def test_the_prototypical_networks_config_gives_way_and_an_option_does_not(
     own_data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake_omniglot(own_data_root)
@@ -217,6 +217,7 @@ def test_the_prototypical_networks_config_says_what_another_learner_needs(
                     "fit",
                     *options,
                     f"--model={learner}",
+                    "--data.train_way=60",
                     *FEW,
                     *QUIET,
                     f"--trainer.default_root_dir={tmp_path}",
@@ -229,9 +230,7 @@ def test_the_prototypical_networks_config_says_what_another_learner_needs(
             " train_way to 5" in (capsys.readouterr().err.splitlines()[-1])
         )
         limits = ("--trainer.max_epochs=1", "--trainer.max_steps=2", "--data.train_episodes=2")
-        run = fewshot(
-            "fit", tmp_path, *options, *limits, f"--model={learner}", "--data.train_way=5"
-        )
+        run = fewshot("fit", tmp_path, *options, *limits, f"--model={learner}")
         assert results(run)["learner"] == learner
 
 
@@ -294,7 +293,7 @@ def test_processes_learn_sine_waves(learner: str, tmp_path: Path) -> None:
 
 
 def test_the_exact_process_takes_its_kernel_from_the_benchmark(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     args = (
         "--model=GaussianProcess",
@@ -315,12 +314,10 @@ def test_the_exact_process_takes_its_kernel_from_the_benchmark(
     assert (
         "model.noise is 0.2 but GaussianProcessDataModule has noise 0.3" in capsys.readouterr().err
     )
-    refused[0] = "fit"
-    assert main([*refused, "--trainer.max_epochs=1"]) == 2
-    assert (
-        "GaussianProcess on Pixels has nothing to train; use `fewshot test`"
-        in capsys.readouterr().err
-    )
+    tested = results(fewshot("fit", tmp_path, *args, "--trainer.max_epochs=1"))
+    assert tested["metrics"] == result["metrics"]
+    said = "GaussianProcess on Pixels has nothing to train: it is tested at once"
+    assert said in caplog.messages
 
 
 def test_a_kernel_by_hand_suits_any_function(tmp_path: Path) -> None:
