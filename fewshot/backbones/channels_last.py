@@ -8,14 +8,18 @@ are stored as usual, and laid out anew where they are used.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fewshot.engine.modes import is_transformed
+
 
 class Conv2d(nn.Conv2d):
     """A convolution that reads its kernel in channels last."""
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (n, out, h, w) of maps (n, in, H, W)."""
-        # a kernel of one channel is the same memory in both layouts: the maps' strides decide
-        laid_out = self.in_channels == self.groups or self.weight.stride(1) == 1
+        # a kernel of one channel is the same memory in both layouts: the maps' strides decide, but
+        # not where episodes are vmapped over, whose kernels stand side by side
+        same = self.in_channels == self.groups and not is_transformed()
+        laid_out = same or self.weight.stride(1) == 1
         kernel = self.weight if laid_out else channels_last(self.weight)
         return F.conv2d(
             maps, kernel, self.bias, self.stride, self.padding, self.dilation, self.groups
