@@ -48,12 +48,17 @@ def public_names(package: str) -> Mapping[str, str]:
     return modules
 
 
+def source_of(module: str) -> str:
+    """The source of a module, which is found without importing it; empty where there is none."""
+    spec = find_spec(module)
+    source = spec and spec.loader and spec.loader.get_source(module)  # type: ignore[attr-defined]
+    return source or ""
+
+
 def _for_type_checkers(package: str) -> list[ast.ImportFrom]:
-    spec = find_spec(package)
-    source = spec and spec.loader and spec.loader.get_source(package)  # type: ignore[attr-defined]
     blocks = (
         node.body
-        for node in ast.parse(source or "").body
+        for node in ast.parse(source_of(package)).body
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
     )
     return [node for block in blocks for node in block if isinstance(node, ast.ImportFrom)]

@@ -9,7 +9,6 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from operator import attrgetter
-from shutil import get_terminal_size
 from typing import Annotated, get_args, get_origin
 
 import fewshot.arguments
@@ -18,6 +17,7 @@ from fewshot.arguments import Range
 from fewshot.cli.catalogue import benchmarks
 from fewshot.cli.class_options import KINDS, options
 from fewshot.cli.definitions import Argument, Definition, alias, arguments, definition, lineage
+from fewshot.cli.options import help_width
 from fewshot.errors import FewshotError
 
 MORE = {
@@ -27,7 +27,6 @@ MORE = {
     "model.backbone": "`fewshot list backbones` shows all networks.",
     "data": "`fewshot list benchmarks` shows all benchmarks.",
 }
-WIDEST = 100
 MODULE, BACKBONE = "a torch module", "a backbone's name"
 
 
@@ -55,7 +54,7 @@ def class_help(args: Sequence[str]) -> str | None:
 
 def described(kind: str, name: str, one: Definition) -> str:
     """The help of a class that stands behind the option `kind`."""
-    width = min(get_terminal_size().columns, WIDEST)
+    width = help_width()
     paragraphs = (" ".join(text.split()) for text in one.doc.split("\n\n"))
     parts = [f"Help for --{kind} {name}", *(textwrap.fill(text, width) for text in paragraphs)]
     for _, group in groupby(arguments(name), attrgetter("owner.name")):

@@ -3,11 +3,14 @@
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from fewshot.cli.catalogue import benchmarks, learners, networks
+from fewshot.cli import aliases
 from fewshot.cli.definitions import arguments
 from fewshot.errors import FewshotError, nearest
 
-KINDS = {"model": learners, "model.backbone": networks, "data": benchmarks}
+KINDS = {
+    option: aliases.KINDS[option.rpartition(".")[2]]
+    for option in ("model", "model.backbone", "data")
+}
 """The options that name a class, and those it may be."""
 PARTS = ("class_path", "init_args", "dict_kwargs", "help")
 """What may follow such an option besides the class's arguments."""

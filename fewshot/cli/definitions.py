@@ -7,14 +7,14 @@ import ast
 import functools
 import inspect
 from collections.abc import Iterator
-from importlib.util import find_spec, resolve_name
+from importlib.util import resolve_name
 from typing import NamedTuple
 
 from docstring_parser import DocstringStyle
 from docstring_parser import parse as parse_docstring
 
 from fewshot.cli.catalogue import syntax
-from fewshot.lazy import public_names
+from fewshot.lazy import public_names, source_of
 
 
 class Definition(NamedTuple):
@@ -179,8 +179,6 @@ def syntax_of(module: str) -> list[ast.stmt]:
     try:
         if module.partition(".")[0] == "fewshot":
             return syntax(module).body
-        spec = find_spec(module)
-        loader = spec and spec.loader
-        return ast.parse(loader.get_source(module) or "").body if loader else []  # type: ignore
+        return ast.parse(source_of(module)).body
     except (ImportError, AttributeError, OSError, SyntaxError, ValueError):
         return []  # whoever imports it says why

@@ -4,7 +4,6 @@ import ast
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
-from shutil import get_terminal_size
 from typing import Any, Literal, NamedTuple
 
 from docstring_parser import DocstringStyle
@@ -12,9 +11,9 @@ from docstring_parser import parse as parse_docstring
 
 from fewshot.cli.arguments import trainer_method
 from fewshot.cli.commands import LIGHTNINGS
+from fewshot.cli.options import help_width
 
 EVERY = ("fit", "validate", "test", "predict")
-WIDEST = 100
 COLUMN = 26  # of the names of most options
 
 
@@ -85,7 +84,7 @@ CHECKPOINT = {
 
 def fit_help(command: str) -> str:
     """What `fewshot fit --help` prints, and that of the other commands of Lightning's."""
-    width = min(get_terminal_size().columns, WIDEST)
+    width = help_width()
     run = {o.name: o.text for o in OPTIONS if command in o.commands}
     if command == "fit":
         run |= CHECKPOINT

@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import fewshot
@@ -12,6 +13,9 @@ from fewshot.errors import FewshotError, nearest
 
 if TYPE_CHECKING:
     from fewshot.deployment.predictor import TrainedLearner
+
+
+WIDEST = 100
 
 
 class Options(argparse.ArgumentParser):
@@ -176,6 +180,11 @@ def _values(texts: dict[str, str]) -> dict[str, Any]:
     except yaml.YAMLError as error:
         told = ", ".join(f"{name} {text}" for name, text in texts.items())
         raise FewshotError(f"{told} has a value that is no YAML; quote it") from error
+
+
+def help_width() -> int:
+    """Columns of a help text: the terminal's, or as many as can still be read."""
+    return min(get_terminal_size().columns, WIDEST)
 
 
 def share(text: str) -> float:

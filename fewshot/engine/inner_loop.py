@@ -72,12 +72,7 @@ def steps_on(
     """
 
     def step(number: int, loss: Loss, weights: Weights) -> Weights:
-        with torch.no_grad() if first_order else nullcontext():
-            gradients = scaled_gradient(loss, weights)
-            if clip is not None:
-                gradients = clipped(gradients, clip)
-        if first_order:  # said once more for a compiler, which sees operations only
-            gradients = {name: gradient.detach() for name, gradient in gradients.items()}
+        gradients = step_gradient(loss, weights, first_order, clip)
         rates = {name: rate(number, name) if callable(rate) else rate for name in weights}
         return {name: weight - rates[name] * gradients[name] for name, weight in weights.items()}
 
@@ -90,6 +85,17 @@ def steps_on(
         )
         end_region()
         yield weights
+
+
+def step_gradient(loss: Loss, weights: Weights, first_order: bool, clip: float | None) -> Weights:
+    """What a step descends along: the gradient of `loss`, a constant in `first_order`, clipped."""
+    with torch.no_grad() if first_order else nullcontext():
+        gradients = scaled_gradient(loss, weights)
+        if clip is not None:
+            gradients = clipped(gradients, clip)
+    if first_order:  # said once more for a compiler, which sees operations only
+        gradients = {name: gradient.detach() for name, gradient in gradients.items()}
+    return gradients
 
 
 def scaled_gradient(loss: Callable[[Weights], Tensor], weights: Weights) -> Weights:

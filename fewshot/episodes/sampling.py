@@ -143,13 +143,21 @@ def draw_shots(rng: np.random.Generator, total: int, limits: Index) -> Index:
     """
     cuts = np.sort(rng.choice(total - 1, len(limits) - 1, replace=False)) + 1
     shots = np.diff(cuts, prepend=0, append=total)
-    excess = int((shots - np.minimum(shots, limits)).sum())
-    shots = np.minimum(shots, limits)
+    return within_limits(rng, shots, limits)
+
+
+def within_limits(rng: np.random.Generator, wanted: Index, limits: Index) -> Index:
+    """What each class gives (N,) of what is `wanted` of it: no more than its limit.
+
+    What exceeds it is taken from others, class by class in random order.
+    """
+    given = np.minimum(wanted, limits)
+    excess = int((wanted - given).sum())
     for place in rng.permutation(len(limits)):
-        extra = min(excess, int(limits[place] - shots[place]))
-        shots[place] += extra
+        extra = min(excess, int(limits[place] - given[place]))
+        given[place] += extra
         excess -= extra
-    return shots.astype(np.int64)
+    return given.astype(np.int64)
 
 
 def draw_varying_episode(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fewshot.episodes.sampling import Index, draw_classes
+from fewshot.episodes.sampling import Index, draw_classes, within_limits
 
 
 def draw_query_counts(rng: np.random.Generator, alpha: float, total: int, limits: Index) -> Index:
@@ -22,13 +22,7 @@ def draw_query_counts(rng: np.random.Generator, alpha: float, total: int, limits
     counts = np.floor(exact).astype(np.int64)
     up = np.argsort(counts - exact, kind="stable")[: total - counts.sum()]
     counts[up] += 1
-    excess = int((counts - np.minimum(counts, limits)).sum())
-    counts = np.minimum(counts, limits)
-    for place in rng.permutation(len(limits)):
-        extra = min(excess, int(limits[place] - counts[place]))
-        counts[place] += extra
-        excess -= extra
-    return counts
+    return within_limits(rng, counts, limits)
 
 
 def draw_unbalanced_episode(

@@ -2,15 +2,13 @@
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from fewshot.engine.compiling.regions import end_region
-from fewshot.engine.inner_loop import Weights, clipped, scaled_gradient
+from fewshot.engine.inner_loop import Weights, step_gradient
 from fewshot.engine.recomputation import recomputed
 from fewshot.errors import FewshotError
 from fewshot.functional.rules import SGD, Rate, Rule, State
@@ -115,12 +113,7 @@ def _step(
     weights: Weights,
     state: State,
 ) -> tuple[Weights, State]:
-    with torch.no_grad() if first_order else nullcontext():
-        gradients = scaled_gradient(loss, weights)
-        if clip is not None:
-            gradients = clipped(gradients, clip)
-    if first_order:  # said once more for a compiler, which sees operations only
-        gradients = {name: gradient.detach() for name, gradient in gradients.items()}
+    gradients = step_gradient(loss, weights, first_order, clip)
     return rule.update(number, weights, gradients, state)
 
 
