@@ -12,7 +12,6 @@ from lightning.pytorch.callbacks import (
     ModelCheckpoint,
     ModelSummary,
     ProgressBar,
-    RichModelSummary,
     TQDMProgressBar,
 )
 
@@ -20,6 +19,7 @@ from fewshot import FewshotError
 from fewshot.callbacks.checkpoint import BestCheckpoint, LastCheckpoint
 from fewshot.callbacks.pictures import EpisodePicture
 from fewshot.callbacks.progress import EpisodeProgressBar
+from fewshot.callbacks.short_summary import ShortSummary
 from fewshot.cli.lightning import FewshotCLI, run
 
 KINDS = (ProgressBar, ModelSummary, ModelCheckpoint, EpisodePicture)
@@ -39,7 +39,7 @@ def kinds(callbacks: Sequence[Callback]) -> list[type]:
     return [type(callback) for callback in callbacks if isinstance(callback, KINDS)]
 
 
-OURS = [EpisodePicture, EpisodeProgressBar, RichModelSummary, LastCheckpoint, BestCheckpoint]
+OURS = [EpisodePicture, EpisodeProgressBar, ShortSummary, LastCheckpoint, BestCheckpoint]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ OURS = [EpisodePicture, EpisodeProgressBar, RichModelSummary, LastCheckpoint, Be
     [
         ("  - class_path: LearningRateMonitor\n", (), ()),
         ("  - class_path: TQDMProgressBar\n", (EpisodeProgressBar,), (TQDMProgressBar,)),
-        ("  - class_path: ModelSummary\n", (RichModelSummary,), (ModelSummary,)),
+        ("  - class_path: ModelSummary\n", (ShortSummary,), (ModelSummary,)),
         (
             "  - class_path: ModelCheckpoint\n    init_args: {monitor: val/mse, save_top_k: 2}\n",
             (BestCheckpoint,),

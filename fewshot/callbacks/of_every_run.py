@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ModelSummary, ProgressBar
 
 from fewshot.callbacks.checkpoint import BestCheckpoint, LastCheckpoint
 from fewshot.callbacks.curves import AdaptationCurve
@@ -15,6 +15,7 @@ from fewshot.callbacks.pictures import EpisodePicture
 from fewshot.callbacks.predictions import PredictionWriter
 from fewshot.callbacks.progress import EpisodeProgressBar
 from fewshot.callbacks.results import ResultsWriter
+from fewshot.callbacks.short_summary import ShortSummary
 from fewshot.callbacks.sources import SourceCurves
 from fewshot.callbacks.throughput import Throughput
 from fewshot.errors import FewshotError
@@ -23,8 +24,9 @@ from fewshot.errors import FewshotError
 def not_named_already(ours: Sequence[Callback], named: Sequence[Callback]) -> list[Callback]:
     """Those of our callbacks whose work no named one does.
 
-    Any progress bar takes the place of our bar, a checkpoint callback that of `BestCheckpoint`, one
-    that writes ``last.ckpt`` that of `LastCheckpoint`; of the others, one of the same class.
+    Any progress bar takes the place of our bar, any model summary that of `ShortSummary`, a
+    checkpoint callback that of `BestCheckpoint`, one that writes ``last.ckpt`` that of
+    `LastCheckpoint`; of the others, one of the same class.
 
     Args:
         ours: the callbacks that every run of the command line has.
@@ -48,8 +50,9 @@ def _replaces(named: Callback, ours: Callback) -> bool:
         return True
     if isinstance(ours, BestCheckpoint):
         return isinstance(named, ModelCheckpoint) and not isinstance(named, LastCheckpoint)
-    if isinstance(ours, ProgressBar):
-        return isinstance(named, ProgressBar)
+    for kind in (ProgressBar, ModelSummary):
+        if isinstance(ours, kind):
+            return isinstance(named, kind)
     return isinstance(named, type(ours))
 
 
@@ -85,4 +88,6 @@ def of_every_run(config: Mapping[str, Any], tests: bool) -> list[Callback]:
         callbacks.append(BestCheckpoint())
     if config["enable_progress_bar"] is not False:
         callbacks.append(EpisodeProgressBar())
+    if config["enable_model_summary"] is not False:
+        callbacks.append(ShortSummary())
     return callbacks

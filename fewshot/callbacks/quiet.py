@@ -1,6 +1,7 @@
 """What Lightning says that nobody who runs something can mend: it is left unsaid."""
 
 import logging
+import re
 import warnings
 
 NOT_THE_USERS = (
@@ -20,13 +21,25 @@ NOT_THE_USERS = (
 """Warnings about things that the user cannot mend."""
 
 
+SAID_ELSEWHERE = re.compile(
+    r".*Tip: "  # lightning recommends a product of its makers at every start
+    # the summary says what a run is on, results.json the seed and the checkpoint
+    r"|Seed set to |(GPU|TPU|HPU) available: |LOCAL_RANK: |Trainer already configured with model"
+    r"|`Trainer\.fit` stopped: `max_(epochs|steps)=\d+` reached"  # as it was told
+    r"|Restoring states from the checkpoint|Loaded model weights from the checkpoint",
+    re.DOTALL,
+)
+"""How notes begin that are in vain. That a training goes on where it was stays said."""
+LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed")
+
+
 def silence_what_users_cannot_mend() -> None:
-    """Ignore, for the life of this process, the warnings above, and an advertisement."""
+    """Ignore, for the life of this process, the warnings and notes above."""
     for message in NOT_THE_USERS:
         warnings.filterwarnings("ignore", message=message)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
+    for name in LOGGERS:
+        logging.getLogger(name).addFilter(_is_news)
 
 
-def _is_no_advertisement(record: logging.LogRecord) -> bool:
-    # lightning recommends a product of its makers at every start
-    return "Tip: " not in record.getMessage()
+def _is_news(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.INFO or not SAID_ELSEWHERE.match(record.getMessage())

@@ -16,7 +16,12 @@ from fewshot.callbacks.quiet import silence_what_users_cannot_mend
 from fewshot.callbacks.run_folder import RunFolder
 from fewshot.errors import FewshotError, nearest
 
-FLAGS = {"fast_dev_run": False, "enable_checkpointing": None, "enable_progress_bar": None}
+FLAGS = {
+    "fast_dev_run": False,
+    "enable_checkpointing": None,
+    "enable_progress_bar": None,
+    "enable_model_summary": None,
+}
 """The Trainer's arguments that turn callbacks off, and their defaults."""
 
 

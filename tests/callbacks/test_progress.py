@@ -1,16 +1,24 @@
 """What the progress bar shows."""
 
+import io
+import logging
+import re
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import lightning as L
 import pytest
 import torch
+from commands import FEW, SINUSOID
 from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks.progress.rich_progress import CustomProgress
+from rich.console import Console
 
 from fewshot.callbacks.memorisation import Figures, Memorisation
-from fewshot.callbacks.progress import EpisodeProgressBar
+from fewshot.callbacks.progress import EpisodeProgressBar, _Figures
+from fewshot.cli.main import main
 from fewshot.episodes.types import Episode, Examples
 
 
@@ -20,7 +28,12 @@ def meta_batch(episodes: int) -> Episode:
 
 
 def test_the_bar_shows_metrics_and_episodes_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = cast(L.Trainer, SimpleNamespace(world_size=2, is_last_batch=False, callbacks=[]))
+    trainer = cast(
+        L.Trainer,
+        SimpleNamespace(
+            world_size=2, is_last_batch=False, callbacks=[], current_epoch=0, max_epochs=2
+        ),
+    )
     learner = cast(L.LightningModule, None)
     logged = {"train/loss": 1.5, "train/accuracy": 0.5, "v_num": 0}
     monkeypatch.setattr(RichProgressBar, "get_metrics", lambda *_: dict(logged))
@@ -48,7 +61,12 @@ def test_the_bar_shows_metrics_and_episodes_a_second(monkeypatch: pytest.MonkeyP
 
 def test_plain_examples_are_counted_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer, learner = (
-        cast(L.Trainer, SimpleNamespace(world_size=2, is_last_batch=True, callbacks=[])),
+        cast(
+            L.Trainer,
+            SimpleNamespace(
+                world_size=2, is_last_batch=True, callbacks=[], current_epoch=0, max_epochs=2
+            ),
+        ),
         cast(L.LightningModule, None),
     )
     monkeypatch.setattr(RichProgressBar, "get_metrics", lambda *_: {})
@@ -88,3 +106,51 @@ def test_the_bar_shows_what_is_answered_without_a_support() -> None:
         world_size=1, is_last_batch=False, callbacks=[memorisation], progress_bar_metrics={}, loggers=[]
     )  # fmt: skip
     assert bar.get_metrics(cast(L.Trainer, namespace), learner)["unadapted"] == 0.93
+
+
+def test_without_a_terminal_a_run_says_what_it_does_and_a_line_an_epoch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    flags = ("--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--trainer.devices=1")
+    root = f"--trainer.default_root_dir={tmp_path}"
+    assert main(["fit", *SINUSOID, *FEW, *flags, root]) == 0
+    said = capsys.readouterr()
+    first, second, third, *rest = said.out.splitlines()
+    assert first == "MAML with MLP: 1,761 parameters, all trained"
+    assert second.startswith("Sinusoid: 10-shot")
+    assert second.endswith("episodes: 8 train, 2 val, 3 test")
+    assert third == "trains for 2 epochs on cpu, 32-true"
+    lines = [line for line in rest if line.startswith("epoch ")]
+    number = r"\d+\.\d+"
+    for line, epoch in zip(lines, ("1/2", "2/2"), strict=True):
+        assert re.match(rf"epoch {epoch}: loss {number}, .*val {number}.* episodes/s, ", line), line
+        assert len(line) <= 80
+    assert rest[-1].startswith("tensorboard: "), "results come last"
+    for vain in (
+        "FLOPs",
+        "Testing",
+        "Sanity",
+        "Seed set",
+        "GPU available",
+        "Restoring",
+        "stopped:",
+    ):
+        assert vain not in said.out + said.err, vain
+
+
+def test_a_bar_takes_one_line_of_80_columns() -> None:
+    """With the figures of a learner that reports most, in epochs of many steps."""
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    bar = EpisodeProgressBar()
+    bar.epoch = "epoch 100/100"
+    bar.shown = {"train/loss": 0.12345, "train/accuracy": 0.9, "val/accuracy": 0.5}
+    bar.shown |= {"episodes/s": "12345.6", "unadapted": 0.2}
+    columns = [*bar.configure_columns(cast(L.Trainer, None)), _Figures(bar)]
+    bar.progress = progress = CustomProgress(*columns, console=console)
+    bar.train_progress_bar_id = progress.add_task("Epoch 99/99", total=10_000, completed=9_999)
+    console.print(progress.get_renderable())
+    (line,) = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert len(line) <= 80
+    assert line.startswith("epoch 100/100 ")
+    assert "loss 0.123 accuracy" in line
