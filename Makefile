@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 CONFIG ?= configs/glyphs/protonet_5way1shot.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev train test lint types unit slow gpu format bench clean
+.PHONY: help install dev train test lint types unit slow gpu format bench release clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -50,6 +50,10 @@ bench: install  ## print the speed measurements
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/learners.py --benchmark glyphs
 	$(BIN)/python benchmarks/peers.py
+
+release: dev  ## build, check and try out what would be uploaded (URL=address of the repository)
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[release]'
+	$(BIN)/python packaging/release.py --url '$(URL)'
 
 clean:  ## remove what was built, but for .venv and lightning_logs
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -6,9 +6,10 @@ Names are imported when they are asked for: `import fewshot` alone loads no torc
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from fewshot.extras import DISTRIBUTION
 from fewshot.lazy import lazy_names
 
-__version__ = version("fewshot")
+__version__ = version(DISTRIBUTION)
 
 if TYPE_CHECKING:
     from fewshot.backbones import *

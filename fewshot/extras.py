@@ -5,9 +5,12 @@ from typing import Any
 
 from fewshot.errors import FewshotError
 
+DISTRIBUTION = "fewshot-lightning"
+"""What is installed: the index has a ``few-shot``, and takes ``fewshot`` for the same name."""
+
 
 def require(package: str, extra: str) -> Any:
-    """The imported `package`, which ``pip install 'fewshot[extra]'`` installs.
+    """The imported `package`, which ``pip install 'fewshot-lightning[extra]'`` installs.
 
     Raises:
         FewshotError: it is not installed.
@@ -17,4 +20,5 @@ def require(package: str, extra: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != package:
             raise
-        raise FewshotError(f"{package} is not installed; pip install 'fewshot[{extra}]'") from error
+        remedy = f"pip install '{DISTRIBUTION}[{extra}]'"
+        raise FewshotError(f"{package} is not installed; {remedy}") from error

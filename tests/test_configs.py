@@ -173,7 +173,7 @@ def test_config(
     config = yaml.safe_load(path.read_text())
     for network, packages in PACKAGES.items():
         for package in packages if network in path.read_text() else ():
-            pytest.importorskip(package, reason="needs the extra fewshot[pretrained]")
+            pytest.importorskip(package, reason="needs the extra fewshot-lightning[pretrained]")
     options = [*data_root(config["data"]), *small(config)]
     training = command(path) == "fit"
     limits = ["--trainer.max_steps=2", "--trainer.max_epochs=1", "--trainer.val_check_interval=2"]

@@ -189,5 +189,8 @@ def test_what_is_missing_is_said_before_anything_is_written(
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     assert main(["export", f"--ckpt_path={photos[1]}", f"--output={tmp_path / 'x'}"]) == 2
-    assert "onnxscript is not installed; pip install 'fewshot[export]'" in capsys.readouterr().err
+    assert (
+        "onnxscript is not installed; pip install 'fewshot-lightning[export]'"
+        in capsys.readouterr().err
+    )
     assert list(tmp_path.iterdir()) == []

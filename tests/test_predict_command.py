@@ -388,7 +388,7 @@ def test_photographs_that_cannot_be_read_are_told(
     load_image_folder(root, 8)
     told = "files (4 .heic, 2 .raw, 2 no ending), which cannot be read as images here"
     assert [record.getMessage() for record in caplog.records] == [
-        f"{root}: passed over 8 {told}; convert them to png or jpg, or pip install 'fewshot[heic]'"
+        f"{root}: passed over 8 {told}; convert them to png or jpg, or pip install 'fewshot-lightning[heic]'"
     ]
     caplog.clear()
     args = [f"--ckpt_path={photos[1]}", f"--support={root / 'test'}", f"--query={root / 'test/m'}"]

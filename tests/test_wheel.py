@@ -45,7 +45,7 @@ def installed(tmp_path: Path) -> Path:
         tmp_path / "dist",
         cwd=source,
     )
-    (wheel,) = (tmp_path / "dist").glob("fewshot-*.whl")
+    (wheel,) = (tmp_path / "dist").glob("fewshot_lightning-*.whl")
     environment = tmp_path / "environment"
     venv.create(environment, with_pip=False)
     (packages,) = (environment / "lib").glob("python*/site-packages")

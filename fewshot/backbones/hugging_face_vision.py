@@ -17,8 +17,8 @@ class HuggingFaceVision(PretrainedVision):
 
     Paper: arXiv:2304.07193.
 
-    By name or folder; needs ``pip install 'fewshot[pretrained]'``. Features are what each model
-    calls its pooled output (of CLIP: before the projection to the texts' space).
+    By name or folder; needs ``pip install 'fewshot-lightning[pretrained]'``. Features are what each
+    model calls its pooled output (of CLIP: before the projection to the texts' space).
     `TorchvisionBackbone` says how images are seen. A checkpoint holds the model's config, how it
     sees images and its weights: loading it needs neither a network nor the folder.
 

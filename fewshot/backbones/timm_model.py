@@ -19,9 +19,9 @@ KNOWN: dict[str, Interpolation] = {"bilinear": "bilinear", "bicubic": "bicubic"}
 class TimmBackbone(PretrainedVision):
     """TimmBackbone: any network of timm, by name, its classifier left out. Paper: none, see each.
 
-    Needs ``pip install 'fewshot[pretrained]'``. `TorchvisionBackbone` says how images are seen; the
-    size and the normalisation of the training go into checkpoints. A checkpoint holds the weights;
-    loading it fetches none.
+    Needs ``pip install 'fewshot-lightning[pretrained]'``. `TorchvisionBackbone` says how images are
+    seen; the size and the normalisation of the training go into checkpoints. A checkpoint holds the
+    weights; loading it fetches none.
 
     Args:
         in_channels: C of the images: 1 or 3.

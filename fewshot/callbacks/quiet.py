@@ -26,10 +26,10 @@ SAID_ELSEWHERE = re.compile(
     # the summary says what a run is on, results.json the seed and the checkpoint
     r"|Seed set to |(GPU|TPU|HPU) available: |LOCAL_RANK: |Trainer already configured with model"
     r"|`Trainer\.fit` stopped: `max_(epochs|steps)=\d+` reached"  # as it was told
-    r"|Restoring states from the checkpoint|Loaded model weights from the checkpoint",
+    r"|Restoring states from the checkpoint",  # a later line says what was read
     re.DOTALL,
 )
-"""How notes begin that are in vain. That a training goes on where it was stays said."""
+"""How notes begin that are in vain. Which checkpoint was read stays said."""
 LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed")
 
 

@@ -50,8 +50,9 @@ class Vectors(Pixels):
 class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # it has no types
     """A pre-trained network with a learner that needs no training, in scikit-learn's way.
 
-    Needs ``pip install 'fewshot[sklearn]'``. It works in ``Pipeline``, ``GridSearchCV`` and
-    ``cross_val_score``. Probabilities are calibrated on held-out examples of what it is fitted to.
+    Needs ``pip install 'fewshot-lightning[sklearn]'``. It works in ``Pipeline``, ``GridSearchCV``
+    and ``cross_val_score``. Probabilities are calibrated on held-out examples of what it is
+    fitted to.
 
     Args:
         backbone: a pre-trained network's name (``fewshot list backbones``), or a network of your

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.errors import FewshotError
+from fewshot.extras import DISTRIBUTION
 from fewshot.hyperparameters import not_offered, parameter_names
 from fewshot.lazy import offered
 from fewshot.tasks import KINDS as TASK_KINDS
@@ -166,8 +167,8 @@ def check_arguments(checkpoint: Mapping[str, Any], learner: type) -> None:
         if name not in known:
             raise FewshotError(
                 f"the checkpoint of fewshot {version} has the argument {name}, which"
-                f" {learner.__name__} of fewshot {metadata.version('fewshot')} does not have; load"
-                " it with that version"
+                f" {learner.__name__} of fewshot {metadata.version(DISTRIBUTION)} does not have;"
+                " load it with that version"
             )
 
 

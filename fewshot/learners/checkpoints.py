@@ -16,6 +16,7 @@ from torch import nn
 from typing_extensions import Self
 
 from fewshot.errors import FewshotError
+from fewshot.extras import DISTRIBUTION
 from fewshot.files import atomic_write
 from fewshot.hyperparameters import without_weights
 from fewshot.learners.checkpoint_checks import (
@@ -185,7 +186,7 @@ class Checkpointed(L.LightningModule):
         self.guard.settle()
         benchmark = getattr(attached_trainer(self), "datamodule", None)
         checkpoint["fewshot"] = {
-            "version": metadata.version("fewshot"),
+            "version": metadata.version(DISTRIBUTION),
             "learner": type(self).__name__,
             "seed": self.seed,
             "skipped": self.guard.skipped,

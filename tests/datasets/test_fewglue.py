@@ -19,7 +19,7 @@ from fewshot.errors import FewshotError
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("transformers", reason="needs the extra fewshot[text]")
+    pytest.importorskip("transformers", reason="needs the extra fewshot-lightning[text]")
     return fake_fewglue(tmp_path_factory.mktemp("fewglue") / "root")
 
 

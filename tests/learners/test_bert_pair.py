@@ -27,7 +27,7 @@ TEXTS = ["please a", "b", "c d e f", "please intent_1", "g h", "i j k"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("transformers", reason="needs the extra fewshot[text]")
+    pytest.importorskip("transformers", reason="needs the extra fewshot-lightning[text]")
     torch.manual_seed(0)
     return fake_language_model(tmp_path_factory.mktemp("model") / "bert")
 

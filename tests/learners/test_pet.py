@@ -24,7 +24,7 @@ from fewshot.learners.transfer.pet import Ensemble, candidate_scores, hinge, one
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("transformers", reason="needs the extra fewshot[text]")
+    pytest.importorskip("transformers", reason="needs the extra fewshot-lightning[text]")
     torch.manual_seed(0)
     return fake_fewglue(tmp_path_factory.mktemp("fewglue") / "root")
 

@@ -16,7 +16,7 @@ from fewshot.tasks.calibration import (
     temperature_of_few,
 )
 
-optimize = pytest.importorskip("scipy.optimize", reason="needs the extra fewshot[dev]")
+optimize = pytest.importorskip("scipy.optimize", reason="needs the extra fewshot-lightning[dev]")
 
 
 def drawn(n: int = 400, way: int = 5, scale: float = 3.0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,7 +5,7 @@ import pytest
 from fewshot.tasks.intervals import incomplete_beta
 from fewshot.tasks.proportions import future_interval, share_interval
 
-stats = pytest.importorskip("scipy.stats", reason="needs the extra fewshot[dev]")
+stats = pytest.importorskip("scipy.stats", reason="needs the extra fewshot-lightning[dev]")
 
 
 @pytest.mark.parametrize(("a", "b"), [(1, 1), (0.5, 3), (7, 2), (60, 1), (3000, 41), (2e5, 3e5)])

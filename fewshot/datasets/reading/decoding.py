@@ -37,7 +37,10 @@ ImageSource: TypeAlias = Path | Encoded | Cropped | NDArray[np.uint8]
 
 @functools.cache
 def reads_heic() -> bool:
-    """Whether HEIC can be read, the photographs of many phones: ``pip install 'fewshot[heic]'``."""
+    """Whether HEIC can be read, the photographs of many phones.
+
+    The extra ``heic`` brings what reads it.
+    """
     try:
         from pillow_heif import register_heif_opener
     except ImportError:

@@ -133,7 +133,7 @@ def counted(others: Counter[str]) -> str:
 def passed_over(others: Counter[str]) -> str:
     """What is said of files that were passed over, with the remedy."""
     heic = others.keys() & {".heic", ".heif"}
-    install = ", or pip install 'fewshot[heic]'" if heic else ""
+    install = ", or pip install 'fewshot-lightning[heic]'" if heic else ""
     return (
         f"passed over {counted(others)}, which cannot be read as images here; convert them to png"
         f" or jpg{install}"

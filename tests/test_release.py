@@ -1,0 +1,122 @@
+"""What a release needs says the same everywhere, and README works where the repository is not."""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import fewshot
+from fewshot.extras import DISTRIBUTION
+
+ROOT = Path(__file__).resolve().parents[1]
+PYPROJECT = (ROOT / "pyproject.toml").read_text()
+sys.path.insert(0, str(ROOT / "packaging"))
+from release import COMMANDS, absolute, python_of, with_urls  # noqa: E402
+
+CONDA = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
+"""Packages that conda-forge calls otherwise."""
+OF_SIGNATURES = {"docstring_parser", "typeshed-client"}
+"""What jsonargparse's extra `signatures` asks for, which conda knows no extras for."""
+
+
+def yaml_of(name: str) -> Any:
+    return yaml.safe_load((ROOT / name).read_text())
+
+
+def dependencies() -> dict[str, str]:
+    block = re.search(r"^dependencies = \[(.*?)^\]", PYPROJECT, flags=re.M | re.S)
+    assert block is not None
+    found = re.findall(r'^ *"([\w-]+)(?:\[\w+\])?([^"]*)"', block[1], flags=re.M)
+    return dict(found)
+
+
+def pythons() -> list[str]:
+    return re.findall(r"Programming Language :: Python :: (3\.\d+)", PYPROJECT)
+
+
+def test_name_and_version_are_the_same_everywhere() -> None:
+    name, version = (
+        re.search(rf'^{key} = "(.+?)"', PYPROJECT, flags=re.M) for key in ("name", "version")
+    )
+    assert name is not None
+    assert version is not None
+    assert name[1] == DISTRIBUTION
+    assert version[1] == fewshot.__version__ == yaml_of("CITATION.cff")["version"]
+    recipe = yaml_of("packaging/conda/recipe.yaml")
+    assert recipe["package"]["name"] == DISTRIBUTION
+    assert recipe["context"]["version"] == version[1]
+
+
+def test_the_recipe_asks_for_what_the_package_asks_for() -> None:
+    run = dict(
+        line.split(" ", 1) if " " in line else (line, "")
+        for line in yaml_of("packaging/conda/recipe.yaml")["requirements"]["run"]
+    )
+    assert run.pop("python") == re.findall(r'requires-python = "(.+)"', PYPROJECT)[0]
+    assert {run.pop(name) for name in OF_SIGNATURES} == {""}
+    assert run == {CONDA.get(name, name): bound for name, bound in dependencies().items()}
+    assert len(run) >= 10
+
+
+def test_torch_in_the_container_is_the_packages() -> None:
+    bounds = dependencies()
+    text = (ROOT / "Dockerfile").read_text()
+    assert f'"torch{bounds["torch"]}" "torchvision{bounds["torchvision"]}"' in text
+    for line in re.findall(r"^COPY (.+) /source\S*$", text, flags=re.M):
+        assert all((ROOT / name).exists() for name in line.split()), line
+    extras = re.findall(r'^ARG EXTRAS="(.+)"', text, flags=re.M)[0].split(",")
+    assert all(re.search(rf"^{extra} = \[", PYPROJECT, flags=re.M) for extra in extras)
+    container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
+    assert f"AS {container['build']['target']}\n" in text
+
+
+def test_the_workflow_does_what_ci_does_on_the_pythons_that_are_claimed() -> None:
+    job = yaml_of(".github/workflows/ci.yml")["jobs"]["test"]
+    assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
+    assert job["strategy"]["matrix"]["python"] == pythons()
+    assert f"{sys.version_info.major}.{sys.version_info.minor}" in pythons()
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml")), ids=lambda p: p.name
+)
+def test_forms_for_issues_have_what_the_site_asks_for(path: Path) -> None:
+    form = yaml.safe_load(path.read_text())
+    if path.name == "config.yml":
+        assert form == {"blank_issues_enabled": True}
+        return
+    assert {"name", "description", "body"} <= set(form)
+    ids = [field["id"] for field in form["body"]]
+    assert len(ids) == len(set(ids)) > 0
+    assert all(
+        field["type"] in {"textarea", "input"} and field["attributes"]["label"]
+        for field in form["body"]
+    )
+
+
+def test_every_link_of_readme_is_absolute_on_the_index() -> None:
+    page = (ROOT / "README.md").read_text()
+    moved = absolute(page, "https://host.org/someone/fewshot", "v1.0")
+    links = re.findall(r"\]\(([^)]+)\)", moved)
+    assert len(links) == len(re.findall(r"\]\(([^)]+)\)", page)) > 10
+    assert all(link.startswith(("https://", "#")) for link in links), links
+    assert "![" in page
+    for picture in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", moved):
+        assert picture.startswith("https://host.org/someone/fewshot/raw/v1.0/"), picture
+
+
+def test_the_project_gets_its_addresses() -> None:
+    changed = with_urls(PYPROJECT, "https://host.org/x", "v1.0")
+    assert 'Changelog = "https://host.org/x/blob/v1.0/CHANGELOG.md"' in changed
+    assert changed.index("[project.urls]") < changed.index("[project.scripts]")
+
+
+def test_what_a_release_tries_stands_in_readme() -> None:
+    page = (ROOT / "README.md").read_text()
+    for arguments in COMMANDS[1:]:
+        assert " ".join(("fewshot", *arguments)) in page, arguments
+    compile(python_of(page), "README.md", "exec")
