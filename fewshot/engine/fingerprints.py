@@ -29,8 +29,8 @@ VERSION = internal("torch.Tensor._version")
 def fingerprints(inputs: Inputs) -> list[bytes]:
     """One for each of inputs (n, ...): of their values alone, not of their shape."""
     parts = [inputs[name] for name in sorted(inputs)] if isinstance(inputs, dict) else [inputs]
-    table = sums(torch.cat([words(part.reshape(len(part), -1)) for part in parts], 1))
-    return _keys(table)
+    contents = [words(part.reshape(len(part), -1)) for part in parts]
+    return _keys(sums(contents[0] if len(contents) == 1 else torch.cat(contents, 1)))
 
 
 def fingerprint(tensors: Iterable[Tensor]) -> bytes:
@@ -59,10 +59,13 @@ def _seen(tensor: Tensor) -> Tensor:
 
 
 def words(values: Tensor) -> Tensor:
-    """What values (n, m) are made of: 32 bits each, or fewer if those do not go up, (n, P)."""
+    """What values (n, m) are made of: integers of 32 bits, or fewer if those do not go up, (n, P).
+
+    Not yet as 64 bits, of which `sums` makes a few at a time: no copy of all leaves the caches.
+    """
     values = values.detach().contiguous()
     odd = values.shape[-1] * values.element_size() % 4
-    return values.view({0: torch.int32, 2: torch.int16}.get(odd, torch.uint8)).long()
+    return values.view({0: torch.int32, 2: torch.int16}.get(odd, torch.uint8))
 
 
 def sums(content: Tensor) -> Tensor:
@@ -73,7 +76,7 @@ def sums(content: Tensor) -> Tensor:
     return torch.cat(
         [
             torch.stack([(part * one).sum(1) for one in factors], 1)
-            for part in torch.split(content, rows)
+            for part in map(Tensor.long, torch.split(content, rows))
         ]
     )
 

@@ -220,6 +220,12 @@ def episode(episodes: Episode, index: int) -> Episode:
     return map_tensors(lambda tensor: tensor[index], episodes)
 
 
+def unstacked(episodes: Episode) -> list[Episode]:
+    """Each of stacked episodes, without the axis B."""
+    leaves, structure = flatten(episodes)
+    return [unflatten(structure, one) for one in zip(*map(torch.unbind, leaves), strict=True)]
+
+
 def stack(trees: Sequence[Tree]) -> Tree:
     """Stack trees of the same shapes along a new first axis, such as episodes."""
     rows = [flatten(tree) for tree in trees]

@@ -131,7 +131,8 @@ class MetaLearner(TakesTask, MetaStep, GoesOn, Checkpointed):
         self.save_hyperparameters(describe(kept))
         tables = {"val": EpisodeTable(), "test": EpisodeTable(), "answers": AnswerTable()}
         self.tables = nn.ModuleDict(tables)
-        self.tables.update({f"{stage}_confidence": Confidence() for stage in ("val", "test")})
+        self.tables["val_confidence"] = Confidence()
+        self.tables["test_confidence"] = Confidence(chooses=False)
         # of what training draws at random besides the episodes; a checkpoint's takes its place
         self.seed = self.made_with_seed = torch.initial_seed()
         self.loaded_step = 0  # the meta-steps of the checkpoint whose weights these are

@@ -21,7 +21,12 @@ from fewshot.tasks.calibration import (
 class Confidence(Metric):
     """Sums over queries: the cross-entropy by temperature, and errors of the probabilities.
 
-    Errors are of probabilities as they come (row 0), and of those at the temperature in use (1).
+    Errors are of probabilities as they come (row 0), and of those at the temperature in use (1),
+    where there is one.
+
+    Args:
+        chooses: whether the temperature that suits best is looked for, as validations do. It is
+            most of what an update costs.
     """
 
     full_state_update = False
@@ -31,8 +36,9 @@ class Confidence(Metric):
     brier: Tensor
     loss: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, chooses: bool = True) -> None:
         super().__init__()
+        self.chooses = chooses
         shapes = {
             "nll": (len(TEMPERATURES),),
             "bins": (2, 3, BINS),
@@ -49,29 +55,31 @@ class Confidence(Metric):
         logits = logits.float()
         self.temperature = temperature
         self.queries += len(labels)
-        self.nll += nll_by_temperature(logits, labels)
-        for row, at in enumerate((1.0, temperature or 1.0)):
+        if self.chooses:
+            self.nll += nll_by_temperature(logits, labels)
+        for row, at in enumerate((1.0,) if temperature is None else (1.0, temperature)):
             probabilities = (logits / at).softmax(-1)
             self.bins[row] += bin_sums(probabilities, labels)
             self.brier[row] += brier(probabilities, labels).sum()
             self.loss[row] += F.cross_entropy(logits / at, labels, reduction="sum")
 
-    def compute(self) -> tuple[dict[str, Any], float]:
+    def compute(self) -> tuple[dict[str, Any], float | None]:
         """Plain values: the errors of the probabilities, and the temperature that suits best.
 
         The errors are of the probabilities in use, and of those before where there is a
-        temperature.
+        temperature. None suits best where none was looked for.
         """
-        before, now = (
-            {
-                "ece": expected_calibration_error(self.bins[row]),
-                "brier": float(self.brier[row] / self.queries),
-                "nll": float(self.loss[row] / self.queries),
-            }
-            for row in (0, 1)
-        )
         # here, where the sums are those of all ranks
-        best = best_temperature(self.nll)
+        best = best_temperature(self.nll) if self.chooses else None
+        before = self._errors(0)
         if self.temperature is None:
             return {"temperature": None, **before}, best
+        now = self._errors(1)
         return {"temperature": self.temperature, **now, "uncalibrated": before}, best
+
+    def _errors(self, row: int) -> dict[str, float]:
+        return {
+            "ece": expected_calibration_error(self.bins[row]),
+            "brier": float(self.brier[row] / self.queries),
+            "nll": float(self.loss[row] / self.queries),
+        }

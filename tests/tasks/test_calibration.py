@@ -89,6 +89,11 @@ def test_sums_over_batches_are_those_of_all_queries_at_once() -> None:
         assert values["brier"] == pytest.approx(brier(p, labels).mean().item(), rel=1e-5)
     assert found["ece"] < found["uncalibrated"]["ece"]
     assert best == pytest.approx(3.0, rel=0.2)
+    without = Confidence(chooses=False)  # as a test has it, which chooses no temperature
+    for part in torch.split(torch.arange(400), 90):
+        without.update(logits[part], labels[part], 3.0)
+    assert without.compute() == (found, None)
+    assert not without.nll.any()
     confidence.reset()
     confidence.update(logits, labels, None)
     assert confidence.compute()[0].keys() == {"temperature", "ece", "brier", "nll"}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fewshot.backbones.base import Backbone
 from fewshot.engine.episode_map import map_episodes
 from fewshot.engine.normalization import EpisodeNorm
-from fewshot.episodes.types import Episode, count, episode, stack
+from fewshot.episodes.types import Episode, count, stack, unstacked
 from fewshot.learners.comparing import ComparingLearner
 from fewshot.learners.outcome import Outcome
 
@@ -57,7 +57,7 @@ class MetricLearner(ComparingLearner):
         """The outcome by `loss` and `metrics` of each episode."""
         judged = [
             (self.loss(one, embedding), self.metrics(one, embedding))
-            for one, embedding in ((outputs[i], episode(embedded, i)) for i in range(len(outputs)))
+            for one, embedding in zip(outputs.unbind(), unstacked(embedded), strict=True)
         ]
         losses, metrics = zip(*judged, strict=True)
         return Outcome(torch.stack(losses), stack(metrics), outputs)
