@@ -13,6 +13,9 @@ __version__ = version(DISTRIBUTION)
 
 if TYPE_CHECKING:
     from fewshot.backbones import *
+    from fewshot.backbones.adapters import TSA as TSA
+    from fewshot.backbones.adapters import Adapters as Adapters
+    from fewshot.backbones.adapters import LoRA as LoRA
     from fewshot.callbacks.evaluate import Evaluation as Evaluation
     from fewshot.callbacks.evaluate import evaluate as evaluate
     from fewshot.callbacks.trainer import Trainer as Trainer

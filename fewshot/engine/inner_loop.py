@@ -143,8 +143,24 @@ def adam_in_place(
     loss: Callable[[], Tensor], rates: Sequence[tuple[Tensor, float]], steps: int
 ) -> None:
     """The same by Adam (arXiv:1412.6980), with its own defaults."""
+    _in_place(torch.optim.Adam, loss, rates, steps)
+
+
+def adadelta_in_place(
+    loss: Callable[[], Tensor], rates: Sequence[tuple[Tensor, float]], steps: int
+) -> None:
+    """The same by Adadelta (arXiv:1212.5701), with torch's defaults."""
+    _in_place(torch.optim.Adadelta, loss, rates, steps)
+
+
+def _in_place(
+    kind: Callable[..., torch.optim.Optimizer],
+    loss: Callable[[], Tensor],
+    rates: Sequence[tuple[Tensor, float]],
+    steps: int,
+) -> None:
     weights = [weight for weight, _ in rates]
-    optimizer = torch.optim.Adam([{"params": [weight], "lr": rate} for weight, rate in rates])
+    optimizer = kind([{"params": [weight], "lr": rate} for weight, rate in rates])
     for _ in range(steps):
         for weight, slope in zip(weights, _slopes(loss, weights), strict=True):
             weight.grad = slope

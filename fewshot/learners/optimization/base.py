@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fewshot.arguments import Count, Positive
+from fewshot.backbones.adapters import Adapters
 from fewshot.backbones.base import Backbone, needed_map_shape
 from fewshot.backbones.channels_last import channels_last, kernels
 from fewshot.engine.compiling.compiler import Compile
@@ -21,7 +22,7 @@ from fewshot.learners.optimization.acting import ActsByGradients
 from fewshot.learners.optimization.attacks import Attack
 from fewshot.learners.optimization.evaluation import Curve
 from fewshot.learners.optimization.first_batch import check_support
-from fewshot.learners.optimization.network import Network, default_head, give_shapes
+from fewshot.learners.optimization.network import Network, adapters_of, give_shapes, head_of
 from fewshot.learners.optimization.outer import Outer
 from fewshot.learners.optimization.parameters import (
     Adapt,
@@ -58,6 +59,7 @@ class OptimizationLearner(ActsByGradients):
             backbone), or a list of names such as ``backbone.blocks.3`` and ``head.weight``, each of
             which stands for all that begins with it. Where the backbone is left alone, its features
             are computed once an episode.
+        adapters: `LoRA` or `TSA`, small weights that learn in the backbone's place, in both loops.
         inner_gradient_clip: largest norm of an inner step's gradient; None leaves it as it is.
         episode_parallel: how a meta-batch is run: `loop`, `vmap`, or `auto` for what is faster on
             the device. Recurrent networks take the loop always, and the run says so; `auto` takes
@@ -98,6 +100,7 @@ class OptimizationLearner(ActsByGradients):
         eval_inner_steps: Count | None = None,
         eval_curve: Curve = "none",
         adapt: Adapt = "all",
+        adapters: Adapters | None = None,
         inner_gradient_clip: Positive | None = None,
         episode_parallel: Parallel = "auto",
         episodes_per_chunk: Count | None = None,
@@ -118,14 +121,11 @@ class OptimizationLearner(ActsByGradients):
         self.outer = build(outer, Outer, "outer")
         if dense := self.task.dense:
             needed_map_shape(self.backbone, type(self).__name__)
-        self.head = (
-            default_head(self.backbone, self.task)
-            if head is None
-            else build(head, nn.Module, "head")
-        )
-        self._head_is_given = head is not None
-        # Not a submodule: the parameters are registered once, as backbone.* and head.*
-        object.__setattr__(self, "network", Network(self.backbone, self.head, dense))
+        self.head, self._head_is_given = head_of(head, self.backbone, self.task), head is not None
+        self.adapters = adapters_of(adapters, self.backbone, type(self).__name__)
+        parts = self.backbone, self.head, dense, self.adapters
+        # Not a submodule: their parameters are registered once
+        object.__setattr__(self, "network", Network(*parts))
         forget_running_statistics(self.network)
         self.adapted_names = adapted_names(self.network, adapt)
         self._kernels = kernels(self.network)

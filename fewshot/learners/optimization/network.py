@@ -1,14 +1,18 @@
 """The network that an inner loop adapts: backbone and head as one module."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
+from fewshot.backbones.adapters import Adapters, AdapterWeights
 from fewshot.backbones.base import features_of, maps_of, needed_map_shape
 from fewshot.engine.modes import evaluation_mode
 from fewshot.engine.trials import Generators
 from fewshot.episodes.types import Inputs, map_tensors
 from fewshot.errors import FewshotError
+from fewshot.hyperparameters import build
 from fewshot.tasks import Task
 
 
@@ -20,16 +24,27 @@ class Network(nn.Module):
         head: features to outputs.
         dense: take the backbone's feature maps (n, C, h, w) for the features, so that the outputs
             are maps too.
+        adapters: of the backbone, which hang on it from now on and adapt in its place.
     """
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, dense: bool = False) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        head: nn.Module,
+        dense: bool = False,
+        adapters: AdapterWeights | None = None,
+    ) -> None:
         super().__init__()
-        self.backbone, self.head, self.dense = backbone, head, dense
+        self.backbone, self.head, self.dense, self.adapters = backbone, head, dense, adapters
+        if adapters is not None:
+            backbone.requires_grad_(False)
+            adapters.attach(backbone)
 
     def features(self, inputs: Inputs) -> Tensor:
         """What the head reads of inputs (n, ...)."""
         read = maps_of if self.dense else features_of
-        return read(self.backbone, inputs)
+        features = read(self.backbone, inputs)
+        return features if self.adapters is None else self.adapters.mapped(features)
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Outputs (n, output_size, ...) of inputs (n, ...)."""
@@ -87,3 +102,28 @@ def default_head(backbone: nn.Module, task: Task) -> nn.Module:
     assert isinstance(features, int)  # `MetaLearner` has checked it
     own = task.head(features)
     return nn.Linear(features, task.output_size) if own is None else own
+
+
+def head_of(head: nn.Module | None, backbone: nn.Module, task: Task) -> nn.Module:
+    """A head that is given, or described; `default_head` where there is none."""
+    built: nn.Module | None = build(head, nn.Module, "head")
+    return default_head(backbone, task) if built is None else built
+
+
+def adapters_of(adapters: Adapters | None, backbone: nn.Module, learner: str) -> Any:
+    """The adapters' weights for a backbone; None where there are none.
+
+    Raises:
+        FewshotError: the backbone is frozen as a whole, or has no layer for them.
+    """
+    kind: Adapters | None = build(adapters, Adapters, "adapters")
+    if kind is None:
+        return None
+    if getattr(backbone, "frozen", False):
+        raise FewshotError(
+            f"the backbone is frozen, so that no gradient reaches its adapters; set frozen: false:"
+            f" {learner} leaves the weights beside adapters alone by itself"
+        )
+    features = backbone.out_features
+    assert isinstance(features, int)  # `MetaLearner` has checked it
+    return kind.of(backbone, features)

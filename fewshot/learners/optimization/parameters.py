@@ -20,10 +20,11 @@ def adapted_names(network: nn.Module, adapt: Adapt) -> tuple[str, ...]:
     Raises:
         FewshotError: a name is no parameter's, or a parameter that should adapt is frozen.
     """
-    prefixes = {"all": ["backbone", "head"], "head": ["head"], "body": ["backbone"]}.get(
-        str(adapt)
-    ) or list(adapt)
     parameters = dict(network.named_parameters())
+    body = "adapters" if any(name.startswith("adapters.") for name in parameters) else "backbone"
+    prefixes = {"all": [body, "head"], "head": ["head"], "body": [body]}.get(str(adapt)) or list(
+        adapt
+    )
     chosen: set[str] = set()
     for prefix in prefixes:
         found = {name for name in parameters if name == prefix or name.startswith(prefix + ".")}

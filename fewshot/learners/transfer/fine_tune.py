@@ -11,21 +11,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot.arguments import Natural, NonNegative, Positive
+from fewshot.backbones.adapters import Adapters, AdapterWeights, WithAdapters
 from fewshot.backbones.base import Backbone
 from fewshot.backbones.channels_last import channels_last, kernels
 from fewshot.engine.augmentation import Augmentation
-from fewshot.engine.inner_loop import Weights, adam_in_place, descend_in_place
+from fewshot.engine.inner_loop import Weights, adadelta_in_place, adam_in_place, descend_in_place
 from fewshot.engine.modes import evaluation_mode
 from fewshot.engine.normalization import EpisodeNorm
 from fewshot.engine.own_checkpoints import call_with, run_with
 from fewshot.episodes.types import Episode, Examples, Inputs, count, episode, map_tensors
 from fewshot.errors import FewshotError
+from fewshot.hyperparameters import build
 from fewshot.learners.outcome import Outcome
 from fewshot.learners.transfer.base import TransferLearner
 from fewshot.learners.transfer.heads import SGD, descend, linear_gradient, linear_logits, with_ones
 
 # no parameter of a backbone has a name without a dot before it: they begin with `backbone.`
 HEAD = "head"
+MAP = "adapters.map"  # TSA's map of the features
+DESCENTS = {"sgd": descend_in_place, "adam": adam_in_place, "adadelta": adadelta_in_place}
 
 
 class FineTune(TransferLearner):
@@ -47,11 +51,13 @@ class FineTune(TransferLearner):
 
     Args:
         backbone: the network from inputs to features.
+        adapters: `LoRA` or `TSA`: small weights beside the backbone's, which adapt in its place;
+            training sees none of them. None: the backbone itself adapts.
         adapt: what adapts: `all`, or the `head` alone, which is much faster.
         steps: gradient steps on the support; 0 leaves the class means.
         lr: learning rate of the backbone.
-        head_lr: learning rate of the head.
-        descent: `sgd`, plain gradient descent, or `adam`.
+        head_lr: learning rate of the head, and of TSA's linear map.
+        descent: `sgd`, plain gradient descent, `adam`, or `adadelta`.
         head: `linear`, or `prototypes`: `scale` times the cosine with the class means of the
             support's features, made anew in each step; where all adapts.
         scale: of the cosines.
@@ -66,6 +72,8 @@ class FineTune(TransferLearner):
         FewshotError: arguments that contradict each other, or a frozen backbone that is to adapt.
     """
 
+    beside: AdapterWeights | None
+
     def __init__(
         self,
         backbone: Backbone | nn.Module,
@@ -73,19 +81,21 @@ class FineTune(TransferLearner):
         steps: Natural = 25,
         lr: NonNegative = 0.01,
         head_lr: NonNegative = 0.01,
-        descent: Literal["sgd", "adam"] = "sgd",
+        descent: Literal["sgd", "adam", "adadelta"] = "sgd",
         head: Literal["linear", "prototypes"] = "linear",
         scale: Positive = 10.0,
         augment: Augmentation | None = None,
         rates: list[NonNegative] | None = None,
+        adapters: Adapters | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
         self.adapts, self.steps, self.lr, self.head_lr = adapt, steps, lr, head_lr
-        self.descent = adam_in_place if descent == "adam" else descend_in_place
+        self.descent = DESCENTS[descent]
         self.head, self.scale, self.augment, self.rates = head, scale, augment, rates
-        whole = {"descent: adam": descent == "adam", "head: prototypes": head == "prototypes"}
+        whole = {f"descent: {descent}": descent != "sgd", "head: prototypes": head == "prototypes"}
         whole |= {"augment": augment is not None, "rates": rates is not None}
+        whole["adapters"] = adapters is not None
         for name, given in whole.items():
             if given and adapt == "head":
                 raise FewshotError(f"{name} is for a backbone that adapts; set adapt: all")
@@ -95,6 +105,8 @@ class FineTune(TransferLearner):
             raise FewshotError(
                 "the backbone is frozen and cannot adapt; set adapt: head, or thaw it"
             )
+        # Not a submodule: they begin anew in each episode, where the same numbers are drawn always
+        object.__setattr__(self, "beside", self._adapter_weights(adapters))
 
     # ------------------------------------------------------------------ the head alone
 
@@ -175,13 +187,11 @@ class FineTune(TransferLearner):
         way = int(support.targets.max()) + 1
         with torch.no_grad():  # which gives lazy layers their shapes
             head = start_of(self.embed(support.inputs), support.targets, way)
-        read_so = kernels(self.backbone)
-        body = {
-            name: (channels_last(weight.detach()) if name in read_so else weight.detach()).clone()
-            for name, weight in self.backbone.named_parameters()
-            if weight.requires_grad
-        }
-        rates = [(weight.requires_grad_(), rate) for weight in body.values()]
+        body = self._body(head.device, head.dtype)
+        rates = [
+            (weight.requires_grad_(), self.head_lr if name == MAP else rate)
+            for name, weight in body.items()
+        ]
         linear = self.head == "linear"
         if linear:
             rates.append((head.requires_grad_(), self.head_lr))
@@ -190,20 +200,47 @@ class FineTune(TransferLearner):
         def loss() -> Tensor:
             inputs = self._changed(support.inputs, next(step))
             now = head if linear else self._prototypes(support, way)
-            logits = self.compare({HEAD: now}, self.backbone(inputs))
+            logits = self.compare({HEAD: now}, self.adapting(inputs))
             return self.task.loss(logits, support.targets)
 
         # The weights change in the network, which spares each step to put new ones there.
-        run_with(self.backbone, body, self.descent, loss, rates, self.steps)
+        run_with(self.adapting, body, self.descent, loss, rates, self.steps)
         tuned = {f"backbone.{name}": weight.detach() for name, weight in body.items()}
         if not linear:
             with torch.no_grad():
-                head = run_with(self.backbone, body, self._prototypes, support, way)
+                head = run_with(self.adapting, body, self._prototypes, support, way)
         return tuned | {HEAD: head.detach()}
+
+    @property
+    def adapting(self) -> nn.Module:
+        """What adapts, from inputs to features: the backbone, or it and its adapters."""
+        if self.beside is None:
+            return self.backbone
+        return WithAdapters(self.backbone, self.beside)
+
+    def _adapter_weights(self, adapters: Adapters | None) -> AdapterWeights | None:
+        kind: Adapters | None = build(adapters, Adapters, "adapters")
+        if kind is None:
+            return None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return kind.of(self.backbone, self.features)
+
+    def _body(self, device: torch.device, dtype: torch.dtype) -> Weights:
+        """Copies of the weights that adapt besides the head, by name."""
+        if self.beside is not None:
+            begin = self.beside.named_parameters(prefix="adapters")
+            return {name: w.detach().to(device, dtype, copy=True) for name, w in begin}
+        read_so = kernels(self.backbone)
+        return {
+            name: (channels_last(weight.detach()) if name in read_so else weight.detach()).clone()
+            for name, weight in self.backbone.named_parameters()
+            if weight.requires_grad
+        }
 
     def _prototypes(self, support: Examples, way: int) -> Tensor:
         """The head of the network as it is: unit-length class means of its features."""
-        return start_of(self.backbone(support.inputs), support.targets, way)
+        return start_of(self.adapting(support.inputs), support.targets, way)
 
     def _changed(self, inputs: Inputs, step: int) -> Inputs:
         """The support's images as step number `step` sees them."""
@@ -220,7 +257,7 @@ class FineTune(TransferLearner):
             for name, weight in weights.items()
             if name != HEAD
         }
-        return self.compare(weights, call_with(self.backbone, body, inputs))
+        return self.compare(weights, call_with(self.adapting, body, inputs))
 
     def _norm(self) -> AbstractContextManager[Any]:
         return EpisodeNorm(exact_vmap=False) if self.batchnorm == "transductive" else nullcontext()
