@@ -3,11 +3,13 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any, TypeAlias
 
 from torch import Tensor
 
 from fewshot.episodes.types import Examples
+from fewshot.extras import require
 
 Items: TypeAlias = Tensor | dict[str, Tensor] | Sequence[Any]
 """Inputs as the network reads them, or what preprocessing makes them of: image files, texts."""
@@ -15,6 +17,7 @@ Support: TypeAlias = str | os.PathLike[str] | Mapping[str, Items] | Examples
 Query: TypeAlias = str | os.PathLike[str] | Items
 
 CHUNK = 64  # queries in memory at once
+SHOWN = 20  # queries in a notebook's table
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,33 @@ class Predictions:
     def confidences(self) -> Tensor:
         """The probability (n,) of the most probable class."""
         return self.probabilities.amax(-1)
+
+    def _repr_html_(self) -> str:
+        """The table for a notebook: the first queries, the most probable class of each."""
+        rows = "".join(
+            f"<tr><td>{number}</td><td>{escape(name)}</td><td>{100 * confidence:.1f} %</td></tr>"
+            for number, (name, confidence) in enumerate(
+                zip(self.names[:SHOWN], self.confidences[:SHOWN].tolist(), strict=True)
+            )
+        )
+        rest = len(self) - SHOWN
+        more = f"<caption>{SHOWN} of {len(self)} queries</caption>" if rest > 0 else ""
+        head = "<tr><th>query</th><th>class</th><th>probability</th></tr>"
+        return f"<table>{more}{head}{rows}</table>"
+
+    def to_pandas(self) -> Any:
+        """A ``pandas.DataFrame``, a row a query.
+
+        Its columns are those of ``predictions.csv``: class, probability, that of each class.
+
+        Raises:
+            FewshotError: pandas is not installed.
+        """
+        columns: dict[str, Any] = {"class": self.names, "probability": self.confidences.tolist()}
+        for name, column in zip(self.classes, self.probabilities.T.tolist(), strict=True):
+            columns[f"p({name})"] = column
+        frame = require("pandas", "pandas").DataFrame(columns)
+        return frame.rename_axis("query")
 
 
 def size_of(items: Items) -> int:
