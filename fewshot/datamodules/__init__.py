@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .clinc150 import CLINC150DataModule as CLINC150DataModule
     from .control import BanditDataModule as BanditDataModule
     from .control import ControlDataModule as ControlDataModule
+    from .control import HalfCheetahDataModule as HalfCheetahDataModule
     from .control import NavigationDataModule as NavigationDataModule
     from .control import TabularMDPDataModule as TabularMDPDataModule
     from .cub import CUBDataModule as CUBDataModule

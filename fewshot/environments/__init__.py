@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 ENVIRONMENTS = {
     "bernoulli_bandit": "fewshot.environments.bernoulli_bandit.BernoulliBandit",
     "gaussian_bandit": "fewshot.environments.gaussian_bandit.GaussianBandit",
+    "half_cheetah_direction": "fewshot.environments.half_cheetah.HalfCheetahDirection",
+    "half_cheetah_velocity": "fewshot.environments.half_cheetah.HalfCheetahVelocity",
     "navigation": "fewshot.environments.navigation.Navigation",
     "sparse_navigation": "fewshot.environments.navigation.SparseNavigation",
     "tabular_mdp": "fewshot.environments.tabular_mdp.TabularMDP",

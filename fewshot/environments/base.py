@@ -38,6 +38,8 @@ class Environment(ChecksArguments, ABC):
     """Whether an action is one of `action_size`, or as many real numbers."""
     noise: ClassVar[int] = 0
     """M, the uniform numbers that a step takes."""
+    begin_noise: ClassVar[int] = 0
+    """M', those that the beginning of an episode takes."""
     has_regret: ClassVar[bool] = False
     """Whether the best reward of each step is known."""
     plane: ClassVar[bool] = False
@@ -78,8 +80,8 @@ class Environment(ChecksArguments, ABC):
         """The facts (F,) of a task."""
 
     @abstractmethod
-    def begin(self, facts: Tensor) -> Tensor:
-        """States (n, S) where an episode begins, in tasks of `facts` (n, F)."""
+    def begin(self, facts: Tensor, noise: Tensor) -> Tensor:
+        """States (n, S) where an episode begins, in tasks of `facts` (n, F); `noise` is (n, M')."""
 
     @abstractmethod
     def observe(self, state: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ class BernoulliBandit(Environment):
         """The arms' means (K,)."""
         return rng.random(self.arms)
 
-    def begin(self, facts: Tensor) -> Tensor:
+    def begin(self, facts: Tensor, noise: Tensor) -> Tensor:
         """Nothing changes: a constant."""
         return torch.ones_like(facts[:, :1])
 

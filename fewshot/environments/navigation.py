@@ -38,7 +38,7 @@ class Navigation(Environment):
         """The goal (2,)."""
         return rng.uniform(-self.REACH, self.REACH, 2)
 
-    def begin(self, facts: Tensor) -> Tensor:
+    def begin(self, facts: Tensor, noise: Tensor) -> Tensor:
         """The middle."""
         return torch.zeros_like(facts)
 

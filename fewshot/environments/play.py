@@ -12,7 +12,7 @@ from torch import Tensor
 from fewshot.environments.base import Environment
 from fewshot.environments.noise import Noise
 
-OF_ENVIRONMENT, OF_ACTOR, OF_TIES = 0, 1, 2  # purposes of random numbers
+OF_ENVIRONMENT, OF_ACTOR, OF_TIES, OF_BEGINNING = 0, 1, 2, 3  # purposes of random numbers
 
 AT_ONCE = 2**20
 """Numbers of all steps of a trial that are drawn together: some 30 MB while they are."""
@@ -90,14 +90,17 @@ def play(
     """
     total = environment.steps if steps is None else steps
     chances = noise.uniform(range(total), OF_ENVIRONMENT, environment.noise, facts.dtype)
-    chosen = _Chosen(noise, total, facts)
-    state, memory, rows = environment.begin(facts), None, []
+    horizon, chosen = environment.horizon, _Chosen(noise, total, facts)
+    begins = range(0, total, horizon)
+    starts = noise.uniform(begins, OF_BEGINNING, environment.begin_noise, facts.dtype)
+    state, memory, rows = environment.begin(facts, starts[:, 0]), None, []
     alive, zero = torch.ones_like(state[:, 0]), torch.zeros_like(state[:, 0])
     action = zero[:, None].expand(-1, environment.action_values) - float(environment.discrete)
     reward, ended = zero, zero
     for t in range(total):
-        if t and t % environment.horizon == 0:
-            state, alive = environment.begin(facts), torch.ones_like(alive)
+        if t and t % horizon == 0:
+            state = environment.begin(facts, starts[:, t // horizon])
+            alive = torch.ones_like(alive)
         seen = environment.observe(state)
         moment = Moment(t, seen, action, reward, ended)
         action, memory = actor(memory, moment, partial(chosen.at, t))
@@ -106,7 +109,7 @@ def play(
         state, reward, over = environment.step(state, action, facts, chances[:, t])
         reward = reward * alive
         counts, alive = alive, alive * (1 - over)
-        ended = 1 - alive if (t + 1) % environment.horizon else torch.ones_like(alive)
+        ended = 1 - alive if (t + 1) % horizon else torch.ones_like(alive)
         rows.append(Trials(seen, action, reward, counts, regret, ended))
     return Trials(*(torch.stack(column, 1) for column in zip(*rows, strict=True)))
 

@@ -49,7 +49,7 @@ class TabularMDP(Environment):
         transitions = rng.dirichlet(np.ones(self.states), pairs)
         return np.concatenate([transitions.ravel(), rng.normal(1, 1, pairs).ravel()])
 
-    def begin(self, facts: Tensor) -> Tensor:
+    def begin(self, facts: Tensor, noise: Tensor) -> Tensor:
         """State 0."""
         return torch.zeros_like(facts[:, :1])
 

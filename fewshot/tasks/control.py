@@ -4,6 +4,7 @@ Shapes: n trials of an episode's support or query, T steps of a trial, M = n * T
 trial, H steps of an episode, T = E * H; O values of an observation, A of an action.
 """
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,8 +17,10 @@ from fewshot.arguments import Range
 from fewshot.environments import make_environment
 from fewshot.environments.base import Environment
 from fewshot.environments.noise import Noise
+from fewshot.environments.outside import outside
 from fewshot.environments.play import Moment, Trials, Uniform, play
 from fewshot.episodes.types import Examples, Inputs, map_tensors
+from fewshot.errors import FewshotError
 from fewshot.tasks.advantages import advantages, discounted, ridge_values, standardised
 from fewshot.tasks.base import EpisodeView, Task
 from fewshot.tasks.policies import Categorical, Gaussian, Policy
@@ -133,9 +136,25 @@ class Control(Task):
         if seeds.is_floating_point():
             return examples if seeds.dim() == 2 else map_tensors(lambda held: held[step], examples)
         trials = play(self.place, _Memoryless(self.policy, act), facts, Noise(seeds, step))
+        outside(self.check_rewards, trials.rewards, facts)
         seen = trials.observations.flatten(0, 1)
         outputs = act(seen).to(facts.dtype).view(*trials.rewards.shape, -1)
         return Examples(seen, self.steps(trials, outputs).packed().flatten(0, 1))
+
+    def check_rewards(self, rewards: Tensor, facts: Tensor) -> tuple[Tensor]:
+        """The rewards (n, T) of tasks (n, F), which must be finite; called outside of transforms.
+
+        Raises:
+            FewshotError: one is not; its task and step are named.
+        """
+        if not (finite := rewards.isfinite()).all():
+            trial, step = (~finite).nonzero()[0].tolist()
+            task = textwrap.shorten(str([float(f"{x:.4g}") for x in facts[trial].tolist()]), 60)
+            raise FewshotError(
+                f"the reward of step {step} in the task of facts {task} is"
+                f" {rewards[trial, step].item()}; have {self.place.kind} give finite rewards"
+            )
+        return (rewards[:, :1].clone(),)
 
     def steps(self, trials: Trials, outputs: Tensor) -> Steps:
         """The steps of trials (n, T) of a policy that remembers nothing, with their advantages.

@@ -103,6 +103,17 @@ def test_meta_gradients_are_finite_differences_of_what_was_played(loss: str, ban
         torch.testing.assert_close(slope, slopes[name], rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("how", ["loop", "vmap"])
+def test_rewards_that_are_not_finite_name_task_and_step(how: str) -> None:
+    learner, episodes = made("MAML", how)
+    episodes.query.inputs[1, 2] = float("inf")  # type: ignore[index]
+    with pytest.raises(
+        FewshotError,
+        match=r"reward of step 0 in the task of facts \[inf, inf\] is -inf; have navigation give",
+    ):
+        learner.held(episodes)
+
+
 def test_each_inner_step_plays_anew() -> None:
     learner, episodes = made("MAML")
     support = learner.held(episodes).support
