@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .functions import SinusoidDataModule as SinusoidDataModule
     from .gaussian_process import GaussianProcessDataModule as GaussianProcessDataModule
     from .glyphs import GlyphsDataModule as GlyphsDataModule
+    from .gymnasium_environments import GymnasiumDataModule as GymnasiumDataModule
     from .image_folder import ImageFolderDataModule as ImageFolderDataModule
     from .imagenet import MiniImageNetDataModule as MiniImageNetDataModule
     from .imagenet import TieredImageNetDataModule as TieredImageNetDataModule

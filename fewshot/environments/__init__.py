@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 ENVIRONMENTS = {
     "bernoulli_bandit": "fewshot.environments.bernoulli_bandit.BernoulliBandit",
     "gaussian_bandit": "fewshot.environments.gaussian_bandit.GaussianBandit",
+    "gymnasium": "fewshot.environments.gymnasium_environment.GymnasiumEnvironment",
     "half_cheetah_direction": "fewshot.environments.half_cheetah.HalfCheetahDirection",
     "half_cheetah_velocity": "fewshot.environments.half_cheetah.HalfCheetahVelocity",
     "navigation": "fewshot.environments.navigation.Navigation",
