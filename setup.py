@@ -1,8 +1,8 @@
-"""What pyproject.toml cannot say: the wheel holds the folder configs/ as fewshot/configs."""
+"""What pyproject.toml cannot say: the wheel holds configs/ and results/ within fewshot/."""
 
 from setuptools import find_packages, setup
 
 setup(
-    packages=[*find_packages(include=["fewshot*"]), "fewshot.configs"],
-    package_dir={"fewshot.configs": "configs"},
+    packages=[*find_packages(include=["fewshot*"]), "fewshot.configs", "fewshot.results"],
+    package_dir={"fewshot.configs": "configs", "fewshot.results": "results"},
 )

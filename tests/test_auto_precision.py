@@ -19,7 +19,7 @@ from fewshot.cli.main import main
 from fewshot.cli.precision import Choice, RunTrainer, decide_precision
 from fewshot.learners import CNAPs, PrototypicalNetwork
 
-RESULTS = Path(__file__).resolve().parents[1] / "docs/results.md"
+RESULTS = Path(__file__).resolve().parents[1] / "docs/journal/measurements.md"
 GLYPHS = (
     *("--model.backbone=Conv4", "--model.backbone.width=4", "--data=GlyphsDataModule"),
     *("--data.meta_batch_size=2", "--data.queries=2"),

@@ -46,6 +46,8 @@ COMMANDS = {
     "misspelt config": (("fit", "--config", "glyphs/protonet"), 2, 0.6),
     "list": (("list",), 0, 1.0),
     "list configs": (("list", "configs"), 0, 1.0),
+    "reproduce --list": (("reproduce", "--list"), 0, 1.2),
+    "reproduce of nothing known": (("reproduce", "omniglot/mmal_5way1shot"), 2, 0.6),
     "compare": (("compare", "run0", "run1"), 0, 0.8),
     "check": (("check", "photos"), 0, 0.8),
     "check of texts": (("check", "texts.csv"), 0, 0.8),

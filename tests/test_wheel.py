@@ -32,7 +32,7 @@ def installed(tmp_path: Path) -> Path:
     Everything else comes from the environment of the tests.
     """
     source = tmp_path / "source"
-    for name in ("fewshot", "configs"):
+    for name in ("fewshot", "configs", "results"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -104,5 +104,10 @@ def test_the_wheel_trains_outside_of_the_checkout(
         for path in imported.parent.glob("configs/*/*")
     }
     assert held == {path.relative_to(ROOT / "configs") for path in ROOT.glob("configs/*/*")}
+    recorded = {
+        path.relative_to(imported.parent / "results")
+        for path in imported.parent.glob("results/*/*")
+    }
+    assert recorded == {path.relative_to(ROOT / "results") for path in ROOT.glob("results/*/*")}
     listing = "import sys, fewshot.cli.main as f; sys.exit(f.main(['list', 'configs']))"
     assert "glyphs/protonet_5way1shot" in run(python, "-c", listing, cwd=folder)

@@ -35,6 +35,7 @@ OWN = {
     ),
     "rank": Command("compare:rank", "Compare runs source by source."),
     "sweep": Command("sweep:sweep", "Fit every combination of values, then compare the runs."),
+    "reproduce": Command("reproduce:reproduce", "Run what a figure was measured by, and judge it."),
     "completion": Command("completion:completion", "Have the shell complete what is typed."),
     "summary": Command("compare:summary", "Print mean and deviation over runs, such as seeds."),
 }

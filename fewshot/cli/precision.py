@@ -35,7 +35,8 @@ class RunTrainer(Trainer):
         Args:
             *args: arguments of the Trainer.
             precision: as Lightning's; `auto`: bf16-mixed for a learner whose accuracy is proven in
-                it (docs/results.md), on a GPU and on a CPU that compute in it; else 32-true.
+                it (docs/journal/measurements.md), on a GPU and on a CPU that compute in it; else
+                32-true.
             **kwargs: arguments of the Trainer.
         """
         assert precision != "auto", "which `decide_precision` has put something in place of"

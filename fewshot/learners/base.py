@@ -86,8 +86,9 @@ class MetaLearner(TakesTask, MetaStep, GoesOn, Checkpointed):
     knows_weights_by_name: ClassVar[bool] = False
     """Whether weights under other names than those that it was made with are none to it."""
     proven_in_bfloat16: ClassVar[bool] = False
-    """Whether docs/results.md shows that this class, no subclass of it, is as accurate in bfloat16:
-    the interval of the difference holds 0 and is narrower than 3.5 points, and it has learned."""
+    """Whether the journal (docs/journal/measurements.md) shows that this class, no subclass of it,
+    is as accurate in bfloat16: the interval of the difference holds 0 and is narrower than 3.5
+    points, and it has learned."""
     usual_backbone: ClassVar[Mapping[str, Any] | None] = None
     """The network of a command line that names none; None: the benchmark's."""
     begins_at: Sequence[str] = ()
