@@ -67,6 +67,7 @@ ROOTS: dict[str, Callable[[Path], Path] | None] = {
     "TripleMNISTDataModule": lambda folder: fake_mnist(folder),
     "MetaDatasetDataModule": lambda folder: fake_meta_dataset(folder),
     "MultiSourceDataModule": None,  # of benchmarks that need nothing
+    "SelfLabelledDataModule": None,  # of a benchmark with data, or `unlabelled` below
     "CamVidDataModule": lambda folder: fake_camvid(folder),
     "ORBITDataModule": lambda folder: fake_orbit(folder),
     "Pascal5iDataModule": lambda folder: fake_voc(folder, images=6),
@@ -112,6 +113,11 @@ def data_root(
                 f"{benchmark} has a config but no generated data: add it to ROOTS in"
                 f" {Path(__file__).name}"
             )
+        if "unlabelled" in data["init_args"]:
+            photos = made.setdefault(
+                "unlabelled", fake_image_folder(tmp_path_factory.mktemp("unlabelled") / "root")
+            )
+            return [f"--data.unlabelled={photos}"]
         make = ROOTS[benchmark]
         if make is None:
             return []

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .pascal5i import Pascal5iDataModule as Pascal5iDataModule
     from .segmentation import SegmentationDataModule as SegmentationDataModule
     from .segmentation import SegmentationFolderDataModule as SegmentationFolderDataModule
+    from .self_labelled import SelfLabelledDataModule as SelfLabelledDataModule
     from .snips import SNIPSDataModule as SNIPSDataModule
     from .text import TextDataModule as TextDataModule
     from .text_folder import TextFolderDataModule as TextFolderDataModule

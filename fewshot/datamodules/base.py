@@ -160,6 +160,10 @@ class EpisodicDataModule(RemembersArguments, ListsExamples, L.LightningDataModul
         """The endless list of a stage's episodes."""
         return EpisodeStream(self.tasks(stage), self.seed, stage)
 
+    def example_stream(self) -> ExampleStream:
+        """The endless list of training examples."""
+        return ExampleStream(self.examples(), self.seed)
+
     def training_tasks_alike(self) -> TaskDistribution | None:
         """Tasks as training's, of the sizes of validation, to tell what is known of training alone.
 
@@ -236,7 +240,7 @@ class EpisodicDataModule(RemembersArguments, ListsExamples, L.LightningDataModul
         return self.test_dataloader()
 
     def _example_loader(self) -> EpisodeLoader[ExampleBatch]:
-        stream, (_, world_size) = ExampleStream(self.examples(), self.seed), self._ranks()
+        stream, (_, world_size) = self.example_stream(), self._ranks()
         if self.batch_size > len(stream) or self.batch_size % world_size:
             raise FewshotError(
                 f"batch_size {self.batch_size} does not fit {len(stream)} training examples and"

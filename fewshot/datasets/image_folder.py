@@ -1,13 +1,9 @@
 """Your own images: a folder of class folders, or train, val and test folders of class folders."""
 
 import difflib
-import hashlib
 import logging
-import os
-import re
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -17,9 +13,8 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from fewshot.datasets.fitting import Rows
-from fewshot.datasets.reading.decoding import Channels, is_decodable, read_image, told_at_once
-from fewshot.datasets.reading.downloads import data_root
-from fewshot.datasets.reading.fingerprints import fingerprint_of
+from fewshot.datasets.packed_images import in_memory, pack_images
+from fewshot.datasets.reading.decoding import Channels, told_at_once
 from fewshot.datasets.reading.folders import (
     SPLITS,
     find_images,
@@ -28,8 +23,6 @@ from fewshot.datasets.reading.folders import (
     passed_over,
     subfolders,
 )
-from fewshot.datasets.reading.progress import tracked
-from fewshot.datasets.reading.store import broken_images, packed, read_index
 from fewshot.datasets.splitting import check_given, draw_split
 from fewshot.episodes.class_dataset import ClassDataset, LazyInputs
 from fewshot.errors import FewshotError
@@ -163,32 +156,12 @@ def read_folder(
     folders, given = _find_classes(root, classes)
     others: Counter[str] = Counter()
     files = {name: find_images(folder, others) for name, folder in folders.items()}
-    _tell_passed_over(root, others)
+    tell_passed_over(root, others)
     every = [path for paths in files.values() for path in paths]
     if not every:
-        return ImageFolder(root, given, _in_memory(files, image_size, channels)[0], {})
-    store = _store_of(root, classes, image_size, channels)
-    found = [path for path in every if path.exists()]  # a link may lead nowhere
-    fingerprint = fingerprint_of(found, root, len(every) - len(found))
-    before = read_index(store)
-    if before is not None and before["complete"] and before["fingerprint"] != fingerprint:
-        _tell_changed(root)
-
-    def pack(verify: bool) -> tuple[ClassDataset, dict[int, str]]:
-        images = packed(
-            store, fingerprint, lambda: {"": files}, image_size, channels, verify, True
-        )[""]
-        return images, broken_images(store)
-
-    try:
-        images, broken = pack(verify_store)
-        if any(is_decodable(every[row]) for row in broken):  # its access rights have changed
-            images, broken = pack(True)
-    except FewshotError as error:
-        if not isinstance(error.__cause__, OSError):
-            raise
-        log.warning("%s: images are decoded into memory instead, at every start", error)
-        images, broken = _in_memory(files, image_size, channels)
+        return ImageFolder(root, given, in_memory(files, image_size, channels)[0], {})
+    chosen = "" if classes is None else repr({s: sorted(classes[s]) for s in SPLITS})
+    images, broken = pack_images(root, files, chosen, image_size, channels, verify_store)
     names = [name for name, paths in files.items() for _ in paths]
     faults: dict[str, list[str]] = {}
     for row, told in sorted(broken.items()):
@@ -202,39 +175,6 @@ def split_table(datasets: Mapping[str, ClassDataset]) -> dict[str, list[str]]:
     Given to `load_image_folder` as `classes`, they make the same split.
     """
     return {split: list(dataset.classes) for split, dataset in datasets.items()}
-
-
-def _store_of(
-    root: Path, classes: Mapping[str, Sequence[str]] | None, image_size: int, channels: int
-) -> Path:
-    """The store of a folder's images: one for each place, size and choice of classes."""
-    chosen = "" if classes is None else repr({s: sorted(classes[s]) for s in SPLITS})
-    key = os.fsencode(os.path.realpath(root)) + b"\0" + os.fsencode(chosen)
-    name = re.sub(r"[^\w.-]", "_", root.resolve().name, flags=re.ASCII)[:40]
-    digest = hashlib.sha256(key).hexdigest()[:12]
-    return data_root(None) / "image_folder" / f"{name}-{digest}-{image_size}px-{channels}"
-
-
-def _in_memory(
-    files: Mapping[str, Sequence[Path]], image_size: int, channels: Channels
-) -> tuple[ClassDataset, dict[int, str]]:
-    """All images, and what is wrong with those that cannot be decoded, by their places."""
-    paths = [path for of in files.values() for path in of]
-    images, broken = np.empty((len(paths), channels, image_size, image_size), np.uint8), {}
-
-    def read(row: int) -> None:
-        try:
-            images[row] = read_image(paths[row], image_size, channels)
-        except FewshotError as error:
-            broken[row] = str(error)
-
-    with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter lock
-        for _ in tracked(pool.map(read, range(len(paths))), "decoding images", len(paths)):
-            pass
-    whole = np.array([row not in broken for row in range(len(paths))], bool)
-    numbers = np.repeat(np.arange(len(files)), [len(of) for of in files.values()])[whole]
-    counts = np.bincount(numbers, minlength=len(files)).astype(np.int64)
-    return ClassDataset(torch.from_numpy(images[whole]), counts, tuple(files)), broken
 
 
 def _find_classes(
@@ -272,20 +212,12 @@ def class_images(root: Path, folders: Mapping[Name, Path]) -> dict[Name, list[Pa
     """The images of each class's folder; one line tells which files of `root` are passed over."""
     others: Counter[str] = Counter()
     images = {name: image_files(folder, others) for name, folder in folders.items()}
-    _tell_passed_over(root, others)
+    tell_passed_over(root, others)
     return images
 
 
 @rank_zero_only
-def _tell_passed_over(folder: Path, others: Counter[str]) -> None:
+def tell_passed_over(folder: Path, others: Counter[str]) -> None:
     """Say in one line which files of a folder were passed over, counted by their endings."""
     if others:
         log.warning("%s: %s", printable(str(folder)), passed_over(others))
-
-
-@rank_zero_only
-def _tell_changed(folder: Path) -> None:
-    log.warning(
-        "%s: its images have changed since they were decoded; they are decoded again",
-        printable(str(folder)),
-    )

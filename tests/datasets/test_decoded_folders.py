@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fewshot.datasets import image_folder
+from fewshot.datasets import packed_images
 from fewshot.datasets.image_folder import ImageFolder, load_image_folder, read_folder
 from fewshot.datasets.reading import decoding, folders, store
 from fewshot.datasets.reading.downloads import data_root
@@ -47,7 +47,7 @@ def decodings(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return read(source, *arguments)
 
     monkeypatch.setattr(store, "read_image", counted)
-    monkeypatch.setattr(image_folder, "read_image", counted)
+    monkeypatch.setattr(packed_images, "read_image", counted)
     return seen
 
 
@@ -80,11 +80,11 @@ def test_other_processes_share_the_store(animals: Path) -> None:
     program = """
 import sys
 from pathlib import Path
-from fewshot.datasets import image_folder
+from fewshot.datasets import image_folder, packed_images
 from fewshot.datasets.reading import store
 def refuse(*arguments):
     raise AssertionError("decoded again")
-store.read_image = image_folder.read_image = refuse
+store.read_image = packed_images.read_image = refuse
 print(image_folder.read_folder(Path(sys.argv[1]), 4).images.inputs.take([8])[0, 0, 0, 0].item())
 """
     done = subprocess.run(
