@@ -1,4 +1,4 @@
-"""Tasks made of unlabelled examples: each is a class of its own, or a cluster is."""
+"""Tasks made of unlabelled examples: each is a class of its own."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -8,7 +8,7 @@ import torch
 
 from fewshot.episodes.class_dataset import ClassDataset, LazyInputs
 from fewshot.episodes.distributions import gather
-from fewshot.episodes.sampling import draw_classes, draw_episode_of
+from fewshot.episodes.sampling import draw_classes
 from fewshot.episodes.types import Episode, Examples, Inputs, episode, map_tensors
 
 Change: TypeAlias = Callable[[Inputs, Sequence[np.random.Generator]], Inputs]
@@ -95,58 +95,3 @@ def _interleaved(inputs: Inputs, changed: Inputs, shot: int) -> Inputs:
 def _of_class(first: torch.Tensor, others: torch.Tensor, shot: int) -> torch.Tensor:
     others = others.unflatten(1, (first.shape[1], shot - 1))
     return torch.cat([first[:, :, None], others], 2).flatten(1, 2)
-
-
-class ClusterTasks:
-    """CACTUs' tasks (arXiv:1810.02334): N clusters of one of several partitions are N classes.
-
-    Args:
-        inputs: the examples.
-        partitions: the cluster of each example, one row a partition, (P, n).
-        way: N. shot: K. queries: Q a class.
-    """
-
-    def __init__(
-        self,
-        inputs: Inputs | LazyInputs,
-        partitions: np.ndarray,
-        way: int,
-        shot: int,
-        queries: int,
-    ) -> None:
-        self.inputs, self.way, self.shot, self.queries = inputs, way, shot, queries
-        self.orders = [np.argsort(clusters, kind="stable") for clusters in partitions]
-        sizes = [np.bincount(clusters) for clusters in partitions]
-        self.counts, self.starts = [], []
-        for of in sizes:
-            large = of >= shot + queries  # others cannot fill an episode
-            self.counts.append(of[large])
-            self.starts.append((np.cumsum(of) - of)[large])
-
-    @property
-    def fewest(self) -> int:
-        """Clusters large enough for an episode, of the partition that has the fewest."""
-        return min(map(len, self.counts))
-
-    def draw(self, rng: np.random.Generator) -> Episode:
-        """One episode: support (N*K, ...), query (N*Q, ...), labels 0..N-1 in blocks."""
-        return episode(self.draw_many([rng])[0], 0)
-
-    def draw_many(self, rngs: Sequence[np.random.Generator]) -> list[Episode]:
-        """One part of one episode a generator."""
-        drawn = [self._rows(rng) for rng in rngs]
-        support, query = (
-            np.stack(part).reshape(len(rngs), -1) for part in zip(*drawn, strict=True)
-        )
-        return [Episode(self._examples(support, self.shot), self._examples(query, self.queries))]
-
-    def _rows(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        partition = int(rng.integers(len(self.orders)))
-        starts, counts = self.starts[partition], self.counts[partition]
-        classes = draw_classes(rng, len(counts), self.way)
-        support, query = draw_episode_of(classes, rng, starts, counts, self.shot, self.queries)
-        return self.orders[partition][support], self.orders[partition][query]
-
-    def _examples(self, rows: np.ndarray, repeats: int) -> Examples:
-        labels = torch.arange(self.way).repeat_interleave(repeats).repeat(len(rows), 1)
-        return Examples(gather(self.inputs, torch.from_numpy(rows)), labels)
