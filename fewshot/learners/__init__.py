@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .metric.matching_network import MatchingNetwork as MatchingNetwork
     from .metric.panet import PANet as PANet
     from .metric.prototypical_network import PrototypicalNetwork as PrototypicalNetwork
+    from .metric.psco import PsCo as PsCo
     from .metric.r2d2 import R2D2 as R2D2
     from .metric.relation_network import RelationNetwork as RelationNetwork
     from .metric.siamese_network import SiameseNetwork as SiameseNetwork

@@ -22,7 +22,7 @@ from fewshot.learners.metric.classes import class_means
 
 ONCE = {
     *("BDCSPN", "Baseline", "BaselinePlusPlus", "FEAT", "LaplacianShot", "MANN", "MatchingNetwork"),
-    *("NearestNeighbour", "PANet", "PTMAP", "PrototypicalNetwork", "R2D2", "RFS"),
+    *("NearestNeighbour", "PANet", "PTMAP", "PrototypicalNetwork", "PsCo", "R2D2", "RFS"),
     *("RelationNetwork", "RidgeRegression", "SNAIL", "SiameseNetwork", "SimpleShot", "TIM"),
     *("TipAdapter", "TransductiveFineTuning"),
 }
