@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ModelSummary,
 from fewshot.callbacks.checkpoint import BestCheckpoint, LastCheckpoint
 from fewshot.callbacks.curves import AdaptationCurve
 from fewshot.callbacks.full_disk import FullDisk
+from fewshot.callbacks.hyperparameters import Hyperparameters
 from fewshot.callbacks.interruption import Interruption
 from fewshot.callbacks.looking_ahead import LookingAhead
 from fewshot.callbacks.memorisation import Memorisation
@@ -81,6 +82,7 @@ def of_every_run(config: Mapping[str, Any], tests: bool) -> list[Callback]:
         Throughput(),
         Interruption(),
         FullDisk(),
+        Hyperparameters(),
     ]
     if tests and not config["fast_dev_run"]:
         callbacks.append(LookingAhead())

@@ -24,6 +24,7 @@ from fewshot.callbacks.run_folder import run_folder
 from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datamodules.sources import SourcesDataModule
 from fewshot.episodes.streams import Stage
+from fewshot.extras import DISTRIBUTION
 from fewshot.files import atomic_write
 from fewshot.files.tables import write_table
 from fewshot.learners.base import MetaLearner
@@ -31,7 +32,7 @@ from fewshot.tasks import Classification
 from fewshot.tasks.by_class import ClassResults
 from fewshot.tasks.estimates import Estimate, format_estimate
 
-LIBRARIES = ("fewshot", "torch", "torchvision", "lightning", "torchmetrics", "numpy")
+LIBRARIES = ("torch", "torchvision", "lightning", "torchmetrics", "numpy")
 
 
 def results(
@@ -70,6 +71,7 @@ def results(
         "seconds": seconds,
         "versions": {
             "python": platform.python_version(),
+            "fewshot": version(DISTRIBUTION),
             **{name: version(name) for name in LIBRARIES},
         },
         "metrics": _plain(learner.estimates["test"], learner.columns["test"]),

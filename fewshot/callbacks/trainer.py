@@ -68,7 +68,7 @@ class Trainer(L.Trainer):
             ours.append(LastCheckpoint())
         if kwargs.get("logger") in (None, True):
             root = kwargs.get("default_root_dir") or os.getcwd()
-            kwargs["logger"] = TensorBoardLogger(root, name=RUNS)
+            kwargs["logger"] = TensorBoardLogger(root, name=RUNS, default_hp_metric=False)
         kwargs.setdefault("use_distributed_sampler", False)  # the episode stream shards itself
         super().__init__(callbacks=[*named, *not_named_already(ours, named)], **kwargs)
 

@@ -218,7 +218,7 @@ class FewshotCLI(LightningCLI):
         self.own_callbacks = [self.folder, *of_every_run(config, tests)]
         if config["logger"] in (None, True):
             root = config["default_root_dir"] or os.getcwd()
-            kwargs["logger"] = TensorBoardLogger(root, name=RUNS)
+            kwargs["logger"] = TensorBoardLogger(root, name=RUNS, default_hp_metric=False)
         return super().instantiate_trainer(**kwargs, **launched(config, os.environ))
 
     def _goes_on(self) -> bool:

@@ -266,7 +266,7 @@ class NavigationDataModule(ControlDataModule):
 class HalfCheetahDataModule(ControlDataModule):
     """HalfCheetah: run in a direction, or at a speed (MuJoCo). Paper: arXiv:1703.03400.
 
-    Needs gymnasium and mujoco, ``pip install 'fewshot[control]'``.
+    Needs gymnasium and mujoco, ``pip install 'fewshot-lightning[control]'``.
 
     Args:
         goal: `direction`, forwards or backwards, or `velocity`, a speed from U[0, 2].

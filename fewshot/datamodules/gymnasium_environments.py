@@ -10,7 +10,7 @@ class GymnasiumDataModule(ControlDataModule):
     """Gymnasium: any environment whose `reset(options=facts)` takes the task. Paper: none.
 
     Actions are discrete or a box of real values. Needs gymnasium, ``pip install
-    'fewshot[control]'``. A trial is a function of the facts, a seed and the policy, so far as the
+    'fewshot-lightning[control]'``. A trial is a function of the facts, a seed and the policy, so far as the
     environment's is.
 
     Args:
