@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from .clinc150 import CLINC150DataModule as CLINC150DataModule
     from .control import BanditDataModule as BanditDataModule
     from .control import ControlDataModule as ControlDataModule
-    from .control import HalfCheetahDataModule as HalfCheetahDataModule
     from .control import NavigationDataModule as NavigationDataModule
     from .control import TabularMDPDataModule as TabularMDPDataModule
     from .cub import CUBDataModule as CUBDataModule
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from .gaussian_process import GaussianProcessDataModule as GaussianProcessDataModule
     from .glyphs import GlyphsDataModule as GlyphsDataModule
     from .gymnasium_environments import GymnasiumDataModule as GymnasiumDataModule
+    from .half_cheetah import HalfCheetahDataModule as HalfCheetahDataModule
     from .image_folder import ImageFolderDataModule as ImageFolderDataModule
     from .imagenet import MiniImageNetDataModule as MiniImageNetDataModule
     from .imagenet import TieredImageNetDataModule as TieredImageNetDataModule

@@ -10,8 +10,8 @@ class GymnasiumDataModule(ControlDataModule):
     """Gymnasium: any environment whose `reset(options=facts)` takes the task. Paper: none.
 
     Actions are discrete or a box of real values. Needs gymnasium, ``pip install
-    'fewshot-lightning[control]'``. A trial is a function of the facts, a seed and the policy, so far as the
-    environment's is.
+    'fewshot-lightning[control]'``. A trial is a function of the facts, a seed and the policy,
+    so far as the environment's is.
 
     Args:
         env: a registered id such as ``CartPole-v1``, or the import path of a function that makes an

@@ -106,7 +106,8 @@ def test_meta_gradients_are_finite_differences_of_what_was_played(loss: str, ban
 @pytest.mark.parametrize("how", ["loop", "vmap"])
 def test_rewards_that_are_not_finite_name_task_and_step(how: str) -> None:
     learner, episodes = made("MAML", how)
-    episodes.query.inputs[1, 2] = float("inf")  # type: ignore[index]
+    assert isinstance(episodes.query.inputs, Tensor)
+    episodes.query.inputs[1, 2] = float("inf")
     with pytest.raises(
         FewshotError,
         match=r"reward of step 0 in the task of facts \[inf, inf\] is -inf; have navigation give",
