@@ -34,8 +34,10 @@ class Always:
         return self.action.expand(len(moment.reward), -1), None
 
 
-@pytest.mark.parametrize("kind", ENVIRONMENTS)
+@pytest.mark.parametrize("kind", [kind for kind in ENVIRONMENTS if kind != "gymnasium"])
 def test_trials_are_the_same_one_by_one_stacked_and_vmapped(kind: str) -> None:
+    if kind.startswith("half_cheetah"):
+        pytest.importorskip("mujoco", reason="needs the extra fewshot[control]")
     environment = make_environment({"kind": kind})
     facts, seeds = facts_of(environment, 6), torch.arange(6)
 
