@@ -15,7 +15,7 @@ import torch
 from commands import fit, results
 from fakes import fake_text_folder
 from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fewshot import MLP, ClassificationDataModule, Conv4, GlyphsDataModule, PrototypicalNetwork
 from fewshot.callbacks.by_class import class_table

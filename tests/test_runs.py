@@ -14,7 +14,7 @@ import torch
 import yaml
 from commands import FEW, QUIET, SINUSOID, fewshot, fit, results, runs
 from lightning.pytorch.strategies import SingleDeviceStrategy
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fewshot.callbacks.places import Names
 from fewshot.callbacks.run_folder import RunFolder

@@ -9,7 +9,9 @@ from fewshot.engine.views import Views
 IMAGES = torch.rand(6, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 
 
-def drawn(views: Views, seed: int = 0, images: int = 6) -> tuple[torch.Tensor, ...]:
+def drawn(
+    views: Views, seed: int = 0, images: int = 6
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return views.draw(np.random.default_rng(seed), images)
 
 
@@ -29,7 +31,7 @@ def test_crops_are_those_of_a_resized_window() -> None:
     views = Views(area=0.25)
     uniform = torch.full((1, 7), 0.5)
     uniform[:, 0], uniform[:, 1] = 0.0, 0.5  # the smallest, square, in the middle
-    changed = views(IMAGES[:1], (uniform, *drawn(views, images=1)[1:]))
+    changed = views(IMAGES[:1], (uniform, drawn(views, images=1)[1], drawn(views, images=1)[2]))
     inner = IMAGES[:1, :, 3:9, 3:9]
     expected = T.resize(inner, [12, 12], antialias=False)
     assert torch.allclose(changed[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1], atol=1e-5)
@@ -48,11 +50,15 @@ def test_flips_and_turns() -> None:
     uniform = torch.full((2, 7), 0.5)
     uniform[0, 3] = 0.0
     views = Views(flip=True)
-    mirrored, same = views(IMAGES[:2], (uniform, *drawn(views, images=2)[1:]))
+    mirrored, same = views(
+        IMAGES[:2], (uniform, drawn(views, images=2)[1], drawn(views, images=2)[2])
+    )
     assert torch.allclose(mirrored, IMAGES[0].flip(-1), atol=1e-5)
     assert torch.allclose(same, IMAGES[1], atol=1e-5)
     uniform[:, 2] = 1.0
-    turned = Views(rotate=90)(IMAGES[:1], (uniform[:1], *drawn(views, images=1)[1:]))[0]
+    turned = Views(rotate=90)(
+        IMAGES[:1], (uniform[:1], drawn(views, images=1)[1], drawn(views, images=1)[2])
+    )[0]
     assert any(torch.allclose(turned, IMAGES[0].rot90(k, (1, 2)), atol=1e-4) for k in (1, 3))
 
 

@@ -219,8 +219,8 @@ class UnlabelledDataModule(EpisodicDataModule):
             parts = {"train": {"": [splitter.split(text) for text in read_texts(root)]}}
             known = self.source.texts.vocabulary
             return encode_texts(parts, splitter, known, counted=()).datasets["train"].inputs
-        channels: Literal[1, 3] = 1 if self.source.in_channels == 1 else 3
-        return read_images(root, self.source.image_size, channels, self.skip_broken)
+        channels: Literal[1, 3] = 1 if self.in_channels == 1 else 3
+        return read_images(root, self.image_size, channels, self.skip_broken)
 
     def examples(self) -> ClassDataset:
         """The training examples by what takes the place of classes: each its own."""

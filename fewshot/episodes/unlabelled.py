@@ -93,5 +93,5 @@ def _interleaved(inputs: Inputs, changed: Inputs, shot: int) -> Inputs:
 
 
 def _of_class(first: torch.Tensor, others: torch.Tensor, shot: int) -> torch.Tensor:
-    others = others.unflatten(1, (first.shape[1], shot - 1))
-    return torch.cat([first[:, :, None], others], 2).flatten(1, 2)
+    views = others.view(len(others), first.shape[1], shot - 1, *others.shape[2:])
+    return torch.cat([first[:, :, None], views], 2).flatten(1, 2)

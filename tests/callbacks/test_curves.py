@@ -11,7 +11,7 @@ from commands import FEW, QUIET, SINUSOID, fewshot, fit, results
 from matplotlib.collections import PolyCollection
 from matplotlib.text import Annotation
 from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fewshot.backbones import MLP
 from fewshot.callbacks.curves import AdaptationCurve, adaptation_curves, draw_curves

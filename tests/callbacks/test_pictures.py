@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from commands import SINUSOID, fit
 from matplotlib.figure import Figure
 from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fewshot.backbones import MLP, Pixels
 from fewshot.callbacks.figures import pixels

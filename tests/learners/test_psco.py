@@ -100,11 +100,14 @@ def test_queries_are_paired_within_their_class() -> None:
 
 def test_the_follower_follows_and_the_queue_is_a_ring() -> None:
     model = learner(momentum=0.9)
-    weight, before = model.projector[0].weight, model.follower[1][0].weight.clone()
+    weight, followed = (
+        model.get_parameter(f"{part}.0.weight") for part in ("projector", "follower.1")
+    )
+    before = followed.clone()
     with torch.no_grad():
         weight.add_(1)
     model.follow()
-    torch.testing.assert_close(model.follower[1][0].weight, 0.9 * before + 0.1 * weight)
+    torch.testing.assert_close(followed, 0.9 * before + 0.1 * weight)
     assert not any(p.requires_grad for p in model.follower.parameters())
     old, keys = model.queue.clone(), unit(10, 5).float()
     model.enqueue(keys)
@@ -150,7 +153,7 @@ def test_a_resumed_run_has_its_queue_and_its_follower(tmp_path: Path) -> None:
     for name in ("queue", "place", "follower.1.0.weight", "projector.0.weight"):
         torch.testing.assert_close(resumed[name], held[name], msg=name)
     assert int(second.place) == 2 * 8 * 4 % 16
-    assert not torch.equal(whole.follower[1][0].weight, whole.projector[0].weight)
+    assert not torch.equal(held["follower.1.0.weight"], held["projector.0.weight"])
 
 
 def test_what_cannot_be_is_refused() -> None:

@@ -60,7 +60,7 @@ def paired(support: Tensor, query: Tensor) -> Tensor:
     last.
     """
     places = torch.empty_like(query)
-    for label in query.unique():
+    for label in query.unique():  # type: ignore[no-untyped-call]
         mine, of = (support == label).nonzero()[:, 0], (query == label).nonzero()[:, 0]
         places[of] = mine[torch.arange(len(of), device=mine.device) % len(mine)]
     return places
@@ -203,8 +203,8 @@ class PsCo(MetricLearner):
         trained = nn.ModuleList([self.backbone, self.projector])
         for ours, theirs in zip(self.follower.parameters(), trained.parameters(), strict=True):
             ours.lerp_(theirs.to(ours.dtype), 1 - self.momentum)
-        for ours, theirs in zip(self.follower.buffers(), trained.buffers(), strict=True):
-            ours.copy_(theirs)
+        for kept, now in zip(self.follower.buffers(), trained.buffers(), strict=True):
+            kept.copy_(now)
 
     @torch.no_grad()
     def enqueue(self, keys: Tensor) -> None:
