@@ -3,13 +3,16 @@
 import inspect
 from typing import Any, ClassVar
 
+from PIL.Image import Resampling
 from torch import Tensor
 
 from fewshot.arguments import Count
 from fewshot.backbones.hugging_face import load_transformer
-from fewshot.backbones.pretrained import PretrainedVision, ShortNames
+from fewshot.backbones.pretrained import Interpolation, PretrainedVision, ShortNames
 from fewshot.errors import FewshotError
 from fewshot.extras import require
+
+BICUBIC = Resampling.BICUBIC.value
 
 
 class HuggingFaceVision(PretrainedVision):
@@ -34,6 +37,8 @@ class HuggingFaceVision(PretrainedVision):
         mean: of each channel, taken off. None: that of the model's own preprocessing; a checkpoint
             holds it.
         std: of each channel, divided by; the same.
+        interpolation: how images are resized. None: as by the model's own preprocessing, where that
+            is one of the two, else ``bilinear``; a checkpoint holds it.
 
     Raises:
         FewshotError: the model cannot be loaded, is none of images, or takes no such size.
@@ -59,6 +64,7 @@ class HuggingFaceVision(PretrainedVision):
         config: dict[str, Any] | None = None,
         mean: list[float] | None = None,
         std: list[float] | None = None,
+        interpolation: Interpolation | None = None,
     ) -> None:
         super().__init__(in_channels, image_size)
         self.pretrained = config is None
@@ -77,8 +83,10 @@ class HuggingFaceVision(PretrainedVision):
             )
         trained_size: int = settings.image_size
         if config is None:
-            trained_size, own_mean, own_std = own_preprocessing(model)
+            trained_size, own_mean, own_std, own_resampling = own_preprocessing(model)
             mean, std = mean or own_mean, std or own_std
+            interpolation = interpolation or own_resampling
+        self.interpolation = interpolation or "bilinear"
         side = resize or trained_size
         if side % (patch := settings.patch_size):
             raise FewshotError(
@@ -86,6 +94,7 @@ class HuggingFaceVision(PretrainedVision):
                 f" {max(1, round(side / patch)) * patch}"
             )
         self.init_args |= {"config": settings.to_dict(), "resize": side, "mean": mean, "std": std}
+        self.init_args["interpolation"] = self.interpolation
         for name, parameter in network.named_parameters():
             if name.endswith("mask_token"):
                 # of its pre-training alone; a distributed run would wait for its gradient
@@ -106,8 +115,12 @@ class HuggingFaceVision(PretrainedVision):
         return features
 
 
-def own_preprocessing(name: str) -> tuple[int, list[float] | None, list[float] | None]:
-    """What the model `name` has learned to see: the side, mean and deviation of each channel.
+def own_preprocessing(
+    name: str,
+) -> tuple[int, list[float] | None, list[float] | None, Interpolation]:
+    """What the model `name` has learned to see.
+
+    The side, mean and deviation of each channel, and how images were resized.
 
     Raises:
         FewshotError: its preprocessor_config.json cannot be read.
@@ -123,6 +136,7 @@ def own_preprocessing(name: str) -> tuple[int, list[float] | None, list[float] |
     facts = processor.to_dict()
     size = facts["crop_size"] if facts.get("do_center_crop") else facts["size"]
     side = int(size.get("height") or size["shortest_edge"])
+    resampling: Interpolation = "bicubic" if facts.get("resample") == BICUBIC else "bilinear"
     if not facts.get("do_normalize"):
-        return side, None, None
-    return side, list(facts["image_mean"]), list(facts["image_std"])
+        return side, None, None, resampling
+    return side, list(facts["image_mean"]), list(facts["image_std"]), resampling

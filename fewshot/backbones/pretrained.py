@@ -18,6 +18,8 @@ from fewshot.errors import FewshotError
 
 Interpolation: TypeAlias = Literal["bilinear", "bicubic"]
 """How images are resized."""
+KNOWN: dict[str, Interpolation] = {"bilinear": "bilinear", "bicubic": "bicubic"}
+"""By published names; the few networks of others see images bilinearly resized."""
 ShortNames: TypeAlias = Mapping[str, Mapping[str, Any]]
 """Arguments by a short name, such as ``{"resnet18": {"model": "resnet18"}}``."""
 

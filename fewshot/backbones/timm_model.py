@@ -7,13 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.arguments import Count
-from fewshot.backbones.pretrained import Interpolation, PretrainedVision, ShortNames
+from fewshot.backbones.pretrained import KNOWN, Interpolation, PretrainedVision, ShortNames
 from fewshot.errors import FewshotError, nearest
 from fewshot.extras import require
 from fewshot.hyperparameters import weights_follow
-
-KNOWN: dict[str, Interpolation] = {"bilinear": "bilinear", "bicubic": "bicubic"}
-"""By timm's names; the few networks of others see images bilinearly resized."""
 
 
 class TimmBackbone(PretrainedVision):

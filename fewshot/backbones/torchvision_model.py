@@ -6,7 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.arguments import Count
-from fewshot.backbones.pretrained import PretrainedVision, ShortNames
+from fewshot.backbones.pretrained import (
+    KNOWN,
+    Interpolation,
+    PretrainedVision,
+    ShortNames,
+)
 from fewshot.errors import FewshotError, nearest
 from fewshot.hyperparameters import weights_follow
 
@@ -33,10 +38,12 @@ class TorchvisionBackbone(PretrainedVision):
         model: the network's name in `torchvision.models`, such as ``resnet18``.
         weights: null for random ones, ``DEFAULT`` for the best there are, or a name such as
             ``IMAGENET1K_V1``; fetched once into ``$TORCH_HOME``.
-        resize: side in pixels that the images are resized to (bilinearly; the cost grows with its
-            square). None: that of the training for pre-trained networks, which are much worse on
-            small images; else `image_size`, or the least that the network takes.
+        resize: side in pixels that the images are resized to (the cost grows with its square).
+            None: that of the training for pre-trained networks, which are much worse on small
+            images; else `image_size`, or the least that the network takes.
         frozen: let nothing train (see `PretrainedBackbone`).
+        interpolation: how images are resized. None: as in the weights' training, ``bilinear`` for
+            random ones.
 
     Raises:
         FewshotError: an unknown name, a size that the network does not take, or weights that cannot
@@ -61,6 +68,7 @@ class TorchvisionBackbone(PretrainedVision):
         weights: str | None = None,
         resize: Count | None = None,
         frozen: bool = False,
+        interpolation: Interpolation | None = None,
     ) -> None:
         super().__init__(in_channels, image_size)
         chosen = find_weights(model, weights)
@@ -71,6 +79,10 @@ class TorchvisionBackbone(PretrainedVision):
         trained_size = None if preset is None else preset.crop_size[0]
         side = _side(model, network, image_size, resize, trained_size)
         mean, std = (getattr(preset, name, None) for name in ("mean", "std"))
+        own: Interpolation = (
+            "bilinear" if preset is None else KNOWN.get(preset.interpolation.value, "bilinear")
+        )
+        self.interpolation = interpolation or own
         self.take(network, out_features, side, mean, std, frozen)
 
     def features(self, images: Tensor) -> Tensor:

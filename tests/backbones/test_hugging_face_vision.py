@@ -72,7 +72,7 @@ def test_the_features_are_the_models_own_of_images_as_it_knows_them(
     network = HuggingFaceVision(1, 20, str(folders[kind])).eval()
     model = require("transformers", "pretrained").AutoModel.from_pretrained(folders[kind]).eval()
     images = torch.rand(3, 1, 20, 20)
-    large = F.interpolate(images, (28, 28), mode="bilinear").expand(-1, 3, -1, -1)
+    large = F.interpolate(images, (28, 28), mode="bicubic").clamp(0, 1).expand(-1, 3, -1, -1)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     expected = getattr(model, "vision_model", model)((large - mean) / std).pooler_output
     features = network(images)
@@ -84,6 +84,17 @@ def test_the_features_are_the_models_own_of_images_as_it_knows_them(
     assert trained
     assert not [name for name, p in trained.items() if p.grad is None]
     assert not any(name.startswith("text") for name in trained)
+
+
+def test_images_are_resized_as_the_model_says_or_the_user(folders: dict[str, Path]) -> None:
+    images, folder = torch.rand(2, 3, 20, 20), folders["dinov2"]
+    own = HuggingFaceVision(3, 20, str(folder)).eval()
+    assert own.interpolation == "bicubic"
+    asked = HuggingFaceVision(3, 20, str(folder), interpolation="bilinear").eval()
+    assert not torch.allclose(own(images), asked(images))
+    kept = HuggingFaceVision(**asked.init_args)
+    kept.load_state_dict(asked.state_dict())
+    torch.testing.assert_close(kept.eval()(images), asked(images))
 
 
 @pytest.mark.parametrize("kind", KINDS)

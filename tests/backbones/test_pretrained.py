@@ -169,7 +169,7 @@ def test_how_a_frozen_network_sees_images_is_part_of_what_is_exported(
         config = {"model_type": "dinov2", "hidden_size": 8, "num_hidden_layers": 1}
         config |= {"num_attention_heads": 2, "image_size": 28, "patch_size": 14}
         seen = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4]}
-        network = HuggingFaceVision(1, 16, "any", config=config, resize=28, frozen=True, **seen)
+        network = HuggingFaceVision(1, 16, "any", config=config, resize=28, frozen=True, **seen)  # type: ignore[arg-type]
     module = Embedding(PrototypicalNetwork(network, task=TASK))
     program = to_program(module, torch.rand(2, 1, 16, 16))
     save_program(program, tmp_path / "one.pt2", module, torch.rand(5, 1, 16, 16))

@@ -174,6 +174,12 @@ def test_pretrained_networks_see_what_they_were_trained_on(fetched: list[str]) -
     backbone = TorchvisionBackbone(1, 28, "resnet18", "IMAGENET1K_V1", resize=28)
     torch.testing.assert_close(sees(backbone, images), (images.expand(2, 3, -1, -1) - mean) / std)
     assert fetched == ["ResNet18_Weights.IMAGENET1K_V1"] * 2
+    with without_weights():
+        cubic = TorchvisionBackbone(1, 28, "efficientnet_b0", "DEFAULT")
+        asked = TorchvisionBackbone(1, 28, "efficientnet_b0", "DEFAULT", interpolation="bilinear")
+    large = F.interpolate(images, (224, 224), mode="bicubic").clamp(0, 1).expand(2, 3, -1, -1)
+    torch.testing.assert_close(sees(cubic, images), (large - mean) / std, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(sees(asked, images), sees(cubic, images))
 
 
 # ---------------------------------------------------------------- weights and checkpoints
