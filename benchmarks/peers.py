@@ -81,14 +81,13 @@ def meta_batch(s: Setting, device: str, episodes: int | None = None) -> Episode:
     return Episode(examples(s.shot), examples(QUERIES))
 
 
-def make(s: Setting, device: str, cls: type[MAML] = MAML, **arguments: Any) -> MAML:
+def make(s: Setting, device: str, cls: Any = MAML, **arguments: Any) -> MAML:
     """A learner of this library."""
     torch.manual_seed(0)
     task = {"kind": "classification", "way": WAY}
     backbone = Conv4(s.channels, s.size, width=s.width)
-    return cls(backbone, task=task, inner_lr=RATE, inner_steps=s.inner_steps, **arguments).to(
-        device
-    )
+    learner: MAML = cls(backbone, task=task, inner_lr=RATE, inner_steps=s.inner_steps, **arguments)
+    return learner.to(device)
 
 
 def ours(learner: MAML, batch: Episode) -> Step:

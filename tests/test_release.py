@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 import yaml
+from release import COMMANDS, absolute, python_of, with_urls
 
 import fewshot
 from fewshot.extras import DISTRIBUTION
 
 ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = (ROOT / "pyproject.toml").read_text()
-sys.path.insert(0, str(ROOT / "packaging"))
-from release import COMMANDS, absolute, python_of, with_urls  # noqa: E402
 
 CONDA = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 """Packages that conda-forge calls otherwise."""

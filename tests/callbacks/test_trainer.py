@@ -70,7 +70,7 @@ def test_a_dry_run_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_misspelt_argument() -> None:
     with pytest.raises(FewshotError, match="no argument 'max_epohcs'; did you mean 'max_epochs'"):
-        fewshot.Trainer(max_epohcs=1)
+        fewshot.Trainer(max_epohcs=1)  # type: ignore[call-arg]
 
 
 def test_an_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,7 +190,7 @@ def trained(outer: Any, optimizer: Any, how: str = "vmap") -> tuple[Any, Optimiz
     )
     torch.manual_seed(0)
     learner = MAML(
-        MLP(2, (5,)), task=data.task, inner_lr=0.1, outer=outer, optimizer=optimizer, episode_parallel=how
+        MLP(2, (5,)), task=data.task, inner_lr=0.1, outer=outer, optimizer=optimizer, episode_parallel=how  # type: ignore[arg-type]
     )  # fmt: skip
     trainer = L.Trainer(
         accelerator="cpu", precision="64-true", max_epochs=1, logger=False, enable_checkpointing=False,

@@ -115,7 +115,7 @@ def test_a_fact_that_the_benchmark_lacks_is_named() -> None:
 
 def test_other_arguments_are_checked_at_once() -> None:
     with pytest.raises(FewshotError, match=r"^MAML has no argument 'inner_lrr'; did you mean"):
-        MAML(backbone(), inner_lrr=1.0)
+        MAML(backbone(), inner_lrr=1.0)  # type: ignore[call-arg]
     with pytest.raises(FewshotError, match=r"^inner_lr is -1"):
         MAML(backbone(), inner_lr=-1.0)
     with pytest.raises(FewshotError, match=r"^MAML needs the argument backbone, task; pass"):
