@@ -9,25 +9,22 @@ holds the medians of both, the median of the rounds' ratios (now / before) and t
 that median by order statistics, which assumes nothing of how times are distributed.
 """
 
-import argparse
 import contextlib
 import json
-import logging
 import os
 import statistics
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from checkouts import HERE, begin_work, chosen, environment, make_parser
 from scipy.stats import binom
 
 Step = Callable[[], object]
-HERE = Path(__file__).resolve().parents[1]
 LEAST = 0.2  # seconds of a turn: shorter work is repeated
 PAIRS = 3  # of processes
 WAY, QUERIES = 5, 15
@@ -120,11 +117,7 @@ CASES: dict[str, Callable[[], Step]] = {
 
 def work(name: str) -> None:
     """Do a case's step whenever a line arrives, and answer with CPU seconds of one."""
-    import torch
-
-    torch.set_num_threads(1)
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")
+    begin_work()
     answers = os.fdopen(os.dup(1), "w")
     with contextlib.redirect_stdout(sys.stderr):
         step = CASES[name]()
@@ -143,11 +136,15 @@ def work(name: str) -> None:
 
 def worker(name: str, root: Path) -> subprocess.Popen[str]:
     """A process that works on a case with the package of this checkout."""
-    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, __file__, "--worker", name]
     pipe = subprocess.PIPE
     return subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment, text=True
+        command,
+        stdin=pipe,
+        stdout=pipe,
+        stderr=subprocess.DEVNULL,
+        env=environment(root),
+        text=True,
     )
 
 
@@ -189,22 +186,16 @@ def measure(name: str, before: Path, rounds: int) -> None:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--before", type=Path, help="the older checkout")
-    parser.add_argument("--only", nargs="*", default=[], help="cases whose names hold one of these")
-    parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser = make_parser(__doc__, rounds=30)
     arguments = parser.parse_args()
     if arguments.worker:
         return work(arguments.worker)
-    if not arguments.before:
+    names, before = chosen(parser, arguments, CASES)
+    if not before:
         parser.error("--before FOLDER: the checkout to compare with")
     print(f"{'CPU ms on one thread':34}{'before':>11}{'now':>11}{'ratio':>9}   its 95 % interval")
-    for name in CASES:
-        if not arguments.only or any(part in name for part in arguments.only):
-            measure(name, arguments.before.resolve(), arguments.rounds)
+    for name in names:
+        measure(name, before, arguments.rounds)
     return None
 
 

@@ -1,16 +1,16 @@
 """What people wait for, here and in an older checkout: each row with the bar that it is held to.
 
     python benchmarks/waiting.py --before OLDER_CHECKOUT [--only evaluation step ...] [--rounds 3]
+    python benchmarks/waiting.py --only easyfsl [--omniglot DATA]      # pip install -e '.[bench]'
 
-Every measurement is a process of its own on one thread; the checkouts take turns, every second
-round in the opposite order. Seconds are of the processor, of which other programs take few; a line
-holds the medians. The tests' own row is of the clock, on two cores that should do nothing else.
-Evaluations say whether both give the same losses, to the bit.
+Every measurement is a process of its own on one thread; the checkouts, and easyfsl in its lines,
+take turns, every second round in the opposite order. Seconds are of the processor, of which other
+programs take few; a line holds the medians. The tests' own row is of the clock, on two cores that
+should do nothing else. Evaluations say whether both give the same losses, to the bit.
 """
 
 import argparse
 import json
-import logging
 import os
 import resource
 import statistics
@@ -18,13 +18,14 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-HERE = Path(__file__).resolve().parents[1]
+import beside_easyfsl
+from checkouts import HERE, begin_work, chosen, environment, make_parser
+
 GLYPHS = HERE / "configs/glyphs/protonet_5way1shot.yaml"
 PHOTOS = 20_000
 Found = Mapping[str, Any]
@@ -39,6 +40,8 @@ class Row(NamedTuple):
     bar: float
     scale: float = 1.0
     """By which seconds are multiplied."""
+    peer: Callable[[], Found] | None = None
+    """The same by easyfsl; then `bar` is how many times as fast as it this must be."""
 
 
 def evaluation(name: str, **arguments: Any) -> Found:
@@ -178,6 +181,22 @@ ROWS: dict[str, Row] = {
     "evaluation, SNAIL": Row(partial(evaluation, "SNAIL"), "s", 6),
     "evaluation, MAML, 3 steps": Row(partial(evaluation, "MAML", inner_steps=3), "s", 32),
     "evaluation, FineTune": Row(partial(evaluation, "FineTune"), "s", 60),
+    "easyfsl's 60-way step, in bfloat16": Row(
+        partial(beside_easyfsl.our_step, "bfloat16"), "ms", 3, 1e3, beside_easyfsl.their_step
+    ),
+    "easyfsl's 60-way step, in float32": Row(
+        partial(beside_easyfsl.our_step, "float32"), "ms", 1.75, 1e3, beside_easyfsl.their_step
+    ),
+    **{
+        f"easyfsl's test episode, {name}": Row(
+            partial(beside_easyfsl.our_evaluation, name),
+            "ms",
+            15,
+            1e3,
+            partial(beside_easyfsl.their_evaluation, name),
+        )
+        for name in ("Glyphs", "Omniglot")
+    },
     "make train": Row(run_of_readme, "s", 45),
     "step, 80 images of 84x84": Row(partial(step, 80, 84, 3), "ms", 620, 1e3),
     "step, 4800 images of 28x28, an image": Row(partial(step, 4800, 28, 1), "us", 420, 1e6 / 4800),
@@ -187,72 +206,71 @@ ROWS: dict[str, Row] = {
 }
 
 
-def found_by(root: Path, name: str, data: str) -> Found:
-    """What a process finds with the package of the checkout `root`."""
-    environment = os.environ | {
-        "PYTHONPATH": str(root),
-        "OMP_NUM_THREADS": "1",
-        "FEWSHOT_DATA": data,
-    }
-    command = [sys.executable, __file__, "--worker", name]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+def found_by(root: Path, name: str, data: str, peer: bool = False) -> Found:
+    """What a process finds with the package of the checkout `root`, or of easyfsl beside it."""
+    command = [sys.executable, __file__, "--worker", name, *(["--peer"] if peer else [])]
+    done = subprocess.run(
+        command,
+        env=environment(root) | {"FEWSHOT_DATA": data},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         raise SystemExit(f"{name} in {root}: {done.stderr[-2000:]}")
     found: Found = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-def work(name: str) -> None:
+def work(name: str, peer: bool) -> None:
     """Measure a row in this process, and print what is found as the last line."""
-    import torch
-
-    torch.set_num_threads(1)
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")
-    print(json.dumps(ROWS[name].measure()))
+    begin_work()
+    measure = ROWS[name].peer if peer else ROWS[name].measure
+    assert measure is not None
+    print(json.dumps(measure()))
 
 
 def compare(name: str, before: Path | None, rounds: int, data: Mapping[Path, str]) -> None:
     """Print a row's line."""
-    roots = [root for root in (before, HERE) if root is not None]
-    found: dict[Path, list[Found]] = {root: [] for root in roots}
-    for number in range(rounds):
-        for root in roots if number % 2 else reversed(roots):
-            found[root].append(found_by(root, name, data[root]))
     row = ROWS[name]
+    sides: dict[str, tuple[Path, bool]] = {"before": (before, False)} if before else {}
+    sides |= {"now": (HERE, False)} | ({"peer": (HERE, True)} if row.peer else {})
+    found: dict[str, list[Found]] = {side: [] for side in sides}
+    for number in range(rounds):
+        for side in sides if number % 2 else reversed(sides):
+            root, peer = sides[side]
+            found[side].append(found_by(root, name, data[root], peer))
     value = {
-        root: row.scale * statistics.median(one["value"] for one in of)
-        for root, of in found.items()
+        side: row.scale * statistics.median(one["value"] for one in of)
+        for side, of in found.items()
     }
-    then = f"{value[before]:10.2f}" if before else f"{'-':>10}"
-    ratio = f"{value[HERE] / value[before]:8.2f}" if before else f"{'-':>8}"
-    met = "met" if value[HERE] <= row.bar else "missed"
+    now = value["now"]
+    then = f"{value['before']:10.2f}" if before else f"{'-':>10}"
+    ratio = f"{now / value['before']:8.2f}" if before else f"{'-':>8}"
+    if row.peer:
+        faster = value["peer"] / now
+        bar = f"{value['peer']:.2f} of easyfsl, {faster:.2f} x >= {row.bar:g}"
+    else:
+        bar = f"<= {row.bar:g}"
+    met = "met" if (faster >= row.bar if row.peer else now <= row.bar) else "missed"
     every = [one.get("losses") for of in found.values() for one in of]
     same = "" if every[0] is None else f"  same losses: {all(x == every[0] for x in every)}"
-    print(
-        f"{name:38}{then}{value[HERE]:10.2f} {row.unit:2}{ratio}  <= {row.bar:g}: {met}{same}",
-        flush=True,
-    )
+    print(f"{name:38}{then}{now:10.2f} {row.unit:2}{ratio}  {bar}: {met}{same}", flush=True)
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = make_parser(__doc__, rounds=3)
+    parser.add_argument(
+        "--omniglot", type=Path, help="its folder; without it images of its size are drawn"
     )
-    parser.add_argument("--before", type=Path, help="the older checkout; without it there is one")
-    parser.add_argument("--only", nargs="*", default=[], help="rows whose names hold one of these")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--peer", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        return work(arguments.worker)
-    names = [n for n in ROWS if not arguments.only or any(part in n for part in arguments.only)]
-    if not names:
-        parser.error(f"--only names no row; there are: {'; '.join(ROWS)}")
-    before = arguments.before.resolve() if arguments.before else None
-    if before and not (before / "fewshot").is_dir():
-        parser.error(f"--before is {before}, which holds no fewshot/")
+        return work(arguments.worker, arguments.peer)
+    names, before = chosen(parser, arguments, ROWS)
+    if arguments.omniglot:
+        os.environ["OMNIGLOT"] = str(arguments.omniglot.resolve())
     with tempfile.TemporaryDirectory() as folder:
         data = {root: f"{folder}/{number}" for number, root in enumerate((HERE, before)) if root}
         print(f"{'one thread':38}{'before':>10}{'now':>10}{'ratio':>11}  bar")

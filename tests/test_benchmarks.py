@@ -11,16 +11,22 @@ from typing import Any
 import pytest
 import torch
 
+import fewshot
+
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
 def script(name: str) -> Any:
-    """The module of a file of benchmarks/, which is no package."""
+    """The module of a file of benchmarks/, which is no package, and finds those beside it."""
     spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(BENCHMARKS))
     return module
 
 
@@ -164,7 +170,7 @@ def test_what_people_wait_for_is_shown_beside_its_bar(
     waiting = script("waiting")
     asked: list[tuple[str, str, str]] = []
 
-    def found_by(root: Path, name: str, data: str) -> dict[str, Any]:
+    def found_by(root: Path, name: str, data: str, _: bool) -> dict[str, Any]:
         asked.append((root.name, name, data))
         older = root == tmp_path
         losses = {"evaluation, R2D2": [0.1, 0.2 + older], "evaluation, RFS": [0.3]}
@@ -191,11 +197,17 @@ def test_what_people_wait_for_is_shown_beside_its_bar(
     assert table("--only", "tests")[1:] == [
         "tests, two workers (the clock) - 301.00 s - <= 300: missed"
     ]
+    monkeypatch.setattr(waiting, "found_by", lambda *a: {"value": 0.5 if a[3] else 0.2})
+    assert table("--only", "60-way")[1:] == [
+        "easyfsl's 60-way step, in bfloat16 - 200.00 ms - 500.00 of easyfsl, 2.50 x >= 3: missed",
+        "easyfsl's 60-way step, in float32 - 200.00 ms - 500.00 of easyfsl, 2.50 x >= 1.75: met",
+    ]
     for wrong in (("--only", "nothing"), ("--before", str(tmp_path / "none"))):
         with pytest.raises(SystemExit):
             table(*wrong)
-    assert "--only names no row; there are: evaluation, PrototypicalNetwork; " in (
-        err := capsys.readouterr().err
+    assert (
+        "--only nothing: no line's name holds it; there are: evaluation, PrototypicalNetwork; "
+        in (err := capsys.readouterr().err)
     )
     assert "none, which holds no fewshot/" in err
 
@@ -208,3 +220,27 @@ def test_what_people_wait_for_is_measured(
     assert 0 < waiting.step(32, 16, 1)["value"] < 1
     monkeypatch.setattr(waiting, "PHOTOS", 400)
     assert 0 < waiting.folder_of_photos()["value"] < 5
+
+
+def test_the_network_beside_easyfsl_is_ours(own_data_root: Path) -> None:
+    """Equal layers and weights, equal episodes: both classify each query alike."""
+    methods = pytest.importorskip("easyfsl.methods")
+    beside = script("beside_easyfsl")
+    benchmark = beside.data("Omniglot", 1)
+    (episode,) = beside.their_loader(benchmark, 1)
+    support, support_labels, query, query_labels, _ = episode
+    assert (len(support), len(query)) == (5, 75)
+    assert support_labels.tolist() == sorted(
+        set(query_labels.tolist()), key=list(support_labels).index
+    )
+    learner = fewshot.PrototypicalNetwork(fewshot.Conv4(1), task=benchmark.task).eval()
+    theirs = methods.PrototypicalNetworks(beside.network()).eval()
+    weights = zip(learner.backbone.state_dict().values(), theirs.state_dict(), strict=True)
+    theirs.load_state_dict({name: value for value, name in weights})
+    with torch.no_grad():
+        theirs.process_support_set(support, support_labels)
+        ours = learner.predict(learner.adapt(fewshot.Examples(support, support_labels)), query)
+        # squared distances here, distances there
+        torch.testing.assert_close(
+            -ours.clamp(max=0).neg().sqrt(), theirs(query), rtol=1e-3, atol=1e-3
+        )
