@@ -59,7 +59,7 @@ def points(assignment: Any) -> Points:
 def maml(**arguments: Any) -> MAML:
     torch.manual_seed(0)
     task = {"kind": "classification", "way": WAY}
-    adam = lambda parameters: torch.optim.Adam(parameters, 0.02)  # noqa: E731
+    adam = lambda parameters: torch.optim.Adam(parameters, 0.05)  # noqa: E731
     return MAML(MLP(24, [32]), inner_lr=0.5, task=task, optimizer=adam, **arguments)
 
 
@@ -68,7 +68,7 @@ def test_fixed_labels_are_memorised_and_random_ones_are_not() -> None:
     found = {}
     for assignment in ("fixed", "random"):
         callback = Memorisation()
-        trained(maml(), points(assignment), 6, callback)
+        trained(maml(), points(assignment), 3, callback)
         assert callback.figures is not None
         found[assignment] = callback.figures
     fixed, mixed = found["fixed"], found["random"]
