@@ -10,17 +10,19 @@ predictor("queries").names
 from collections.abc import Mapping
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor
 
 from fewshot.datasets.preprocessing import Preprocessing, as_float
 from fewshot.datasets.reading.kinds import check_kind
+from fewshot.deployment.acting import AdaptedPolicy, adapted_policy, check_acts
 from fewshot.deployment.adapting import adapted, embedded, features_of, goes_by_features, judged
 from fewshot.deployment.expected import Expected, HeldOut, hold_out, told_validation
 from fewshot.deployment.items import Items, Predictions, Query, Support, chunks, size_of
 from fewshot.deployment.queries import read_queries
+from fewshot.environments.given import Playable
 from fewshot.episodes.types import Examples, Inputs, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.learners.base import MetaLearner
@@ -30,7 +32,7 @@ from fewshot.tasks.calibration import temperature_of_few
 
 
 class TrainedLearner:
-    """A trained learner of classification, ready for support sets of one's own.
+    """A trained learner of classification or control, ready for supports of one's own.
 
     Every query is judged by itself, whatever others there are: batch normalisation is `inductive`
     here, whichever policy the learner was tested with. Transductive heads alone judge all queries
@@ -43,7 +45,7 @@ class TrainedLearner:
             checkpoint knows a temperature and the learner goes by features.
 
     Raises:
-        FewshotError: the learner does not classify.
+        FewshotError: the learner neither classifies nor acts.
     """
 
     def __init__(
@@ -52,7 +54,9 @@ class TrainedLearner:
         preprocessing: Preprocessing[Any] | None = None,
         calibrate: bool = False,
     ) -> None:
-        if not isinstance(module.task, Classification):
+        if module.task.acts:
+            check_acts(module)
+        elif not isinstance(module.task, Classification):
             raise FewshotError(
                 f"this {type(module).__name__} was trained on {module.task.kind}, and only classes"
                 f" can be named; use {type(module).__name__}.load_from_checkpoint and its `adapt`"
@@ -62,18 +66,33 @@ class TrainedLearner:
         self.calibrate = calibrate and goes_by_features(module)
         module.batchnorm = "inductive"
 
-    def adapt(self, support: Support) -> "Predictor":
-        """The classifier of a support set: any number of classes and shots the learner allows.
+    @overload
+    def adapt(self, support: Support) -> "Predictor": ...
+
+    @overload
+    def adapt(self, support: Playable, trials: int = 20, seed: int = 0) -> AdaptedPolicy: ...
+
+    def adapt(
+        self, support: Support | Playable, trials: int = 20, seed: int = 0
+    ) -> "Predictor | AdaptedPolicy":
+        """The classifier of a support set, of any number of classes and shots the learner allows.
+
+        Of a learner that acts: the policy that it adapts to an environment by playing in it.
 
         Args:
             support: a folder with a folder a class (of images; for texts also ``<class>.txt``, a
                 text a line); or the items of each class by its name: image files, texts, or a
                 tensor of inputs; or `Examples` with labels 0 ... N-1, whose classes are called so.
-                Tensors of images are (n, C, H, W), uint8 or in [0, 1].
+                Tensors of images are (n, C, H, W), uint8 or in [0, 1]. To act: an environment of
+                Gymnasium that knows its task, such as `gymnasium.make` gives.
+            trials: how many are played before each inner step, where it acts.
+            seed: of these trials, and of the actions that the policy samples.
 
         Raises:
             FewshotError: the support cannot be read, or the learner cannot take it.
         """
+        if self.module.task.acts or isinstance(support, Playable):
+            return adapted_policy(self.module, support, trials, seed)
         classes, examples = self._examples(support)
         task = self.module.task
         assert isinstance(task, Classification)

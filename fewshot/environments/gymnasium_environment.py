@@ -83,7 +83,7 @@ class GymnasiumEnvironment(Environment):
     def made(self, number: int) -> Any:
         """The instance of a number."""
         while len(self.instances.made) <= number:
-            self.instances.made.append(_make(self.env))
+            self.instances.made.append(make(self.env))
         return self.instances.made[number]
 
     @cached_property
@@ -154,6 +154,10 @@ class GymnasiumEnvironment(Environment):
         """A step of each instance that is not over."""
         return Step(*outside(self._step, state, action))
 
+    def reset(self, one: Any, seed: int, row: np.ndarray) -> Any:
+        """What an instance gives at the start of a task of facts (F,)."""
+        return one.reset(seed=seed, options=self.options(row))
+
     def _reset(self, facts: Tensor, noise: Tensor) -> tuple[Tensor]:
         self.instances.turn += 1
         seen = []
@@ -161,8 +165,8 @@ class GymnasiumEnvironment(Environment):
             seed = int(chance[0] * 2**23) << 8 | int(chance[1] * 2**8)
             one = self.made(i)
             one.over = False
-            first, _ = one.reset(seed=seed, options=self.options(row))
-            seen.append([self.instances.turn, *self._flat(first)])
+            first, _ = self.reset(one, seed, row)
+            seen.append([self.instances.turn, *self.flat(first)])
         return (torch.tensor(seen, dtype=facts.dtype, device=facts.device),)
 
     def _step(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -172,9 +176,9 @@ class GymnasiumEnvironment(Environment):
         for i, values in enumerate(action.cpu().numpy()):
             one, reward = self.instances.made[i], 0.0
             if not one.over:
-                seen, reward, terminated, truncated, _ = one.step(self._action(one, values))
+                seen, reward, terminated, truncated, _ = one.step(self.action(one, values))
                 one.over = bool(terminated or truncated)
-                after[i, 1:] = torch.as_tensor(self._flat(seen)).to(after)
+                after[i, 1:] = torch.as_tensor(self.flat(seen)).to(after)
             rewards.append(float(reward))
             ended.append(float(one.over))
         return (
@@ -183,20 +187,22 @@ class GymnasiumEnvironment(Environment):
             torch.tensor(ended).to(state),
         )
 
-    def _action(self, one: Any, values: np.ndarray) -> Any:
+    def action(self, one: Any, values: np.ndarray) -> Any:
+        """Values (1,) or (A,) as `step` takes them, cut to the bounds."""
         space = one.action_space
         if self.discrete:
             return int(space.start) + int(values[0])
         return values.reshape(space.shape).clip(space.low, space.high).astype(space.dtype)
 
-    def _flat(self, seen: Any) -> np.ndarray:
+    def flat(self, seen: Any) -> np.ndarray:
+        """An observation as values (O,)."""
         from gymnasium.spaces import flatten
 
         flat: np.ndarray = np.asarray(flatten(self.made(0).observation_space, seen), dtype=float)
         return flat
 
 
-class _Holder:
+class Holder:
     """An instance, and whether its episode is over."""
 
     def __init__(self, one: Any) -> None:
@@ -206,14 +212,19 @@ class _Holder:
         return getattr(self.__dict__["one"], name)
 
 
-def _make(env: str) -> _Holder:
+def make(env: str) -> Holder:
+    """An instance of a registered id, or of what the function of an import path makes.
+
+    Raises:
+        FewshotError: there is none.
+    """
     gymnasium = require("gymnasium", "control")
     module, _, function = env.rpartition(".")
     try:
         if env in gymnasium.registry:
-            return _Holder(gymnasium.make(env, disable_env_checker=True))
+            return Holder(gymnasium.make(env, disable_env_checker=True))
         if module and hasattr(found := importlib.import_module(module), function):
-            return _Holder(getattr(found, function)())
+            return Holder(getattr(found, function)())
     except ImportError as error:
         reason = f"env {env!r} cannot be made ({error}); install what it needs"
         raise FewshotError(" ".join(reason.split())) from error

@@ -135,10 +135,14 @@ class Control(Task):
         facts, seeds = _tensor(examples.inputs), examples.targets
         if seeds.is_floating_point():
             return examples if seeds.dim() == 2 else map_tensors(lambda held: held[step], examples)
-        trials = play(self.place, _Memoryless(self.policy, act), facts, Noise(seeds, step))
+        trials = play(self.place, Memoryless(self.policy, act), facts, Noise(seeds, step))
         outside(self.check_rewards, trials.rewards, facts)
+        return self.learned_from(trials, act)
+
+    def learned_from(self, trials: Trials, act: Callable[[Inputs], Tensor]) -> Examples:
+        """Trials (n, T) that were played by `act`, as observations (M, O) and packed `Steps`."""
         seen = trials.observations.flatten(0, 1)
-        outputs = act(seen).to(facts.dtype).view(*trials.rewards.shape, -1)
+        outputs = act(seen).to(trials.rewards).view(*trials.rewards.shape, -1)
         return Examples(seen, self.steps(trials, outputs).packed().flatten(0, 1))
 
     def check_rewards(self, rewards: Tensor, facts: Tensor) -> tuple[Tensor]:
@@ -243,7 +247,7 @@ class Control(Task):
         return draw_paths(self, view) if self.place.plane else None
 
 
-class _Memoryless(NamedTuple):
+class Memoryless(NamedTuple):
     """The actor that draws each action by the outputs for what it sees."""
 
     policy: Policy

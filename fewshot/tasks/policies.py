@@ -35,6 +35,10 @@ class Policy(ABC):
         """Actions (..., 1) or (..., A), by uniform numbers (..., `numbers`)."""
 
     @abstractmethod
+    def mode(self, outputs: Tensor) -> Tensor:
+        """The likeliest actions (..., 1) or (..., A)."""
+
+    @abstractmethod
     def log_prob(self, outputs: Tensor, action: Tensor) -> Tensor:
         """The log-probability, or log-density, (...) of actions."""
 
@@ -69,6 +73,10 @@ class Categorical(Policy):
         below = outputs.softmax(-1).cumsum(-1) < uniform
         return below.sum(-1, keepdim=True).clamp(max=self.actions - 1)
 
+    def mode(self, outputs: Tensor) -> Tensor:
+        """That of the largest logit."""
+        return outputs.argmax(-1, keepdim=True)
+
     def log_prob(self, outputs: Tensor, action: Tensor) -> Tensor:
         """Of the action taken."""
         return outputs.log_softmax(-1).gather(-1, action.long())[..., 0]
@@ -101,6 +109,10 @@ class Gaussian(Policy):
         """The mean plus so many deviations."""
         mean, log_deviation = outputs.chunk(2, -1)
         return mean + log_deviation.exp() * normal(uniform)
+
+    def mode(self, outputs: Tensor) -> Tensor:
+        """The mean."""
+        return outputs.chunk(2, -1)[0]
 
     def log_prob(self, outputs: Tensor, action: Tensor) -> Tensor:
         """The log-density."""
