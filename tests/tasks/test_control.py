@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -265,3 +266,20 @@ def test_predictions_are_returns_of_the_test_trials(tmp_path: Path) -> None:
     assert rows[0] == ["episode", "query", "return", "length"]
     assert [row[:2] for row in rows[1:]] == [[str(e), str(q)] for e in range(3) for q in range(2)]
     assert all(0 <= float(row[2]) <= 4 and row[3] == "4" for row in rows[1:])
+
+
+def test_predictions_of_a_learner_that_adapts_have_the_return_of_the_test(tmp_path: Path) -> None:
+    data = NavigationDataModule(horizon=4, shot=2, queries=3, test_episodes=3, eval_batch_size=2)
+    learner = MAML(MLP(2, (4,)), task=data.task, inner_lr=0.1)
+    trainer = L.Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        default_root_dir=tmp_path, callbacks=[PredictionWriter()],
+    )  # fmt: skip
+    (tested,) = trainer.test(learner, data, verbose=False)
+    trainer.predict(learner, data)
+    (file,) = tmp_path.rglob("predictions.csv")
+    rows = [line.split(",") for line in file.read_text().split()[1:]]
+    assert len(rows) == 3 * 3
+    returns = [float(row[2]) for row in rows]
+    assert np.mean(returns) == pytest.approx(tested["test/return"], abs=1e-5)
+    assert len(set(returns)) > 1
