@@ -194,3 +194,46 @@ def test_what_is_missing_is_said_before_anything_is_written(
         in capsys.readouterr().err
     )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+def test_a_policy_by_the_command(
+    adapted: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("gymnasium")
+    sizes = {"train_episodes": 2, "meta_batch_size": 2, "val_episodes": 2, "shot": 2}
+    data = fewshot.GymnasiumDataModule("CartPole-v1", {}, horizon=5, **sizes)
+    trainer = fewshot.Trainer(
+        max_epochs=1, default_root_dir=tmp_path, accelerator="cpu", logger=False
+    )
+    torch.manual_seed(0)
+    trainer.fit(fewshot.MAML(fewshot.MLP(4, (5,)), task=data.task, inner_lr=1.0), data)
+    trainer.save_checkpoint(tmp_path / "cart.ckpt")
+    common = [f"--ckpt_path={tmp_path / 'cart.ckpt'}", f"--output={tmp_path / 'policy'}"]
+    export([*common, *(["--env=CartPole-v1"] if adapted else [])])
+    facts = json.loads((tmp_path / "policy.json").read_text())
+    assert facts["adapted_to"] == ("CartPole-v1" if adapted else None)
+    assert facts["output"] == "logits (n, 2)"
+    learner = fewshot.load(tmp_path / "cart.ckpt", "cpu")
+    observations = torch.randn(7, 4)
+    with torch.no_grad():
+        wanted = learner.module.network(observations)  # type: ignore[operator]
+        if adapted:
+            import gymnasium
+
+            policy = learner.adapt(gymnasium.make("CartPole-v1"))
+            before, wanted = wanted, learner.module.predict(policy.adapted, observations)
+            assert (wanted - before).abs().max() > 1e-3
+    assert (by_program(tmp_path / "policy.pt2", observations) - wanted).abs().max() < 1e-5
+    runtime = pytest.importorskip("onnxruntime")
+    session = runtime.InferenceSession(str(tmp_path / "policy.onnx"))
+    (outputs,) = session.run(None, {"observations": observations.numpy()})
+    assert (torch.from_numpy(outputs) - wanted).abs().max() < 1e-5
+    with pytest.raises(FewshotError, match="--support is of learners that classify, and this MAML"):
+        export([*common, "--support=x"])
+
+
+def test_an_environment_is_for_learners_that_act(photos: Photos, tmp_path: Path) -> None:
+    with pytest.raises(FewshotError, match="--env is of learners that act, and this Proto"):
+        export([f"--ckpt_path={photos[1]}", "--env=CartPole-v1", f"--output={tmp_path / 'x'}"])

@@ -116,7 +116,8 @@ def adapted_policy(module: MetaLearner, env: Any, trials: int, seed: int) -> Ada
     if not isinstance(env, Playable):
         raise FewshotError(
             f"this {type(module).__name__} acts, and {f'{env!r:.60}'} is no environment; give"
-            " fewshot.load(...).adapt one of Gymnasium, such as gymnasium.make('CartPole-v1')"
+            " fewshot.load(...).adapt one of Gymnasium, such as gymnasium.make('CartPole-v1');"
+            " `fewshot predict --config FILE` plays a benchmark's test tasks"
         )
     if trials < 1:
         raise FewshotError(f"trials is {trials}; give 1 or more")
@@ -132,6 +133,14 @@ def adapted_policy(module: MetaLearner, env: Any, trials: int, seed: int) -> Ada
         return AdaptedPolicy(module, adapted(module, support), place, seed)
     finally:
         module.task = task
+
+
+def unadapted(module: MetaLearner) -> Adapted:
+    """The policy of a learner of control before it has played."""
+    assert isinstance(module, OptimizationLearner)  # `check_acts` has seen to it
+    facts = torch.zeros(1, 1, dtype=_precision(module), device=module.device)
+    with torch.no_grad():
+        return module.adapt_for(Examples(facts, torch.zeros_like(facts[0]).long()), 0)
 
 
 def check_fits(task: Control, place: GivenEnvironment, name: str) -> None:
@@ -163,8 +172,8 @@ class _Here(Control):
     ) -> Examples:
         """What comes of acting in it, by the seeds of `examples`."""
         assert isinstance(examples.inputs, Tensor)
-        seeds = examples.targets.split(1)
-        pairs = zip(examples.inputs.split(1), seeds, strict=True)
+        seeds = torch.split(examples.targets, 1)
+        pairs = zip(torch.split(examples.inputs, 1), seeds, strict=True)
         found = [self._trial(facts, Noise(one, step), act) for facts, one in pairs]
         columns = zip(*found, strict=True)
         return self.learned_from(Trials(*(torch.cat(column) for column in columns)), act)

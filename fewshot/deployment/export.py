@@ -1,8 +1,9 @@
 """Trained learners as programs without this library: `torch.export` (.pt2) and ONNX.
 
 What is exported is a function of the inputs alone, every example by itself, for any number of them:
-the probabilities of an adapted classifier, or the features of an embedding. Each file is run once,
-on other inputs than it was traced with, and refused if it does not give what the learner gives.
+the probabilities of an adapted classifier, the outputs of a policy, or the features of an
+embedding. Each file is run once, on other inputs than it was traced with, and refused if it does
+not give what the learner gives.
 """
 
 import copy
@@ -30,22 +31,35 @@ from fewshot.learners.embedding import EmbeddingLearner
 TOLERANCE = 1e-5  # of a difference, relative to the largest value where that exceeds 1
 
 
-class AdaptedClassifier(nn.Module):
+class AdaptedNetwork(nn.Module):
+    """The outputs of inputs (n, ...) by an adapted learner: of a policy (n, `Policy.size`)."""
+
+    def __init__(self, learner: MetaLearner, adapted: Any) -> None:
+        super().__init__()
+        self.learner = detached(learner)
+        leaves, self.structure = flatten(adapted)
+        self.names = [f"adapted_{place}" for place in range(len(leaves))]
+        for name, leaf in zip(self.names, leaves, strict=True):
+            self.register_buffer(name, leaf.detach().clone())
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """The outputs."""
+        adapted = unflatten(self.structure, [getattr(self, name) for name in self.names])
+        outputs = self.learner.predict(adapted, inputs)
+        assert isinstance(outputs, Tensor)
+        return outputs
+
+
+class AdaptedClassifier(AdaptedNetwork):
     """The probabilities (n, N) of inputs (n, ...) by a learner adapted to a support set."""
 
     def __init__(self, predictor: Predictor) -> None:
-        super().__init__()
-        self.learner = detached(predictor.learner.module)
+        super().__init__(predictor.learner.module, predictor.adapted)
         self.temperature = predictor.temperature
-        leaves, self.structure = flatten(predictor.adapted)
-        self.names = [f"adapted_{place}" for place in range(len(leaves))]
-        for name, leaf in zip(self.names, leaves, strict=True):
-            self.register_buffer(name, leaf.clone())
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Probabilities (n, N)."""
-        adapted = unflatten(self.structure, [getattr(self, name) for name in self.names])
-        return (self.learner.predict(adapted, inputs) / self.temperature).softmax(-1)
+        return (super().forward(inputs) / self.temperature).softmax(-1)
 
 
 class Embedding(nn.Module):
@@ -144,14 +158,16 @@ def require_onnx() -> Any:
     return require("onnxruntime", "export")
 
 
-def save_onnx(program: ExportedProgram, path: Path, module: nn.Module, inputs: Inputs) -> None:
+def save_onnx(
+    program: ExportedProgram, path: Path, module: nn.Module, inputs: Inputs, name: str = "images"
+) -> None:
     """Write `program` to `path` (.onnx), once onnxruntime gives for `inputs` what `module` does.
 
     Raises:
         FewshotError: it does not, or the packages are not installed.
     """
     runtime = require_onnx()
-    names = list(inputs) if isinstance(inputs, dict) else ["images"]
+    names = list(inputs) if isinstance(inputs, dict) else [name]
     with written_beside(path) as file:
         try:
             with _quiet():
@@ -166,7 +182,7 @@ def save_onnx(program: ExportedProgram, path: Path, module: nn.Module, inputs: I
         assert model is not None  # without a file to write to, it is given
         model.save(file)
         session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-        tensors = inputs if isinstance(inputs, dict) else {"images": inputs}
+        tensors = inputs if isinstance(inputs, dict) else {name: inputs}
         # an input that the network does not use is left out
         known = {argument.name for argument in session.get_inputs()}
         (outputs,) = session.run(
