@@ -50,18 +50,21 @@ def fake_image_folder(root: Path, classes: int = 5, images: int = 16) -> Path:
     return root
 
 
-def fake_mnist(root: Path) -> Path:
-    """MNIST's four files, 12 drawings a digit: bright corners, the middle pixel is the digit."""
+def fake_mnist(root: Path, drawings: int = 12) -> Path:
+    """MNIST's four files: bright corners, the middle pixel is the digit.
+
+    Two `drawings` of each digit are test's.
+    """
     folder = root / "MNIST/raw"
     folder.mkdir(parents=True)
-    for part, number in (("train", 100), ("t10k", 20)):
+    for part, number in (("train", 10 * drawings - 20), ("t10k", 20)):
         labels = np.arange(number, dtype=np.uint8) % 10
-        drawings = np.random.default_rng(number).integers(1, 255, (number, 28, 28), np.uint8)
-        drawings[:, [[0], [-1]], [0, -1]], drawings[:, 14, 14] = 255, labels
-        for kind, array in (("images-idx3", drawings), ("labels-idx1", labels)):
+        images = np.random.default_rng(number).integers(1, 255, (number, 28, 28), np.uint8)
+        images[:, [[0], [-1]], [0, -1]], images[:, 14, 14] = 255, labels
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
             header = bytes((0, 0, 8, array.ndim)) + np.array(array.shape, ">i4").tobytes()
             (folder / f"{part}-{kind}-ubyte.gz").write_bytes(
-                gzip.compress(header + array.tobytes())
+                gzip.compress(header + array.tobytes(), 1)
             )
     return root
 

@@ -65,6 +65,7 @@ ROOTS: dict[str, Callable[[Path], Path] | None] = {
     "CUBDataModule": lambda folder: fake_cub(folder, images=18),
     "DoubleMNISTDataModule": lambda folder: fake_mnist(folder),
     "TripleMNISTDataModule": lambda folder: fake_mnist(folder),
+    "RainbowMNISTDataModule": lambda folder: fake_mnist(folder, 56 * 16),
     "MetaDatasetDataModule": lambda folder: fake_meta_dataset(folder),
     "MultiSourceDataModule": None,  # of benchmarks that need nothing
     "SelfLabelledDataModule": None,  # of a benchmark with data, or `unlabelled` below
@@ -82,6 +83,7 @@ ROOTS: dict[str, Callable[[Path], Path] | None] = {
 VERIFIED = (
     *("CIFARFSDataModule", "FC100DataModule", "DoubleMNISTDataModule", "TripleMNISTDataModule"),
     *("MiniImageNetDataModule", "TieredImageNetDataModule", "CUBDataModule"),
+    "RainbowMNISTDataModule",
 )
 """Benchmarks that accept the original files alone, unless told otherwise."""
 

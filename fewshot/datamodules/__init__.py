@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .omniglot import OmniglotDataModule as OmniglotDataModule
     from .orbit import ORBITDataModule as ORBITDataModule
     from .pascal5i import Pascal5iDataModule as Pascal5iDataModule
+    from .rainbow_mnist import RainbowMNISTDataModule as RainbowMNISTDataModule
     from .segmentation import SegmentationDataModule as SegmentationDataModule
     from .segmentation import SegmentationFolderDataModule as SegmentationFolderDataModule
     from .self_labelled import SelfLabelledDataModule as SelfLabelledDataModule

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 
 from fewshot.episodes.class_dataset import ClassDataset, LazyInputs
 from fewshot.episodes.sampling import (
+    Index,
     draw_classes,
-    draw_episode,
     draw_episode_of,
     draw_outsiders,
     draw_unequal_episode,
@@ -87,8 +87,11 @@ class ClassTasks:
 
     def class_names(self, rng: np.random.Generator) -> tuple[str, ...]:
         """The names of an episode's classes by label: whatever else is drawn, they are first."""
-        drawn = draw_classes(rng, len(self.counts), self.way)
-        return tuple(self.dataset.classes[c] for c in drawn)
+        return tuple(self.dataset.classes[c] for c in self.choose(rng))
+
+    def choose(self, rng: np.random.Generator) -> Index:
+        """The places of an episode's classes by label, (N,)."""
+        return draw_classes(rng, len(self.counts), self.way)
 
     def _drawn(self, rngs: Sequence[np.random.Generator]) -> Episode:
         if self.unequal_shots:
@@ -96,7 +99,9 @@ class ClassTasks:
         if self.query_alpha is not None:
             return self._draw_unbalanced(rngs, self.query_alpha)
         rows = [
-            draw_episode(rng, self.starts, self.counts, self.way, self.shot, self.queries)
+            draw_episode_of(
+                self.choose(rng), rng, self.starts, self.counts, self.shot, self.queries
+            )
             for rng in rngs
         ]
         support, query = (np.stack(part).reshape(len(rngs), -1) for part in zip(*rows, strict=True))

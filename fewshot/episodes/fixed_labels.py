@@ -6,8 +6,7 @@ import numpy as np
 
 from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.episodes.distributions import ClassTasks
-from fewshot.episodes.sampling import Index, draw_episode_of
-from fewshot.episodes.types import Episode
+from fewshot.episodes.sampling import Index
 from fewshot.errors import FewshotError
 
 
@@ -44,12 +43,6 @@ class FixedLabelTasks(ClassTasks):
         super().__init__(dataset, len(groups), shot, queries)
         self.groups = groups
 
-    def _drawn(self, rngs: Sequence[np.random.Generator]) -> Episode:
-        rows = []
-        for rng in rngs:
-            classes = np.array([group[rng.integers(len(group))] for group in self.groups])
-            rows.append(
-                draw_episode_of(classes, rng, self.starts, self.counts, self.shot, self.queries)
-            )
-        support, query = (np.stack(part).reshape(len(rngs), -1) for part in zip(*rows, strict=True))
-        return Episode(self._examples(support, self.shot), self._examples(query, self.queries))
+    def choose(self, rng: np.random.Generator) -> Index:
+        """A class of each label's group."""
+        return np.array([group[rng.integers(len(group))] for group in self.groups])
