@@ -11,10 +11,11 @@ from fewshot.engine.episode_map import map_episodes
 from fewshot.engine.normalization import EpisodeNorm
 from fewshot.episodes.types import Episode, count, stack, unstacked
 from fewshot.learners.comparing import ComparingLearner
+from fewshot.learners.interpolation import InterpolatesTasks
 from fewshot.learners.outcome import Outcome
 
 
-class MetricLearner(ComparingLearner):
+class MetricLearner(InterpolatesTasks, ComparingLearner):
     """Metric-based few-shot learning: embed, then compare.
 
     The network is the same for all episodes, so that a meta-batch is embedded in one forward pass.
