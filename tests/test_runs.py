@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 CURVE = "--model.eval_curve=all"  # which has a picture of its own
 SHORT = (*SINUSOID, *FEW, *QUIET, "--trainer.max_epochs=1", CURVE)
 EVERYTHING = {"config.yaml", "results.json", "episodes.csv", "episode.png", "adaptation.png"}
-EVERYTHING |= {"checkpoints/best.ckpt", "checkpoints/last.ckpt"}
+EVERYTHING |= {"histogram.png", "checkpoints/best.ckpt", "checkpoints/last.ckpt"}
 LOGGERS = {
     "tensorboard": ("--trainer.logger=TensorBoardLogger", "--trainer.logger.save_dir=ROOT/tb"),
     "tensorboard's name": (
@@ -142,6 +142,7 @@ def test_pictures_and_tables_go_to_every_logger_that_takes_them(tmp_path: Path) 
     assert main(["fit", *SHORT, *both, root]) == 0
     assert main(["predict", *SHORT, *both, root]) == 0
     pictures = {"val/episode", "val/adaptation", "test/episode", "test/adaptation"}
+    pictures |= {"test/histogram"}
     noted = [line.split() for line in (tmp_path / "s/project.log").read_text().splitlines()]
     assert {line[1] for line in noted if line[0] == "image"} == pictures
     assert {(line[1], line[2]) for line in noted if line[0] == "table"} >= {

@@ -7,6 +7,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ModelSummary,
 
 from fewshot.callbacks.checkpoint import BestCheckpoint, LastCheckpoint
 from fewshot.callbacks.curves import AdaptationCurve
+from fewshot.callbacks.distributions import TestFigures
 from fewshot.callbacks.full_disk import FullDisk
 from fewshot.callbacks.hyperparameters import Hyperparameters
 from fewshot.callbacks.interruption import Interruption
@@ -78,6 +79,7 @@ def of_every_run(config: Mapping[str, Any], tests: bool) -> list[Callback]:
         Memorisation(),
         PredictionWriter(),
         ResultsWriter(),
+        TestFigures(),
         SourceCurves(),
         Throughput(),
         Interruption(),

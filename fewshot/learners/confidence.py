@@ -63,19 +63,20 @@ class Confidence(Metric):
             self.brier[row] += brier(probabilities, labels).sum()
             self.loss[row] += F.cross_entropy(logits / at, labels, reduction="sum")
 
-    def compute(self) -> tuple[dict[str, Any], float | None]:
-        """Plain values: the errors of the probabilities, and the temperature that suits best.
+    def compute(self) -> tuple[dict[str, Any], float | None, Tensor]:
+        """The errors of the probabilities, the temperature that suits best, and the bins.
 
-        The errors are of the probabilities in use, and of those before where there is a
-        temperature. None suits best where none was looked for.
+        The errors, plain values, are of the probabilities in use, and of those before where there
+        is a temperature. None suits best where none was looked for. The bins (3, BINS) are those
+        of the probabilities in use, as `bin_sums` gives them, on the CPU.
         """
         # here, where the sums are those of all ranks
         best = best_temperature(self.nll) if self.chooses else None
         before = self._errors(0)
         if self.temperature is None:
-            return {"temperature": None, **before}, best
-        now = self._errors(1)
-        return {"temperature": self.temperature, **now, "uncalibrated": before}, best
+            return {"temperature": None, **before}, best, self.bins[0].cpu()
+        now = {"temperature": self.temperature, **self._errors(1), "uncalibrated": before}
+        return now, best, self.bins[1].cpu()
 
     def _errors(self, row: int) -> dict[str, float]:
         return {

@@ -30,6 +30,8 @@ class Evaluation(L.LightningModule):
             at each validation, and kept in checkpoints. None: not known.
         last_validation: the accuracy of the last validation's episodes, with their way and shot.
         calibration: how right the probabilities of the last validation and test were.
+        reliability: of each bin of confidence of the last test the queries, the right ones and the
+            summed confidence, (3, BINS); None where there are no probabilities.
     """
 
     task: Task
@@ -37,6 +39,7 @@ class Evaluation(L.LightningModule):
     columns: dict[str, dict[str, Tensor]]
     estimates: dict[str, dict[str, Estimate]]
     answers: Tensor | None = None
+    reliability: Tensor | None = None
     _named = False  # whether the classes of the test under way have names
     softmax_temperature: float | None
     last_validation: dict[str, Any] | None
@@ -136,7 +139,7 @@ class Evaluation(L.LightningModule):
         """Log the validation episodes' means."""
         self._log_estimates("val")
         if self.task.has_probabilities:
-            self.calibration["val"], best = self._confidence("val").compute()
+            self.calibration["val"], best, _ = self._confidence("val").compute()
             if not self.trainer.sanity_checking:
                 self.softmax_temperature, self.last_validation = best, self._validated()
         scheduler = self.lr_schedulers() if self.trainer.state.fn == "fit" else None
@@ -150,7 +153,7 @@ class Evaluation(L.LightningModule):
         assert isinstance(table, AnswerTable)
         self.answers = table.compute() if table.update_called else None
         if self.task.has_probabilities:
-            self.calibration["test"], _ = self._confidence("test").compute()
+            self.calibration["test"], _, self.reliability = self._confidence("test").compute()
 
     def _validated(self) -> dict[str, Any]:
         """The accuracy of the validation episodes, and in which range 95 % of them lie."""

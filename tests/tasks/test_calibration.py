@@ -80,7 +80,7 @@ def test_sums_over_batches_are_those_of_all_queries_at_once() -> None:
     confidence = Confidence()
     for part in torch.split(torch.arange(400), 90):
         confidence.update(logits[part], labels[part], 3.0)
-    found, best = confidence.compute()
+    found, best, bins = confidence.compute()
     for values, at in ((found["uncalibrated"], 1.0), (found, 3.0)):
         p = (logits / at).softmax(-1)
         ece = multiclass_calibration_error(p, labels, 5, n_bins=BINS, norm="l1").item()
@@ -92,7 +92,11 @@ def test_sums_over_batches_are_those_of_all_queries_at_once() -> None:
     without = Confidence(chooses=False)  # as a test has it, which chooses no temperature
     for part in torch.split(torch.arange(400), 90):
         without.update(logits[part], labels[part], 3.0)
-    assert without.compute() == (found, None)
+    *same, same_bins = without.compute()
+    assert same == [found, None]
+    scaled = bin_sums((logits / 3).softmax(-1), labels)
+    for sums in (bins, same_bins):
+        torch.testing.assert_close(sums.to(scaled), scaled, rtol=1e-5, atol=1e-5)
     assert not without.nll.any()
     confidence.reset()
     confidence.update(logits, labels, None)
