@@ -9,11 +9,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import class_pages
 
 project, author, html_title = "fewshot", "the fewshot authors", "fewshot"
-extensions = ["myst_parser"]
+extensions = ["myst_parser", "mathml"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 html_theme = "furo"
-html_math_renderer = "mathjax"
+html_math_renderer = "mathml"
 exclude_patterns = ["generate"]
 suppress_warnings = ["toc.not_included"]  # records and decisions are reached from their indices
 class_pages.write(Path(__file__).parent / "classes")  # not kept: they are the docstrings'

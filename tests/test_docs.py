@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DECISIONS = sorted((ROOT / "docs/decisions").glob("*.md"))
 PAGES = [
     *(ROOT / "docs").glob("*.md"),
+    *(ROOT / "docs/guide").glob("*.md"),
     *(ROOT / "docs/journal").glob("*.md"),
     *DECISIONS,
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),

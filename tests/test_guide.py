@@ -1,0 +1,89 @@
+"""The guide: chapters of four parts, sentences that are short, commands that are accepted, equations."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from docutils.utils.math.latex2mathml import tex2mathml
+
+from fewshot.cli.main import main
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+GUIDE = DOCS / "guide"
+CHAPTERS = re.findall(r"^([\w-]+)$", (GUIDE / "index.md").read_text().split("```")[1], re.M)
+PARTS = ["The idea", "The equation", "The command", "What to look at"]
+CHECKS = {"fit": "--print_config", "test": "--print_config", "sweep": "--dry_run"}
+"""What makes a command read its configs and options, and do nothing else."""
+
+
+def text(chapter: str) -> str:
+    return (GUIDE / f"{chapter}.md").read_text()
+
+
+def commands(page: str) -> list[list[str]]:
+    blocks = re.findall(r"```sh\n(.*?)```", page, re.S)
+    return [shlex.split(line) for b in blocks for line in b.replace("\\\n", " ").splitlines()]
+
+
+def equations(page: str) -> list[str]:
+    found = re.findall(r"\$\$(.+?)\$\$|(?<!\$)\$([^$\n]+)\$(?!\$)", page, re.S)
+    return [block or line for block, line in found]
+
+
+def status(args: list[str]) -> object:
+    """What the program exits with."""
+    try:
+        return main(args)
+    except SystemExit as end:  # of `--print_config`
+        return end.code
+
+
+def mean_words(page: str) -> float:
+    """Words a sentence, without code, equations, headings, tables and pictures."""
+    apart = r"```.*?```|\$\$.*?\$\$|`[^`]*`|^#[^\n]*|^[|!][^\n]*"
+    prose = re.sub(apart, "", page, flags=re.S | re.M)
+    sentences = [s.split() for s in re.split(r"[.?!:]\s|\n\n", prose) if len(s.split()) > 1]
+    return sum(map(len, sentences)) / len(sentences)
+
+
+def test_nine_chapters_are_the_guide() -> None:
+    assert len(CHAPTERS) == 9
+    assert {f"{name}.md" for name in (*CHAPTERS, "index")} == {p.name for p in GUIDE.glob("*.md")}
+    for number, name in enumerate(CHAPTERS, 1):
+        assert text(name).startswith(f"# {number}. ")
+        assert re.findall(r"^## (.*)", text(name), re.M) == PARTS
+
+
+@pytest.mark.parametrize(
+    "page",
+    [DOCS / "start.md", DOCS / "which-learner.md", *sorted(GUIDE.glob("*.md"))],
+    ids=lambda page: page.stem,
+)
+def test_sentences_are_short(page: Path) -> None:
+    assert mean_words(page.read_text()) <= 16
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_its_commands_name_configs_and_options_that_exist(
+    chapter: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert commands(text(chapter))
+    for program, command, *args in commands(text(chapter)):
+        assert program == "fewshot"
+        if command in CHECKS:
+            assert status([command, *args, CHECKS[command]]) == 0, capsys.readouterr().err
+        else:  # its options are read before the runs, of which there are none
+            assert (command, status([command, *args])) == ("compare", 2)
+            assert "sweep" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_its_equations_need_no_network(chapter: str) -> None:
+    assert equations(text(chapter))
+    for equation in equations(text(chapter)):
+        assert "<math" in tex2mathml(equation)
