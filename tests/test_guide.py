@@ -42,7 +42,7 @@ def status(args: list[str]) -> object:
 def mean_words(page: str) -> float:
     """Words a sentence, without code, equations, headings, tables and pictures."""
     apart = r"```.*?```|\$\$.*?\$\$|`[^`]*`|^#[^\n]*|^[|!][^\n]*"
-    prose = re.sub(apart, "", page, flags=re.S | re.M)
+    prose = re.sub(apart, "", re.sub(r"{term}`([^`]*)`", r"\1", page), flags=re.S | re.M)
     sentences = [s.split() for s in re.split(r"[.?!:]\s|\n\n", prose) if len(s.split()) > 1]
     return sum(map(len, sentences)) / len(sentences)
 
@@ -87,3 +87,13 @@ def test_its_equations_need_no_network(chapter: str) -> None:
     assert equations(text(chapter))
     for equation in equations(text(chapter)):
         assert "<math" in tex2mathml(equation)
+
+
+def test_terms_of_the_guide_are_in_the_glossary() -> None:
+    glossary = (DOCS / "glossary.md").read_text()
+    defined = re.findall(r"^([a-z][\w -]*)$", glossary, re.M)
+    assert defined == sorted(defined)
+    pages = [glossary, *map(text, CHAPTERS)]
+    used = {term for page in pages for term in re.findall(r"{term}`([^`]*)`", page)}
+    assert {"bilevel", "inner loop", "outer loop", "transductive"} <= used
+    assert used <= {*defined}
