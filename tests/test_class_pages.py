@@ -2,18 +2,30 @@
 
 import re
 
+import api_page
 import class_pages
 
 from fewshot.cli.catalogue import benchmarks, learners
+from fewshot.lazy import public_names
 
 
 def test_each_class_has_a_page_with_what_it_takes_and_gave() -> None:
     pages = class_pages.pages()
     wanted = {f"learners/{entry.name}.md" for entry in learners()}
     wanted |= {f"benchmarks/{entry.name}.md" for entry in benchmarks()}
-    assert wanted == {name for name in pages if not name.endswith("index.md")}
+    assert wanted == {name for name in pages if not name.endswith(("index.md", "api.md"))}
     maml = pages["learners/MAML.md"]
     assert "arXiv:1703.03400" in maml
     assert "(../../results/omniglot/maml_5way1shot.md) | Omniglot | transductive | 97.71" in maml
     assert re.search(r"^- `\w+`.*: \w", maml, re.M)
     assert "omniglot/maml_5way1shot.md" in pages["benchmarks/OmniglotDataModule.md"]
+
+
+def test_the_public_names_without_a_page_of_their_own_are_on_one() -> None:
+    text = class_pages.pages()["api.md"]
+    listed = set(re.findall(r"^## `(\w+)`$", text, re.M))
+    elsewhere = {entry.name for entry in (*learners(), *benchmarks())}
+    assert listed == set(public_names("fewshot")) - elsewhere
+    assert "MLP(" in text
+    assert "Adapters()" not in text  # it has no arguments of its own
+    assert api_page.described("MAML", "fewshot.cli.catalogue") == ""

@@ -1,8 +1,10 @@
-"""Writes a page for each learner and benchmark when the site is built."""
+"""Writes a page for each learner and benchmark, and the public names, when the site is built."""
 
 import ast
 from collections.abc import Sequence
 from pathlib import Path
+
+import api_page
 
 from fewshot.cli.aliases import names
 from fewshot.cli.catalogue import Entry, benchmarks, learners
@@ -55,7 +57,7 @@ def pages() -> dict[str, str]:
             lines.append(f"- [{entry.name}]({entry.name}.md): {entry.summary}")
         toctree = "\n\n```{toctree}\n:hidden:\n:glob:\n*\n```\n"
         found[f"{kind}/index.md"] = "\n".join(lines) + toctree
-    return found
+    return found | {"api.md": api_page.page()}
 
 
 def write(folder: Path) -> None:
