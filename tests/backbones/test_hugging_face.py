@@ -35,7 +35,8 @@ def test_a_missing_package_is_an_error_that_says_how_to_install_it(
     monkeypatch.setitem(sys.modules, "transformers", None)
     for make in (lambda: HuggingFaceEncoder(IDS, "any"), lambda: PretrainedTokenizer("any")):
         with pytest.raises(
-            FewshotError, match=r"^transformers is not installed; pip install 'fewshot\[text\]'$"
+            FewshotError,
+            match=r"^transformers is not installed; pip install 'fewshot-lightning\[text\]'$",
         ):
             make()
 

@@ -28,7 +28,7 @@ def test_a_missing_package_is_an_error_that_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    remedy = r"^transformers is not installed; pip install 'fewshot\[pretrained\]'$"
+    remedy = r"^transformers is not installed; pip install 'fewshot-lightning\[pretrained\]'$"
     with pytest.raises(FewshotError, match=remedy):
         HuggingFaceVision(3, 32)
 

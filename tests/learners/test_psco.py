@@ -23,7 +23,7 @@ def unit(*shape: int, seed: int = 0) -> Tensor:
 
 
 def learner(**arguments: Any) -> PsCo:
-    small = {"queue": 16, "hidden": 8, "projected": 5, "shots": 2}
+    small = {"queue": 16, "hidden": 8, "projected": 5, "task_shots": 2}
     torch.manual_seed(0)
     return PsCo(MLP(16, (8,)), task=TASK, **{**small, **arguments})
 
@@ -157,8 +157,8 @@ def test_a_resumed_run_has_its_queue_and_its_follower(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_is_refused() -> None:
-    with pytest.raises(FewshotError, match="set shots <= 16"):
-        learner(shots=17)
+    with pytest.raises(FewshotError, match="set task_shots <= 16"):
+        learner(task_shots=17)
     with pytest.raises(FewshotError, match=r"there are 2; set trainer.devices: 1"):
         PsCo.refuse_others(2)
     PsCo.refuse_others(1)

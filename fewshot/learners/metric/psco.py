@@ -82,7 +82,7 @@ class PsCo(MetricLearner):
         queue: entries of the queue.
         momentum: of the network that follows.
         temperature: of the contrast with the queue.
-        shots: K, entries of the queue that are the shots of an example; 1 on Omniglot, 4 on
+        task_shots: K, entries of the queue that are the shots of an example; 1 on Omniglot, 4 on
             mini-ImageNet.
         task_temperature: of the tasks of those shots.
         epsilon: of the optimal transport; smaller is sharper.
@@ -99,7 +99,7 @@ class PsCo(MetricLearner):
         queue: Count = 16384,
         momentum: Share = 0.99,
         temperature: Positive = 0.2,
-        shots: Count = 4,
+        task_shots: Count = 4,
         task_temperature: Positive = 1.0,
         epsilon: Positive = 0.05,
         iterations: Count = 3,
@@ -108,9 +108,11 @@ class PsCo(MetricLearner):
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
-        if shots > queue:
-            raise FewshotError(f"shots is {shots}, of a queue of {queue}; set shots <= {queue}")
-        self.momentum, self.temperature, self.shots = momentum, temperature, shots
+        if task_shots > queue:
+            raise FewshotError(
+                f"task_shots is {task_shots}, of a queue of {queue}; set task_shots <= {queue}"
+            )
+        self.momentum, self.temperature, self.task_shots = momentum, temperature, task_shots
         self.task_temperature, self.epsilon, self.iterations = task_temperature, epsilon, iterations
         self.projector = nn.Sequential(
             *_two_layers(self.features, hidden, projected), nn.BatchNorm1d(projected, affine=False)
@@ -192,7 +194,7 @@ class PsCo(MetricLearner):
         """Both losses (n,) of queries and their keys (n, D), of unit length."""
         with torch.no_grad():
             assigned = sinkhorn(keys @ self.queue.T, self.epsilon, self.iterations)
-            shots = self.queue[assigned.topk(self.shots, 1).indices]
+            shots = self.queue[assigned.topk(self.task_shots, 1).indices]
         return pseudo_supervised(queries, shots, self.task_temperature) + momentum_contrast(
             queries, keys, self.queue, self.temperature
         )
