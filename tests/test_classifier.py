@@ -33,11 +33,17 @@ def needs_efficientnet() -> None:
         pytest.importorskip(package, reason="needs the extra fewshot-lightning[pretrained]")
 
 
-@pytest.mark.parametrize("learner", [None, "BaselinePlusPlus"])
+FAST = {"head_epochs": 10, "head_lr": 0.1}  # a tenth of the steps, each ten times as long
+
+
+@pytest.mark.parametrize(("learner", "given"), [(None, None), ("BaselinePlusPlus", FAST)])
 @pytest.mark.filterwarnings("ignore")  # of scikit-learn's own, which says what it skips
-def test_it_passes_scikit_learns_own_checks(learner: str | None) -> None:
+def test_it_passes_scikit_learns_own_checks(
+    learner: str | None, given: dict[str, Any] | None
+) -> None:
     checks = require("sklearn.utils.estimator_checks", "sklearn")
-    found = checks.check_estimator(fewshot.FewShotClassifier(learner=learner), on_fail=None)
+    model = fewshot.FewShotClassifier(learner=learner, learner_args=given)
+    found = checks.check_estimator(model, on_fail=None)
     assert len(found) > 40
     bad = [(one["check_name"], one["exception"]) for one in found if one["status"] == "failed"]
     assert bad == []
