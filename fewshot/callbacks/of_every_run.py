@@ -16,6 +16,7 @@ from fewshot.callbacks.memorisation import Memorisation
 from fewshot.callbacks.pictures import EpisodePicture
 from fewshot.callbacks.predictions import PredictionWriter
 from fewshot.callbacks.progress import EpisodeProgressBar
+from fewshot.callbacks.projector import Projector
 from fewshot.callbacks.results import ResultsWriter
 from fewshot.callbacks.short_summary import ShortSummary
 from fewshot.callbacks.sources import SourceCurves
@@ -78,6 +79,7 @@ def of_every_run(config: Mapping[str, Any], tests: bool) -> list[Callback]:
         AdaptationCurve(),
         Memorisation(),
         PredictionWriter(),
+        Projector(),
         ResultsWriter(),
         TestFigures(),
         SourceCurves(),
