@@ -202,7 +202,12 @@ def test_a_policy_by_the_command(
 ) -> None:
     pytest.importorskip("onnxscript")
     pytest.importorskip("gymnasium")
-    sizes = {"train_episodes": 2, "meta_batch_size": 2, "val_episodes": 2, "shot": 2}
+    sizes: dict[str, Any] = {
+        "train_episodes": 2,
+        "meta_batch_size": 2,
+        "val_episodes": 2,
+        "shot": 2,
+    }
     data = fewshot.GymnasiumDataModule("CartPole-v1", {}, horizon=5, **sizes)
     trainer = fewshot.Trainer(
         max_epochs=1, default_root_dir=tmp_path, accelerator="cpu", logger=False

@@ -38,7 +38,7 @@ def room_again() -> Iterator[None]:
     ("command", "step", "size", "logger", "meets"),
     [
         ("fit", "1", 1500, "TensorBoardLogger", ""),
-        ("test", "null", 100, "TensorBoardLogger", "/episode.png"),
+        ("test", "null", 100, "TensorBoardLogger", ""),
         ("fit", "1", 300, "CSVLogger", ""),
         ("test", "null", 600, "", "/episode.png"),
         ("predict", "null", 100, "", "/predictions.csv"),

@@ -7,17 +7,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-import torch
 from lightning.pytorch.utilities import rank_zero_info
 
 from fewshot.arguments import Count, Natural, Way
 from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datamodules.classification import ClassificationDataModule
-from fewshot.datamodules.images import FloatImages, ImageDataModule
+from fewshot.datamodules.images import FloatImages
+from fewshot.datamodules.plain_examples import UnlabelledImages, UnlabelledTexts
 from fewshot.datamodules.text import TextDataModule
-from fewshot.datasets.reading.texts import TermSplitter, TextData, encode_texts
-from fewshot.datasets.unlabelled import is_text, read_images, read_texts, split_examples
+from fewshot.datasets.reading.texts import TermSplitter, encode_texts
+from fewshot.datasets.unlabelled import is_text, read_images, read_texts
 from fewshot.episodes.class_dataset import ClassDataset, LazyInputs
 from fewshot.episodes.distributions import TaskDistribution
 from fewshot.episodes.streams import Stage
@@ -25,76 +24,11 @@ from fewshot.episodes.types import Inputs, TrainingBatch
 from fewshot.episodes.unlabelled import as_classes, size_of
 from fewshot.errors import FewshotError
 
-HELD_OUT = 0.1, 0.1
-"""Shares of examples without labels that validate and test, where no labelled ones do."""
 NO_LABELS = (
     "%s: no labels, so that accuracy on classes cannot be measured; validation and test tell held"
     " out examples apart by views of them. Every learner trains, and `fewshot predict` takes a few"
     " labelled examples; give `benchmark` (your labelled classes) to validate and test on classes"
 )
-
-
-class UnlabelledImages(ImageDataModule):
-    """Images of a folder, each a class.
-
-    Args:
-        root: the folder.
-        image_size: H = W in pixels.
-        channels: 3 for RGB, 1 for grey.
-        way: classes of an episode.
-        skip_broken: leave out images that cannot be decoded.
-    """
-
-    benchmark, can_download = "UnlabelledImages", False
-
-    def __init__(
-        self, root: str, image_size: int, channels: Literal[1, 3], way: int, skip_broken: bool
-    ) -> None:
-        super().__init__(root=root, way=way)
-        self.image_size, self.in_channels, self.channels = image_size, channels, channels
-        self.skip_broken = skip_broken
-
-    def check(self, stage: Stage, split: ClassDataset) -> None:
-        """The parts are as large as their tasks."""
-
-    def load(self) -> dict[str, ClassDataset]:
-        """The images of train, val and test."""
-        inputs = read_images(self.root, self.image_size, self.channels, self.skip_broken)
-        assert not isinstance(inputs, dict)
-        parts = split_examples(len(inputs), HELD_OUT, self.way)
-        datasets = [as_classes(_rows(inputs, rows)) for rows in parts]
-        return dict(zip(("train", "val", "test"), datasets, strict=True))
-
-
-class UnlabelledTexts(TextDataModule):
-    """Texts of a file or a folder, each a class.
-
-    Args:
-        root: the file or the folder.
-        way: classes of an episode.
-    """
-
-    benchmark, can_download = "UnlabelledTexts", False
-
-    def __init__(self, root: str, way: int) -> None:
-        super().__init__(root=root, way=way)
-
-    def check(self, stage: Stage, split: ClassDataset) -> None:
-        """The parts are as large as their tasks."""
-
-    def read(self) -> TextData:
-        """The texts of train, val and test, each a class of its own."""
-        texts, splitter = read_texts(self.root), TermSplitter(self.options)
-        parts = split_examples(len(texts), HELD_OUT, self.way)
-        of = {
-            stage: {f"example {row}": [splitter.split(texts[row])] for row in rows.tolist()}
-            for stage, rows in zip(("train", "val", "test"), parts, strict=True)
-        }
-        return encode_texts(of, splitter)
-
-
-def _rows(inputs: torch.Tensor | LazyInputs, rows: np.ndarray) -> torch.Tensor | LazyInputs:
-    return inputs.select(rows) if isinstance(inputs, LazyInputs) else inputs[torch.from_numpy(rows)]
 
 
 class UnlabelledDataModule(EpisodicDataModule):

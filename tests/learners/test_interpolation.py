@@ -135,7 +135,7 @@ def test_training_alone_is_mixed_by_the_seed_and_the_number() -> None:
     data.setup("fit")
     second = list(data.train_dataloader())[1]
     ready = data.on_after_batch_transfer(second, 0)
-    assert torch.equal(ready.stacked.query.inputs, images)  # type: ignore[arg-type]
+    assert torch.equal(ready.stacked.query.inputs, images)
     alone = once.as_batch(ready).stacked.query.inputs
     assert torch.equal(alone, once.seen[True][1])
 

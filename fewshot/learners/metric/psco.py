@@ -179,6 +179,7 @@ class PsCo(MetricLearner):
             self.predictor(self.projector(_features(self.backbone, strong))), dim=-1
         )
         with full_precision(queries):
+            keys, queries = keys.to(self.queue.dtype), queries.to(self.queue.dtype)
             places = torch.stack([paired(one, of) for one, of in zip(labels, targets, strict=True)])
             offsets = torch.arange(count, device=places.device)[:, None] * labels.shape[1]
             mates = keys[(places + offsets).flatten()]
