@@ -19,10 +19,13 @@ ONE_OF_EACH_FAMILY = {"Baseline", "CNP", "MAML", "PrototypicalNetwork"}
 
 All the others only by `make slow`: no other code runs, and it takes a minute.
 """
-CASES: list[Any] = [(name, "64-true") for name in TRAINED]
+ALONE = {"PsCo"}
+"""Trained by one process only, which they say: see test_psco.py."""
+TOGETHER = [name for name in TRAINED if name not in ALONE]
+CASES: list[Any] = [(name, "64-true") for name in TOGETHER]
 CASES += [
     pytest.param(name, "32-true", marks=() if name in ONE_OF_EACH_FAMILY else pytest.mark.slow)
-    for name in TRAINED
+    for name in TOGETHER
 ]
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fewshot.arguments import Count, Positive, Share
 from fewshot.backbones.base import Backbone, features_of
+from fewshot.engine.modes import evaluation_mode
 from fewshot.episodes.types import Episode, Inputs, MetaBatch, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.learners.embedding import at_least_float32, full_precision
@@ -129,12 +130,14 @@ class PsCo(MetricLearner):
 
     def fit(self, features: Tensor, targets: Tensor, way: int) -> Tensor:
         """Prototypes (N, D) of unit length of support features (S, ...)."""
-        projections = F.normalize(self.projector(features), dim=-1)
+        with evaluation_mode(self.projector):
+            projections = F.normalize(self.projector(features), dim=-1)
         return F.normalize(class_means(projections, targets, way), dim=-1)
 
     def compare(self, predictor: Tensor, features: Tensor) -> Tensor:
         """Logits (n, N): cosines of predicted query features to the prototypes, by temperature."""
-        queries = F.normalize(self.predictor(self.projector(features)), dim=-1)
+        with evaluation_mode(self.projector), evaluation_mode(self.predictor):
+            queries = F.normalize(self.predictor(self.projector(features)), dim=-1)
         return queries @ predictor.T / self.temperature
 
     # ------------------------------------------------------------------ training
