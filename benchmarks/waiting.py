@@ -55,7 +55,7 @@ def evaluation(name: str, **arguments: Any) -> Found:
     benchmark = fewshot.GlyphsDataModule()
     benchmark.prepare_data()
     facts: dict[str, Any] = {"task": benchmark.task}
-    if name == "RFS":
+    if name in ("RFS", "FineTune"):
         facts["train_classes"] = benchmark.train_classes
     if name == "SNAIL":
         facts["shot"] = 1
