@@ -3,9 +3,11 @@
 import argparse
 import logging
 import os
+import time
 import warnings
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parents[1]
 
@@ -53,3 +55,19 @@ def begin_work() -> None:
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
+
+
+def tested(learner: Any, benchmark: Any) -> float:
+    """Seconds of the processor that `Trainer.test` takes, without loggers and pictures."""
+    import lightning as L
+
+    trainer = L.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    begin = time.process_time()
+    trainer.test(learner, benchmark, verbose=False)
+    return time.process_time() - begin

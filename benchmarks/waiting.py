@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import beside_easyfsl
-from checkouts import HERE, begin_work, chosen, environment, make_parser
+from checkouts import HERE, begin_work, chosen, environment, make_parser, tested
 
 GLYPHS = HERE / "configs/glyphs/protonet_5way1shot.yaml"
 PHOTOS = 20_000
@@ -46,7 +46,6 @@ class Row(NamedTuple):
 
 def evaluation(name: str, **arguments: Any) -> Found:
     """600 5-way 1-shot test episodes of Glyphs with Conv4-64, its data at hand."""
-    import lightning as L
     import torch
 
     import fewshot
@@ -60,16 +59,7 @@ def evaluation(name: str, **arguments: Any) -> Found:
     if name == "SNAIL":
         facts["shot"] = 1
     learner = getattr(fewshot, name)(fewshot.Conv4(1, 28), **facts, **arguments)
-    trainer = L.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    begin = time.process_time()
-    trainer.test(learner, benchmark, verbose=False)
-    seconds = time.process_time() - begin
+    seconds = tested(learner, benchmark)
     return {"value": seconds, "losses": learner.columns["test"]["loss"].tolist()}
 
 

@@ -5,11 +5,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from fewshot.callbacks.figures import pixels, save
+from fewshot.callbacks.first_episode import FirstEpisode
 from fewshot.callbacks.loggers import log_image, take_images
 from fewshot.callbacks.run_folder import run_folder
 from fewshot.datamodules.base import EpisodicDataModule
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class EpisodePicture(Callback):
+class EpisodePicture(FirstEpisode):
     """Draw the first episode of every validation and test with its predictions.
 
     What is drawn is the task kind's (`Task.picture`): images with the classes they were given, a
@@ -35,9 +35,8 @@ class EpisodePicture(Callback):
     """
 
     def __init__(self, queries: int = 5, classes: int = 10) -> None:
+        super().__init__()
         self.queries, self.classes = queries, classes
-        self.first: Episode | None = None
-        self.number = 0  # of that episode
 
     def on_validation_batch_start(
         self,
@@ -48,24 +47,7 @@ class EpisodePicture(Callback):
         *args: Any,
     ) -> None:
         """Keep the first episode."""
-        self._keep(batch, batch_idx)
-
-    def on_test_batch_start(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        batch: MetaBatch,
-        batch_idx: int,
-        *args: Any,
-    ) -> None:
-        """Keep the first episode."""
-        self._keep(batch, batch_idx)
-
-    def _keep(self, batch: MetaBatch, batch_idx: int) -> None:
-        if batch_idx == 0:
-            found = MetaBatch.of(batch)
-            self.first = next(found.singles())
-            self.number = -1 if found.numbers is None else int(found.numbers[0])
+        self.keep(batch, batch_idx)
 
     @rank_zero_only
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -89,11 +71,8 @@ class EpisodePicture(Callback):
             return None
         benchmark = getattr(trainer, "datamodule", None)
         stage: Stage = "test" if trainer.testing else "val"
-        found: dict[int, tuple[str, ...]] | None = None
-        if isinstance(benchmark, EpisodicDataModule) and self.number >= 0:
-            found = benchmark.class_names(stage, [self.number])
         view = self.view(learner, self.first, benchmark)
-        return learner.task.picture(replace(view, names=found[self.number] if found else None))
+        return learner.task.picture(replace(view, names=self.class_names(trainer, stage)))
 
     def view(self, learner: MetaLearner, episodes: Episode, benchmark: Any) -> EpisodeView:
         """A meta-batch of one episode, and what the learner and the benchmark know of it."""

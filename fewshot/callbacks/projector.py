@@ -7,13 +7,12 @@ from typing import Any
 import lightning as L
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from fewshot.datamodules.base import EpisodicDataModule
-from fewshot.episodes.types import Episode, MetaBatch, map_tensors
+from fewshot.callbacks.first_episode import FirstEpisode
+from fewshot.episodes.types import Episode, map_tensors
 from fewshot.files.tables import printable
 from fewshot.learners.embedding import EmbeddingLearner, joined
 from fewshot.tasks import Classification
@@ -25,7 +24,7 @@ HEADER = ["class", "role", "predicted"]
 SIDE = 48  # of a picture, in pixels: TensorBoard keeps all of them in one image
 
 
-class Projector(Callback):
+class Projector(FirstEpisode):
     """Send the features of the first test episode to TensorBoard's PROJECTOR.
 
     Support and queries are points that have a class, a role, the class they were taken for and,
@@ -34,39 +33,16 @@ class Projector(Callback):
     classes.
     """
 
-    def __init__(self) -> None:
-        self._first: Episode | None = None
-        self._number = -1
-
-    @rank_zero_only
-    def on_test_batch_start(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        batch: MetaBatch,
-        batch_idx: int,
-        *args: Any,
-    ) -> None:
-        """Keep the first episode."""
-        if batch_idx == 0:
-            found = MetaBatch.of(batch)
-            self._first = next(found.singles())
-            self._number = -1 if found.numbers is None else int(found.numbers[0])
-
     # Before the learner's own `on_test_epoch_end`, which forgets features.
     @rank_zero_only
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the points."""
         loggers = [one for one in trainer.loggers if isinstance(one, TensorBoardLogger)]
-        if not loggers or self._first is None or not has_points(pl_module):
+        if not loggers or self.first is None or not has_points(pl_module):
             return
         assert isinstance(pl_module, EmbeddingLearner)
-        names = None
-        data = getattr(trainer, "datamodule", None)
-        if isinstance(data, EpisodicDataModule) and self._number >= 0:
-            found = data.class_names("test", [self._number])
-            names = None if found is None else found[self._number]
-        points, rows, pictures = points_of(pl_module, self._first, names)
+        names = self.class_names(trainer, "test")
+        points, rows, pictures = points_of(pl_module, self.first, names)
         for logger in loggers:
             place = Path(logger.log_dir, f"{trainer.global_step:05}", TAG)
             shutil.rmtree(place, ignore_errors=True)  # an earlier test's of the same weights
