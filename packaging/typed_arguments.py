@@ -6,6 +6,7 @@ Learners and benchmarks hand most of their arguments on in ``**kwargs``, which n
 """
 
 import collections.abc
+import functools
 import inspect
 import types
 import typing
@@ -63,11 +64,17 @@ def _named(kind: Any, imports: Imports) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
+@functools.cache
+def parameters(kind: type) -> list[Any]:
+    """All arguments of a class, which takes the reading of many sources."""
+    return list(get_signature_parameters(kind, "__init__"))
+
+
 def arguments(kind: type, imports: Imports) -> str:
     """The arguments of a class: its own as it takes them, those that it hands on by name."""
     own = inspect.signature(kind.__init__).parameters  # type: ignore[misc]
     parts, named = ["self"], list[str]()
-    found = get_signature_parameters(kind, "__init__")
+    found = parameters(kind)
     for one in found:
         mine = own.get(one.name)
         text = f"{one.name}: {written(one.annotation, imports)}"
@@ -99,7 +106,8 @@ def hands_on(kind: Any) -> bool:
         return False
     taken = inspect.signature(kind.__init__).parameters.values()
     handed = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in taken)
-    return handed and bool(get_signature_parameters(kind, "__init__"))
+    found: Any = kind  # a class is hashable, which mypy is not told
+    return handed and bool(parameters(found))
 
 
 def stub() -> str:
