@@ -22,9 +22,10 @@ train: install  ## train and test a Prototypical Network on the embedded benchma
 test: lint  ## linters, type checker and the whole test suite
 	$(MAKE) --jobs=2 types unit
 
-lint: dev  ## check format and style
+lint: dev  ## check format, style and spelling
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/codespell
 
 types: dev  ## check types, strictly
 	$(BIN)/mypy
