@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 CONFIG ?= configs/glyphs/protonet_5way1shot.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev train test lint types unit slow gpu results arguments docs format bench release clean
+.PHONY: help install dev train test lint types unit slow gpu results arguments docs links format bench release clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -47,6 +47,9 @@ results: dev  ## write docs/results/ and README's figures anew from the records 
 docs: install  ## build the documentation site into build/docs; warnings are errors
 	$(BIN)/python -m pip install --quiet --no-compile --editable '.[docs]'
 	$(BIN)/python -m sphinx -W --keep-going -q docs build/docs
+
+links: docs  ## ask every address that the site links to whether it is there
+	$(BIN)/python -m sphinx -b linkcheck -q docs build/links
 
 arguments: dev  ## write down the arguments of every public class, for type checkers
 	$(BIN)/python packaging/typed_arguments.py

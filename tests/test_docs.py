@@ -23,11 +23,32 @@ def named(text: str) -> list[str]:
     return re.findall(rf"`((?:{FOLDERS})/[\w./-]*)`", text)
 
 
+def links(text: str) -> list[tuple[str, str]]:
+    """The files that a page links to, "" for itself, and the headings; none that is on the web."""
+    prose = re.sub(r"```.*?```", "", text, flags=re.S)
+    found = re.findall(r"\]\(([^)#\s]*)(?:#([^)]*))?\)", prose)
+    return [(file, heading) for file, heading in found if "://" not in file]
+
+
 def linked(text: str) -> list[str]:
     """The files that a page links to, without those on the web."""
-    return [
-        target for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text) if "://" not in target
-    ]
+    return [file for file, _ in links(text) if file]
+
+
+def headings(text: str) -> set[str]:
+    """The headings of a page, as links name them: GitHub's form, which the site has too."""
+    found = re.findall(r"^#+ (.+)", re.sub(r"```.*?```", "", text, flags=re.S), re.M)
+    return {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in found}
+
+
+def dead_links(page: Path) -> list[str]:
+    """What a page links to that is not there."""
+    dead = []
+    for file, heading in links(page.read_text()):
+        target = page.parent / file if file else page
+        if not target.exists() or (heading and heading not in headings(target.read_text())):
+            dead.append(f"{page.name}: {file}#{heading}")
+    return dead
 
 
 def test_the_architecture_is_one_page() -> None:
@@ -50,10 +71,23 @@ def test_a_decision_is_a_short_page_of_four_parts_in_the_index(page: Path) -> No
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_what_a_page_names_exists(page: Path) -> None:
-    text = page.read_text()
-    missing = [name for name in named(text) if not (ROOT / name).exists()]
-    missing += [name for name in linked(text) if not (page.parent / name).exists()]
-    assert missing == []
+    assert [name for name in named(page.read_text()) if not (ROOT / name).exists()] == []
+
+
+def test_what_pages_link_to_is_there() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / ".github").rglob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    written = [page for page in pages if "classes" not in page.parts]  # those of the build
+    assert len(written) > 200
+    assert [link for page in written for link in dead_links(page)] == []
+
+
+def test_a_dead_link_is_found(tmp_path: Path) -> None:
+    (tmp_path / "other.md").write_text("# A `title`, long\n")
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# One\n[a](other.md#a-title-long) [b](#one) [c](none.md) [d](other.md#one) [e](#two)\n"
+    )
+    assert dead_links(page) == ["page.md: none.md#", "page.md: other.md#one", "page.md: #two"]
 
 
 def test_what_docstrings_and_pages_name_can_be_imported() -> None:
