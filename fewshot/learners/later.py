@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, SupportsIndex
 
 import lightning as L
 from torch import nn
@@ -111,11 +111,16 @@ class TakesTask(RemembersArguments):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Remember the arguments, or make what waits."""
-        waits = issubclass(cls, Later)
-        missing = missing_arguments(cls, args, kwargs) if args or kwargs else []
-        if waits or "task" not in missing or "backbone" in missing:
+        missing = [] if issubclass(cls, Later) else missing_arguments(cls, args, kwargs)
+        if "task" not in missing or "backbone" in missing:
             return super().__new__(cls, *args, **kwargs)
         check_arguments(cls, args, kwargs, partly=True)
         unmade: Any = cls
         instance: Self = nn.Module.__new__(later(unmade))
         return instance
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        """How it is copied: as an object to be filled, not as a learner without arguments."""
+        reduced: Any = super().__reduce_ex__(protocol)
+        make, given, *state = reduced
+        return (object.__new__ if make.__name__ == "__newobj__" else make, given, *state)

@@ -1,6 +1,7 @@
 """A learner without a task takes it, and other facts it needs, from the Trainer's DataModule."""
 
 import copy
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,16 @@ import pytest
 import torch
 from every_learner import TinyImages
 
-from fewshot import MAML, MLP, FewshotError, FineTune, PrototypicalNetwork, SinusoidDataModule
+from fewshot import (
+    MAML,
+    MLP,
+    BanditDataModule,
+    FewshotError,
+    FineTune,
+    PrototypicalNetwork,
+    SinusoidDataModule,
+    ThompsonSampling,
+)
 from fewshot.learners import MetaLearner
 
 CLASSES: list[type[MetaLearner]] = [MAML, FineTune, PrototypicalNetwork]  # FineTune: train_classes
@@ -90,6 +100,17 @@ def test_what_must_know_before_is_refused(use: Callable[[Any], Any]) -> None:
     ):
         use(MAML(backbone()))
     assert not hasattr(MAML(backbone()), "task")
+
+
+def test_one_that_needs_nothing_else_waits_too_and_its_copies_do_not() -> None:
+    learner: Any = ThompsonSampling()
+    trainer().test(learner, BanditDataModule(test_episodes=3), verbose=False)
+    assert type(learner) is ThompsonSampling
+    made = ThompsonSampling(task=BanditDataModule().task)
+    for copied in (copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
+        assert type(copied) is ThompsonSampling
+        assert copied.init_args == made.init_args
+        assert copied.task == made.task
 
 
 def test_without_a_datamodule_it_is_refused() -> None:
