@@ -144,7 +144,7 @@ def test_testing_again_gives_the_same_bits(
     out = capsys.readouterr().out
     assert "MAML on Sinusoid, 10-shot" in out
     assert "Test metric" not in out, "lightning's table would say it twice"
-    assert f"tensorboard --logdir {again}" in out
+    assert f"tensorboard --logdir {again.parent}\n" in out
 
 
 def test_validate(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,7 +49,8 @@ def leave(found: ClassResults, trainer: L.Trainer) -> None:
         ("confusion", PAIRS, found.confusion()),
     ):
         write_table(folder / f"{name}.csv", [columns, *rows])
-        log_table(folder / f"{name}.csv", columns, rows, trainer, f"test/{name}")
+        path, of_classes = folder / f"{name}.csv", name == "classes"
+        log_table(path, columns, rows, trainer, f"test/{name}", board=of_classes)
     image = pixels(found.picture, dpi=100)
     if image is not None:
         save(image, folder / "confusion.png")

@@ -254,4 +254,6 @@ class ResultsWriter(Callback):
         console.print(f"run:         {folder}", soft_wrap=True)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                console.print(f"tensorboard: tensorboard --logdir {logger.log_dir}", soft_wrap=True)
+                console.print(
+                    f"tensorboard: tensorboard --logdir {logger.root_dir}", soft_wrap=True
+                )

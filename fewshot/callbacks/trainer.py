@@ -7,8 +7,8 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 
+from fewshot.callbacks.board import BoardLogger
 from fewshot.callbacks.checkpoint import LastCheckpoint
 from fewshot.callbacks.of_every_run import not_named_already, of_every_run
 from fewshot.callbacks.places import RUNS, names_for, place_for, stem_of
@@ -68,7 +68,7 @@ class Trainer(L.Trainer):
             ours.append(LastCheckpoint())
         if kwargs.get("logger") in (None, True):
             root = kwargs.get("default_root_dir") or os.getcwd()
-            kwargs["logger"] = TensorBoardLogger(root, name=RUNS, default_hp_metric=False)
+            kwargs["logger"] = BoardLogger(root, name=RUNS)
         kwargs.setdefault("use_distributed_sampler", False)  # the episode stream shards itself
         super().__init__(callbacks=[*named, *not_named_already(ours, named)], **kwargs)
 

@@ -13,8 +13,8 @@ from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
 
+from fewshot.callbacks.board import BoardLogger
 from fewshot.callbacks.checkpoint import LastCheckpoint
 from fewshot.callbacks.of_every_run import not_named_already, of_every_run
 from fewshot.callbacks.places import RUNS
@@ -218,7 +218,7 @@ class FewshotCLI(LightningCLI):
         self.own_callbacks = [self.folder, *of_every_run(config, tests)]
         if config["logger"] in (None, True):
             root = config["default_root_dir"] or os.getcwd()
-            kwargs["logger"] = TensorBoardLogger(root, name=RUNS, default_hp_metric=False)
+            kwargs["logger"] = BoardLogger(root, name=RUNS)
         return super().instantiate_trainer(**kwargs, **launched(config, os.environ))
 
     def _goes_on(self) -> bool:

@@ -1,18 +1,21 @@
 """Private names of Lightning, all in one place: what is asked of it that it says nowhere else.
 
 `PRIVATE` names them with their purpose; a test fails first, and says which, when a new Lightning
-has taken one away.
+has taken one away. One is torch's: of the writer that Lightning's TensorBoardLogger has.
 """
 
 import importlib
 import inspect
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import lightning as L
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger
+
+if TYPE_CHECKING:  # takes a while, which not every learner needs
+    from torch.utils.tensorboard import FileWriter
 
 
 class Private(NamedTuple):
@@ -94,6 +97,7 @@ PRIVATE = (
     Private("lightning.pytorch.loggers", "TensorBoardLogger", "_version", "a run's folder"),
     Private("lightning.pytorch.loggers", "CSVLogger", "_version", "a run's folder"),
     Private("lightning.pytorch.loggers", "MLFlowLogger", "_experiment_name", "where runs lie"),
+    Private("torch.utils.tensorboard", "SummaryWriter", "_get_file_writer", "texts and HPARAMS"),
 )
 
 
@@ -161,6 +165,12 @@ def given_version(logger: TensorBoardLogger | CSVLogger) -> str | None:
 def set_version(logger: TensorBoardLogger | CSVLogger, folder: str) -> None:
     """Have a logger that has written nothing yet write into the folder of this name."""
     logger._version = folder
+
+
+def file_writer(logger: TensorBoardLogger) -> "FileWriter":
+    """What writes summaries of one's own; open, also where an earlier run's end has closed it."""
+    found: FileWriter = logger.experiment._get_file_writer()  # type: ignore[no-untyped-call]
+    return found
 
 
 def experiment_name(logger: MLFlowLogger) -> str:

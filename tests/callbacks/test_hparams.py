@@ -25,19 +25,14 @@ def test_a_run_is_a_row_of_hparams_with_its_best_validation_and_its_test(tmp_pat
     )
     row = {name: value.number_value or value.string_value for name, value in start.hparams.items()}
     expected = {
-        "learner": "MAML", "backbone": "MLP", "benchmark": "Sinusoid", "shot": 10, "lr": 0.001,
+        "Learner": "MAML", "backbone": "MLP", "Benchmark": "Sinusoid", "Shot": "10", "Outer lr": 0.001,
         "inner_lr": 0.02, "inner_steps": 2, "meta_batch_size": 4, "optimizer": "Adam", "max_epochs": 3,
     }  # fmt: skip
     assert {name: row.get(name) for name in expected} == expected
-    content = held[metadata.EXPERIMENT_TAG].plugin_data.content
-    columns = [
-        info.name.tag for info in metadata.parse_experiment_plugin_data(content).metric_infos
-    ]
-    assert columns == ["best/val_mse", "test/mse"]
-    best = [scalar.value for scalar in events.Scalars("best/val_mse")]
-    validated = [scalar.value for scalar in events.Scalars("val/mse")]
+    best = [scalar.value for scalar in events.Scalars("mse/best_val")]
+    validated = [scalar.value for scalar in events.Scalars("mse/val")]
     assert best == [min(validated[: n + 1]) for n in range(3)]
-    (tested,) = events.Scalars("test/mse")
-    assert tested.value == pytest.approx(results(run)["metrics"]["mse"]["mean"], rel=1e-6)
-    text = events.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
+    tested = events.Scalars("mse/test")[-1].value
+    assert tested == pytest.approx(results(run)["metrics"]["mse"]["mean"], rel=1e-6)
+    text = events.Tensors("config")[0].tensor_proto.string_val[0].decode()
     assert "inner_lr: 0.02" in text
