@@ -30,17 +30,6 @@ def photograph(rng: np.random.Generator, base: Any, size: int, kind: str) -> byt
     return content.getvalue()
 
 
-def drawn(root: Path) -> None:
-    """Twelve folders of ten images by their colours, in two sizes, JPEG and PNG."""
-    rng = np.random.default_rng(0)
-    for number in range(12):
-        folder, base = root / f"kind{number}", rng.integers(0, 256, (4, 4, 3))
-        folder.mkdir(parents=True)
-        for i in range(10):
-            kind, size = ("JPEG", "PNG")[i % 2], (32, 48)[i // 5]
-            (folder / f"{i}.{kind.lower()}").write_bytes(photograph(rng, base, size, kind))
-
-
 def of_cifar100(root: Path, shared_data: Path) -> None:
     """Twelve folders of ten photos of CIFAR-100, in two sizes, JPEG and PNG."""
     source = load_cifar100(shared_data / "cifar100", "cifar_fs", verify=False)["test"]
@@ -77,16 +66,6 @@ def readme_at_the_first_try(root: Path, capsys: pytest.CaptureFixture[str], *mor
     assert len(rows) == 10
     assert list(rows[0])[3:] == [f"p({path.name})" for path in sorted(Path("photos").iterdir())]
     return run
-
-
-def test_twelve_folders_of_ten_photos_at_the_first_try(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The README's command trains, tests and predicts."""
-    monkeypatch.chdir(tmp_path)
-    drawn(Path("photos"))
-    run = readme_at_the_first_try(tmp_path, capsys, *SMALL)
-    assert results(run)["metrics"]["accuracy"]["mean"] > 1 / 3
 
 
 def test_real_photos_at_the_first_try(

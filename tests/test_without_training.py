@@ -252,17 +252,3 @@ def test_what_it_adapts_to_is_exported(folders: tuple[Path, Path], tmp_path: Pat
     program = torch.export.load(tmp_path / "colours.pt2").module()
     items = learner.reader.query(folders[1])
     torch.testing.assert_close(program(learner.reader(items)), expected, atol=1e-5, rtol=0)
-
-
-def test_the_readmes_line_is_true(
-    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
-    (line,) = (
-        line for line in readme.splitlines() if line.startswith("fewshot predict --backbone")
-    )
-    (tmp_path / "photos").symlink_to(folders[0])
-    (tmp_path / "new_photos").symlink_to(folders[1])
-    monkeypatch.chdir(tmp_path)
-    assert main(line.split()[1:]) == 0
-    assert {row["class"] for row in rows(Path("predictions.csv"))} == set(COLOURS)
