@@ -32,8 +32,10 @@ NOT_THE_EPISODES = (
     # what was trained on
     "augment",
     "augment_query",
+    "class_mixing",
     "label_assignment",
     "normalize",
+    "rotation_classes",
     "train_data",
     "train_sources",
     "val_data",

@@ -16,11 +16,7 @@ from fewshot.datasets.episodes_file import EpisodesFile, ItemKind, read_episodes
 from fewshot.datasets.preprocessing import make_preprocessing
 from fewshot.datasets.reading.downloads import data_root
 from fewshot.episodes.class_dataset import ClassDataset
-from fewshot.episodes.distributions import (
-    ClassTasks,
-    TaskDistribution,
-    VaryingTasks,
-)
+from fewshot.episodes.distributions import ClassTasks, TaskDistribution, VaryingTasks
 from fewshot.episodes.fixed_labels import FixedLabelTasks, label_groups
 from fewshot.episodes.listed import ListedStream
 from fewshot.episodes.sampling import check_split, draw_varying_episode
@@ -49,9 +45,9 @@ class ClassificationDataModule(EpisodicDataModule):
             a Dirichlet distribution of this parameter, 2 in arXiv:2204.11181; None: Q for each.
             Transductive learners should not know: many lean on balance.
         label_assignment: which label a class has in a training episode: `random`, drawn anew for
-            each; or `fixed`, for which the seed cuts the training classes into `train_way` groups,
-            and label j is always a class of group j. Then one function of the query answers all
-            training tasks, which a learner may memorise (docs/challenges.md).
+            each; or `fixed`: the seed cuts the training classes into `train_way` groups, label j is
+            always a class of group j. Then one function of the query answers all training tasks,
+            which a learner may memorise (docs/challenges.md).
         test_episodes: test episodes, the same list every time; or a file of them, whose way, shots
             and queries are the test's: `fewshot.datasets.episodes_file` says its form.
         **kwargs: arguments of `EpisodicDataModule`.
@@ -147,12 +143,16 @@ class ClassificationDataModule(EpisodicDataModule):
     def datasets(self) -> dict[str, ClassDataset]:
         """The classes of train, val and test, read once and checked against the task's episodes."""
         if self._datasets is None:
-            datasets = self.load()
+            datasets = self.with_new_classes(self.load())
             for stage in STAGES:
                 if not (stage == "test" and self.listed):
                     self.check(stage, datasets[stage])
             self._datasets = datasets
         return self._datasets
+
+    def with_new_classes(self, read: dict[str, ClassDataset]) -> dict[str, ClassDataset]:
+        """The classes in use, of those that were read."""
+        return read
 
     def check(self, stage: Stage, split: ClassDataset) -> None:
         """Check the stage's classes against the episodes asked for.

@@ -8,11 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fewshot.arguments import Share
 from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datamodules.classification import ClassificationDataModule
 from fewshot.datasets.preprocessing import ImagePreprocessing, as_float
 from fewshot.engine.augmentation import Augmentation
-from fewshot.episodes.streams import STAGES
+from fewshot.episodes.class_dataset import ClassDataset
+from fewshot.episodes.distributions import TaskDistribution
+from fewshot.episodes.new_classes import MixedClassTasks, with_turned_classes
+from fewshot.episodes.streams import STAGES, ExampleStream, Stage
 from fewshot.episodes.types import Examples, Inputs, TrainingBatch
 from fewshot.errors import FewshotError
 
@@ -174,7 +178,63 @@ class ImageDataModule(ImageBatches, ClassificationDataModule):
     """A benchmark of N-way K-shot classification of images.
 
     Args:
+        rotation_classes: each training class turned by 90, 180 and 270 degrees is a further class
+            (arXiv:2003.00804); for images in which up and down matter little or much, not for those
+            that look alike turned.
+        class_mixing: share of the classes of training episodes that are mixes of two classes, their
+            images means of an image of each (arXiv:2010.07092); 0: none.
         **kwargs: arguments of `ImageBatches` and `ClassificationDataModule`.
     """
 
     items = "image"
+
+    def __init__(
+        self, rotation_classes: bool = False, class_mixing: Share = 0.0, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.rotation_classes, self.class_mixing = rotation_classes, class_mixing
+        others = {
+            "ways": self.ways,
+            "shots": self.shots,
+            "unequal_shots": self.unequal_shots,
+            "label_assignment: fixed": self.label_assignment == "fixed",
+        }
+        for name, given in others.items():
+            if class_mixing and given:
+                raise FewshotError(f"class_mixing does not go with {name}; leave one of them out")
+
+    @property
+    def augments(self) -> bool:  # type: ignore[override]  # as above
+        """Whether training changes images at random, which mixing does."""
+        return super().augments or self.class_mixing > 0
+
+    def with_new_classes(self, read: dict[str, ClassDataset]) -> dict[str, ClassDataset]:
+        """The classes in use: in training those of turned images too, where that is asked for."""
+        return (
+            {**read, "train": with_turned_classes(read["train"])} if self.rotation_classes else read
+        )
+
+    def tasks(self, stage: Stage) -> TaskDistribution:
+        """N-way K-shot tasks over the stage's classes, or in training over mixes of them."""
+        if stage == "train" and self.class_mixing:
+            return MixedClassTasks(self.datasets[stage], *self.sizes(stage), self.class_mixing)
+        return super().tasks(stage)
+
+    def example_stream(self) -> ExampleStream:
+        """The endless list of training examples.
+
+        Raises:
+            FewshotError: `class_mixing` makes classes of training, which has no episodes.
+        """
+        if self.class_mixing:
+            raise FewshotError(
+                "class_mixing makes classes of training episodes, but this learner trains on plain"
+                " examples; leave class_mixing out"
+            )
+        return super().example_stream()
+
+    def protocol(self) -> dict[str, Any]:
+        """The facts that stand beside every result, the training's further classes among them."""
+        turned = {"rotation_classes": True} if self.rotation_classes else {}
+        mixed = {"class_mixing": self.class_mixing} if self.class_mixing else {}
+        return {**super().protocol(), **turned, **mixed}

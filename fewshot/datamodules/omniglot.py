@@ -4,9 +4,10 @@ from typing import Any, ClassVar
 
 from fewshot.arguments import Count, Natural
 from fewshot.datamodules.images import ImageDataModule
-from fewshot.datasets.omniglot import OmniglotSplit, load_omniglot
+from fewshot.datasets.omniglot import ROTATED, OmniglotSplit, load_omniglot
 from fewshot.datasets.reading.downloads import data_root
 from fewshot.episodes.class_dataset import ClassDataset
+from fewshot.errors import FewshotError
 
 
 class OmniglotDataModule(ImageDataModule):
@@ -41,6 +42,11 @@ class OmniglotDataModule(ImageDataModule):
     ) -> None:
         super().__init__(queries=queries, **kwargs)
         self.split, self.split_seed = split, split_seed
+        if self.rotation_classes and "train" in ROTATED.get(split, ()):
+            raise FewshotError(
+                f"the split {split} has turned drawings as classes already; leave rotation_classes"
+                " out"
+            )
 
     @property
     def split_name(self) -> str:

@@ -12,6 +12,9 @@ from fewshot.episodes.grouped import GroupedTasks
 from fewshot.episodes.streams import Stage
 from fewshot.errors import FewshotError
 
+NEW_CLASSES = "rotation_classes", "class_mixing"
+"""What would make classes that are of no task, or of two."""
+
 
 class RainbowMNISTDataModule(PublishedImageDataModule):
     """RainbowMNIST: digits in 7 colours, 2 sizes, 4 turns; 56 tasks, 40/6/10, 28x28 colour.
@@ -24,8 +27,9 @@ class RainbowMNISTDataModule(PublishedImageDataModule):
         train_tasks: how many of the 40 training tasks are used; the first of them.
         split_seed: which tasks train, validate and test; the published lists are not kept.
         way: classes of an episode, up to 10.
-        **kwargs: arguments of `PublishedImageDataModule`, but for `ways`, `shots`, `unequal_shots`
-            and `query_alpha`. With `label_assignment: fixed` label j is the digit j.
+        **kwargs: arguments of `PublishedImageDataModule`, but for `ways`, `shots`,
+            `unequal_shots`, `query_alpha`, `rotation_classes` and `class_mixing`. With
+            `label_assignment: fixed` label j is the digit j.
     """
 
     benchmark: ClassVar[str] = "RainbowMNIST"
@@ -51,11 +55,11 @@ class RainbowMNISTDataModule(PublishedImageDataModule):
                     f"{name} is {value}, but an episode of RainbowMNIST is of the {DIGITS} digits"
                     f" of one task; set {name} <= {DIGITS}"
                 )
-        for name in ("ways", "shots", "unequal_shots", "query_alpha"):
+        for name in ("ways", "shots", "unequal_shots", "query_alpha", *NEW_CLASSES):
             if getattr(self, name):
                 raise FewshotError(
-                    f"RainbowMNIST draws episodes of one way and shot, which {name} does not go"
-                    f" with; leave {name} out"
+                    f"RainbowMNIST draws episodes of one task, way and shot, which {name} does not"
+                    f" go with; leave {name} out"
                 )
         if self.label_assignment == "fixed" and self.train_way != DIGITS:
             raise FewshotError(

@@ -270,6 +270,7 @@ def _check_source(benchmark: ClassificationDataModule, unlabelled: str | None) -
             " their number, or test on the benchmark alone"
         )
     given = {
+        "class_mixing": getattr(benchmark, "class_mixing", 0),
         "augment": getattr(benchmark, "augments", False),
         "label_assignment": benchmark.label_assignment == "fixed",
         "nota_rate": getattr(benchmark, "train_nota_rate", 0),
