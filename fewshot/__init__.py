@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fewshot.callbacks.trainer import Trainer as Trainer
     from fewshot.datamodules import *
     from fewshot.deployment.classifier import FewShotClassifier as FewShotClassifier
+    from fewshot.deployment.encoder import trained_backbone as trained_backbone
     from fewshot.deployment.load import load as load
     from fewshot.deployment.pretrained import pretrained as pretrained
     from fewshot.engine.allocation import keep_freed_memory as keep_freed_memory

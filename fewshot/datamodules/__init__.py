@@ -9,6 +9,7 @@ from fewshot.lazy import lazy_names
 
 if TYPE_CHECKING:
     from .base import EpisodicDataModule as EpisodicDataModule
+    from .cactus import CACTUsDataModule as CACTUsDataModule
     from .camvid import CamVidDataModule as CamVidDataModule
     from .cifar100 import CIFARFSDataModule as CIFARFSDataModule
     from .cifar100 import FC100DataModule as FC100DataModule

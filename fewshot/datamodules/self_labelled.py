@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fewshot.arguments import Share
+from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datamodules.text import TextDataModule
 from fewshot.datamodules.unlabelled import UnlabelledDataModule
 from fewshot.datasets.preprocessing import as_float
@@ -20,6 +21,7 @@ from fewshot.errors import FewshotError
 
 DRAWINGS = Views(area=0.5, rotate=10.0, shift=2)
 PHOTOS = Views(area=0.2, flip=True, brightness=0.4, contrast=0.4, saturation=0.4)
+WORD_DROPOUT = 0.1
 
 
 class SelfLabelledDataModule(UnlabelledDataModule):
@@ -44,7 +46,7 @@ class SelfLabelledDataModule(UnlabelledDataModule):
         self,
         views: Views | None = None,
         support_views: Views | None = None,
-        word_dropout: Share = 0.1,
+        word_dropout: Share = WORD_DROPOUT,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -55,8 +57,7 @@ class SelfLabelledDataModule(UnlabelledDataModule):
             raise FewshotError(
                 "word_dropout is 0, so that each query is its own support; set it above 0"
             )
-        drawings = getattr(self.source, "bright_ink", False)
-        self.views = views or (DRAWINGS if drawings else PHOTOS)
+        self.views = views or usual_views(self.source)
         self.support_views, self.word_dropout = support_views, word_dropout
 
     @property
@@ -89,6 +90,18 @@ class SelfLabelledDataModule(UnlabelledDataModule):
             return {**super().protocol(), "word_dropout": self.word_dropout}
         support = {"support_views": vars(self.support_views)} if self.support_views else {}
         return {**super().protocol(), "views": vars(self.views), **support}
+
+
+def usual_views(benchmark: EpisodicDataModule) -> Views:
+    """Views of a benchmark's images that mostly leave the class as it is."""
+    return DRAWINGS if getattr(benchmark, "bright_ink", False) else PHOTOS
+
+
+def usual_change(benchmark: EpisodicDataModule) -> Change:
+    """What makes views of a benchmark's images or texts, where nobody says how."""
+    if isinstance(benchmark, TextDataModule):
+        return WordDropout(WORD_DROPOUT)
+    return ImageViews(usual_views(benchmark))
 
 
 class ImageViews:

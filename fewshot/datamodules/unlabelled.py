@@ -62,6 +62,8 @@ class UnlabelledDataModule(EpisodicDataModule):
         *("vocab_size", "document_frequencies", "documents", "tokenizer", "vectors", "vocabulary"),
     )
     augments = True
+    reads_pieces: ClassVar[bool] = False
+    """Whether texts may be the pieces of a tokenizer."""
 
     def __init__(
         self,
@@ -95,7 +97,7 @@ class UnlabelledDataModule(EpisodicDataModule):
                 if is_text(Path(root))
                 else UnlabelledImages(root, image_size, channels, train_way, skip_broken)
             )
-        _check_source(benchmark, unlabelled if self.labelled else None)
+        _check_source(benchmark, unlabelled if self.labelled else None, self.reads_pieces)
         super().__init__(
             shot=benchmark.shot if self.labelled else train_shot,
             queries=benchmark.queries if self.labelled else train_queries,
@@ -255,7 +257,9 @@ class UnlabelledDataModule(EpisodicDataModule):
         return ready
 
 
-def _check_source(benchmark: ClassificationDataModule, unlabelled: str | None) -> None:
+def _check_source(
+    benchmark: ClassificationDataModule, unlabelled: str | None, pieces: bool
+) -> None:
     """Check that a benchmark's inputs can be trained on without labels.
 
     Raises:
@@ -274,7 +278,7 @@ def _check_source(benchmark: ClassificationDataModule, unlabelled: str | None) -
         "augment": getattr(benchmark, "augments", False),
         "label_assignment": benchmark.label_assignment == "fixed",
         "nota_rate": getattr(benchmark, "train_nota_rate", 0),
-        "tokenizer": getattr(benchmark, "tokenizer", None),
+        "tokenizer": getattr(benchmark, "tokenizer", None) and not pieces,
     }
     for argument, value in given.items():
         if value:
