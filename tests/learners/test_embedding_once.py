@@ -31,7 +31,7 @@ ONCE = {
 AS_EVER = {
     **dict.fromkeys(REFERENCES, "has no network"),
     "ADML": "adapts the network to each episode, and attacks its inputs",
-    "ANIL": "normalises by the statistics of each episode",
+    "ANIL": "normalises by the statistics of each episode, unless its body is frozen",
     "ANP": "no point of a function is drawn twice",
     "BERTPair": "reads query and support as one text: there are no features of either",
     "BOIL": "adapts the network to each episode",

@@ -15,10 +15,12 @@ from fewshot.backbones.pretrained import PretrainedBackbone
 from fewshot.engine.augmentation import Augmentation
 from fewshot.engine.feature_bank import FeatureBank
 from fewshot.engine.feature_files import FeatureFiles, identity
-from fewshot.episodes.types import Inputs
-from fewshot.learners import MANN, RFS, MetaLearner, PrototypicalNetwork
+from fewshot.engine.normalization import own_averages
+from fewshot.episodes.types import Examples, Inputs
+from fewshot.learners import ANIL, MANN, RFS, MetaLearner, PrototypicalNetwork
 from fewshot.learners.embedding import EmbeddingLearner
 from fewshot.learners.features_kept import FeaturesKept
+from fewshot.learners.optimization.attacks import FGSM
 
 TASK = {"kind": "classification", "way": 3}
 IMAGES = 48
@@ -42,7 +44,8 @@ class Frozen(PretrainedBackbone):
     def forward(self, inputs: Inputs) -> Tensor:
         assert isinstance(inputs, Tensor)
         self.embedded += len(inputs)
-        features: Tensor = self.scale * self.network(inputs)
+        with own_averages():
+            features: Tensor = self.scale * self.network(inputs)
         return features
 
 
@@ -303,3 +306,59 @@ def test_a_model_based_learner_gathers_them_too() -> None:
         data = benchmark(train_episodes=40, meta_batch_size=4)
         trainer(max_epochs=2, num_sanity_val_steps=0).fit(learner, data)
     assert network.embedded <= 2 * IMAGES + 24 < slow.embedded
+
+
+def anil(network: nn.Module, memory: float = 512.0, cache: Any = False, **given: Any) -> ANIL:
+    torch.manual_seed(0)
+    memories = {"feature_memory": memory, "feature_cache": cache}
+    return ANIL(network, task=TASK, inner_lr=0.5, inner_steps=2, **memories, **given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"embed_together": True},
+        {"batchnorm": "inductive", "eval_curve": "all"},
+        {"episode_parallel": "vmap"},
+    ],
+)
+def test_both_loops_of_anil_run_on_features_of_a_frozen_body(given: dict[str, Any]) -> None:
+    network, slowly = Frozen(), Frozen()
+    learner, slow = anil(network, **given), anil(slowly, 0.0, **given)
+    for one in (learner, slow):
+        data = benchmark(train_episodes=40, meta_batch_size=4)
+        trainer(max_epochs=2, num_sanity_val_steps=0).fit(one, data)
+        trainer().test(one, data, verbose=False)
+    # a trial in training and one in the test, as `teardown` lies between them
+    assert network.embedded <= 3 * IMAGES + 2 * 24 + 16 < slowly.embedded
+    for name, weight in learner.state_dict().items():
+        torch.testing.assert_close(weight, slow.state_dict()[name], rtol=1e-6, atol=1e-6)
+    assert not torch.equal(learner.head.weight, anil(Frozen(), **given).head.weight)
+    for stage in ("val", "test"):
+        equal(learner.columns[stage], slow.columns[stage])
+
+
+def test_anil_finds_features_that_another_learner_has_kept(tmp_path: Path) -> None:
+    run_test(Frozen(), str(tmp_path))
+    network = Frozen()
+    trainer().test(anil(network, cache=str(tmp_path)), benchmark(), verbose=False)
+    assert network.embedded == 24  # the trial
+
+
+def test_a_frozen_body_has_its_own_averages_in_an_inner_loop() -> None:
+    network, images = Frozen(), torch.rand(6, 1, 4, 4)
+    learner = anil(network)
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), Frozen()(images))
+        adapted = learner.adapt(Examples(images, torch.arange(6) % 3))
+        together = learner.predict(adapted, images)
+        torch.testing.assert_close(learner.predict(adapted, images[:1]), together[:1])
+
+
+def test_queries_that_are_attacked_are_embedded_as_ever() -> None:
+    network = Frozen()
+    trainer().test(
+        anil(network, attack=FGSM(0.1), episode_parallel="loop"), benchmark(), verbose=False
+    )
+    assert network.embedded > 20 * 15

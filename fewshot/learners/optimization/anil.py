@@ -9,13 +9,15 @@ from torch import nn
 
 from fewshot.backbones.base import Backbone
 from fewshot.errors import FewshotError
+from fewshot.learners.optimization.frozen_body import FrozenBody
 from fewshot.learners.optimization.maml import MAML
 
 
-class ANIL(MAML):
+class ANIL(FrozenBody, MAML):
     """ANIL: MAML whose inner loop changes the head alone; the body runs once an episode.
 
-    Paper: arXiv:1909.09157.
+    A frozen pre-trained body runs once an example: its features are kept, and the head is what is
+    learned. Paper: arXiv:1909.09157.
 
     Args:
         backbone: the network from inputs to features.
@@ -23,7 +25,7 @@ class ANIL(MAML):
             and evaluation: its batch normalisation then takes the statistics of both. learn2learn's
             ANIL does so; MAML and this class by default normalise each by its own. `adapt` and
             `predict` see one of them at a time, and embed them apart always.
-        **kwargs: arguments of `MAML`, without `adapt`.
+        **kwargs: arguments of `MAML`, without `adapt`, and of `EmbedsOnce`.
 
     Raises:
         FewshotError: `embed_together` where it contradicts another argument.

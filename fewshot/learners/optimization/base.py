@@ -126,7 +126,7 @@ class OptimizationLearner(ActsByGradients):
         parts = self.backbone, self.head, dense, self.adapters
         # Not a submodule: their parameters are registered once
         object.__setattr__(self, "network", Network(*parts))
-        forget_running_statistics(self.network)
+        forget_running_statistics(self.network.unfrozen)
         self.adapted_names = adapted_names(self.network, adapt)
         self._kernels = kernels(self.network)
         self.head_only = all(name.startswith("head.") for name in self.adapted_names)
@@ -184,11 +184,11 @@ class OptimizationLearner(ActsByGradients):
         if self.runner.first_time("shapes"):
             give_shapes(self.network, self.task.probe(support))
         if not training:
-            return self.runner.run(self.evaluation_outcome, episodes)
+            return self.runner.run(self.evaluation_outcome, self.made_ready(episodes, False))
         our_layer_adapts_alone = self.head_only and not self._head_is_given
         if not our_layer_adapts_alone and self.runner.first_time("support"):
             check_support(self, support, self.inner_steps)
-        return self.runner.run(self.training_outcome, episodes, compiled_for=self)
+        return self.runner.run(self.training_outcome, self.made_ready(episodes, True), self)
 
     def on_after_backward(self) -> None:
         """Once: refuse parameters that neither loop uses.

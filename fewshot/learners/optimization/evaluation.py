@@ -16,7 +16,7 @@ from fewshot.episodes.types import Episode, Examples, Inputs, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.learners.embedding import joined
 from fewshot.learners.optimization.attacks import Attack
-from fewshot.learners.optimization.fast_weights import FastWeights
+from fewshot.learners.optimization.fast_weights import FEATURES, FastWeights
 from fewshot.learners.optimization.network import give_shapes
 from fewshot.learners.outcome import Outcome
 from fewshot.tasks.masks import at_size
@@ -62,7 +62,13 @@ class InnerLoopEvaluation(FastWeights):
         """What the inner loop works on: features where only the head adapts, else the inputs."""
         if not self.head_only:
             return inputs
+        if isinstance(inputs, dict) and FEATURES in inputs:
+            return inputs[FEATURES]
         return self.network.features(inputs)
+
+    def made_ready(self, episodes: Episode, training: bool) -> Episode:
+        """B stacked episodes as they are to be run: with inputs, or with features made before."""
+        return episodes
 
     def embedded_episode(self, episode: Episode) -> tuple[Inputs, Inputs]:
         """What the inner loop works on of an episode's support and of its query."""

@@ -16,6 +16,9 @@ from fewshot.learners.optimization.network import Network
 from fewshot.learners.optimization.outer import Outer
 from fewshot.learners.outcome import Outcome
 
+FEATURES = "features"
+"""The name of inputs that are features already, made before the episode."""
+
 
 class FastWeights(MetaLearner):
     """What a learner's network gives under weights that are not its own."""

@@ -40,6 +40,14 @@ class Network(nn.Module):
             backbone.requires_grad_(False)
             adapters.attach(backbone)
 
+    @property
+    def unfrozen(self) -> nn.Module:
+        """What may change: all of it, or the head where the backbone is frozen.
+
+        A frozen one keeps its running averages too.
+        """
+        return self.head if getattr(self.backbone, "frozen", False) else self
+
     def features(self, inputs: Inputs) -> Tensor:
         """What the head reads of inputs (n, ...)."""
         read = maps_of if self.dense else features_of
