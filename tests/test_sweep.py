@@ -16,6 +16,7 @@ from commands import FEW, QUIET
 
 from fewshot.cli import sweep_jobs
 from fewshot.cli.main import main
+from fewshot.cli.sweep_stop import Stop
 from fewshot.files.claims import lock_of_one
 
 HERE = Path(__file__).resolve().parent
@@ -51,13 +52,13 @@ def sweep(folder: Path, capfd: pytest.CaptureFixture[str]) -> Sweep:
 
 
 def calls(folder: Path) -> list[list[Any]]:
-    """The name, the checkpoint and the threads of each run that was started, in order."""
+    """Of each run that was started its name, checkpoint, threads, and whether it is a trial."""
     lines = (folder / "calls").read_text().splitlines() if (folder / "calls").exists() else []
     return [json.loads(line) for line in lines]
 
 
 def names(folder: Path) -> list[str]:
-    return [name for name, _, _ in calls(folder)]
+    return [name for name, *_ in calls(folder)]
 
 
 ALL = [
@@ -142,7 +143,7 @@ def test_jobs_run_at_the_same_time_and_share_the_cores(
     folder.mkdir()
     (folder / "meets").write_text("")
     sweep(*TWO, "--data.seed", "0", "--jobs", "2")
-    assert [threads for *_, threads in calls(folder)] == ["3", "3"]
+    assert [threads for _, _, threads, _ in calls(folder)] == ["3", "3"]
 
 
 # ------------------------------------------------------------------ faults
@@ -251,7 +252,7 @@ def is_gone(folder: Path) -> bool:
 def test_a_signal_that_was_ignored_before_is_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
-        with sweep_jobs.Stop() as stop:
+        with Stop() as stop:
             os.kill(os.getpid(), signal.SIGHUP)
             os.kill(os.getpid(), signal.SIGTERM)
         assert stop.noted == [signal.SIGTERM]
@@ -293,7 +294,7 @@ def test_who_reads_the_lines_may_be_gone(
                 time.sleep(0.01)
             raise BrokenPipeError
 
-    monkeypatch.setattr(sweep_jobs, "_say", say)
+    monkeypatch.setattr(sweep_jobs, "say", say)
     folder.mkdir()
     (folder / "hangs").write_text("MAML")
     sweep(*TWO, "--jobs=2", code=2)

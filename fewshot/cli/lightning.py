@@ -283,8 +283,8 @@ def _states(benchmark: type, fact: str) -> bool:
     )
 
 
-def run(args: Sequence[str]) -> FewshotCLI:
-    """Run the command line `args`, which begins with a subcommand of Lightning's.
+def run(args: Sequence[str], cls: type[FewshotCLI] = FewshotCLI) -> FewshotCLI:
+    """Run the command line `args`, which begins with a subcommand of Lightning's, by `cls`.
 
     Returns:
         The learner, the benchmark and the trainer that have run (`model`, `datamodule`, `trainer`).
@@ -295,6 +295,6 @@ def run(args: Sequence[str]) -> FewshotCLI:
     read_in_configs()
     try:
         with ExitStack() as held:
-            return FewshotCLI(with_backbone(expanded(args)), held)
+            return cls(with_backbone(expanded(args)), held)
     except MisconfigurationException as error:
         raise FewshotError(one_line(error)) from error

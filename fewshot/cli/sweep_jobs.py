@@ -5,13 +5,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType, TracebackType
 from typing import Any, NamedTuple
 
 from fewshot.cli.runs import CHECKPOINTS, read_results
+from fewshot.cli.sweep_stop import Stop
 from fewshot.errors import FewshotError
 from fewshot.files.claims import lock_of_one
 from fewshot.tasks.estimates import format_estimate
@@ -19,43 +19,7 @@ from fewshot.tasks.estimates import format_estimate
 PROGRAM = (sys.executable, "-m", "fewshot")
 POLL = 0.1  # seconds between looks at the processes
 GRACE = 60.0  # seconds that a stopped run has to write its checkpoint
-SIGNALS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
 FAULT = "fewshot: error: "
-
-
-class Stop:
-    """Notes the signals that ask for an end, for the time of a block.
-
-    An exception in the middle of starting a process would lose sight of it.
-    """
-
-    def __init__(self) -> None:
-        self.noted: list[int] = []
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "Stop":
-        heeded = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]  # as by nohup
-        self._before = {number: signal.signal(number, self._note) for number in heeded}
-        return self
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.noted.append(number)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def leave(self) -> None:
-        """End the program as these signals do, where one was noted."""
-        if signal.SIGINT in self.noted:
-            raise KeyboardInterrupt
-        if self.noted:
-            raise SystemExit(128 + self.noted[0])
 
 
 class Job(NamedTuple):
@@ -64,6 +28,8 @@ class Job(NamedTuple):
     name: str
     args: Sequence[str]
     folder: Path
+    then: Sequence[str] = ("--test_after_fit=true",)
+    """Options that do not make another run of it."""
 
     @property
     def run(self) -> Path | None:
@@ -109,14 +75,14 @@ def results_of(run: Path) -> dict[str, Any] | None:
     return None
 
 
-def command(job: Job) -> list[str]:
-    """The command line of a job as things stand."""
+def command(job: Job, program: Sequence[str] | None = None) -> list[str]:
+    """The command line of a job as things stand; `program`: what does it, where not this one."""
     goes_on = job.begins_with
     return [
-        *PROGRAM,
+        *(program or PROGRAM),
         "fit",
         *job.args,
-        "--test_after_fit=true",
+        *job.then,
         f"--trainer.default_root_dir={job.folder}",
         f"--run_name={job.name}",
         *([f"--ckpt_path={goes_on}"] if goes_on else []),
@@ -124,16 +90,33 @@ def command(job: Job) -> list[str]:
 
 
 class Child:
-    """A process under way."""
+    """A process under way.
 
-    def __init__(self, job: Job, number: str, threads: int | None) -> None:
+    Args:
+        job: what it does.
+        number: in front of its lines.
+        threads: how many it may use; None: as many as it likes.
+        program: what is called with `fit`; None: this one.
+        variables: its environment.
+        before: what it does before it begins.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        number: str,
+        threads: int | None,
+        program: Sequence[str] | None = None,
+        variables: Mapping[str, str] = os.environ,
+        before: Callable[[], None] | None = None,
+    ) -> None:
         self.job, self.number = job, number
         job.log.parent.mkdir(parents=True, exist_ok=True)
-        environment = {**os.environ}
+        environment = {**variables}
         if threads is not None:
             environment.setdefault("OMP_NUM_THREADS", str(threads))
-        self.began, self._before = time.monotonic(), _size(job.log)
-        words = command(job)
+        self.began, self._before = time.monotonic(), size(job.log)
+        words = command(job, program)
         with job.log.open("a", encoding="utf-8") as log:
             self.process = subprocess.Popen(
                 words,
@@ -141,31 +124,33 @@ class Child:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,
+                preexec_fn=before,
                 start_new_session=True,  # a terminal's Ctrl-C is the sweep's to pass on
             )
 
+    @property
+    def seconds(self) -> str:
+        """How long it has been under way."""
+        return f"{time.monotonic() - self.began:,.0f} s"
+
     def told(self) -> tuple[str, bool]:
         """A line on how it has ended, and whether that is well."""
-        seconds = f"{time.monotonic() - self.began:,.0f} s"
         run, code = self.job.run, self.process.returncode
         results = results_of(run) if run is not None else None
         if code == 0 and results is not None:
-            return f"{_score(results)}, {seconds}", True
-        return f"failed after {seconds}: {self._fault(code)} ({self.job.log})", False
+            return f"{score(results)}, {self.seconds}", True
+        return f"failed after {self.seconds}: {self.fault()} ({self.job.log})", False
 
-    def _fault(self, code: int) -> str:
+    def fault(self) -> str:
         """Why it failed: its error, or else the last thing that it printed."""
-        with self.job.log.open("rb") as log:
-            log.seek(self._before)  # what an earlier process printed says nothing of this one
-            text = log.read().decode(errors="replace")
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        faults = [line.removeprefix(FAULT) for line in lines if line.startswith(FAULT)]
-        if faults:
-            return faults[-1]
+        code = self.process.returncode
+        said, line = last_words(self.job.log, self._before)
+        if said:
+            return said
         if code == 0:
             return "it ended well, but without results"
         how = f"killed by signal {-code}" if code < 0 else f"exit status {code}"
-        return f"{how}; its last line: {lines[-1]}" if lines else how
+        return f"{how}; its last line: {line}" if line else how
 
     def kill(self) -> None:
         """End it at once, with the processes that it has started."""
@@ -191,8 +176,8 @@ def run_jobs(jobs: Sequence[Job], together: int, stop: Stop) -> list[str]:
         if results is None:
             waiting.append((place, job))
         else:
-            _say(f"{place} {job.name}: {_score(results)}, done before")
-    threads = max(1, cores() // together) if together > 1 else None
+            say(f"{place} {job.name}: {score(results)}, done before")
+    threads = threads_of(together)
     under_way: list[Child] = []
     failed: list[str] = []
     try:
@@ -200,22 +185,44 @@ def run_jobs(jobs: Sequence[Job], together: int, stop: Stop) -> list[str]:
             while waiting and len(under_way) < together and not stop.noted:
                 place, job = waiting.pop(0)
                 if job.is_under_way:
-                    _say(f"{place} {job.name}: under way in another process; left to it")
+                    say(f"{place} {job.name}: under way in another process; left to it")
                     failed.append(job.name)
                     continue
                 how = "goes on" if job.begins_with else "begins"
-                _say(f"{place} {job.name}: {how} ({job.log})")
+                say(f"{place} {job.name}: {how} ({job.log})")
                 under_way.append(Child(job, place, threads))
             time.sleep(POLL)
             for child in [child for child in under_way if child.process.poll() is not None]:
                 under_way.remove(child)
                 line, is_well = child.told()
-                _say(f"{child.number} {child.job.name}: {line}")
+                say(f"{child.number} {child.job.name}: {line}")
                 if not is_well:
                     failed.append(child.job.name)
     finally:
-        _end(under_way, stop)
+        end(under_way, stop)
     return [job.name for job in jobs if job.name in failed]
+
+
+def last_words(log: Path, since: int) -> tuple[str, str]:
+    """The last error in a log and its last line, each empty where there is none.
+
+    Args:
+        log: the file.
+        since: bytes that are skipped: what earlier processes printed says nothing of the last one.
+    """
+    if not log.exists():
+        return "", ""
+    with log.open("rb") as stream:
+        stream.seek(since)
+        text = stream.read().decode(errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    faults = [line.removeprefix(FAULT) for line in lines if line.startswith(FAULT)]
+    return (faults or [""])[-1], (lines or [""])[-1]
+
+
+def threads_of(together: int) -> int | None:
+    """How many threads each of so many processes may use; None: as many as it likes."""
+    return max(1, cores() // together) if together > 1 else None
 
 
 def cores() -> int:
@@ -225,13 +232,13 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def _end(children: Sequence[Child], stop: Stop) -> None:
+def end(children: Sequence[Child], stop: Stop) -> None:
     """Have processes write their checkpoints and end; a second signal ends them at once."""
     for child in children:
         child.process.terminate()
     if children:
         with suppress(OSError):  # whoever read the lines may be gone
-            _say(f"stopping {len(children)} under way, which write their checkpoints first")
+            say(f"stopping {len(children)} under way, which write their checkpoints first")
     until = time.monotonic() + GRACE
     while any(child.process.poll() is None for child in children):
         if time.monotonic() > until or len(stop.noted) > 1:
@@ -241,7 +248,7 @@ def _end(children: Sequence[Child], stop: Stop) -> None:
         child.kill()
 
 
-def _score(results: dict[str, Any]) -> str:
+def score(results: dict[str, Any]) -> str:
     """What a run is judged by, as a word and a figure."""
     monitor = results["monitor"]
     of = results["metrics"].get(monitor["metric"]) if monitor else None
@@ -251,9 +258,11 @@ def _score(results: dict[str, Any]) -> str:
     return f"{monitor['metric']} {format_estimate(of['mean'], of['ci95'], unit)}"
 
 
-def _size(file: Path) -> int:
+def size(file: Path) -> int:
+    """How many bytes a file has; none where it does not exist."""
     return file.stat().st_size if file.exists() else 0
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Print a line at once, whoever reads it."""
     print(line, flush=True)

@@ -15,7 +15,9 @@ from fewshot.cli.class_options import check_class_options
 from fewshot.cli.configs import locate
 from fewshot.errors import FewshotError, closest, nearest
 
-OWN = ("jobs", "folder", "dry_run", "set", "help")
+SEARCH = ("search", "trials", "seed", "pruner")
+CLUSTER = ("launcher", "partition", "time", "gpus", "cpus", "memory", "slurm")
+OWN = ("jobs", "folder", "dry_run", "set", "help", *SEARCH, *CLUSTER)
 """Options of the sweep; every other is one of `fit`."""
 NOT_HERE = {
     "trainer.default_root_dir": "set --folder in its place",
@@ -27,6 +29,10 @@ NOT_HERE = {
 SEVERAL_TIMES = re.compile(r"config|trainer\.(callbacks|logger)\b.*")
 """Options that `fit` takes more than once: later configs come on top of earlier ones."""
 CLASSES = ("model", "data")
+OPTION = re.compile(
+    r"(?:seed_everything|(?:model|data|trainer|checkpoint)(?:\.[a-z_][a-z0-9_]*)+)(?:=|$)"
+)
+"""What is taken for the next option of ``--set``, not for a value of the one before."""
 LONGEST = 120  # characters of a name
 
 
@@ -73,12 +79,29 @@ def groups(args: Sequence[str]) -> tuple[list[str], list[Choice]]:
                     "--set names no option; give one and its values, such as --set model.inner_lr"
                     " 0.1 0.4"
                 )
-            name, equals, inline = values[0].removeprefix("--").partition("=")
-            values = [inline, *values[1:]] if equals else values[1:]
-        if not values:
-            raise FewshotError(f"--{name} has no value; give one or several")
-        choices.append(Choice(name, values))
+            choices += _set(values)
+            continue
+        choices.append(_choice(name, values))
     return own, choices
+
+
+def _set(words: Sequence[str]) -> Iterator[Choice]:
+    """What follows ``--set``: options, each with its values."""
+    parts: list[list[str]] = []
+    for word in words:
+        if not parts or (len(parts[-1]) > 1 and OPTION.match(word)):
+            name, equals, inline = word.removeprefix("--").partition("=")
+            parts.append([name, inline] if equals else [name])
+        else:
+            parts[-1].append(word)
+    for name, *values in parts:
+        yield _choice(name, values)
+
+
+def _choice(option: str, values: Sequence[str]) -> Choice:
+    if not values:
+        raise FewshotError(f"--{option} has no value; give one or several")
+    return Choice(option, values)
 
 
 def _split(args: Sequence[str]) -> Iterator[list[str]]:
@@ -97,20 +120,24 @@ def _split(args: Sequence[str]) -> Iterator[list[str]]:
         yield words
 
 
-def combinations(choices: Sequence[Choice]) -> list[Combination]:
+def combinations(choices: Sequence[Choice], one_will_do: bool = False) -> list[Combination]:
     """Every combination of the values, those of the last option changing first.
+
+    Args:
+        choices: the options and their values.
+        one_will_do: whether a single combination is a sweep too, as one that is searched in.
 
     Raises:
         FewshotError: there are none, or something is wrong with them that is known at once.
     """
     _check_names(choices)
-    choices = [_meant(choice) for choice in choices]
+    choices = [meaning_of(choice) for choice in choices]
     for choice in choices:
         twice = [value for value, number in Counter(choice.values).items() if number > 1]
         if twice:
             raise FewshotError(f"--{choice.option} has the value {twice[0]} twice; give it once")
     several = [choice for choice in choices if len(choice.values) > 1]
-    if not several:
+    if not several and not one_will_do:
         raise FewshotError(
             "no option has several values, so there is nothing to sweep over; give some, such as"
             " --seed_everything 0 1 2, or use `fewshot fit`"
@@ -126,7 +153,7 @@ def combinations(choices: Sequence[Choice]) -> list[Combination]:
     for values in itertools.product(*(choice.values for choice in choices)):
         args = tuple(f"--{c.option}={v}" for c, v in zip(choices, values, strict=True))
         check_class_options(args)
-        plan.append(Combination(_name(choices, values), args, _key(args)))
+        plan.append(Combination(_name(choices, values), args, key_of(args)))
     return plan
 
 
@@ -153,7 +180,7 @@ def _check_names(choices: Sequence[Choice]) -> None:
             raise FewshotError(f"--{option} is given {number} times; give all its values at once")
 
 
-def _meant(choice: Choice) -> Choice:
+def meaning_of(choice: Choice) -> Choice:
     """A choice with the names of configs and classes that its values mean.
 
     Raises:
@@ -183,12 +210,13 @@ def _unknown(kind: str, word: str) -> str:
     return f"{word!r} is no known class{nearest(word, names)}"
 
 
-def _key(args: Sequence[str]) -> str:
-    said = [_content(arg) for arg in args]
+def key_of(args: Sequence[str]) -> str:
+    """What is the same for the same arguments and the same contents of the configs."""
+    said = [content_of(arg) for arg in args]
     return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _content(arg: str) -> Any:
+def content_of(arg: str) -> Any:
     """An argument; of a config what it holds, which may change under the same name."""
     option, _, value = arg.partition("=")
     is_config = option == "--config" and Path(value).is_file()
