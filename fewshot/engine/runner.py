@@ -12,6 +12,7 @@ from torch.nn.utils.prune import is_pruned
 
 from fewshot.engine.compiling.compiler import Compile, Compiler
 from fewshot.engine.episode_map import Parallel, choose, loop_only, map_episodes
+from fewshot.engine.mixing import unmixed
 from fewshot.engine.modes import How, evaluation_mode
 from fewshot.engine.normalization import EpisodeNorm
 from fewshot.engine.trials import Trial, untouched
@@ -149,7 +150,8 @@ class Runner:
                 untouched(self.network, episodes.support.targets.device),
                 evaluation_mode(self.body),
             ):
-                return choose(self.body, map_tensors(torch.clone, episodes), self.probe)
+                plain = Episode(*map(unmixed, episodes))
+                return choose(self.body, map_tensors(torch.clone, plain), self.probe)
         except Exception:
             return "loop"  # which fails too, or needs no count of operations
 

@@ -1,57 +1,116 @@
-"""Tasks between training tasks: MLTI by CutMix (Yao et al., arXiv:2106.02695)."""
+"""Tasks between training tasks: MLTI, by CutMix or by mixing features (arXiv:2106.02695)."""
 
-from typing import Any
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, TypeAlias, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fewshot.backbones.base import Backbone
-from fewshot.episodes.types import Episode, Examples, MetaBatch, episode, stack
+from fewshot.engine.mixing import Mixture
+from fewshot.episodes.types import Episode, Examples, Inputs, MetaBatch, episode, stack
 from fewshot.errors import FewshotError
-from fewshot.learners.embedding_once import EmbedsOnce
+from fewshot.learners.base import MetaLearner
+from fewshot.learners.pairing import box, check, check_regression, partners
+from fewshot.tasks import Classification, Regression
 
 OTHER = 0.75
 """The probability that an episode is mixed with the next; otherwise it is mixed with itself."""
 ADDRESS = 5  # behind the seed and an episode's number: no other generator has three numbers so
 
+Mlti: TypeAlias = bool | Literal["cutmix", "features"]
+"""Whether and how tasks are mixed; true: images of classes by CutMix, all else by features."""
 
-class InterpolatesTasks(EmbedsOnce):
+
+class InterpolatesTasks(MetaLearner):
     """A learner that may train on mixtures of a meta-batch's tasks.
 
     Args:
         backbone: the network from inputs to features.
-        mlti: mix training episodes of images: a box of each image is that of an image of the next
-            episode of the meta-batch (of the rank's share of it), or with probability 1/4 of the
-            same one, a class's of another class (MLTI, arXiv:2106.02695). Helps where training
-            tasks are few.
-        **kwargs: arguments of `EmbedsOnce`.
+        mlti: mix training episodes: each with the next of the meta-batch (of the rank's share of
+            it), or with probability 1/4 with itself (MLTI, arXiv:2106.02695). `cutmix` pastes a box
+            of each image's partner. `features` mixes inputs, or what a drawn layer reads, lam of
+            one and 1 - lam of the other, lam ~ Beta(2, 2). A class's partner is a class drawn for
+            it, whose labels are not used; in regression examples are paired as they come, and
+            targets are mixed too. `true` is `cutmix` for images of classes, else `features`. Helps
+            where training tasks are few.
+        **kwargs: arguments of `MetaLearner`.
+
+    Raises:
+        FewshotError: the learner or its task has nothing that can be mixed so.
     """
 
-    def __init__(self, backbone: Backbone | nn.Module, mlti: bool = False, **kwargs: Any) -> None:
+    mixes_features: ClassVar[bool] = True
+    """Whether what it trains on may be mixed at a layer of its backbone."""
+
+    def __init__(self, backbone: Backbone | nn.Module, mlti: Mlti = False, **kwargs: Any) -> None:
         super().__init__(backbone, **kwargs)
-        if mlti and self.trains_on != "episodes":
-            raise FewshotError(
-                f"{type(self).__name__} trains on no episodes, which mlti mixes; leave mlti out"
-            )
+        if mlti:
+            self._check_mlti(mlti)
         self.mlti = mlti
 
-    def augmented(self) -> bool:
-        """Whether training's inputs are changed at random, which mixing does."""
-        return self.mlti or super().augmented()
+    def _check_mlti(self, mlti: Mlti) -> None:
+        name, regression = type(self).__name__, isinstance(self.task, Regression)
+        if self.trains_on != "episodes":
+            raise FewshotError(f"{name} trains on no episodes, which mlti mixes; leave mlti out")
+        if not isinstance(self.task, Classification | Regression):
+            raise FewshotError(
+                "mlti mixes images or vectors of classes, or of functions, but the benchmark's task"
+                f" is {self.task.kind}; leave mlti out"
+            )
+        if mlti == "cutmix" and regression:
+            raise FewshotError(
+                "mlti is cutmix, which pastes boxes of images of classes, but the benchmark's task"
+                " is regression; set mlti: features"
+            )
+        if not self.mixes_features and (mlti == "features" or regression):
+            raise FewshotError(
+                f"mlti mixes features, which {name} does not let it; leave mlti out"
+                + ("" if regression else ", or set mlti: cutmix")
+            )
+
+    @abstractmethod
+    def layers_to_mix(self, episodes: Episode) -> int:
+        """How many layers there are of which one may be drawn, for stacked `episodes` to come.
+
+        Raises:
+            FewshotError: there are none.
+        """
 
     def as_batch(self, batch: Any) -> Any:
         """What a loader gave, its episodes mixed where `mlti` says so."""
         batch = super().as_batch(batch)
         if not self.mlti:
             return batch
+        rngs = self.episode_generators(batch, ADDRESS)
+        if self._cuts(batch):
+            return mixed(batch, rngs)
+        regression = isinstance(self.task, Regression)
+        (check_regression if regression else check)(batch)
+        return mixed_inside(batch, rngs, self.layers_to_mix(batch.stacked), regression)
+
+    def _cuts(self, batch: MetaBatch) -> bool:
+        """Whether a meta-batch is mixed by CutMix."""
+        if self.mlti is not True:
+            return self.mlti == "cutmix"
+        first = batch.parts[0].query.inputs
+        images = isinstance(first, Tensor) and first.dim() == 5
+        return images and isinstance(self.task, Classification)
+
+    def episode_generators(self, batch: MetaBatch, address: int) -> list[np.random.Generator]:
+        """A generator for each episode of a training meta-batch, by its number and an address."""
         if batch.numbers is not None:
             numbers = batch.numbers.tolist()
         else:  # a loader of one's own: the place in the run tells episodes apart
             trainer, size = self.trainer, batch.size
             first = (trainer.global_step * trainer.world_size + trainer.global_rank) * size
             numbers = list(range(first, first + size))
-        return mixed(batch, [np.random.default_rng([self.seed, n, ADDRESS]) for n in numbers])
+        return [np.random.default_rng([self.seed, n, address]) for n in numbers]
+
+
+# ---------------------------------------------------------------------- CutMix
 
 
 def mixed(batch: MetaBatch, rngs: list[np.random.Generator]) -> MetaBatch:
@@ -60,7 +119,7 @@ def mixed(batch: MetaBatch, rngs: list[np.random.Generator]) -> MetaBatch:
     Raises:
         FewshotError: the episodes differ in shape or way, or their inputs are no images.
     """
-    check(batch)
+    check(batch, images=True)
     stacked = batch.stacked
     tasks = [episode(stacked, i) for i in range(batch.size)]
     return batch._replace(
@@ -73,33 +132,6 @@ def mixed(batch: MetaBatch, rngs: list[np.random.Generator]) -> MetaBatch:
             )
         ]
     )
-
-
-def check(batch: MetaBatch) -> None:
-    """Check that episodes can be mixed.
-
-    Raises:
-        FewshotError: they cannot.
-    """
-    if len(batch.parts) != 1:
-        raise FewshotError(
-            "mlti mixes episodes of one way and shape, but those of this benchmark differ; leave"
-            " mlti out, or fix way and shot (leave out ways and shots)"
-        )
-    way = int(batch.stacked.support.targets.max()) + 1
-    for name, (inputs, targets, _) in zip(Episode._fields, batch.stacked, strict=True):
-        if not isinstance(inputs, Tensor) or inputs.dim() != 5 or targets.dim() != 2:
-            raise FewshotError(
-                "mlti pastes boxes of images of classes, but this benchmark's inputs or targets are"
-                " others; leave mlti out"
-            )
-        sizes = torch.stack([(targets == label).sum(1) for label in range(way)])  # (N, B)
-        if (sizes * way != targets.shape[1]).any():
-            raise FewshotError(
-                f"mlti pairs the examples of classes, but the {name} set of an episode has more of"
-                " some classes than of others, or of none; leave out mlti, or what makes them"
-                " unequal (unequal_shots, nota_rate)"
-            )
 
 
 def cut_and_paste(rng: np.random.Generator, first: Episode, second: Episode) -> Episode:
@@ -117,26 +149,57 @@ def cut_and_paste(rng: np.random.Generator, first: Episode, second: Episode) -> 
     )
 
 
-def box(rng: np.random.Generator, lam: float, height: int, width: int) -> tuple[slice, slice]:
-    """Rows and columns of a box of 1 - lam of the area around a random pixel, cut off outside."""
-    side = (1 - lam) ** 0.5
-    spans = []
-    for length in (height, width):
-        centre, half = int(rng.integers(length)), int(length * side) // 2
-        spans.append(slice(max(centre - half, 0), min(centre + half, length)))
-    return spans[0], spans[1]
-
-
 def _pasted(
     first: Examples, second: Examples, order: Tensor, rows: slice, columns: slice
 ) -> Examples:
     """Examples of class j with the box of as many examples of class order[j]."""
     assert isinstance(first.inputs, Tensor)
     assert isinstance(second.inputs, Tensor)
-    # example i of class j beside example i of class order[j], wherever they stand
-    joins = torch.argsort(order).to(second.targets.device)[second.targets]
-    partner = torch.empty_like(joins)
-    partner[first.targets.argsort(stable=True)] = joins.argsort(stable=True)
+    partner = partners(first.targets, second.targets, order)
     images = first.inputs.clone()
     images[..., rows, columns] = second.inputs[partner][..., rows, columns]
     return first._replace(inputs=images)
+
+
+# ---------------------------------------------------------------------- features
+
+
+def mixed_inside(
+    batch: MetaBatch, rngs: Sequence[np.random.Generator], layers: int, regression: bool
+) -> MetaBatch:
+    """Each of B episodes with the next, or itself, to be mixed in at a layer drawn for it.
+
+    Support and query are mixed alike, lam of the one and 1 - lam of the other, lam ~ Beta(2, 2).
+
+    Args:
+        batch: the episodes.
+        rngs: a generator for each of them.
+        layers: how many there are.
+        regression: pair examples as they come, and mix their targets; else class j is joined by a
+            class drawn for it, and keeps its label.
+    """
+    episodes = batch.stacked
+    size, device = batch.size, episodes.query.targets.device
+    way = 0 if regression else int(episodes.support.targets.max()) + 1
+    others = [(i + 1) % size if rng.random() < OTHER else i for i, rng in enumerate(rngs)]
+    orders = [torch.from_numpy(rng.permutation(way)) for rng in rngs]
+    shares = torch.tensor([rng.beta(2, 2) for rng in rngs], dtype=torch.float64)
+    places = torch.tensor([int(rng.integers(layers)) for rng in rngs])
+    share, place, other = shares.to(device), places.to(device), torch.tensor(others).to(device)
+
+    def part(examples: Examples) -> Examples:
+        inputs, targets, _ = examples
+        assert isinstance(inputs, Tensor)  # `check` has seen to it
+        second = targets[other]
+        if regression:
+            partner = torch.arange(targets.shape[1], device=device).expand(size, -1)
+            weight = share.to(targets).view(-1, *[1] * (targets.dim() - 1))
+            targets = weight * targets + (1 - weight) * second
+        else:
+            rows = zip(targets, second, orders, strict=True)
+            partner = torch.stack([partners(*row) for row in rows])
+        mixture = Mixture(inputs, inputs[other], partner, share.to(inputs), place)
+        # what a network reads as any inputs: `Network.features` and `embed_meta_batch` see to it
+        return examples._replace(inputs=cast(Inputs, mixture), targets=targets)
+
+    return batch._replace(parts=[Episode(*map(part, episodes))])

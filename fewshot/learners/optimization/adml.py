@@ -36,6 +36,7 @@ class ADML(MAML):
     """
 
     acts = False
+    mixes_features = False  # examples are attacked as they are
 
     def __init__(
         self, backbone: Backbone | nn.Module, attack: Attack | None = None, **kwargs: Any

@@ -48,7 +48,16 @@ class ANIL(FrozenBody, MAML):
                 "embed_together has the support see attacked queries; leave attack out, or set"
                 " embed_together: false"
             )
+        if embed_together and (self.metamix or self.mlti):
+            raise FewshotError(
+                "embed_together reads an episode in one pass, but metamix and mlti mix it in"
+                " several; leave those out, or set embed_together: false"
+            )
         self.embed_together = embed_together
+
+    def augmented(self) -> bool:
+        """Whether training's inputs are changed at random, which mixing does."""
+        return bool(self.mlti) or self.metamix or super().augmented()
 
 
 class BOIL(MAML):

@@ -14,15 +14,16 @@ from fewshot.engine.episode_map import Parallel
 from fewshot.engine.inner_loop import Rate, Weights, steps_on
 from fewshot.engine.normalization import EpisodeNorm, forget_running_statistics
 from fewshot.engine.runner import Runner, option
-from fewshot.episodes.types import Episode, Examples, map_tensors
+from fewshot.episodes.types import Episode, Examples
 from fewshot.hyperparameters import build
 from fewshot.learners.base import BatchNormPolicy
 from fewshot.learners.bookkeeping import OF_TRAINING
 from fewshot.learners.optimization.acting import ActsByGradients
 from fewshot.learners.optimization.attacks import Attack
 from fewshot.learners.optimization.evaluation import Curve
-from fewshot.learners.optimization.first_batch import check_support
-from fewshot.learners.optimization.network import Network, adapters_of, give_shapes, head_of
+from fewshot.learners.optimization.first_batch import look_once
+from fewshot.learners.optimization.meta_mix import MixesQueries
+from fewshot.learners.optimization.network import Network, adapters_of, head_of
 from fewshot.learners.optimization.outer import Outer
 from fewshot.learners.optimization.parameters import (
     Adapt,
@@ -35,7 +36,7 @@ from fewshot.learners.outcome import Outcome
 from fewshot.tasks import check_one_way
 
 
-class OptimizationLearner(ActsByGradients):
+class OptimizationLearner(MixesQueries, ActsByGradients):
     """Optimization-based meta-learning: learn an initialisation that adapts in few gradient steps.
 
     Batch normalisation uses the batch at hand, in the inner loop as in the outer. At evaluation,
@@ -79,7 +80,7 @@ class OptimizationLearner(ActsByGradients):
             of your own; None attacks nothing.
         outer: the outer step of tasks to act in: `TRPO`, `ProMP`, or one of your own; None is one
             step of the optimizer on what was played.
-        **kwargs: arguments of `MetaLearner`.
+        **kwargs: arguments of `MixesQueries`.
     """
 
     bookkeeping = OF_TRAINING
@@ -87,6 +88,7 @@ class OptimizationLearner(ActsByGradients):
 
     A subclass names its own in a `bookkeeping` of its own, which adds to this.
     """
+    mixes_queries = True
     fixed_way = True  # one head serves all episodes
     judges_nota = True
     episode_parallel, episodes_per_chunk = option("parallel"), option("episodes_per_chunk")
@@ -121,7 +123,7 @@ class OptimizationLearner(ActsByGradients):
         self.outer = build(outer, Outer, "outer")
         if dense := self.task.dense:
             needed_map_shape(self.backbone, type(self).__name__)
-        self.head, self._head_is_given = head_of(head, self.backbone, self.task), head is not None
+        self.head, self.head_is_given = head_of(head, self.backbone, self.task), head is not None
         self.adapters = adapters_of(adapters, self.backbone, type(self).__name__)
         parts = self.backbone, self.head, dense, self.adapters
         # Not a submodule: their parameters are registered once
@@ -173,21 +175,14 @@ class OptimizationLearner(ActsByGradients):
         support, query = self.embedded_episode(episode)
         inside = Examples(support, episode.support.targets)
         *_, weights = self.inner_loop(inside, self.inner_steps)
-        return self.judged(weights, Examples(query, episode.query.targets))
+        outcome = self.judged(weights, Examples(query, episode.query.targets))
+        return self.blended(outcome, episode)
 
     def run(self, episodes: Episode, training: bool) -> Iterator[Outcome]:
         """Adapt to and predict every episode."""
-        if self.attack is not None and self.runner.first_time("attack"):
-            for part in episodes:
-                self.attack.check(part.inputs)
-        support = map_tensors(lambda tensor: tensor[0], episodes.support)
-        if self.runner.first_time("shapes"):
-            give_shapes(self.network, self.task.probe(support))
+        look_once(self, episodes, training)
         if not training:
             return self.runner.run(self.evaluation_outcome, self.made_ready(episodes, False))
-        our_layer_adapts_alone = self.head_only and not self._head_is_given
-        if not our_layer_adapts_alone and self.runner.first_time("support"):
-            check_support(self, support, self.inner_steps)
         return self.runner.run(self.training_outcome, self.made_ready(episodes, True), self)
 
     def on_after_backward(self) -> None:

@@ -1,12 +1,37 @@
 """What is looked at once, when the first meta-batch has come."""
 
+from typing import TYPE_CHECKING
+
 import torch
 
+from fewshot.engine.mixing import unmixed
 from fewshot.engine.normalization import EpisodeNorm
 from fewshot.engine.trials import untouched
-from fewshot.episodes.types import Examples, map_tensors
+from fewshot.episodes.types import Episode, Examples, map_tensors
 from fewshot.learners.optimization.evaluation import InnerLoopEvaluation
+from fewshot.learners.optimization.network import give_shapes
 from fewshot.learners.optimization.parameters import refuse_unused, without_gradient
+
+if TYPE_CHECKING:  # which imports this
+    from fewshot.learners.optimization.base import OptimizationLearner
+
+
+def look_once(learner: "OptimizationLearner", episodes: Episode, training: bool) -> None:
+    """Look at the first stacked episodes that come, and again at the first to be trained on.
+
+    Raises:
+        FewshotError: the attack does not take them, or weights have no part in the support's loss.
+    """
+    runner = learner.runner
+    if learner.attack is not None and runner.first_time("attack"):
+        for part in episodes:
+            learner.attack.check(unmixed(part).inputs)
+    support = map_tensors(lambda tensor: tensor[0], episodes.support)
+    if runner.first_time("shapes"):
+        give_shapes(learner.network, learner.task.probe(support))
+    our_layer_adapts_alone = learner.head_only and not learner.head_is_given
+    if training and not our_layer_adapts_alone and runner.first_time("support"):
+        check_support(learner, support, learner.inner_steps)
 
 
 def check_support(learner: InnerLoopEvaluation, support: Examples, steps: int) -> None:

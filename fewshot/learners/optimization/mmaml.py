@@ -103,6 +103,7 @@ class MMAML(MAML):
 
     fixed_arguments = ("adapt",)
     takes = Regression
+    mixes_features = False  # the encoder reads inputs
     judges_nota = False  # values, no classes
 
     def __init__(

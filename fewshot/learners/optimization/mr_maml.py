@@ -68,6 +68,7 @@ class MRMAML(MAML):
     """
 
     fixed_arguments = ("adapt", "head")
+    mixes_features = False  # inputs are encoded before they reach the network
     encoder: Encoder
     knows_weights_by_name = True
 

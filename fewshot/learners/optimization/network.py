@@ -8,6 +8,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from fewshot.backbones.adapters import Adapters, AdapterWeights
 from fewshot.backbones.base import features_of, maps_of, needed_map_shape
+from fewshot.engine.mixing import Mixture, run_mixed
 from fewshot.engine.modes import evaluation_mode
 from fewshot.engine.trials import Generators
 from fewshot.episodes.types import Inputs, map_tensors
@@ -26,6 +27,9 @@ class Network(nn.Module):
             are maps too.
         adapters: of the backbone, which hang on it from now on and adapt in its place.
     """
+
+    mixed_at: tuple[str, ...] = ()
+    """The modules of the backbone of which one may be drawn, to mix other examples in."""
 
     def __init__(
         self,
@@ -48,13 +52,16 @@ class Network(nn.Module):
         """
         return self.head if getattr(self.backbone, "frozen", False) else self
 
-    def features(self, inputs: Inputs) -> Tensor:
+    def features(self, inputs: Inputs | Mixture) -> Tensor:
         """What the head reads of inputs (n, ...)."""
+        if isinstance(inputs, Mixture):
+            layers = [self.backbone.get_submodule(name) for name in self.mixed_at]
+            return run_mixed(self.features, inputs, layers)
         read = maps_of if self.dense else features_of
         features = read(self.backbone, inputs)
         return features if self.adapters is None else self.adapters.mapped(features)
 
-    def forward(self, inputs: Inputs) -> Tensor:
+    def forward(self, inputs: Inputs | Mixture) -> Tensor:
         """Outputs (n, output_size, ...) of inputs (n, ...)."""
         outputs = self.head(self.features(inputs))
         assert isinstance(outputs, Tensor)

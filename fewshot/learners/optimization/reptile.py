@@ -58,6 +58,7 @@ class Reptile(OptimizationLearner):
 
     fixed_arguments = ("checkpoint_inner_steps", "outer")
 
+    mixes_features = False  # mini-batches are made of inputs
     knows_weights_by_name = True
     acts = True
 
