@@ -362,3 +362,14 @@ def test_queries_that_are_attacked_are_embedded_as_ever() -> None:
         anil(network, attack=FGSM(0.1), episode_parallel="loop"), benchmark(), verbose=False
     )
     assert network.embedded > 20 * 15
+
+
+@pytest.mark.parametrize("given", [{"metamix": True}, {"mlti": "cutmix"}])
+def test_what_training_mixes_is_embedded_anew(given: dict[str, Any]) -> None:
+    learner, slow = anil(Frozen(), **given), anil(Frozen(), 0.0, **given)
+    for one in (learner, slow):
+        data = benchmark(train_episodes=8, meta_batch_size=4)
+        trainer(max_epochs=1, num_sanity_val_steps=0).fit(one, data)
+    torch.testing.assert_close(learner.head.weight, slow.head.weight, rtol=1e-6, atol=1e-6)
+    assert not torch.equal(learner.head.weight, anil(Frozen()).head.weight)
+    equal(learner.columns["val"], slow.columns["val"])
