@@ -66,10 +66,19 @@ def chart(name: str) -> str | None:
     """
     if name == "epoch" or re.search(r"_step\d+_ci95$", name):
         return None
-    match = re.fullmatch(r"(train/|val/|best/val_)(.+?)((?:_step\d+|_ci95| on .+)*)", name)
-    if match is None:
-        return name
-    return f"{match[2]}/{match[1].strip('/_').replace('/', '_')}{match[3]}"
+    match = re.fullmatch(r"(train/|val/|best/val_)(.+)", name)
+    return name if match is None else tag_of(match[2], match[1][:-1].replace("/", "_"))
+
+
+def tag_of(metric: str, stage: str) -> str:
+    """A metric's chart at a stage; variants of a metric stand in its group.
+
+    >>> [tag_of(name, "val") for name in ("mse", "mse_step0", "accuracy_video", "fb_iou")]
+    ['mse/val', 'mse/val_step0', 'accuracy/val_video', 'fb_iou/val']
+    """
+    group = re.match(r"(accuracy|iou|loss)(?=_| on )|.+?(?=_step\d|_ci95$| on |$)", metric)
+    assert group is not None
+    return f"{group[0]}/{stage}{metric[group.end() :]}"
 
 
 def figures(tested: Mapping[str, float]) -> list[str]:

@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
 
-from fewshot.callbacks.board import BoardLogger
+from fewshot.callbacks.board import BoardLogger, tag_of
 from fewshot.callbacks.figures import pixels, save
 from fewshot.callbacks.loggers import log_image
 from fewshot.callbacks.run_folder import run_folder
@@ -59,7 +59,7 @@ class TestFigures(Callback):
             if isinstance(logger, BoardLogger):
                 for name, curve in settling(pl_module).items():
                     for episodes, mean in curve.items():
-                        logger.experiment.add_scalar(f"{name}/test", mean, episodes)
+                        logger.experiment.add_scalar(tag_of(name, "test"), mean, episodes)
 
 
 def log_spread(trainer: L.Trainer, learner: MetaLearner, stage: Stage) -> None:

@@ -169,7 +169,7 @@ def set_version(logger: TensorBoardLogger | CSVLogger, folder: str) -> None:
 
 def file_writer(logger: TensorBoardLogger) -> "FileWriter":
     """What writes summaries of one's own; open, also where an earlier run's end has closed it."""
-    found: FileWriter = logger.experiment._get_file_writer()  # type: ignore[no-untyped-call]
+    found: FileWriter = logger.experiment._get_file_writer()
     return found
 
 

@@ -1,5 +1,6 @@
 """What TensorBoard gets of runs: charts of more than a point, in groups, and the rest elsewhere."""
 
+import doctest
 import math
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata
 from two_runs import two_runs
 
+from fewshot.callbacks import board
 from fewshot.callbacks.board import BoardLogger, chart, markdown
 
 __all__ = ["two_runs"]  # a fixture
@@ -24,13 +26,13 @@ def boards(two_runs: Path) -> dict[str, EventAccumulator]:
         for path in two_runs.iterdir()
         if path.is_dir()
     }
-    for board in found.values():
-        board.Reload()
+    for events in found.values():
+        events.Reload()
     return found
 
 
-def text(board: EventAccumulator, tag: str) -> str:
-    (event,) = board.Tensors(tag)
+def text(events: EventAccumulator, tag: str) -> str:
+    (event,) = events.Tensors(tag)
     found: bytes = event.tensor_proto.string_val[0]
     return found.decode()
 
@@ -41,8 +43,8 @@ def test_a_run_is_called_by_what_it_is(boards: dict[str, EventAccumulator]) -> N
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_chart_has_a_single_point(name: str, boards: dict[str, EventAccumulator]) -> None:
-    board = boards[name]
-    points = {tag: len(board.Scalars(tag)) for tag in board.Tags()["scalars"]}
+    events = boards[name]
+    points = {tag: len(events.Scalars(tag)) for tag in events.Tags()["scalars"]}
     assert len(points) > 8
     assert {tag: number for tag, number in points.items() if number < 2} == {}
     assert not {"epoch", "hp_metric"} & set(points)
@@ -108,8 +110,8 @@ def test_a_run_has_its_pictures_spreads_and_config(
     assert "    seed_everything: 0" in text(boards[name], "config").splitlines()
 
 
-def row(board: EventAccumulator) -> dict[str, Any]:
-    held = board.summary_metadata
+def row(events: EventAccumulator) -> dict[str, Any]:
+    held = events.summary_metadata
     assert metadata.EXPERIMENT_TAG not in held, "the first run's columns would be every run's"
     assert metadata.SESSION_END_INFO_TAG in held
     start = metadata.parse_session_start_info_plugin_data(
@@ -131,10 +133,17 @@ def test_runs_of_other_learners_are_rows_of_one_table(boards: dict[str, EventAcc
     assert one["learn_scale"] == "false"
 
 
+def test_the_documented_examples_are_true() -> None:
+    assert doctest.testmod(board) == (0, 3)
+
+
 def test_other_names_stay() -> None:
     found = {
         "val/mse_step0": "mse/val_step0",
         "val/accuracy on dtd": "accuracy/val on dtd",
+        "best/val_mse": "mse/best_val",
+        "val/iou_sky": "iou/val_sky",
+        "train/val_x": "val_x/train",
         "train/skipped": "skipped/train",
         "memorisation/gap": "memorisation/gap",
         "own": "own",
@@ -154,8 +163,8 @@ def test_figures_of_a_users_own_test_are_kept(tmp_path: Path) -> None:
     for value in (1.0, 2.0):
         logger.log_metrics({"test/own": value, "test/own_ci95": math.nan, "val/own": value}, 7)
         logger.finalize("success")
-    board = EventAccumulator(str(tmp_path / "lightning_logs/run"))
-    board.Reload()
-    tables = [event.tensor_proto.string_val[0].decode() for event in board.Tensors("test/figures")]
+    events = EventAccumulator(str(tmp_path / "lightning_logs/run"))
+    events.Reload()
+    tables = [event.tensor_proto.string_val[0].decode() for event in events.Tensors("test/figures")]
     assert [table.splitlines()[2] for table in tables] == ["| test/own | 1 |", "| test/own | 2 |"]
-    assert board.Tags()["scalars"] == ["own/val"]
+    assert events.Tags()["scalars"] == ["own/val"]
