@@ -50,6 +50,7 @@ COMMANDS = {
     "reproduce of nothing known": (("reproduce", "omniglot/mmal_5way1shot"), 2, 0.6),
     "compare": (("compare", "run0", "run1"), 0, 0.8),
     "check": (("check", "photos"), 0, 0.8),
+    "cache": (("cache",), 0, 0.6),
     "check of texts": (("check", "texts.csv"), 0, 0.8),
     "rank": (("rank", "sources0", "sources1"), 0, 0.6),
     "summary": (("summary", "run0", "run1"), 0, 0.6),

@@ -29,6 +29,7 @@ OWN = {
     "prepare": Command("prepare:prepare", "Download, decode, check and cache a benchmark's data."),
     "export": Command("export:export", "Write a trained learner as .pt2 and ONNX programs."),
     "check": Command("check:check", "Look at a folder of your own images: what it allows."),
+    "cache": Command("cache:cache", "List what is kept to be found again, and remove of it."),
     "list": Command("list:list_classes", "Print every benchmark, learner and backbone."),
     "compare": Command(
         "compare:compare", "Compare runs, episode by episode where they share them."

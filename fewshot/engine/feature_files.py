@@ -21,10 +21,11 @@ from torch import Tensor
 from fewshot.engine.feature_bank import FeatureBank
 from fewshot.errors import FewshotError
 from fewshot.files import atomic_write
+from fewshot.files.caches import ENDING
+from fewshot.files.places import use_cache
 
 log = logging.getLogger(__name__)
 
-ENDING = ".features"
 DIGEST = hashlib.sha256().digest_size
 KEY = 16  # bytes of a key
 
@@ -44,6 +45,7 @@ class FeatureFiles:
 
     def read(self, bank: FeatureBank, device: torch.device) -> None:
         """Put what the files hold into `bank`; say which are cut off, and remove them."""
+        use_cache(self.folder)
         for path in sorted(self.folder.glob(f"*{ENDING}")):
             if (content := _content(path)) is None:
                 continue
@@ -54,10 +56,14 @@ class FeatureFiles:
             self._known.add(path)
         self.saved = len(bank)
 
-    def write(self, bank: FeatureBank) -> None:
-        """Write what `bank` holds, if that is more than the files do; a failure is logged."""
+    def write(self, bank: FeatureBank) -> bool:
+        """Write what `bank` holds, if that is more than the files do; a failure is logged.
+
+        Returns:
+            Whether it is written now.
+        """
         if len(bank) <= self.saved:
-            return
+            return False
         names, content = hashlib.sha256(), {}
         for kind, (keys, features) in bank.held().items():
             table = b"".join(keys)
@@ -74,11 +80,12 @@ class FeatureFiles:
         except (OSError, FewshotError) as error:
             log.warning("cannot keep features in %s (%s): going on without", self.folder, error)
             self.saved = len(bank)
-            return
+            return False
         for before in self._known - {path}:
             before.unlink(missing_ok=True)
         self._written = {path} - self._known
         self._known, self.saved = {path}, len(bank)
+        return True
 
     def withdraw(self) -> None:
         """Remove what this process has written; another one has it."""

@@ -45,15 +45,20 @@ def _removed(folder: str, process: int) -> None:
     with suppress(OSError):
         for name in os.listdir(folder):
             place = Path(folder, name)
-            match = SCRATCH.fullmatch(name)
-            if match and match["machine"] == _machine() and os.name == "posix":
-                left = not _lives(int(match["process"]))
-            else:
-                left = bool(match or BEFORE.fullmatch(name)) and _unchanged(place)
-            if left and place.is_dir() and not place.is_symlink():
+            if not is_left(place):
+                continue
+            if place.is_dir() and not place.is_symlink():
                 shutil.rmtree(place, ignore_errors=True)
-            elif left:
+            else:
                 place.unlink(missing_ok=True)
+
+
+def is_left(place: Path) -> bool:
+    """Whether a file or a folder is what a process was writing that is gone."""
+    match = SCRATCH.fullmatch(place.name)
+    if match and match["machine"] == _machine() and os.name == "posix":
+        return not _lives(int(match["process"]))
+    return bool(match or BEFORE.fullmatch(place.name)) and _unchanged(place)
 
 
 @functools.cache

@@ -15,16 +15,14 @@ from torch import nn
 
 from fewshot.arguments import NonNegative
 from fewshot.backbones.base import Backbone
-from fewshot.datasets.reading.downloads import data_root
 from fewshot.episodes.streams import Stage
+from fewshot.files.caches import FEATURES
+from fewshot.files.places import data_root
 from fewshot.learners.base import MetaLearner
 from fewshot.learners.bookkeeping import OF_TRAINING
 from fewshot.learners.features_held import FeaturesHeld
 from fewshot.learners.features_kept import FeaturesKept, stands_still
 from fewshot.learners.lightning_internals import attached_trainer
-
-FEATURES = "features"
-"""The folder in the cache folder."""
 
 
 class EmbedsOnce(MetaLearner):
@@ -37,7 +35,8 @@ class EmbedsOnce(MetaLearner):
             whenever an episode asks for them, as all are with 0.
         feature_cache: where features of frozen backbones are kept for other runs: a folder; true
             means `features` in `$FEWSHOT_DATA` or the user's cache folder, false nowhere. They are
-            held in training too, unless images are augmented. It may be deleted at any time.
+            held in training too, unless images are augmented. It may be deleted at any time;
+            beyond 10 GB (`$FEWSHOT_FEATURES_SIZE`) the networks used least recently go.
         **kwargs: arguments of `MetaLearner`.
     """
 

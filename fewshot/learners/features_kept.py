@@ -8,8 +8,11 @@ batch of what was read is embedded again before anything is believed.
 Shapes: n examples.
 """
 
+import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -24,9 +27,16 @@ from fewshot.backbones.text import by_width
 from fewshot.engine.feature_files import FeatureFiles, identity
 from fewshot.engine.fingerprints import fingerprints
 from fewshot.episodes.types import Inputs
+from fewshot.errors import FewshotError
 from fewshot.extras import DISTRIBUTION
+from fewshot.files.caches import features_in, removed, to_go
+from fewshot.files.places import caches_in_use
+from fewshot.files.sizes import size_of
 from fewshot.learners.features_held import FeaturesHeld, agree, kind_of
 
+log = logging.getLogger(__name__)
+
+SIZE_VARIABLE, MOST = "FEWSHOT_FEATURES_SIZE", "10GB"
 SAVE_EVERY = 30.0
 """Seconds of embedding after which what is done is written: a killed run loses no more."""
 
@@ -42,7 +52,7 @@ class FeaturesKept(FeaturesHeld):
 
     def __init__(self, network: nn.Module, limit: int, root: Path | None) -> None:
         super().__init__(network, limit)
-        self.root = root
+        self.root, self.most = root, _most_bytes()
         self.files: FeatureFiles | None = None
         self.ahead: set[str] = set()  # splits whose examples were embedded ahead of the episodes
         self._believed: set[str] = set()
@@ -131,9 +141,12 @@ class FeaturesKept(FeaturesHeld):
             rank_zero_info(f"features of the {number} {split} examples: found{where}")
 
     def save(self) -> None:
-        """Write what is new to the files."""
-        if self.files is not None:
-            self.files.write(self.bank)
+        """Write what is new to the files, and remove those of other networks beyond the bound."""
+        if self.files is not None and self.files.write(self.bank) and self.root is not None:
+            going = to_go(features_in(self.root), self.most, None, caches_in_use())
+            with suppress(OSError):  # somebody else's
+                for one in removed(going):
+                    log.info("removed %s, used least recently", one.path)
 
     def _exchange(
         self,
@@ -152,6 +165,18 @@ class FeaturesKept(FeaturesHeld):
 
     def _device(self) -> torch.device:
         return next(self.module.parameters()).device
+
+
+def _most_bytes() -> float:
+    """Bytes of the features of all networks in a folder, beyond which some go.
+
+    Raises:
+        FewshotError: the variable that says so is no size.
+    """
+    told = os.environ.get(SIZE_VARIABLE) or MOST
+    if (size := size_of(told)) is None:
+        raise FewshotError(f"{SIZE_VARIABLE} is {told!r}; set it to a size such as {MOST}")
+    return size
 
 
 def _agree(one: Tensor, other: Tensor) -> bool:

@@ -1,6 +1,7 @@
 """Features of frozen networks: made once, kept in files, never believed where they are wrong."""
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from fewshot.engine.feature_bank import FeatureBank
 from fewshot.engine.feature_files import FeatureFiles, identity
 from fewshot.engine.normalization import own_averages
 from fewshot.episodes.types import Examples, Inputs
+from fewshot.errors import FewshotError
 from fewshot.learners import ANIL, MANN, RFS, MetaLearner, PrototypicalNetwork
 from fewshot.learners.embedding import EmbeddingLearner
 from fewshot.learners.features_kept import FeaturesKept
@@ -228,6 +230,34 @@ def test_a_file_in_the_folder_s_place_costs_the_files_alone(
     told = [record.message for record in caplog.records if record.name == LOGGERS[1]]
     assert len(told) == 1
     assert told[0].startswith("cannot keep features in ")
+
+
+# ------------------------------------------------------------------ the bound
+
+
+def test_networks_that_were_used_least_recently_go_beyond_the_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("fewshot.learners.features_kept", "fewshot.files.caches"):
+        monkeypatch.setattr(f"{place}.caches_in_use", set)
+    run_test(Frozen(1), str(tmp_path))
+    (one,) = files(tmp_path)
+    os.utime(one.parent, (1, 1))
+    size = one.stat().st_size
+    monkeypatch.setenv("FEWSHOT_FEATURES_SIZE", f"{2 * size + 10}B")
+    run_test(Frozen(2), str(tmp_path))
+    assert len(files(tmp_path)) == 2
+    run_test(Frozen(3), str(tmp_path))
+    assert len(files(tmp_path)) == 2
+    assert not one.exists()
+    monkeypatch.undo()  # those in use stay, its own among them
+    monkeypatch.setattr("fewshot.learners.features_held.LEAST_FLOP", 0)
+    monkeypatch.setenv("FEWSHOT_FEATURES_SIZE", "1KB")
+    run_test(Frozen(4), str(tmp_path))
+    assert len(files(tmp_path)) == 3
+    monkeypatch.setenv("FEWSHOT_FEATURES_SIZE", "some")
+    with pytest.raises(FewshotError, match="FEWSHOT_FEATURES_SIZE is 'some'; set it to a size"):
+        run_test(Frozen(), str(tmp_path))
 
 
 # ------------------------------------------------------------------ ranks

@@ -6,7 +6,6 @@ that a later one trusts, and several processes may prepare the same data at once
 
 import hashlib
 import logging
-import os
 import shutil
 import socket
 import tempfile
@@ -18,27 +17,19 @@ from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
 from torch.hub import download_url_to_file
 
 from fewshot.errors import FewshotError
 from fewshot.files import scratch_folder
 from fewshot.files.leftovers import remove_leftovers, scratch_name
+from fewshot.files.places import data_root as data_root  # where the data lie
+from fewshot.files.places import use_cache
 
 log = logging.getLogger(__name__)
 
 SILENCE = 60.0  # seconds without a byte after which a download is given up
 Arrays = dict[str, NDArray[np.generic]]
-
-
-def data_root(root: str | os.PathLike[str] | None) -> Path:
-    """The data root: the argument, else ``$FEWSHOT_DATA``, else the user's cache folder."""
-    if root is not None:
-        return Path(root).expanduser()
-    return Path(
-        os.environ.get("FEWSHOT_DATA") or platformdirs.user_cache_dir("fewshot")
-    ).expanduser()
 
 
 def file_hash(path: Path, algorithm: str) -> str:
@@ -142,6 +133,7 @@ def cached_arrays(path: Path, build: Callable[[], Mapping[str, NDArray[np.generi
     """
     if cache_is_whole(path):
         with np.load(path, allow_pickle=False) as file:
+            use_cache(path)
             return dict(file)
     arrays = dict(build())
     write_cache(path, arrays)

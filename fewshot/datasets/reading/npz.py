@@ -10,6 +10,7 @@ import numpy as np
 
 from fewshot.datasets.reading.downloads import Arrays, cache_is_whole, opened_zip, write_cache
 from fewshot.errors import FewshotError
+from fewshot.files.places import use_cache
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ def mapped_arrays(path: Path, build: Callable[[], Arrays]) -> Arrays:
     Raises:
         FewshotError: the file cannot be written.
     """
+    use_cache(path)
     if not cache_is_whole(path):
         write_cache(path, build())
     if not path.is_file():

@@ -36,7 +36,7 @@ from fewshot.datasets.reading.progress import tracked
 from fewshot.episodes.class_dataset import ClassDataset, LazyInputs
 from fewshot.errors import FewshotError
 from fewshot.files import atomic_write
-from fewshot.files.leftovers import remove_leftovers
+from fewshot.files.places import use_cache
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ def packed(
         "fingerprint": fingerprint,
         "shape": [channels, image_size, image_size],
     }
-    remove_leftovers(folder)
+    use_cache(folder)
     index = read_index(folder)
     if verify or index is None or not index["complete"] or not facts.items() <= index.items():
         try:
