@@ -85,6 +85,7 @@ class OwnDataModule(ClassificationDataModule):
             unequal=bool(kwargs.get("unequal_shots")),
             tests=not isinstance(kwargs.get("test_episodes"), str),
             noun=self.noun,
+            nota_rates=_nota_rates(kwargs),
         )
         asked = {"way": way, "shot": shot, "queries": queries}
         sizes = self._sizes() if "auto" in asked.values() else {}
@@ -153,6 +154,12 @@ class OwnDataModule(ClassificationDataModule):
     # the base's would read the examples for the protocol, and list every class
     def __str__(self) -> str:
         return f"{type(self).__name__}(root={self.root}, way={self.way}, shot={self.shot})"
+
+
+def _nota_rates(given: Mapping[str, Any]) -> tuple[float, float]:
+    """The rates of test and training among arguments; benchmarks of texts take them."""
+    rate, of_training = given.get("nota_rate", 0.0), given.get("train_nota_rate")
+    return rate, rate if of_training is None else of_training
 
 
 def _told(value: int | Auto) -> int | None:

@@ -43,6 +43,8 @@ class Wanted:
             least.
         tests: test episodes are drawn from the test split, not told otherwise.
         noun: what an example is called.
+        nota_rates: queries of none of the classes, for each of the others. Where there are some, a
+            split has a class more than an episode.
     """
 
     way: int | None = None
@@ -59,6 +61,12 @@ class Wanted:
     unequal: bool = False
     tests: bool = True
     noun: Noun = "image"
+    nota_rates: tuple[float, ...] = ()
+
+    @property
+    def outside(self) -> int:
+        """Classes of a split that an episode leaves out, at least."""
+        return int(any(self.nota_rates))
 
     @property
     def nouns(self) -> str:
@@ -118,7 +126,9 @@ def fit(
     classes: Mapping[str, Sequence[str]] | None = None
     if given is not None:
         by, classes = "given", {s: [n for n in of if n in kept] for s, of in given.items()}
-    elif wanted.split_by == wanted.nouns or (wanted.split_by == "auto" and len(kept) < FEWEST):
+    elif wanted.split_by == wanted.nouns or (
+        wanted.split_by == "auto" and len(kept) < FEWEST + len(SPLITS) * wanted.outside
+    ):
         by = "examples"
     else:
         classes = _by_classes(kept, wanted, faults)
@@ -128,7 +138,8 @@ def fit(
         of_splits = classes or dict.fromkeys(SPLITS, sorted(kept))
         rows = {s: {n: range(kept[n]) for n in of} for s, of in of_splits.items()}
     drawn = {split: of for split, of in rows.items() if split != "test" or wanted.tests}
-    way = wanted.way or max(2, min([MOST_WAY, *_own_way(drawn, wanted).values()]))
+    most_ways = [number - wanted.outside for number in _own_way(drawn, wanted).values()]
+    way = wanted.way or max(2, min([MOST_WAY, *most_ways]))
     if by == "examples" or classes is not None:
         _check_way(drawn, wanted, way, by, faults)
     shot, queries = _examples(kept, drawn, wanted, by, faults)
@@ -185,15 +196,16 @@ def _by_classes(
             return None
     best = max(2, min(MOST_WAY, number // 4))
     for way in range(best, 1, -1) if wanted.way is None else [wanted.way]:
-        val_way, train_way = wanted.val_way or way, wanted.train_way or way
-        shares = max(val_way, round(VAL * number)), max(way, round(TEST * number))
-        for val, test in (shares, (val_way, way)):
-            if val + test + train_way <= number:
+        needs = (wanted.train_way or way, wanted.val_way or way, way)
+        to_train, to_val, to_test = (needed + wanted.outside for needed in needs)
+        shares = max(to_val, round(VAL * number)), max(to_test, round(TEST * number))
+        for val, test in (shares, (to_val, to_test)):
+            if val + test + to_train <= number:
                 parts = shared_out(list(kept), val, test, wanted.split_seed)
                 return {split: sorted(part) for split, part in zip(SPLITS, parts, strict=True)}
     faults.append(
-        f"there {_are(number)}, of {train_way + val_way + way} different ones {train_way} train,"
-        f" {val_way} validate and {way} test"
+        f"there {_are(number)}, of {to_train + to_val + to_test} different ones {to_train} train,"
+        f" {to_val} validate and {to_test} test"
     )
     return None
 
@@ -229,9 +241,10 @@ def _check_way(rows: Rows, wanted: Wanted, way: int, by: str, faults: list[str])
     if by == "examples":  # the classes of one are those of all
         needs = {"train": max(needs.values())}
     for split, needed in needs.items():
-        if split in rows and (number := len(rows[split])) < needed:
+        if split in rows and (number := len(rows[split])) < needed + wanted.outside:
             where = "" if by == "examples" else f"in {split} "
-            faults.append(f"{where}there {_are(number)}, an episode needs {needed}")
+            more = " and one outside of it" if wanted.outside else ""
+            faults.append(f"{where}there {_are(number)}, an episode needs {needed}{more}")
 
 
 def _are(number: int) -> str:
@@ -254,7 +267,7 @@ def _examples(
         most = room // 2 if queries is None else room - queries
         shot = max(fewest_shots, min(MOST_SHOT, most))
     if queries is None:
-        queries = max(1, min(MOST_QUERIES, room - shot))
+        queries = _whole(min(MOST_QUERIES, room - shot), wanted.nota_rates, room + spare)
     train_shot, train_queries = wanted.train_shot or shot, wanted.train_queries or queries
     told = dict.fromkeys(rows, f"shot {shot} + queries {queries}")
     needs = dict.fromkeys(rows, shot + queries + spare)
@@ -273,6 +286,12 @@ def _examples(
             f" {names_of([f'{n!r} ({kept[n]})' for n in small])}"
         )
     return shot, queries
+
+
+def _whole(most: int, rates: Sequence[float], limit: int) -> int:
+    """The largest of 1..`most` of which each rate makes a whole number up to `limit`, or `most`."""
+    fine = (n for n in range(most, 0, -1) if all(r * n == round(r * n) <= limit for r in rates))
+    return next(fine, max(1, most))
 
 
 def names_of(names: Sequence[str]) -> str:

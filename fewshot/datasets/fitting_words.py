@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from fewshot.datasets.fitting import Fit, Noun, Wanted, fit, names_of, remedy
+from fewshot.datasets.fitting import FEWEST, Fit, Noun, Wanted, fit, names_of, remedy
 from fewshot.datasets.reading.decoding import REMEDY, told_at_once
 from fewshot.datasets.reading.folders import SPLITS
 from fewshot.files.tables import printable
@@ -79,9 +79,10 @@ def refusal(
         faults.append(told_at_once(broken, PIECES[wanted.noun]))
     works = remedy(counts, wanted, given)
     if works is None:
+        many, few = FEWEST + len(SPLITS) * wanted.outside, 2 + wanted.outside
         return printable(
-            f"{place}: {'; '.join(faults)}; add {wanted.nouns}, until 6 classes have 2 or more"
-            " each, or 2 classes 6"
+            f"{place}: {'; '.join(faults)}; add {wanted.nouns}, until {many} classes have 2 or more"
+            f" each, or {few} classes 6"
         )
     return printable(f"{place}: {'; '.join(faults)}; {_what_works({**skip, **works})}")
 

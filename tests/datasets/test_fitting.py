@@ -42,6 +42,29 @@ def test_six_classes_or_more_are_split_by_class(
 
 
 @pytest.mark.parametrize(
+    ("number", "rate", "expected"),
+    [
+        (4, 1.0, (3, 2, 3, 4, 4, 4)),
+        (8, 1.0, (5, 2, 3, 8, 8, 8)),  # by example: 9 make three splits of 2 and one outside
+        (9, 1.0, (2, 5, 15, 3, 3, 3)),
+        (20, 1.0, (5, 5, 15, 8, 6, 6)),
+        (20, 0.5, (5, 5, 14, 8, 6, 6)),  # 7 of none
+        (20, 5.0, (5, 5, 4, 8, 6, 6)),  # of a class of 20
+    ],
+)
+def test_queries_of_none_have_a_class_outside_of_the_episode(
+    number: int, rate: float, expected: tuple[int, ...]
+) -> None:
+    wanted = Wanted(nota_rates=(rate, rate))
+    assert sizes(fit(classes(*[20] * number), wanted)) == expected
+    few = fit(classes(20, 20), wanted)
+    assert few.faults == ("there are 2 classes, an episode needs 2 and one outside of it",)
+    asked = Wanted(way=4, nota_rates=(rate, rate))
+    (fault,) = fit(classes(*[20] * 12), asked).faults
+    assert fault == "there are 12 classes, of 15 different ones 5 train, 5 validate and 5 test"
+
+
+@pytest.mark.parametrize(
     ("number", "images", "expected"),
     [
         (2, 6, (2, 1, 1)),

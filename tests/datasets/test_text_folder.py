@@ -11,6 +11,7 @@ from fakes import fake_text_folder
 from fewshot import FewshotError, TextFolderDataModule
 from fewshot.datasets.reading.text_tables import read_table
 from fewshot.datasets.text_folder import TextForm, holds_texts, mended, read_own_texts
+from fewshot.episodes.streams import Stage
 
 WORDS = TextForm(words=True)
 
@@ -218,3 +219,15 @@ def test_images_are_no_texts(tmp_path: Path) -> None:
     (tmp_path / "photos/cat/1.txt").write_text("where the cat is")
     (tmp_path / "photos/cat/notes.txt").write_text("")
     assert not holds_texts(tmp_path / "photos")
+
+
+def test_sizes_that_are_auto_leave_a_class_for_queries_of_none(tmp_path: Path) -> None:
+    for number in (3, 5, 8):
+        root = fake_text_folder(tmp_path / f"{number}", classes=number, texts=12)
+        data = TextFolderDataModule(str(root), nota_rate=0.5, train_nota_rate=1.0)
+        rates: dict[Stage, float] = {"train": 1.0, "val": 0.5, "test": 0.5}
+        for stage, rate in rates.items():
+            targets = data.stream(stage)[0].query.targets
+            assert int((targets == data.way).sum()) == rate * data.queries
+    with pytest.raises(FewshotError, match=r"until 9 classes have 2 or more each, or 3 classes 6$"):
+        TextFolderDataModule(str(fake_text_folder(tmp_path / "2", classes=2)), nota_rate=1.0)
