@@ -167,7 +167,8 @@ class FewGLUEDataModule(EpisodicDataModule):
                 " leave it out for all"
             )
         query = self.part("val" if stage == "test" else "dev32")
-        return _Adaptation(train, questions, self.shot, unlabelled, self.unlabeled, query)
+        names = tuple(map(str, TASKS[self.subset].labels))
+        return _Adaptation(train, questions, self.shot, unlabelled, self.unlabeled, query, names)
 
     def protocol(self) -> dict[str, Any]:
         """The facts that stand beside every result."""
@@ -204,7 +205,10 @@ def _targets(rows: Sequence[Row], way: int | None) -> Tensor:
 
 
 class _Adaptation(Stacked):
-    """One task, repeated: `shot` training `questions`, then some unlabelled ones; one query."""
+    """One task, repeated: `shot` training `questions`, then some unlabelled ones; one query.
+
+    Its labels have `names`, none where an example brings its own choices.
+    """
 
     def __init__(
         self,
@@ -214,9 +218,15 @@ class _Adaptation(Stacked):
         unlabelled: Examples,
         number: int | None,
         query: Examples,
+        names: tuple[str, ...],
     ) -> None:
         self.train, self.questions, self.shot = train, questions.numpy(), shot
         self.unlabelled, self.number, self.query = unlabelled, number, query
+        self.names = names
+
+    def class_names(self, rng: np.random.Generator) -> tuple[str, ...]:
+        """The names of the task's labels."""
+        return self.names
 
     def draw(self, rng: np.random.Generator) -> Episode:
         """The support in random order, the query as it is."""

@@ -228,13 +228,10 @@ class UserTasks(Stacked):
 
         Queries marked with their video.
         """
-        way = len(self.things)
-        if self.training:
-            way = int(rng.integers(2, min(self.most_things, way) + 1))
         support: list[tuple[Tensor, int, int]] = []
         query: list[tuple[Tensor, int, int]] = []
         video = 0
-        for label, place in enumerate(rng.permutation(len(self.things))[:way].tolist()):
+        for label, place in enumerate(self._chosen(rng)):
             thing = self.things[place]
             for one in self._videos(rng, thing.support, self.support_videos):
                 support += [(clip, label, 0) for clip in self._clips(one, self._learned(rng, one))]
@@ -249,6 +246,18 @@ class UserTasks(Stacked):
             Examples(torch.stack(clips), torch.tensor(labels)),
             Examples(torch.stack(asked), torch.tensor(targets), torch.tensor(videos)),
         )
+
+    def class_names(self, rng: np.random.Generator) -> tuple[str, ...]:
+        """The names of a task's things by label."""
+        return tuple(self.things[place].name for place in self._chosen(rng))
+
+    def _chosen(self, rng: np.random.Generator) -> list[int]:
+        """The places of a task's things by label; drawn before all else."""
+        way = len(self.things)
+        if self.training:
+            way = int(rng.integers(2, min(self.most_things, way) + 1))
+        places: list[int] = rng.permutation(len(self.things))[:way].tolist()
+        return places
 
     def _videos(
         self, rng: np.random.Generator, videos: list[Video], most: int | None

@@ -259,6 +259,28 @@ def test_a_run_from_end_to_end(root: Path, tmp_path: Path) -> None:
     assert set(result["sources"]) == {"P004", "P005"}
     users = [result["sources"][user]["accuracy_video"]["mean"] for user in ("P004", "P005")]
     assert result["metrics"]["accuracy_video"]["mean"] == pytest.approx(np.mean(users))
+    things = {f"{user}/thing{i}" for user in ("P004", "P005") for i in range(3)}
+    assert set(result["by_class"]) == things
+    assert {of["episodes"] for of in result["by_class"].values()} == {3}
+    assert (run / "confusion.csv").is_file()
+
+
+def test_things_have_the_names_under_which_they_are_drawn(root: Path) -> None:
+    module = ORBITDataModule(str(root), image_size=8, support_frames=2, query_frames=4)
+    orders, colours = set(), dict[str, list[Tensor]]()
+    for number in range(0, 12, 2):  # of one user
+        episode, names = module.stream("test")[number], module.stream("test").class_names(number)
+        assert names is not None
+        orders.add(names)
+        for label, name in enumerate(names):
+            of_thing = images(episode.query)[episode.query.targets == label].float()
+            colours.setdefault(name, []).append(of_thing.mean((0, 2, 3)))
+    assert len(orders) > 1
+    assert len(colours) == 3
+    spread = max(float((a - b).abs().max()) for of in colours.values() for a in of for b in of)
+    means = [torch.stack(of).mean(0) for of in colours.values()]
+    apart = min(float((a - b).abs().max()) for a in means for b in means if a is not b)
+    assert spread < apart / 2
 
 
 def test_the_past_alone_may_be_used(root: Path) -> None:

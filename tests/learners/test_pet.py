@@ -333,6 +333,28 @@ def test_three_seeds_from_the_command_line(root: Path, tmp_path: Path) -> None:
     assert len(values.unique()) == 3  # type: ignore[no-untyped-call]
     assert content["metrics"]["loss"]["mean"] == pytest.approx(float(values.mean()), rel=1e-6)
     assert content["metrics"]["loss"]["std"] == pytest.approx(float(values.std()), rel=1e-6)
+    by_class = content["by_class"]  # each seed judges all queries
+    assert {name: of["episodes"] for name, of in by_class.items()} == {"0": 3, "1": 3}
+    assert sum(of["queries"] for of in by_class.values()) == 3 * 21
+    right = sum(of["accuracy"] * of["queries"] for of in by_class.values())
+    assert right / 63 == pytest.approx(content["metrics"]["accuracy"]["mean"])
+    assert (run / "confusion.csv").is_file()
+    assert (run / "confusion.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("subset", "names"),
+    [
+        ("CB", ("entailment", "contradiction", "neutral")),
+        ("WiC", ("False", "True")),
+        ("COPA", None),  # an example brings its own choices
+    ],
+)
+def test_labels_are_classes_with_names(
+    root: Path, subset: str, names: tuple[str, ...] | None
+) -> None:
+    found = data(root, subset).class_names("test", [0, 1])
+    assert found == (None if names is None else {0: names, 1: names})
 
 
 def test_refusals(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
