@@ -287,6 +287,18 @@ def test_fine_tuning_of_prototypes_by_adam_is_written_out(batch: Episode) -> Non
         assert (expected - first).abs().max() > 1e-2
 
 
+def test_a_support_is_read_no_oftener_than_prototypes_need(batch: Episode) -> None:
+    support, read = episode(batch, 0).support, list[int]()
+    for given in ({"lr": 0.03}, {"rates": [0.0, 0.03]}, {"rates": [0.0]}):
+        learner = make(FineTune, descent="adam", head="prototypes", steps=6, **given)
+        passes: list[None] = []
+        learner.backbone.register_forward_hook(lambda *_, seen=passes: seen.append(None))
+        learner.adapt(support)
+        read.append(len(passes))
+    # at first, in each step, at last; the held out once a rate; none of the steps at a rate of 0
+    assert read == [8, 2 + 1 + 8 + 1 + 8, 2]
+
+
 def test_fine_tuning_of_the_linear_head_by_adam_has_a_rate_of_each(batch: Episode) -> None:
     learner, (support, query) = make(FineTune, descent="adam", steps=3, lr=0.0), episode(batch, 0)
     assert isinstance(support.inputs, Tensor)

@@ -199,12 +199,14 @@ class FineTune(TransferLearner):
 
         def loss() -> Tensor:
             inputs = self._changed(support.inputs, next(step))
-            now = head if linear else self._prototypes(support, way)
-            logits = self.compare({HEAD: now}, self.adapting(inputs))
-            return self.task.loss(logits, support.targets)
+            features = self.adapting(inputs)
+            known = features if inputs is support.inputs else None  # read once where it is the same
+            now = head if linear else self._prototypes(support, way, known)
+            return self.task.loss(self.compare({HEAD: now}, features), support.targets)
 
+        steps = self.steps if any(rate for _, rate in rates) else 0  # a rate of 0 moves nothing
         # The weights change in the network, which spares each step to put new ones there.
-        run_with(self.adapting, body, self.descent, loss, rates, self.steps)
+        run_with(self.adapting, body, self.descent, loss, rates, steps)
         tuned = {f"backbone.{name}": weight.detach() for name, weight in body.items()}
         if not linear:
             with torch.no_grad():
@@ -238,9 +240,11 @@ class FineTune(TransferLearner):
             if weight.requires_grad
         }
 
-    def _prototypes(self, support: Examples, way: int) -> Tensor:
-        """The head of the network as it is: unit-length class means of its features."""
-        return start_of(self.adapting(support.inputs), support.targets, way)
+    def _prototypes(self, support: Examples, way: int, features: Tensor | None = None) -> Tensor:
+        """The head of the network as it is: unit-length class means of its features (S, D)."""
+        if features is None:
+            features = self.adapting(support.inputs)
+        return start_of(features, support.targets, way)
 
     def _changed(self, inputs: Inputs, step: int) -> Inputs:
         """The support's images as step number `step` sees them."""
