@@ -50,6 +50,18 @@ def test_training_goes_on_with_the_published_weights_that_it_began_with_alone(
     assert list(cls.begins_at) == ["weights" if "weights" in arguments else "model"]
 
 
+def test_images_on_a_cpu_are_seen_in_channels_last_and_alike() -> None:
+    network = frozen_network()
+    seen: list[Tensor] = []
+    first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
+    first.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    images = torch.rand(3, 1, 16, 16)
+    features = network(images)
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
+    assert not seen[0].is_contiguous()
+    torch.testing.assert_close(network.network(seen[0].contiguous()), features)
+
+
 def frozen_network() -> TorchvisionBackbone:
     """A frozen network with batch normalisation and dropout, its averages not those of a batch."""
     network = TorchvisionBackbone(1, 16, "mobilenet_v2", resize=32)
