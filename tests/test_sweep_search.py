@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from fewshot.cli.sweep_ranges import read_range
 from fewshot.cli.sweep_study import Plan, Study
 from fewshot.errors import FewshotError
 from fewshot.files.claims import lock_of_one
+from fewshot.tasks import Regression
 
 optuna = pytest.importorskip("optuna")
 HERE = Path(__file__).resolve().parent
@@ -367,7 +369,7 @@ def test_without_optuna(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
 SINUSOID = ("--model=MAML", "--model.backbone=MLP", "--data=SinusoidDataModule")
 
 
-HEADS = ("--model=NearestNeighbour", "--model.backbone=Pixels", "--data=GlyphsDataModule")
+HEADS = ("--model=SimpleShot", "--model.backbone=Pixels", "--data=GlyphsDataModule")
 EVERY_THIRD = ("--trainer.check_val_every_n_epoch=3", "--trainer.max_epochs=2")
 
 
@@ -377,7 +379,7 @@ EVERY_THIRD = ("--trainer.check_val_every_n_epoch=3", "--trainer.max_epochs=2")
         ((*SINUSOID, "--trainer.limit_val_batches=0"), "trainer.limit_val_batches is 0"),
         ((*SINUSOID, "--trainer.fast_dev_run=true"), "trainer.fast_dev_run is set"),
         ((*SINUSOID, *EVERY_THIRD), "trainer.check_val_every_n_epoch is 3 of 2 epochs"),
-        (HEADS, "NearestNeighbour has nothing to train here"),
+        (HEADS, "SimpleShot has nothing to train here"),
     ],
 )
 def test_a_metric_that_no_validation_gives(args: tuple[str, ...], message: str) -> None:
@@ -415,7 +417,32 @@ def test_ranges(text: str, ends: tuple[str, str], log: bool, step: float | None)
 # ------------------------------------------------------------------ a real one
 
 
-def test_a_real_search(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+class Here:
+    """A process of a run that is none: the run goes at once, in this one."""
+
+    pid = 0
+
+    def __init__(self, words: Sequence[str], stdout: Any, **kwargs: Any) -> None:
+        with redirect_stdout(stdout), redirect_stderr(stdout):
+            self.returncode = main(words[len(sweep_jobs.PROGRAM) :])
+
+    def poll(self) -> int:
+        return self.returncode
+
+    def terminate(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("processes", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_real_search(
+    processes: bool,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not processes:
+        monkeypatch.setattr(subprocess, "Popen", Here)
+        monkeypatch.setattr(sweep_tuning, "judges", lambda runs: [*map(judge, runs)])
     args = (
         *("sweep", *SINUSOID, "--search", "optuna", "--trials", "2", "--jobs", "2"),
         *("--set", "model.inner_lr", "0.001:0.1:log", "model.inner_steps", "1:2"),
@@ -433,3 +460,13 @@ def test_a_real_search(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Non
     assert (run / "results.json").exists()
     assert not (tmp_path / f"lightning_logs/{other['trial']}-0/results.json").exists()
     assert "mse on Sinusoid" in out
+
+
+def test_a_learner_whose_validation_lacks_its_metric(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Regression, "monitor", ("nosuch", "min"))
+    args = (*SINUSOID, "--data.meta_batch_size=4", "--trainer.max_epochs=1", *FEW, *QUIET)
+    no_best = ("--trainer.enable_checkpointing=false", f"--trainer.default_root_dir={tmp_path}")
+    assert main(["fit", *args, *sweep_search.TRIES, *no_best]) == 2
+    assert "judged by val/nosuch, which no validation gives" in capfd.readouterr().err

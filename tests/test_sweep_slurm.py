@@ -1,5 +1,6 @@
 """`fewshot sweep --launcher slurm`: job arrays by submitit, with stand-ins for SLURM's programs."""
 
+import getpass
 import importlib
 import json
 import os
@@ -93,7 +94,7 @@ def test_an_array_is_submitted_and_waited_for(
         *("account=lab", "exclusive", "requeue", "array=0-1%1", "signal=USR2@180", "nodes=1"),
     ):
         assert f"#SBATCH --{line}\n" in script
-    assert f"--user={os.environ.get('USER', 'root')}" in (state / "asked").read_text()
+    assert f"--user={getpass.getuser()}" in (state / "asked").read_text()
     # what is done is not submitted again
     out = sweep(*TWO)
     assert "[1/2] MAML: accuracy 60.00 ± 1.00 %, done before" in out
@@ -103,16 +104,25 @@ def test_an_array_is_submitted_and_waited_for(
     assert "job 4702_1" in out
 
 
-def test_a_run_that_is_preempted_goes_on(sweep: Sweep, folder: Path, state: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM])
+def test_a_run_that_is_preempted_goes_on(
+    number: int, sweep: Sweep, folder: Path, state: Path
+) -> None:
     (folder / "hangs").write_text("MAML")
 
     def preempt() -> None:
         wait_for((folder / "MAML.ready").exists)
         (folder / "hangs").unlink()
         # SLURM signals all processes of a task
-        os.kill(int((folder / "MAML.pid").read_text()), signal.SIGUSR2)
-        time.sleep(0.1)
-        os.kill(int((state / "pids/4701_0").read_text()), signal.SIGUSR2)
+        os.kill(int((folder / "MAML.pid").read_text()), number)
+        task = int((state / "pids/4701_0").read_text())
+        os.kill(task, number)
+        if number == signal.SIGTERM:  # SLURM takes the machine, and queues the job again
+            wait_for((folder / "lightning_logs/MAML-0/checkpoints/last.ckpt").exists)
+            time.sleep(0.5)
+            (state / "again/4701_0").touch()
+            (state / "requeued").write_text("requeue 4701_0\n")
+            os.kill(task, signal.SIGKILL)
 
     out = beside(preempt, lambda: sweep(*TWO))
     assert "[1/2] MAML: accuracy 60.00 ± 1.00 %" in out
@@ -140,13 +150,13 @@ def test_jobs_outlive_the_sweep_which_finds_them_again(
         os.kill(os.getpid(), signal.SIGINT)
 
     out = beside(stop, lambda: sweep(*TWO, code=130))
-    assert "the jobs go on; the same command waits again, `scancel 4701` ends them" in out
+    assert "the jobs go on; the same command waits for them again, `scancel 4701` ends them" in out
     (folder / "hangs").unlink()
-    pid = int((folder / "MAML.pid").read_text())
+    (folder / "lightning_logs/MAML-0/checkpoints/last.ckpt").touch()
 
     def end() -> None:
         wait_for(lambda: not (state / "queue/4701_1").exists())
-        os.kill(pid, signal.SIGTERM)
+        os.kill(int((folder / "MAML.pid").read_text()), signal.SIGKILL)
 
     out = beside(end, lambda: sweep(*TWO, code=2))
     assert "[1/2] MAML: in the queue as job 4701_0" in out

@@ -33,6 +33,9 @@ GONE = 2  # times that it must not know a job: files of other machines come late
 WARNING = (
     180  # seconds before the limit that a run is told: a meta-step, a validation, a checkpoint
 )
+CUT_SHORT = 128 + signal.SIGTERM
+"""What a run ends with that SLURM has told to: it takes the machine after a time of grace."""
+PATIENCE = 600.0  # seconds of grace that are waited for
 CUT_OFF = 1000  # times that a run may reach the limit; each time it has come further
 
 
@@ -60,6 +63,9 @@ class Task:
         self.child = Child(self.job, "", None, self.program, _environment(), _ignore_warnings)
         while self.child.process.poll() is None:
             time.sleep(0.1)
+        if self.child.process.returncode == CUT_SHORT:
+            # by SLURM, not by `checkpoint`: a job that ended now would not be queued again
+            time.sleep(PATIENCE)
         if self.child.process.returncode:
             raise RuntimeError(self.child.fault())
 
@@ -121,17 +127,21 @@ def run_on_slurm(jobs: Sequence[Job], cluster: Cluster, folder: Path, stop: Stop
         else:
             new.append(job)
     if new and not stop.noted:
-        for job, number in zip(new, _submit(new, cluster, folder), strict=True):
-            record[job.name] = {"job": number, "log": size(job.log)}
-            how = "to go on" if job.begins_with else "to begin"
-            say(f"{place[job.name]}: submitted {how}, job {number} ({job.log})")
+        sizes = [size(job.log) for job in new]
+        hows = ["to go on" if job.begins_with else "to begin" for job in new]
+        numbers = _submit(new, cluster, folder)
+        for job, number, printed in zip(new, numbers, sizes, strict=True):
+            record[job.name] = {"job": number, "log": printed}
         with atomic_write(folder / RECORD) as file:
             json.dump(record, file, indent=1)
+        for job, number, how in zip(new, numbers, hows, strict=True):
+            say(f"{place[job.name]}: submitted {how}, job {number} ({job.log})")
     failed = _wait_for(waiting, record, place, stop)
-    if stop.noted:
-        numbers = sorted({record[job.name]["job"].partition("_")[0] for job in waiting})
+    left = {record[job.name]["job"].partition("_")[0] for job in waiting if job.name in record}
+    if stop.noted and left:
         say(
-            f"the jobs go on; the same command waits again, `scancel {' '.join(numbers)}` ends them"
+            "the jobs go on; the same command waits for them again, `scancel"
+            f" {' '.join(sorted(left))}` ends them"
         )
     return failed
 
