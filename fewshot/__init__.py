@@ -3,6 +3,7 @@
 Names are imported when they are asked for: `import fewshot` alone loads no torch.
 """
 
+import warnings
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from fewshot.extras import DISTRIBUTION
 from fewshot.lazy import lazy_names
 
 __version__ = version(DISTRIBUTION)
+# tqdm, as others import it in a notebook without ipywidgets; nothing here is drawn by it
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 if TYPE_CHECKING:
     from fewshot.backbones import *

@@ -5,6 +5,7 @@ And which steps' figures somebody takes.
 
 import time
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import lightning as L
@@ -28,7 +29,7 @@ class EpisodeProgressBar(RichProgressBar):
     """Lightning's Rich progress bar, with training episodes (or plain examples) a second.
 
     The rate is over all ranks. A bar takes one line, and that of a test gives it back. Where there
-    is neither a terminal nor a notebook, each epoch ends with a line.
+    is neither a terminal nor a notebook with ipywidgets, each epoch ends with a line.
 
     Args:
         refresh_rate: steps between two refreshes of the bar.
@@ -46,7 +47,7 @@ class EpisodeProgressBar(RichProgressBar):
         """Look where the bar would be drawn."""
         super().setup(trainer, pl_module, stage)
         console = Console()
-        if self.is_enabled and not (console.is_terminal or console.is_jupyter):
+        if self.is_enabled and not (console.is_terminal or _has_widgets(console)):
             self._lines = True
             self.disable()
 
@@ -146,6 +147,11 @@ class EpisodeProgressBar(RichProgressBar):
             metrics["unadapted"] = memorisation["unadapted"]
         self.shown = metrics
         return metrics
+
+
+def _has_widgets(console: Console) -> bool:
+    """Whether this is a notebook that Rich can draw in: it draws in a widget or not at all."""
+    return console.is_jupyter and find_spec("ipywidgets") is not None
 
 
 class _Name(ProgressColumn):

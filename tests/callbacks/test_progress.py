@@ -1,9 +1,11 @@
 """What the progress bar shows."""
 
+import importlib
 import io
 import logging
 import re
 import time
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -16,6 +18,8 @@ from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import CustomProgress
 from rich.console import Console
 
+import fewshot
+from fewshot.callbacks import progress
 from fewshot.callbacks.memorisation import Figures, Memorisation
 from fewshot.callbacks.progress import EpisodeProgressBar, _Figures
 from fewshot.cli.main import main
@@ -137,6 +141,28 @@ def test_without_a_terminal_a_run_says_what_it_does_and_a_line_an_epoch(
         "stopped:",
     ):
         assert vain not in said.out + said.err, vain
+
+
+@pytest.mark.parametrize("widgets", [True, False])
+def test_in_a_notebook_the_bar_is_a_widget_or_a_line_an_epoch(
+    widgets: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rich would draw nothing without ipywidgets, and warn each time."""
+    console = Console(file=io.StringIO(), force_jupyter=True)
+    monkeypatch.setattr(progress, "Console", lambda: console)
+    monkeypatch.setattr(progress, "find_spec", lambda name: name if widgets else None)
+    bar = EpisodeProgressBar()
+    trainer = cast(L.Trainer, SimpleNamespace(is_global_zero=True))
+    bar.setup(trainer, cast(L.LightningModule, None), "fit")
+    assert (bar.is_enabled, bar._lines) == (widgets, not widgets)
+
+
+def test_importing_in_a_notebook_without_widgets_warns_of_nothing() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        importlib.reload(fewshot)  # puts its filter before those at hand
+        warnings.warn("IProgress not found. Please update jupyter and ipywidgets.", stacklevel=1)
+    assert caught == []
 
 
 def test_a_bar_takes_one_line_of_80_columns() -> None:
