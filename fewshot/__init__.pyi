@@ -143,7 +143,6 @@ from fewshot.datamodules.multi_source import MultiSourceDataModule as MultiSourc
 from fewshot.backbones.neighbour_encoder import NeighbourEncoder as NeighbourEncoder
 from fewshot.learners.optimization.base import OptimizationLearner as OptimizationLearner
 from fewshot.learners.optimization.outer import Outer as Outer
-from fewshot.learners.optimization.attacks import PGD as PGD
 from fewshot.backbones.pair_encoder import PairEncoder as PairEncoder
 from fewshot.backbones.pixels import Pixels as Pixels
 from fewshot.learners.optimization.promp import ProMP as ProMP
@@ -339,6 +338,9 @@ class PANet(fewshot.learners.metric.panet.PANet):
 
 class PET(fewshot.learners.transfer.pet.PET):
     def __init__(self, backbone: fewshot.backbones.base.Backbone | torch.nn.modules.module.Module, distil: bool = ..., distil_steps: int = ..., temperature: float = ..., weighting: typing.Literal['uniform', 'accuracy'] = ..., soften_classifier: bool = ..., models_per_pattern: int = ..., *, steps: int = ..., batch: int = ..., lr: float = ..., weight_decay: float = ..., decay_vectors: bool = ..., judged_at_once: int = ..., task: dict[str, typing.Any] = ..., optimizer: collections.abc.Callable[[collections.abc.Iterable[typing.Any]], torch.optim.optimizer.Optimizer] = ..., lr_scheduler: collections.abc.Callable[[torch.optim.optimizer.Optimizer], torch.optim.lr_scheduler.LRScheduler | lightning.pytorch.cli.ReduceLROnPlateau] | None = ..., gradient_clip: float | None = ..., nonfinite: typing.Literal['stop', 'skip'] = ..., batchnorm: typing.Literal['transductive', 'inductive'] = ..., weights: str | None = ...) -> None: ...
+
+class PGD(fewshot.learners.optimization.attacks.PGD):
+    def __init__(self, epsilon: float = ..., step_size: float = ..., steps: int = ..., random_start: bool = ..., *, low: float = ..., high: float = ...) -> None: ...
 
 class PSRL(fewshot.learners.reference.psrl.PSRL):
     def __init__(self, samples: bool = ..., epsilon: float = ..., *, task: dict[str, typing.Any] = ..., optimizer: collections.abc.Callable[[collections.abc.Iterable[typing.Any]], torch.optim.optimizer.Optimizer] = ..., lr_scheduler: collections.abc.Callable[[torch.optim.optimizer.Optimizer], torch.optim.lr_scheduler.LRScheduler | lightning.pytorch.cli.ReduceLROnPlateau] | None = ..., gradient_clip: float | None = ..., nonfinite: typing.Literal['stop', 'skip'] = ..., batchnorm: typing.Literal['transductive', 'inductive'] = ..., weights: str | None = ...) -> None: ...

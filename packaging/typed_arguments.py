@@ -18,6 +18,7 @@ from jsonargparse._parameter_resolvers import get_signature_parameters
 from torch import nn
 
 import fewshot
+from fewshot.hyperparameters import ChecksArguments
 from fewshot.lazy import public_names
 
 TARGET = Path(fewshot.__file__).with_suffix(".pyi")
@@ -97,11 +98,11 @@ def is_abstract(kind: type) -> bool:
 
 
 def hands_on(kind: Any) -> bool:
-    """Whether a class is a network, a learner, a benchmark or a Trainer that names not all.
+    """Whether a class is a Trainer, or one of ours with options, that names not all.
 
     Those that are there to be derived from stay as they are.
     """
-    kinds = nn.Module | L.LightningDataModule | L.Trainer
+    kinds = nn.Module | L.LightningDataModule | L.Trainer | ChecksArguments
     if not inspect.isclass(kind) or not issubclass(kind, kinds) or is_abstract(kind):
         return False
     taken = inspect.signature(kind.__init__).parameters.values()
