@@ -3,13 +3,18 @@
 from collections.abc import Callable
 from typing import Any
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from every_learner import TinyImages
 from torch import Tensor, nn
 
+from fewshot.backbones import MLP
+from fewshot.episodes.class_dataset import ClassDataset
 from fewshot.episodes.types import Episode, Examples
+from fewshot.errors import FewshotError
 from fewshot.learners import (
     BDCSPN,
     FEAT,
@@ -209,6 +214,60 @@ def test_tip_adapter_is_its_formula() -> None:
     means = torch.stack([support[labels == c].mean(0) for c in range(WAY)])
     prior = 100 * f @ F.normalize(means, dim=-1).T
     same(logits(made(TipAdapter, alpha=1.2, beta=3.0), support, labels, query), cache + prior)
+
+
+class Noisy(TinyImages):
+    """Images that are not told apart at sight."""
+
+    def load(self) -> dict[str, ClassDataset]:
+        noise = torch.Generator().manual_seed(0)
+        splits = super().load()
+        for stage, split in list(splits.items()):
+            assert isinstance(split.inputs, Tensor)
+            more = torch.randint(0, 190, split.inputs.shape, generator=noise)
+            images = (split.inputs // 4 + more).to(torch.uint8)
+            splits[stage] = ClassDataset(images, split.counts, split.classes)
+        return splits
+
+
+def test_tip_adapter_takes_what_is_best_on_the_validation_episodes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place = "fewshot.learners.transfer.tip_adapter"
+    alphas, betas = (0.1, 30.0, 1000.0), (0.5, 4.0, 40.0)
+    monkeypatch.setattr(f"{place}.ALPHAS", alphas)
+    monkeypatch.setattr(f"{place}.BETAS", betas)
+
+    def learner(**given: Any) -> TipAdapter:
+        torch.manual_seed(0)
+        task = {"kind": "classification", "way": 3}
+        return TipAdapter(MLP(16), task=task, train_classes=6, transform="cl2n", **given)
+
+    def accuracy(alpha: float, beta: float) -> float:
+        known = learner(alpha=alpha, beta=beta)
+        alone.validate(known, data, verbose=False)
+        return known.estimates["val"]["accuracy"].mean
+
+    alone = L.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    data = Noisy(way=3, shot=3, queries=4, val_episodes=12, test_episodes=5)
+    searched = learner(search=True)
+    with pytest.raises(FewshotError, match="has not searched for its alpha and beta"):
+        searched.adapt(Examples(torch.rand(3, 16), torch.arange(3)))
+    alone.test(searched, data, verbose=False)
+    judged = {(alpha, beta): accuracy(alpha, beta) for beta in betas for alpha in alphas}
+    assert len(set(judged.values())) > 2
+    assert (searched.alpha, searched.beta) == max(judged, key=judged.__getitem__)
+    assert searched.facts().items() >= {"alpha": searched.alpha, "beta": searched.beta}.items()
+    assert "alpha" not in learner().facts()
+    given = learner(alpha=searched.alpha, beta=searched.beta)
+    alone.test(given, data, verbose=False)
+    assert torch.equal(given.columns["test"]["accuracy"], searched.columns["test"]["accuracy"])
 
 
 def test_bd_cspn_with_the_papers_weights_is_its_formula() -> None:
