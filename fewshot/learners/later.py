@@ -97,9 +97,7 @@ class Later(L.LightningModule):
 @functools.cache
 def later(cls: Any) -> Any:
     """The class `cls`, to be made later."""
-    return type(
-        f"_Later{cls.__name__}", (Later, cls), {"learner": cls, "__module__": cls.__module__}
-    )
+    return type(cls.__name__, (Later, cls), {"learner": cls, "__module__": cls.__module__})
 
 
 class TakesTask(RemembersArguments):
