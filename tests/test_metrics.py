@@ -1,13 +1,9 @@
-import doctest
 import math
-from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 
-import fewshot.tasks.estimates
-import fewshot.tasks.intervals
 from fewshot.learners.table import EpisodeTable
 from fewshot.tasks.estimates import estimate
 from fewshot.tasks.intervals import precision, t95
@@ -28,13 +24,6 @@ def test_the_interval_of_one_or_two_episodes_is_unknown(values: list[float]) -> 
         mean, ci95 = estimate(torch.tensor(values), weights)
         assert mean == 0.25
         assert math.isnan(ci95)
-
-
-@pytest.mark.parametrize("module", [fewshot.tasks.estimates, fewshot.tasks.intervals])
-def test_the_documented_examples_are_true(module: ModuleType) -> None:
-    result = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
-    assert result.attempted >= 1
-    assert result.failed == 0
 
 
 def test_the_quantiles_are_scipys() -> None:

@@ -82,7 +82,25 @@ def evaluate(
     """Evaluate a learner on a benchmark's test episodes; nothing is written.
 
     ```python
-    print(fewshot.evaluate(learner, data)["accuracy"])
+    >>> import fewshot
+    >>> data = fewshot.GaussianProcessDataModule(shot=5, test_episodes=50)
+    >>> learner = fewshot.GaussianProcess(task=data.task)
+    >>> found = fewshot.evaluate(learner, data, progress=False)
+    >>> print(found)
+        GaussianProcess on Gaussian
+              process, 5-shot
+    ┏━━━━━━━━━━━━━━━━┳━━━━━━━━━━━━━━━━┓
+    ┃ metric         ┃ mean ± 95 % CI ┃
+    ┡━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━━━┩
+    │ loss           │    0.62 ± 0.09 │
+    │ log_likelihood │   -0.62 ± 0.09 │
+    │ mse            │    0.42 ± 0.09 │
+    │ coverage95     │    0.94 ± 0.02 │
+    └────────────────┴────────────────┘
+    50 test episodes, seed 0, inductive
+                batch norm
+    >>> found["log_likelihood"].mean
+    -0.6167...
     ```
 
     Args:

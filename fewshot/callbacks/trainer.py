@@ -33,9 +33,15 @@ class Trainer(L.Trainer):
     ``results.json``, ``episodes.csv`` and what else the command line writes.
 
     ```python
-    trainer = fewshot.Trainer(max_epochs=2)
-    trainer.fit(learner, data)
-    trainer.test(learner, data, ckpt_path="best")
+    >>> import fewshot
+    >>> data = fewshot.SinusoidDataModule(train_episodes=100, val_episodes=20, test_episodes=20)
+    >>> trainer = fewshot.Trainer(max_epochs=1, accelerator="cpu", enable_progress_bar=False)
+    >>> trainer.fit(fewshot.MAML(fewshot.MLP(1)), data)
+    MAML with MLP: 1,761 parameters, all trained
+    Sinusoid: 10-shot; episodes: 100 train, 20 val, 20 test
+    trains for 1 epoch on cpu, 32-true
+    >>> print(trainer.checkpoint_callback.best_model_path)
+    /.../lightning_logs/maml-sinusoid-10shot-0/checkpoints/best.ckpt
     ```
 
     Args:

@@ -32,6 +32,13 @@ class EpisodicDataModule(RemembersArguments, ListsExamples, L.LightningDataModul
     `train_episodes`, `meta_batch_size` and the training way, shot and queries are not used.
     Validation and test are the same episodes for all learners.
 
+    ```python
+    >>> import fewshot
+    >>> data = fewshot.SinusoidDataModule(shot=5, eval_batch_size=4, test_episodes=6)
+    >>> data.task["kind"], [batch.size for batch in data.test_dataloader()]
+    ('regression', [4, 2])
+    ```
+
     Args:
         shot: support examples (a class, in classification), K.
         queries: query examples (a class, in classification), Q.
@@ -150,10 +157,7 @@ class EpisodicDataModule(RemembersArguments, ListsExamples, L.LightningDataModul
         return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in self.protocol().items())})"
 
     def prepare(self) -> None:
-        """Do once what takes long, for `fewshot prepare`: download, decode, cache.
-
-        Check what is there already.
-        """
+        """Do once, for `fewshot prepare`, what takes long: download, decode, check, cache."""
         self.prepare_data()
 
     def stream(self, stage: Stage) -> EpisodeStream:

@@ -54,6 +54,16 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
     and ``cross_val_score``. Probabilities are calibrated on held-out examples of what it is
     fitted to.
 
+    ```python
+    >>> from fewshot import FewShotClassifier
+    >>> vectors = [[0.0, 1.0], [0.1, 0.9], [1.0, 0.0], [0.9, 0.2]]
+    >>> model = FewShotClassifier().fit(vectors, ["cat", "cat", "dog", "dog"])
+    >>> model.predict([[0.2, 0.8], [0.7, 0.1]]).tolist()
+    ['cat', 'dog']
+    >>> model.predict_proba([[0.2, 0.8]]).round(3)
+    array([[0.865, 0.135]])
+    ```
+
     Args:
         backbone: a pre-trained network's name (``fewshot list backbones``), or a network of your
             own with its weights; None: what is given are feature vectors already.

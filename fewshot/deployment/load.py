@@ -24,6 +24,22 @@ def load(
 ) -> TrainedLearner:
     """The learner that a checkpoint holds, ready for support sets and queries of one's own.
 
+    ```python
+    >>> import fewshot, torch
+    >>> data = fewshot.GlyphsDataModule(way=3, queries=2, train_episodes=8, val_episodes=2)
+    >>> trainer = fewshot.Trainer(max_epochs=1, accelerator="cpu", enable_progress_bar=False)
+    >>> trainer.fit(fewshot.PrototypicalNetwork(fewshot.Conv4(1, 28, width=4)), data)
+    PrototypicalNetwork with Conv4: 500 parameters, all trained
+    Glyphs: 3-way 1-shot scripts; episodes: 8 train, 2 val, 600 test
+    trains for 1 epoch on cpu, 32-true
+    >>> learner = fewshot.load(trainer.checkpoint_callback.best_model_path, "cpu")
+    >>> predictor = learner.adapt(
+    ...     {"paper": torch.zeros(2, 1, 28, 28), "ink": torch.ones(2, 1, 28, 28)}
+    ... )  # or a folder of images for each class
+    >>> predictor(torch.full((1, 1, 28, 28), 0.9)).names
+    ['ink']
+    ```
+
     Args:
         checkpoint: a .ckpt file that `fewshot fit`, or a Trainer with a learner of this library,
             wrote.

@@ -40,6 +40,14 @@ def pretrained(
 ) -> TrainedLearner:
     """A pre-trained network with a learner on its features, ready for support sets: no checkpoint.
 
+    ```python
+    >>> import fewshot, torch
+    >>> learner = fewshot.pretrained(fewshot.Pixels(2))  # or "efficientnet_lite0", for images
+    >>> support = {"left": torch.tensor([[-1.0, 0.1]]), "right": torch.tensor([[1.0, 0.2]])}
+    >>> learner.adapt(support)(torch.tensor([[0.5, 0.0], [-2.0, 0.3]])).names
+    ['right', 'left']
+    ```
+
     Args:
         backbone: the network's name (``fewshot list backbones``; or torchvision's, timm's, Hugging
             Face's), or a network of your own with its weights.

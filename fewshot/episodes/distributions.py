@@ -54,6 +54,18 @@ class ClassTasks:
     Inputs come out as they are stored (images uint8): conversion happens once a meta-batch, on the
     device.
 
+    ```python
+    >>> classes = ClassDataset(torch.arange(12).view(12, 1), np.full(4, 3), tuple("abcd"))
+    >>> tasks = ClassTasks(classes, way=2, shot=1, queries=2)
+    >>> support, query = tasks.draw(np.random.default_rng(0))
+    >>> support.inputs.flatten().tolist(), support.targets.tolist()
+    ([7, 10], [0, 1])
+    >>> query.inputs.flatten().tolist(), query.targets.tolist()
+    ([6, 8, 11, 9], [0, 0, 1, 1])
+    >>> tasks.class_names(np.random.default_rng(0))
+    ('c', 'd')
+    ```
+
     Args:
         dataset: the split's examples by class.
         way: N. shot: K. queries: Q a class.

@@ -22,6 +22,16 @@ STAGES: tuple[Stage, ...] = ("train", "val", "test")
 class EpisodeStream(Dataset[Episode]):
     """The endless list of a stage's episodes, addressed by number.
 
+    ```python
+    >>> from fewshot.episodes.distributions import ClassTasks
+    >>> classes = ClassDataset(torch.arange(12).view(12, 1), np.full(4, 3), tuple("abcd"))
+    >>> stream = EpisodeStream(ClassTasks(classes, way=2, shot=1, queries=2), seed=0, stage="test")
+    >>> stream[7].support.inputs.flatten().tolist(), stream.class_names(7)
+    ([11, 7], ('d', 'c'))
+    >>> stream.__getitems__([7, 8]).stacked.support.inputs.shape  # a meta-batch of two
+    torch.Size([2, 2, 1])
+    ```
+
     Args:
         tasks: what the episodes are drawn from.
         seed: the benchmark's seed.

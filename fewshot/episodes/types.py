@@ -53,6 +53,17 @@ examples alone; and the numbers (b,) of its episodes, or of the examples."""
 class MetaBatch(NamedTuple):
     """Numbered episodes, as a loader hands them out.
 
+    ```python
+    >>> import fewshot
+    >>> data = fewshot.SinusoidDataModule(shot=10, queries=5, eval_batch_size=4, test_episodes=8)
+    >>> batch = next(iter(data.test_dataloader()))
+    >>> batch.size, batch.numbers.tolist()
+    (4, [0, 1, 2, 3])
+    >>> support, query = batch.stacked
+    >>> support.inputs.shape, query.targets.shape
+    (torch.Size([4, 10, 1]), torch.Size([4, 5, 1]))
+    ```
+
     Args:
         parts: the episodes. Stacked to one part; or where their sizes differ one by one, each with
             B = 1.

@@ -28,6 +28,14 @@ def map_episodes(
 
     The result is the same however it is run. Keep what is returned: it holds what was compiled.
 
+    ```python
+    >>> def best_line(x, y):  # of one episode: x, y (n,)
+    ...     return (x * y).sum() / x.square().sum()
+    >>> x = torch.tensor([[1.0, 2.0], [1.0, 3.0]])
+    >>> map_episodes(best_line, "vmap")(x, torch.tensor([[2.0], [5.0]]) * x)
+    tensor([2., 5.])
+    ```
+
     Args:
         function: takes trees of tensors (tuples, lists, dicts; an `Episode`) and gives one.
         how: `loop` runs one episode after another, `vmap` all at once: faster for small networks,

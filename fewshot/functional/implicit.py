@@ -23,6 +23,15 @@ def implicit(
     the Hessian H at the weights. Memory does not grow with the steps that led there. It is exact
     where the loss's gradient is 0 and conjugate gradients have converged. Not under ``torch.vmap``.
 
+    The loss (w - x)^2 + w^2 is least at w = x / 2, where dw/dx = 1/2:
+
+    ```python
+    >>> x = torch.tensor(4.0, requires_grad=True)
+    >>> found = implicit(lambda now: (now["w"] - x) ** 2 + now["w"] ** 2, {"w": torch.tensor(2.0)})
+    >>> torch.autograd.grad(found["w"], x)
+    (tensor(0.5000),)
+    ```
+
     Args:
         loss: a scalar of the weights, and of the tensors that get the gradient.
         weights: where it is least, by descent without a graph, such as `gradient_steps` with

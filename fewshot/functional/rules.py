@@ -69,6 +69,14 @@ class Rule(ABC):
 class SGD(Rule):
     """``torch.optim.SGD``.
 
+    ```python
+    >>> rate = torch.tensor(0.25, requires_grad=True)  # a rate that is learned
+    >>> before, gradients = {"w": torch.tensor(1.0)}, {"w": torch.tensor(2.0)}
+    >>> after, _ = SGD(rate).update(0, before, gradients, {})
+    >>> after["w"].item(), torch.autograd.grad(after["w"], rate)
+    (0.5, (tensor(-2.),))
+    ```
+
     Args:
         lr: the learning rate.
         momentum: of the sum of gradients.

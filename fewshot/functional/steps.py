@@ -33,6 +33,16 @@ def gradient_steps(
     The last ones are a function of the first ones, and of all that `loss` and `rule` read, which
     autograd differentiates. Nothing is changed in place.
 
+    ```python
+    >>> import torch
+    >>> start = {"w": torch.tensor(1.0, requires_grad=True)}
+    >>> _, first, second = gradient_steps(lambda now: now["w"] ** 2, start, rule=0.25, steps=2)
+    >>> first["w"].item(), second["w"].item()
+    (0.5, 0.25)
+    >>> torch.autograd.grad(second["w"], start["w"])
+    (tensor(0.2500),)
+    ```
+
     Args:
         loss: a scalar of the weights.
         weights: where the steps start, such as `weights_of` gives.
@@ -77,6 +87,18 @@ def gradient_step(
     clip: float | None = None,
 ) -> tuple[Weights, State]:
     """The weights and the state after one step, for loops whose loss differs from step to step.
+
+    ```python
+    >>> import torch
+    >>> weights, state = {"w": torch.tensor(1.0, requires_grad=True)}, None
+    >>> for number, target in enumerate([3.0, 5.0]):
+    ...     weights, state = gradient_step(
+    ...         lambda now: (now["w"] - target) ** 2, weights, SGD(0.25), state, number
+    ...     )
+    ...     print(weights["w"].item())
+    2.0
+    3.5
+    ```
 
     Args:
         loss: a scalar of the weights.

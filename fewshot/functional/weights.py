@@ -20,6 +20,12 @@ def weights_of(module: nn.Module, *names: str) -> Weights:
     They are the parameters themselves, so that what is differentiated through the inner loop ends
     in their ``.grad``.
 
+    ```python
+    >>> network = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Linear(8, 2))
+    >>> {name: tuple(weight.shape) for name, weight in weights_of(network, "1").items()}
+    {'1.weight': (2, 8), '1.bias': (2,)}
+    ```
+
     Args:
         module: any.
         *names: those of parameters or of modules, each of which stands for all that begins with it,
@@ -50,6 +56,12 @@ def call(module: nn.Module, weights: Mapping[str, Tensor], *args: Any, **kwargs:
     Second derivatives are right, under ``torch.vmap`` too: see `differentiable`. The module is as
     before afterwards, its running averages too.
 
+    ```python
+    >>> network = torch.nn.Linear(1, 1, bias=False)
+    >>> call(network, {"weight": torch.tensor([[3.0]])}, torch.tensor([[2.0]]))
+    tensor([[6.]])
+    ```
+
     Args:
         module: any.
         weights: of all parameters, or of some; the others are the module's own.
@@ -70,6 +82,13 @@ def call(module: nn.Module, weights: Mapping[str, Tensor], *args: Any, **kwargs:
 @torch.no_grad()
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Copy `weights` into the parameters of `module` of these names, in place.
+
+    ```python
+    >>> network = torch.nn.Linear(1, 1, bias=False)
+    >>> load_weights(network, {"weight": torch.tensor([[3.0]])})
+    >>> network.weight.tolist()
+    [[3.0]]
+    ```
 
     Raises:
         FewshotError: a name or a shape does not fit; the module is as before.

@@ -47,6 +47,17 @@ class MetaLearner(TakesTask, MetaStep, GoesOn, Checkpointed):
     A subclass writes its maths for one episode. The optimization is manual: one optimizer step a
     meta-batch, on the mean of the episodes' losses.
 
+    ```python
+    >>> import fewshot, torch
+    >>> learner = fewshot.PrototypicalNetwork(
+    ...     fewshot.Pixels(2), task={"kind": "classification", "way": 2}
+    ... )
+    >>> support = fewshot.Examples(torch.tensor([[0.0, 0.0], [4.0, 4.0]]), torch.tensor([0, 1]))
+    >>> adapted = learner.adapt(support)  # of labels 0 and 1
+    >>> learner.predict(adapted, torch.tensor([[1.0, 0.0], [3.0, 4.0]])).argmax(-1)
+    tensor([0, 1])
+    ```
+
     Args:
         backbone: the network from inputs to features; any module with an attribute `out_features`.
         task: the task kind as plain facts, such as ``{"kind": "classification", "way": 5}``; a
