@@ -52,7 +52,7 @@ class Trial:
         self.values: dict[str, Any] = dict(of.params)
         self.found: list[float] = []
         """What its validations gave, in their order."""
-        self._mode = mode
+        self._direction = mode
 
     @property
     def best(self) -> float | None:
@@ -60,7 +60,7 @@ class Trial:
         finite = [value for value in self.found if math.isfinite(value)]
         if not finite:
             return None
-        return max(finite) if self._mode == "max" else min(finite)
+        return max(finite) if self._direction == "max" else min(finite)
 
     def take(self, values: Sequence[float]) -> bool:
         """Take note of all that was found so far; whether the trial is to be pruned by now."""
