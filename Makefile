@@ -44,8 +44,8 @@ gpu: dev  ## what a machine with a GPU can show in nine minutes: its tests, peer
 results: dev  ## write docs/results/ and README's figures anew from the records in results/
 	$(BIN)/python docs/generate/leaderboard.py
 
-docs: install  ## build the documentation site into build/docs; warnings are errors
-	$(BIN)/python -m pip install --quiet --no-compile --editable '.[docs]'
+docs: install  ## build the documentation site into build/docs, notebooks executed; warnings are errors
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[docs,pretrained]'
 	$(BIN)/python -m sphinx -W --keep-going -q docs build/docs
 
 links: docs  ## ask every address that the site links to whether it is there

@@ -7,13 +7,20 @@ sys.path.insert(0, str(Path(__file__).parent / "generate"))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import class_pages
+import notebooks
 
 project, author, html_title = "fewshot", "the fewshot authors", "fewshot"
-extensions = ["myst_parser", "mathml"]
+extensions = ["myst_nb", "mathml"]  # with it comes myst_parser
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 html_theme = "furo"
 html_math_renderer = "mathml"
-exclude_patterns = ["generate"]
+exclude_patterns = ["generate", "classes/notebooks"]
+nb_execution_mode = "force"  # what is shown is what this version of the code does
+nb_execution_in_temp = nb_execution_raise_on_error = nb_merge_streams = True
+nb_execution_timeout = 600  # seconds a cell
+nb_output_stderr = "warn"  # which ends the build: a notebook prints what one wants to see
 suppress_warnings = ["toc.not_included"]  # records and decisions are reached from their indices
-class_pages.write(Path(__file__).parent / "classes")  # not kept: they are the docstrings'
+classes = Path(__file__).parent / "classes"  # not kept: what is in it is written elsewhere
+class_pages.write(classes)
+notebooks.write(Path(__file__).parent / "notebooks", classes / "notebooks")

@@ -11,6 +11,7 @@ DECISIONS = sorted((ROOT / "docs/decisions").glob("*.md"))
 PAGES = [
     *(ROOT / "docs").glob("*.md"),
     *(ROOT / "docs/guide").glob("*.md"),
+    *(ROOT / "docs/notebooks").glob("*.md"),
     *(ROOT / "docs/journal").glob("*.md"),
     *DECISIONS,
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
