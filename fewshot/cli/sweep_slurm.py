@@ -72,7 +72,7 @@ class Task:
     def checkpoint(self) -> Any:
         """Have the run write its checkpoint, before SLURM takes the machine; what goes on later."""
         submitit = require("submitit", "cluster")
-        if self.child is not None:
+        if self.child is not None and self.child.process.returncode is None:
             os.kill(self.child.process.pid, signal.SIGTERM)
             self._wait()
         return submitit.helpers.DelayedSubmission(Task(self.job, self.program))
