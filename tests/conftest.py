@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import forks
 import numpy as np
 import pytest
 import torch
@@ -26,6 +27,13 @@ def pytest_collection_finish() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Have the test of torch's insides run first: it says why the others fail."""
     items.sort(key=lambda item: item.path.name != "test_torch_internals.py")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Keep a fork of this process, which has all imports, for processes that tests start."""
+    if session.items and not session.config.option.collectonly:
+        forks.begin()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,13 +1,13 @@
 """`FewShotClassifier` is an estimator of scikit-learn: by its own checks, in its pipelines and searches."""
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from forks import python
 from PIL import Image
 
 import fewshot
@@ -160,6 +160,8 @@ def test_what_is_wrong_is_told(arguments: dict, x: object, y: list, message: str
 def test_without_scikit_learn_it_says_what_to_install() -> None:
     program = """
 import sys
+for name in [name for name in sys.modules if name.partition(".")[0] in ("fewshot", "sklearn")]:
+    del sys.modules[name]
 sys.modules["sklearn"] = None
 import fewshot
 from fewshot import *
@@ -168,7 +170,7 @@ try:
 except fewshot.FewshotError as error:
     print(error)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = subprocess.run([python(), "-c", program], capture_output=True, text=True)
     assert done.stdout == "sklearn is not installed; pip install 'fewshot-lightning[sklearn]'\n", (
         done.stderr
     )

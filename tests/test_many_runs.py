@@ -1,13 +1,13 @@
 """Runs that start, are killed and go on at the same time in one folder do not know of each other."""
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from commands import results
+from forks import python
 from many_runs import STEPS, seed_of
 
 SCRIPT = Path(__file__).with_name("many_runs.py")
@@ -34,7 +34,7 @@ def same(one: Any, other: Any) -> bool:
 @pytest.mark.parametrize("number", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_killed_runs_go_on_to_the_bits_of_their_twins(number: int, tmp_path: Path) -> None:
     process = subprocess.run(
-        [sys.executable, str(SCRIPT), str(tmp_path), str(number)],
+        [python(), str(SCRIPT), str(tmp_path), str(number)],
         capture_output=True,
         text=True,
         timeout=800,

@@ -1,13 +1,13 @@
 """Classes of a user's own module, by their import path; import paths that lead nowhere."""
 
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 from commands import FEW, QUIET, fewshot, fit, results
+from forks import python
 
 from fewshot.cli.main import main
 from fewshot.cli.named import named_classes
@@ -272,7 +272,7 @@ def test_the_program_finds_modules_of_the_folder_that_it_runs_in(own: str, tmp_p
     code = "import sys; sys.path.remove(''); from fewshot.cli.main import main; sys.exit(main(sys.argv[1:]))"
     args = ("prepare", f"--data={own}.WavesDataModule")
     done = subprocess.run(
-        [sys.executable, "-c", code, *args],
+        [python(), "-c", code, *args],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -3,7 +3,6 @@
 import os
 import pickle
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forks import python
 from PIL import Image
 
 from fewshot.datasets import packed_images
@@ -88,7 +88,7 @@ store.read_image = packed_images.read_image = refuse
 print(image_folder.read_folder(Path(sys.argv[1]), 4).images.inputs.take([8])[0, 0, 0, 0].item())
 """
     done = subprocess.run(
-        [sys.executable, "-c", program, str(animals)], capture_output=True, text=True, check=False
+        [python(), "-c", program, str(animals)], capture_output=True, text=True, check=False
     )
     assert done.stdout == "22\n", done.stderr
 
