@@ -68,6 +68,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "MAMLPlusPlus": {"inner_steps": 2},
     "MANN": {"hidden": 8, "slots": 6, "slot_size": 5, "heads": 2},
     "PET": {"steps": 2, "distil_steps": 2},
+    "PTMAP": {"steps": 3},
     "PsCo": {"queue": 16, "hidden": 8, "projected": 8, "task_shots": 1},
     "RL2": {"hidden": 8, "epochs": 1, "begin_episodes": 2, "lengthen_every": 1},
     "RelationNetwork": {"hidden": 8},

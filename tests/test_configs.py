@@ -155,14 +155,21 @@ def small(config: dict[str, Any]) -> list[str]:
         for name in ("queries", "train_queries")
         if isinstance(number := drawn.get(name), int) and number > 2
     ]
-    options += ["--model.steps=2"] if "MaskedLanguageModel" in text else []
-    options += ["--model.distil_steps=2"] if "distil_steps" in text else []
+    options += ["--data.horizon=10"] if drawn.get("horizon", 0) > 10 else []
+    options += ["--data.train_way=20"] if drawn.get("train_way", 0) == 256 else []
+    learner = find(config["model"]["class_path"])
+    assert learner is not None
+    taken = constructor_arguments(learner, (), config["model"].get("init_args", {}))
+    options += [
+        f"--model.{name}=2"
+        for name in ("steps", "distil_steps", "eval_inner_steps")
+        if isinstance(number := taken.get(name), int) and number > 2
+    ]
     options += ["--model.inner_steps=3", "--model.cg_steps=2"] if "cg_steps" in text else []
     options += ["--model.compile=false"] if "compile: true" in text else []  # takes minutes
     # tests fetch nothing
     options += ["--model.backbone.weights=null"] if "weights: DEFAULT" in text else []
     options += ["--model.backbone.resize=33"] if "resize: " in text else []
-    options += ["--model.steps=2"] if "FineTune" in text and "resize: " in text else []
     return options + (["--model.backbone.width=4"] if "Conv4" in text else [])
 
 
