@@ -10,7 +10,7 @@ from commands import FEW, QUIET, fewshot, fit, results
 from forks import python
 
 from fewshot.cli.main import main
-from fewshot.cli.named import named_classes
+from fewshot.cli.named import named_classes, written
 
 MODULE = '''
 from typing import Any, ClassVar
@@ -266,6 +266,34 @@ def test_a_value_that_contradicts_the_benchmark(own: str, refusal: Refusal) -> N
         "model.backbone.inner.ceiling is 7.0 but WavesDataModule has ceiling 2.5; leave"
         " model.backbone.inner.ceiling out, it follows the benchmark"
     )
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--model.backbone.inner.ceiling=7",),
+        ("--model.init_args.backbone.init_args.inner.init_args.ceiling", "7"),
+        ("--model.backbone.inner", "{class_path: Clipped, init_args: {ceiling: null}}"),
+        ("--model", "{class_path: MAML, init_args: {backbone: {inner: {ceiling: 7}}}}"),
+        ("--config", "model.yaml"),
+        ("--config=of_fit.yaml",),
+        ("--config", "named.yaml"),
+    ],
+)
+def test_what_is_written_by_hand_is_found_wherever_it_stands(
+    args: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    inner = {"class_path": "Clipped", "init_args": {"ceiling": 7}}
+    model = {"model": {"init_args": {"backbone": {"init_args": {"inner": inner}}}}}
+    Path("model.yaml").write_text(yaml.safe_dump(model))
+    Path("of_fit.yaml").write_text(yaml.safe_dump({"fit": model}))
+    Path("named.yaml").write_text("model: {init_args: {backbone: backbone.yaml}}")
+    Path("backbone.yaml").write_text(yaml.safe_dump(model["model"]["init_args"]["backbone"]))
+    key = "model.init_args.backbone.init_args.inner.init_args.ceiling"
+    other = "model.init_args.backbone.init_args.ceiling"
+    assert written(["fit", *args], [key, other]) == [key]
+    assert written(["fit", "--model=MAML"], [key, other]) == []
 
 
 def test_the_program_finds_modules_of_the_folder_that_it_runs_in(own: str, tmp_path: Path) -> None:

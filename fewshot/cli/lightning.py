@@ -24,7 +24,7 @@ from fewshot.cli.catalogue import benchmarks, import_all
 from fewshot.cli.going_on import beginning, hold, is_first_rank
 from fewshot.cli.links import Link, links
 from fewshot.cli.messages import one_line
-from fewshot.cli.named import named_classes
+from fewshot.cli.named import named_classes, written
 from fewshot.cli.needs import apply_needs, say_tested_at_once, with_backbone
 from fewshot.cli.places import place_of
 from fewshot.cli.precision import RunTrainer, decide_precision
@@ -95,16 +95,15 @@ class FewshotCLI(LightningCLI):
             parser.link_arguments(f"data.{link.fact}", link.target, apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse; and once more without defaults, which tells what the user wrote by hand."""
+        """Parse; once more without defaults where the user writes what a link fills in."""
         super().parse_arguments(parser, args)
-        self.given: Namespace = parser.parse_args(args, defaults=False)
+        by_hand = written(self._args, [link.target for link in self.links])
+        self.given = parser.parse_args(args, defaults=False) if by_hand else Namespace()
 
     def before_instantiate_classes(self) -> None:
-        """Check what can be checked before anything is built.
-
-        Keep what the user wrote where a link fills it in.
-        """
-        config, given = self.config[str(self.subcommand)], self.given[str(self.subcommand)]
+        """Check what can be checked before anything is built; keep what links would replace."""
+        config = self.config[str(self.subcommand)]
+        given = self.given.get(str(self.subcommand), Namespace())
         check_trainer(config["trainer"])
         self.by_hand = {
             link: given[link.target] for link in self.links if given.get(link.target) is not None

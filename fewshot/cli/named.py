@@ -47,6 +47,14 @@ class Setting:
                 setting = setting.arguments.setdefault(name, Setting())
         return setting
 
+    def names(self, key: str) -> bool:
+        """Whether anything is said of one of its arguments."""
+        name, _, rest = key.partition(".")
+        if name in ("class_path", "init_args"):
+            return self.names(rest)
+        setting = self.arguments.get(name)
+        return setting is not None and (not rest or setting.names(rest))
+
     def set(self, value: Any) -> None:
         """Say it as a config does; what was said before and is not contradicted stays."""
         if isinstance(value, Mapping):
@@ -106,6 +114,12 @@ def named_classes(args: Sequence[str], by_options: bool = True) -> dict[str, typ
     """
     settings = said(args, by_options=by_options)
     return {key: cls for top in ("data", "model") for key, cls in _classes(top, settings.at(top))}
+
+
+def written(args: Sequence[str], keys: Sequence[str]) -> list[str]:
+    """Those of the parser's keys of which a command line or its configs say something."""
+    settings = said(args)
+    return [key for key in keys if settings.names(key)]
 
 
 def _parsed(text: str) -> dict[str, Any]:

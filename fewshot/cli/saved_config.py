@@ -21,4 +21,5 @@ class SavedConfig(SaveConfigCallback):
         names = ("config.yaml" if not n else f"config-{n}.yaml" for n in count())
         path = next(folder / name for name in names if not (folder / name).exists())
         with atomic_write(path) as file:
-            file.write(self.parser.dump(self.config, skip_none=False))
+            # parsing has checked it, which takes half of the time again
+            file.write(self.parser.dump(self.config, skip_none=False, skip_validation=True))
