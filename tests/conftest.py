@@ -1,27 +1,31 @@
-"""Fixtures for all tests."""
+"""Fixtures for all tests.
+
+What takes long to import is imported where it is used: the process that hands tests to pytest's
+workers reads this file too, and they wait for it.
+"""
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import forks
-import numpy as np
 import pytest
-import torch
-from commands import fit
-from fakes import fake_clinc150, fake_image_folder
 from once import once
 
-from fewshot.episodes.class_dataset import ClassDataset
+if TYPE_CHECKING:
+    from fewshot.episodes.class_dataset import ClassDataset
 
 __all__ = ["once"]  # a fixture for all tests
 
+gc.disable()  # until the tests are collected: imports make half a million objects, which never die
+
 
 def pytest_collection_finish() -> None:
-    """Have the garbage collector skip the half million objects of imports, which never die."""
+    """Have the garbage collector skip the objects of imports and tests from now on."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -43,6 +47,8 @@ def one_thread() -> Iterator[None]:
     The networks are tiny, results must not depend on the machine's cores, and threads of several
     processes that wait for one another on the same cores make a test ten times as long.
     """
+    import torch
+
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
@@ -59,8 +65,12 @@ def own_data_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def class_dataset() -> Callable[..., ClassDataset]:
+def class_dataset() -> "Callable[..., ClassDataset]":
     """Make an in-memory dataset: uint8 images (n, channels, size, size), random, some a class."""
+    import numpy as np
+    import torch
+
+    from fewshot.episodes.class_dataset import ClassDataset
 
     def make(
         counts: Sequence[int] = (8,) * 6, size: int = 8, channels: int = 1, seed: int = 0
@@ -85,6 +95,9 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A folder of images, and a Prototypical Network's checkpoint after two steps on it."""
+    from commands import fit
+    from fakes import fake_image_folder
+
     root = fake_image_folder(tmp_path_factory.mktemp("photos"))
     args = (
         "--data=ImageFolderDataModule",
@@ -100,6 +113,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture(scope="session")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkpoint of a Prototypical Network that was trained on texts for two steps."""
+    from commands import fit
+    from fakes import fake_clinc150
+
     root = fake_clinc150(tmp_path_factory.mktemp("texts"))
     args = ("--data=CLINC150DataModule", f"--data.root={root}", "--data.queries=2")
     learner = (
@@ -114,6 +130,8 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The graphs that were given to the compiler, which hands them back as they are."""
+    import torch
+
     graphs: list[Any] = []
 
     def compile(graph: Any, **options: Any) -> Any:
@@ -127,6 +145,8 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 @pytest.fixture
 def as_traced(monkeypatch: pytest.MonkeyPatch) -> None:
     """What would be compiled runs as traced, without notes for a compiler: half of its time."""
+    import torch
+
     monkeypatch.setattr(torch, "compile", lambda graph, **options: graph)
     monkeypatch.setattr(
         "torch.fx.experimental.proxy_tensor.set_meta", lambda proxy, value: proxy, raising=False

@@ -26,7 +26,8 @@ import tempfile
 import threading
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
@@ -96,6 +97,7 @@ def _serve(listener: socket.socket, parent: int) -> None:
     while os.getppid() == parent:
         if select.select([listener], [], [], 1)[0]:
             call, _ = listener.accept()
+            import_module("fewshot.cli.lightning")  # a few light tests alone have not
             if not os.fork():
                 listener.close()
                 _in_fork(lambda: _watch(call))  # noqa: B023  # called at once
@@ -145,8 +147,7 @@ def _run(args: list[str], folder: str, environment: dict[str, str]) -> int:
     for kind in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
         warnings.simplefilter("ignore", kind)
     warnings.filterwarnings("default", category=DeprecationWarning, module="__main__")
-    if threads := environment.get("OMP_NUM_THREADS"):
-        sys.modules["torch"].set_num_threads(int(threads))
+    _read_again(environment)
     sys.path[:0] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     try:
         _execute([*args])
@@ -169,6 +170,17 @@ def _run(args: list[str], folder: str, environment: dict[str, str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     return code
+
+
+def _read_again(environment: Mapping[str, str]) -> None:
+    """Do what torch and Lightning do with variables when they are imported."""
+    import torch
+    from lightning.pytorch.utilities import rank_zero_only
+
+    if threads := environment.get("OMP_NUM_THREADS"):
+        torch.set_num_threads(int(threads))
+    ranks = (environment.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    rank_zero_only.rank = int(next((rank for rank in ranks if rank), 0))
 
 
 def _execute(args: list[str]) -> None:

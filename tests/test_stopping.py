@@ -7,7 +7,6 @@ import os
 import signal
 import stat
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from commands import SINUSOID, fit, results
+from forks import python
 from torch import Tensor
 
 from fewshot.cli.main import main
@@ -157,7 +157,7 @@ def test_lightnings_own_launcher(whole: Path, tmp_path: Path) -> None:
     two = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu"]
     ran = run_here(
         [
-            sys.executable,
+            python(),
             "-m",
             "fewshot",
             "fit",
@@ -189,7 +189,7 @@ def slurm(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
             'SLURM_PROCID=1 SLURM_LOCALID=1 SLURM_NODEID=0 "$@" &\nwait %1 && wait %2'
         ),
         "scontrol": f'echo "$@" >> {tmp_path}/scontrol.log',
-        "fewshot": f'exec {sys.executable} -m fewshot "$@"',
+        "fewshot": f'exec {python()} -m fewshot "$@"',
     }
     for name, body in stand_ins.items():
         (programs / name).write_text(f"#!/usr/bin/env bash\n{body}\n")

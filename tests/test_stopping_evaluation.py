@@ -4,12 +4,12 @@ import csv
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import lightning as L
 import pytest
 from commands import SINUSOID, results, runs
+from forks import python
 
 from fewshot import MAML, MLP, SinusoidDataModule
 from fewshot.callbacks.interruption import Interruption
@@ -169,7 +169,7 @@ def test_two_ranks_stop_together(batch: int, episodes: int, tmp_path: Path) -> N
     two += ["--data.eval_batch_size=1"]
     ran = subprocess.run(
         [
-            *(sys.executable, "-m", "fewshot", "test"),
+            *(python(), "-m", "fewshot", "test"),
             *disturbed(signal.SIGTERM, batch, tmp_path, *two),
         ],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)])},

@@ -2,13 +2,13 @@
 
 import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from every_learner import NAMES, TRAINED
+from forks import python
 from once import Once
 from ranks import STEPS, Precision, train
 
@@ -47,7 +47,7 @@ def folder(once: Once, request: pytest.FixtureRequest) -> Path:
 
 def train_on_two(folder: Path, runs: list[str]) -> None:
     """Have two processes train learners. They need minutes, on a slow machine many."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
+    torchrun = [python(), "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
     torchrun += ["--master-addr=127.0.0.1", f"--master-port={free_port()}"]
     nodes = [
         subprocess.Popen(
