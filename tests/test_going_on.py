@@ -1,12 +1,12 @@
 """A run that was killed, stopped or had no room on the disk goes on as if nothing had happened."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from every_learner import TRAINED
+from forks import python
 from killed import STEPS, rows, train
 from once import Once
 from torch import Tensor
@@ -27,7 +27,7 @@ def killed(once: Once) -> Path:
 
 def kill_them_all(folder: Path) -> None:
     process = subprocess.run(
-        [sys.executable, str(SCRIPT), str(folder)],
+        [python(), str(SCRIPT), str(folder)],
         capture_output=True,
         text=True,
         timeout=800,

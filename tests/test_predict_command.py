@@ -4,12 +4,12 @@ import csv
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from fakes import fake_image_folder
+from forks import python
 
 import fewshot
 from fewshot.cli.main import main
@@ -351,7 +351,7 @@ def test_odd_names_are_written_so_that_no_program_stumbles(
 
 def test_rows_alone_go_into_a_pipe(photos: Photos, tmp_path: Path) -> None:
     args = [f"--ckpt_path={photos[1]}", f"--support={photos[0] / 'test'}"]
-    command = [sys.executable, "-m", "fewshot", "predict", *args, f"--query={photos[0] / 'test/m'}"]
+    command = [python(), "-m", "fewshot", "predict", *args, f"--query={photos[0] / 'test/m'}"]
     done = subprocess.run(
         [*command, "--output=/dev/stdout"], capture_output=True, text=True, cwd=tmp_path, check=True
     )

@@ -1,7 +1,6 @@
 """The transfer family: classifiers against float64 references, and what all of them promise."""
 
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from forks import python
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
@@ -628,7 +628,7 @@ for name, path in {paths!r}.items():
     learner = getattr(fewshot, name).load_from_checkpoint(path).eval()
     torch.save(learner.evaluate(batch).outputs, {str(tmp_path)!r} + f"/{{name}}.pt")
 """
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+    subprocess.run([python(), "-c", script], check=True, timeout=120)
     for name, learner in learners.items():
         assert torch.equal(
             torch.load(tmp_path / f"{name}.pt"), learner.eval().evaluate(batch).outputs
