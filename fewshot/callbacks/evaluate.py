@@ -41,7 +41,8 @@ class Evaluation:
         return self.metrics[name]
 
     def __str__(self) -> str:
-        console = Console(file=StringIO(), width=100, color_system=None)
+        # in a notebook Rich would show it there, and write nothing into the file
+        console = Console(file=StringIO(), width=100, color_system=None, force_jupyter=False)
         console.print(results_table(dict(self.results)))
         return str(console.file.getvalue()).rstrip()  # type: ignore[attr-defined]
 

@@ -1,5 +1,6 @@
 """`fewshot.Trainer` and `fewshot.evaluate`: what a run of the command line has, from Python."""
 
+import builtins
 import json
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from rich.console import Console
 
 import fewshot
 from fewshot import MAML, MLP, FewshotError, SinusoidDataModule
@@ -87,6 +89,15 @@ def test_an_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "<td>mse</td>" in html
     again = fewshot.evaluate(learner, data, progress=False)
     assert again.episodes == found.episodes
+
+
+def test_an_evaluation_is_text_in_a_notebook_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rich shows in the notebook what is printed to a file, and leaves the file empty."""
+    found = fewshot.evaluate(*parts(), progress=False)
+    shell = type("ZMQInteractiveShell", (), {})()
+    monkeypatch.setattr(builtins, "get_ipython", lambda: shell, raising=False)
+    assert Console().is_jupyter
+    assert "MAML on Sinusoid" in str(found)
 
 
 def test_an_evaluation_of_a_checkpoint(tmp_path: Path) -> None:
