@@ -151,7 +151,6 @@ from fewshot.backbones.resnet12 import ResNet12 as ResNet12
 from fewshot.datamodules.segmentation import SegmentationDataModule as SegmentationDataModule
 from fewshot.backbones.sentence_encoder import SentenceEncoder as SentenceEncoder
 from fewshot.learners.optimization.trpo import TRPO as TRPO
-from fewshot.backbones.adapters import TSA as TSA
 from fewshot.datamodules.text import TextDataModule as TextDataModule
 from fewshot.backbones.text_transformer import TextTransformer as TextTransformer
 from fewshot.backbones.tf_idf import TfIdf as TfIdf
@@ -419,6 +418,9 @@ class TAML(fewshot.learners.optimization.taml.TAML):
 
 class TIM(fewshot.learners.transfer.tim.TIM):
     def __init__(self, backbone: fewshot.backbones.base.Backbone | torch.nn.modules.module.Module, steps: int = ..., lr: float = ..., support_weight: float = ..., marginal_weight: float = ..., conditional_weight: float = ..., temperature: float = ..., *, transform: typing.Literal['none', 'l2', 'cl2n'] = ..., train_classes: int = ..., nota: typing.Literal['minimum', 'learned', 'probability', 'similarity'] = ..., nota_criterion: typing.Literal['accuracy', 'balanced'] = ..., feature_memory: float = ..., feature_cache: bool | str = ..., task: dict[str, typing.Any] = ..., optimizer: collections.abc.Callable[[collections.abc.Iterable[typing.Any]], torch.optim.optimizer.Optimizer] = ..., lr_scheduler: collections.abc.Callable[[torch.optim.optimizer.Optimizer], torch.optim.lr_scheduler.LRScheduler | lightning.pytorch.cli.ReduceLROnPlateau] | None = ..., gradient_clip: float | None = ..., nonfinite: typing.Literal['stop', 'skip'] = ..., batchnorm: typing.Literal['transductive', 'inductive'] = ..., weights: str | None = ...) -> None: ...
+
+class TSA(fewshot.backbones.adapters.TSA):
+    def __init__(self) -> None: ...
 
 class TabularMDPDataModule(fewshot.datamodules.control.TabularMDPDataModule):
     def __init__(self, states: int = ..., actions: int = ..., horizon: int = ..., trial_episodes: int = ..., shot: int = ..., queries: int = ..., meta_batch_size: int = ..., eval_batch_size: int = ..., train_episodes: int = ..., val_episodes: int = ..., test_episodes: int = ..., *, inner_loss: typing.Literal['lvc', 'dice', 'log_likelihood'] = ..., discount: float = ..., gae_lambda: float = ..., train_shot: int | None = ..., train_queries: int | None = ..., num_workers: int = ..., seed: int = ..., batch_size: int = ..., worker_timeout: float = ...) -> None: ...

@@ -108,7 +108,8 @@ def hands_on(kind: Any) -> bool:
     taken = inspect.signature(kind.__init__).parameters.values()
     handed = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in taken)
     found: Any = kind  # a class is hashable, which mypy is not told
-    return handed and bool(parameters(found))
+    # one without a constructor seems to take what the `__new__` of its base does: anything
+    return handed and (bool(parameters(found)) or kind.__init__ is object.__init__)
 
 
 def stub() -> str:
