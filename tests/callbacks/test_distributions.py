@@ -67,6 +67,8 @@ def test_a_test_leaves_both_in_its_folder_and_in_tensorboard(tmp_path: Path) -> 
             assert picture.size == (460, 340)
             assert len(np.unique(np.asarray(picture))) > 50, "something is drawn"
         assert f"test/{name}" in board.Tags()["images"]
+    text = board.Tensors("config")[0].tensor_proto.string_val[0].decode()
+    assert "| Learner | PrototypicalNetwork |" in text, "a run from Python has no config.yaml"
     figure = reliability(learner)
     assert figure is not None
     assert learner.reliability is not None
