@@ -1,6 +1,6 @@
 """MetaMix against its equation by plain autograd in float64; where layers may be mixed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import lightning as L
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from mixtures import FUNCTIONS, NUMBER, SEEN, TASK, WAY, batch, functions, network, of_mixture
 from slopes import assert_slope
 from torch import Tensor, nn
 
@@ -19,30 +20,12 @@ from fewshot.errors import FewshotError
 from fewshot.learners import ANIL, IMAML, MAML, TAML, MetaSGD, ProtoMAML
 from fewshot.learners.optimization.meta_mix import ADDRESS
 
-WAY, SEEN, NUMBER = 3, 6, 9
-TASK = {"kind": "classification", "way": WAY}
-FUNCTIONS = {"kind": "regression", "targets": 1}
-
 
 @pytest.fixture(autouse=True)
 def double() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
-
-
-def batch(size: int = 3) -> MetaBatch:
-    torch.manual_seed(1)
-    labels = [torch.arange(WAY).repeat(n // WAY).expand(size, -1) for n in (SEEN, NUMBER)]
-    parts = [Examples(torch.randn(*y.shape, 4), y) for y in labels]
-    return MetaBatch([Episode(*parts)], torch.arange(size) + 20)
-
-
-def functions(size: int = 3) -> MetaBatch:
-    torch.manual_seed(1)
-    x = [torch.randn(size, n, 4) for n in (SEEN, NUMBER)]
-    return MetaBatch([Episode(*(Examples(one, one.sum(2, True).sin()) for one in x))],
-                     torch.arange(size) + 20)  # fmt: skip
 
 
 def made(kind: type[MAML] = MAML, task: Any = TASK, **arguments: Any) -> Any:
@@ -67,22 +50,6 @@ def drawn(learner: Any, whole: MetaBatch) -> list[tuple[float, int, np.ndarray[A
         order = np.concatenate([rng.permutation(SEEN) for _ in range(2)])[:NUMBER]
         found.append((share, place, order))
     return found
-
-
-def network(w: Sequence[Tensor], x: Tensor) -> Tensor:
-    hidden = torch.relu(F.linear(x, w[0], w[1]))
-    return F.linear(torch.relu(F.linear(hidden, w[2], w[3])), w[4], w[5])
-
-
-def of_mixture(
-    w: Sequence[Tensor], query: Tensor, other: Tensor, share: float, place: int
-) -> Tensor:
-    """Outputs, with both mixed at the input or at what the second layer reads."""
-    if place == 0:
-        return network(w, share * query + (1 - share) * other)
-    one, two = (torch.relu(F.linear(x, w[0], w[1])) for x in (query, other))
-    hidden = share * one + (1 - share) * two
-    return F.linear(torch.relu(F.linear(hidden, w[2], w[3])), w[4], w[5])
 
 
 def written_out(learner: Any, whole: MetaBatch, parameters: list[Tensor], body: int = 0) -> Tensor:
@@ -154,7 +121,7 @@ def test_inner_steps_may_be_recomputed_and_norms_are_each_batchs_own() -> None:
     found = []
     for options in ({"checkpoint_inner_steps": True}, {}, {"episode_parallel": "vmap"}):
         torch.manual_seed(0)
-        chosen = {"episode_parallel": "loop", **options}
+        chosen: Any = {"episode_parallel": "loop", **options}
         learner = MAML(Conv4(1, 16, width=3), task=TASK, metamix=True, inner_lr=0.1, **chosen)
         value = losses(learner, MetaBatch([images], torch.tensor([4, 5])))
         assert learner.network.mixed_at == tuple(f"blocks.{i}.0" for i in range(4))

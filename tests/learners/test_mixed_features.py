@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from mixtures import FUNCTIONS, TASK, WAY, batch, functions, of_mixture
 from slopes import assert_slope
-from test_meta_mix import FUNCTIONS, TASK, WAY, batch, functions, of_mixture
 from torch import Tensor, nn
 
 from fewshot.backbones import MLP, Conv4
