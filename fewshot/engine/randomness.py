@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from fewshot.environments.noise import Noise, mixed
+from fewshot.environments.noise import normal as standard
 from fewshot.episodes.types import Inputs
 
 
@@ -65,3 +67,29 @@ def normal(inputs: Inputs, size: int, like: Tensor) -> Tensor:
         for generator in generators(inputs)
     ]
     return torch.stack(rows).to(like)
+
+
+def content_seed(inputs: Inputs) -> Tensor:
+    """A seed () int64 that is a function of what inputs hold, to the last bit of each float.
+
+    Of tensors alone: it may be vmapped over episodes and compiled.
+    """
+    parts = [inputs[name] for name in sorted(inputs)] if isinstance(inputs, dict) else [inputs]
+    seed = torch.zeros((), dtype=torch.int64, device=parts[0].device)
+    for part in parts:
+        bits = part.detach().flatten()
+        if bits.is_floating_point():
+            double = bits.dtype == torch.float64
+            bits = bits.view(torch.int64) if double else bits.float().view(torch.int32)
+        place = torch.arange(bits.shape[0], device=bits.device)
+        seed = mixed(seed + (bits.long() * (2 * mixed(place) + 1)).sum())
+    return seed
+
+
+def standard_normal(seed: Tensor, stream: int, like: Tensor) -> Tensor:
+    """Standard normals of the shape, type and device of `like`, for a seed () int64 and a stream.
+
+    The same by loop and vmap, compiled, and where a backward pass runs them again.
+    """
+    numbers = Noise(seed[None], stream).uniform(range(1), 0, like.numel(), torch.float32)
+    return standard(numbers).to(like).view(like.shape)

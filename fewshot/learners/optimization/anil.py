@@ -70,6 +70,7 @@ class BOIL(MAML):
         **kwargs: arguments of `MAML`, without `adapt`.
     """
 
+    takes_noise = True
     fixed_arguments = ("adapt",)
 
     def __init__(self, backbone: Backbone | nn.Module, **kwargs: Any) -> None:

@@ -22,7 +22,7 @@ from fewshot.learners.optimization.acting import ActsByGradients
 from fewshot.learners.optimization.attacks import Attack
 from fewshot.learners.optimization.evaluation import Curve
 from fewshot.learners.optimization.first_batch import look_once
-from fewshot.learners.optimization.meta_mix import MixesQueries
+from fewshot.learners.optimization.meta_dropout import PerturbsFeatures
 from fewshot.learners.optimization.network import Network, adapters_of, head_of
 from fewshot.learners.optimization.outer import Outer
 from fewshot.learners.optimization.parameters import (
@@ -36,7 +36,7 @@ from fewshot.learners.outcome import Outcome
 from fewshot.tasks import check_one_way
 
 
-class OptimizationLearner(MixesQueries, ActsByGradients):
+class OptimizationLearner(PerturbsFeatures, ActsByGradients):
     """Optimization-based meta-learning: learn an initialisation that adapts in few gradient steps.
 
     Batch normalisation uses the batch at hand, in the inner loop as in the outer. At evaluation,
@@ -80,7 +80,7 @@ class OptimizationLearner(MixesQueries, ActsByGradients):
             of your own; None attacks nothing.
         outer: the outer step of tasks to act in: `TRPO`, `ProMP`, or one of your own; None is one
             step of the optimizer on what was played.
-        **kwargs: arguments of `MixesQueries`.
+        **kwargs: arguments of `PerturbsFeatures`.
     """
 
     bookkeeping = OF_TRAINING
@@ -132,6 +132,7 @@ class OptimizationLearner(MixesQueries, ActsByGradients):
         self.adapted_names = adapted_names(self.network, adapt)
         self._kernels = kernels(self.network)
         self.head_only = all(name.startswith("head.") for name in self.adapted_names)
+        self.make_noise()
         task = self.task
         check_task(task, compile, bool(self.adapted_names) and self.head_only, self.outer)
         self.runner = Runner(

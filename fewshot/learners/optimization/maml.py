@@ -9,6 +9,7 @@ from fewshot.arguments import Positive
 from fewshot.backbones.base import Backbone
 from fewshot.engine.inner_loop import Weights
 from fewshot.episodes.types import Examples
+from fewshot.errors import FewshotError
 from fewshot.learners.optimization.base import OptimizationLearner
 
 
@@ -27,6 +28,7 @@ class MAML(OptimizationLearner):
     """
 
     acts = True
+    takes_noise = True
 
     def __init__(
         self,
@@ -36,6 +38,11 @@ class MAML(OptimizationLearner):
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, **kwargs)
+        if first_order and self.meta_dropout:
+            raise FewshotError(
+                "meta_dropout is learned through the inner steps, whose derivatives first_order"
+                " leaves out; set first_order: false, or leave meta_dropout out"
+            )
         self.inner_lr, self.first_order = inner_lr, first_order
 
     def inner_loop(self, support: Examples, steps: int) -> Iterator[Weights]:

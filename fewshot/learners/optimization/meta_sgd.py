@@ -31,6 +31,7 @@ class MetaSGD(OptimizationLearner):
 
     knows_weights_by_name = True
     acts = True
+    takes_noise = True
 
     def __init__(
         self,

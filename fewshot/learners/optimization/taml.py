@@ -28,6 +28,7 @@ class TAML(MAML):
 
     takes = Classification
     task: Classification
+    takes_noise = True
 
     def __init__(
         self, backbone: Backbone | nn.Module, entropy: NonNegative = 1.0, **kwargs: Any
