@@ -90,16 +90,16 @@ class CACTUsDataModule(UnlabelledDataModule):
         key = hashlib.sha256(b"plain" if network is None else identity(network).encode())
         for batch in self._stored() if network is None else self._ready():
             key.update(b"".join(fingerprints(batch)))
-        folder = data_root(None) / "clusters" / key.hexdigest()[:16]
+        place = data_root(None) / "clusters" / key.hexdigest()[:16]
 
         def features() -> Features:
             told = (
                 f"{self.partitions} partitions of {number} examples into {self.clusters} clusters"
             )
-            rank_zero_info(f"{told} by {self.encoder_name}: once, then kept in {folder}")
+            rank_zero_info(f"{told} by {self.encoder_name}: once, then kept in {place}*")
             return plain_features(inputs) if network is None else self._embedded(network)
 
-        return kept_clusters(folder, features, self.clusters, self.partitions, self.seed)
+        return kept_clusters(place, features, self.clusters, self.partitions, self.seed)
 
     @cached_property
     def groups(self) -> list[Partition]:

@@ -59,14 +59,14 @@ def clustered(features: Features, clusters: int, seed: int, number: int) -> NDAr
 
 
 def kept_clusters(
-    folder: Path, features: Callable[[], Features], clusters: int, partitions: int, seed: int
+    place: Path, features: Callable[[], Features], clusters: int, partitions: int, seed: int
 ) -> list[NDArray[np.int32]]:
-    """The clusters (n,) of each partition: read where `folder` has them, else made and written.
+    """The clusters (n,) of each partition: read where files have them, else made and written.
 
     A file a partition, with its checksum: what a killed run has finished, the next one need not do.
 
     Args:
-        folder: of these features.
+        place: what the files of these features begin with.
         features: makes them, (n, D); asked for once, where a partition is missing.
         clusters: of a partition.
         partitions: how many.
@@ -81,7 +81,7 @@ def kept_clusters(
 
     found: list[Any] = []
     for number in range(partitions):
-        path = folder / f"v{FORMAT}_{clusters}_clusters_seed{seed}_{number}.npz"
+        path = place.with_name(f"{place.name}-{clusters}-seed{seed}-{number}-v{FORMAT}.npz")
         found.append(cached_arrays(path, partial(labels_of, number))["labels"])
     return found
 

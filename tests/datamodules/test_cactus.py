@@ -17,6 +17,7 @@ from fewshot.datasets import clustering
 from fewshot.datasets.clustering import clustered, kept_clusters, plain_features
 from fewshot.episodes.partitions import Partition, PartitionTasks
 from fewshot.episodes.types import Episode
+from fewshot.files.caches import caches
 
 pytest.importorskip("sklearn", reason="needs the extra sklearn")
 
@@ -168,10 +169,10 @@ def test_clusters_are_made_once(own_cache: Path, runs: list[int]) -> None:
     assert runs == [0, 1, 2]
     assert all(np.array_equal(a, b) for a, b in zip(first, tiny().labels, strict=True))
     assert runs == [0, 1, 2]
-    (folder,) = own_cache.iterdir()
     tiny(partitions=4).prepare_data()  # one more
     assert runs == [0, 1, 2, 3]
-    for file in sorted(folder.glob("*_1.npz")):
+    assert [cache.path.parent for cache in caches(own_cache.parent)] == [own_cache] * 4
+    for file in own_cache.glob("*-1-v*.npz"):
         file.write_bytes(file.read_bytes()[:-9])  # cut off
     assert np.array_equal(tiny().labels[1], first[1])
     assert runs == [0, 1, 2, 3, 1]
@@ -208,8 +209,8 @@ def test_features_are_asked_for_where_something_is_missing(tmp_path: Path) -> No
         asked.append(1)
         return features
 
-    made = kept_clusters(tmp_path, make, 4, 3, seed=0)
-    read = kept_clusters(tmp_path, make, 4, 3, seed=0)
+    made = kept_clusters(tmp_path / "a", make, 4, 3, seed=0)
+    read = kept_clusters(tmp_path / "a", make, 4, 3, seed=0)
     assert len(asked) == 1
     assert all(np.array_equal(a, b) for a, b in zip(made, read, strict=True))
 
