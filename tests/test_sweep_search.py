@@ -123,7 +123,7 @@ def test_what_falls_behind_is_pruned_and_marked(sweep: Sweep, folder: Path) -> N
     assert 1 <= len(pruned) <= 7  # never of the first five
     assert table[-len(pruned) :] == pruned  # they stand below
     assert {int(row["trial"].removeprefix("trial-")) for row in pruned}.isdisjoint(range(5))
-    assert "pruned after 1 validations" in out
+    assert "pruned after 1 validation," in out
 
 
 def test_a_pruned_trial_ends_its_run(

@@ -114,7 +114,7 @@ def _options() -> Options:
         default="median",
         metavar="NAME",
         help="what ends trials early: median (worse than the median of earlier trials after as many"
-        " validations, from the sixth trial on), halving (successive halving) or none",
+        " validations, once five are complete), halving (successive halving) or none",
     )
     add_options(parser)
     return parser

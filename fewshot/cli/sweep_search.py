@@ -152,7 +152,8 @@ class Trials:
             return
         told = [figure(trial.best, self.judge)]
         if state == "PRUNED":
-            told.append(f"pruned after {len(trial.found)} validations")
+            number = len(trial.found)
+            told.append(f"pruned after {number} validation{'' if number == 1 else 's'}")
         say(f"{attempt.place}: {', '.join([*told, *filter(None, [why])])}{seconds}")
 
 
