@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from commands import FEW, QUIET, SINUSOID, fewshot, fit, results, runs
+from forks import python
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -375,7 +376,7 @@ def start() -> Start:
 
     def run(*args: str, **environment: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
-            [sys.executable, *args],
+            [python(), *args],
             env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
