@@ -19,6 +19,7 @@ import os
 import runpy
 import select
 import shlex
+import shutil
 import signal
 import socket
 import sys
@@ -63,14 +64,6 @@ def begin() -> None:
     if not child:
         _in_fork(lambda: _serve(listener, parent))
     listener.close()
-    atexit.register(_remove, folder, parent)
-
-
-def _remove(folder: str, owner: int) -> None:
-    if os.getpid() == owner:
-        for path in Path(folder).iterdir():
-            path.unlink()
-        Path(folder).rmdir()
 
 
 def _in_fork(do: Callable[[], None]) -> NoReturn:
@@ -102,6 +95,7 @@ def _serve(listener: socket.socket, parent: int) -> None:
                 listener.close()
                 _in_fork(lambda: _watch(call))  # noqa: B023  # called at once
             call.close()
+    shutil.rmtree(Path(_program[0]).parent)
 
 
 def _watch(call: socket.socket) -> None:
@@ -121,9 +115,9 @@ def _watch(call: socket.socket) -> None:
         os.close(file)
     while not (ended := os.waitpid(child, os.WNOHANG))[0]:
         if select.select([call], [], [], 0.01)[0]:
-            number = call.recv(1)
-            os.kill(child, number[0] if number else signal.SIGKILL)  # its caller was killed
-            if not number:
+            sent = call.recv(1)
+            os.kill(child, sent[0] if sent else signal.SIGKILL)  # its caller was killed
+            if not sent:
                 break
     call.sendall(os.waitstatus_to_exitcode(ended[1]).to_bytes(2, "little", signed=True))
 
@@ -180,7 +174,7 @@ def _read_again(environment: Mapping[str, str]) -> None:
     if threads := environment.get("OMP_NUM_THREADS"):
         torch.set_num_threads(int(threads))
     ranks = (environment.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
-    rank_zero_only.rank = int(next((rank for rank in ranks if rank), 0))
+    rank_zero_only.rank = int(next((rank for rank in ranks if rank), 0))  # type: ignore[attr-defined]
 
 
 def _execute(args: list[str]) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from typing import Any
 
-from jsonargparse import Namespace
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
@@ -98,12 +97,12 @@ class FewshotCLI(LightningCLI):
         """Parse; once more without defaults where the user writes what a link fills in."""
         super().parse_arguments(parser, args)
         by_hand = written(self._args, [link.target for link in self.links])
-        self.given = parser.parse_args(args, defaults=False) if by_hand else Namespace()
+        self.given: Any = parser.parse_args(args, defaults=False) if by_hand else {}
 
     def before_instantiate_classes(self) -> None:
         """Check what can be checked before anything is built; keep what links would replace."""
         config = self.config[str(self.subcommand)]
-        given = self.given.get(str(self.subcommand), Namespace())
+        given = self.given.get(str(self.subcommand), {})
         check_trainer(config["trainer"])
         self.by_hand = {
             link: given[link.target] for link in self.links if given.get(link.target) is not None

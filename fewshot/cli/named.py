@@ -225,8 +225,13 @@ def _if_network(path: str) -> type | None:
         return None
 
 
-def _subclasses(base: type) -> Iterator[type]:
-    derived: list[type] = base.__subclasses__()
-    for cls in derived:
-        yield cls
-        yield from _subclasses(cls)
+def _subclasses(base: type) -> list[type]:
+    """The classes that are derived from `base`, each once."""
+    found: dict[type, None] = {}
+    below: list[type] = [base]
+    while below:
+        derived: list[type] = below.pop().__subclasses__()
+        new = [cls for cls in derived if cls not in found]
+        found |= dict.fromkeys(new)
+        below += new
+    return [*found]
