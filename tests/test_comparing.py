@@ -211,6 +211,7 @@ def test_training_seeds_are_one_row(tmp_path: Path, capsys: pytest.CaptureFixtur
         config = {**CONFIG, "model": {**CONFIG["model"], "init_args": {"distance": name}}}
         config["trainer"] = {"max_epochs": 10, "default_root_dir": f"out{i}"}
         facts: dict[str, Any] = {"seed_everything": i, "global_step": i, "seconds": float(i)}
+        facts |= {name: {"of": i} for name in ("calibration", "memorisation", "by_class")}
         runs.append(made(tmp_path / f"run{i}", values, config, **facts))
     one, two = rows(capsys, *runs)
     assert (one["seeds"], two["seeds"]) == ("0 2 4", "1 3 5")

@@ -25,10 +25,6 @@ NOT_THE_EPISODES = (
     "nota",
     "transductive",
     "balanced_queries",  # which is said of learners that read them together; `query_alpha` counts
-    # what else was found
-    "calibration",
-    "by_class",
-    "memorisation",
     # what was trained on
     "augment",
     "augment_query",
