@@ -12,6 +12,7 @@ from torch import Tensor
 from fewshot.engine.inner_loop import Weights
 from fewshot.engine.modes import evaluation_mode
 from fewshot.engine.normalization import EpisodeNorm, Statistics
+from fewshot.engine.runner import Runner
 from fewshot.episodes.types import Episode, Examples, Inputs, map_tensors
 from fewshot.errors import FewshotError
 from fewshot.learners.embedding import joined
@@ -46,7 +47,9 @@ class Adapted(NamedTuple):
 class InnerLoopEvaluation(FastWeights):
     """What is done at validation, test and use with an inner loop, whatever it is."""
 
+    runner: Runner
     attack: Attack | None
+    inner_steps: int
     eval_inner_steps: int
     eval_curve: Curve
     query_among_support = False

@@ -25,6 +25,8 @@ class FastWeights(MetaLearner):
 
     network: Network
     head: nn.Module
+    head_is_given: bool
+    """Whether the head is the user's; else it is one layer of ours."""
     outer: Outer | None
     head_only: bool
     """Whether the head alone adapts, so that the body runs once an episode."""

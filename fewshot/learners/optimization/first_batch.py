@@ -1,7 +1,5 @@
 """What is looked at once, when the first meta-batch has come."""
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from fewshot.engine.mixing import unmixed
@@ -12,11 +10,8 @@ from fewshot.learners.optimization.evaluation import InnerLoopEvaluation
 from fewshot.learners.optimization.network import give_shapes
 from fewshot.learners.optimization.parameters import refuse_unused, without_gradient
 
-if TYPE_CHECKING:  # which imports this
-    from fewshot.learners.optimization.base import OptimizationLearner
 
-
-def look_once(learner: "OptimizationLearner", episodes: Episode, training: bool) -> None:
+def look_once(learner: InnerLoopEvaluation, episodes: Episode, training: bool) -> None:
     """Look at the first stacked episodes that come, and again at the first to be trained on.
 
     Raises:
