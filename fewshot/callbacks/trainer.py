@@ -15,6 +15,7 @@ from fewshot.callbacks.places import RUNS, names_for, place_for, stem_of
 from fewshot.callbacks.quiet import silence_what_users_cannot_mend
 from fewshot.callbacks.run_folder import RunFolder
 from fewshot.errors import FewshotError, nearest
+from fewshot.learners.later import Later
 
 FLAGS = {
     "fast_dev_run": False,
@@ -114,7 +115,8 @@ class Trainer(L.Trainer):
         model = given.get("model") or self.lightning_module
         benchmark = getattr(data, "benchmark", None) or type(data).__name__
         sizes = (getattr(data, name, None) for name in ("way", "shot"))
-        stem = stem_of(type(model).__name__, str(benchmark), *sizes)
+        learner = model.learner if isinstance(model, Later) else type(model)
+        stem = stem_of(learner.__name__, str(benchmark), *sizes)
         names = names_for(self._run_name, stem, self.loggers)
         place = place_for(self.loggers, str(self.default_root_dir), names)
         if place is not None:

@@ -27,15 +27,17 @@ Mlti: TypeAlias = bool | Literal["cutmix", "features"]
 class InterpolatesTasks(MetaLearner):
     """A learner that may train on mixtures of a meta-batch's tasks.
 
+    MLTI (arXiv:2106.02695), which helps where training tasks are few: each episode is mixed with
+    the next of the meta-batch (of the rank's share of it), or with probability 1/4 with itself.
+    CutMix pastes a box of each image's partner. Else inputs are mixed, or what a drawn layer reads,
+    lam of one and 1 - lam of the other, lam ~ Beta(2, 2). A class's partner is a class drawn for
+    it, whose labels are not used; in regression examples are paired as they come.
+
     Args:
         backbone: the network from inputs to features.
-        mlti: mix training episodes: each with the next of the meta-batch (of the rank's share of
-            it), or with probability 1/4 with itself (MLTI, arXiv:2106.02695). `cutmix` pastes a box
-            of each image's partner. `features` mixes inputs, or what a drawn layer reads, lam of
-            one and 1 - lam of the other, lam ~ Beta(2, 2). A class's partner is a class drawn for
-            it, whose labels are not used; in regression examples are paired as they come, and
-            targets are mixed too. `true` is `cutmix` for images of classes, else `features`. Helps
-            where training tasks are few.
+        mlti: train on mixtures of a meta-batch's tasks (MLTI, arXiv:2106.02695): `cutmix` pastes
+            boxes of images, `features` mixes at a layer drawn for each episode, and in regression
+            targets too; `true` is `cutmix` for images of classes, else `features`.
         **kwargs: arguments of `MetaLearner`.
 
     Raises:

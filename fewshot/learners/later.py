@@ -97,7 +97,10 @@ class Later(L.LightningModule):
 @functools.cache
 def later(cls: Any) -> Any:
     """The class `cls`, to be made later."""
-    return type(cls.__name__, (Later, cls), {"learner": cls, "__module__": cls.__module__})
+    # The name begins with "_": a command line would find two classes of the learner's name
+    return type(
+        f"_Later{cls.__name__}", (Later, cls), {"learner": cls, "__module__": cls.__module__}
+    )
 
 
 class TakesTask(RemembersArguments):

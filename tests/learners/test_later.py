@@ -10,6 +10,7 @@ import lightning as L
 import pytest
 import torch
 from every_learner import TinyImages
+from jsonargparse import ArgumentParser
 
 from fewshot import (
     MAML,
@@ -147,3 +148,13 @@ def test_a_benchmark_of_another_kind_is_refused_as_ever() -> None:
     data = SinusoidDataModule(train_episodes=4, val_episodes=2, test_episodes=2)
     with pytest.raises(FewshotError, match=r"^PrototypicalNetwork is made for classification"):
         trainer().fit(PrototypicalNetwork(MLP(1)), data)
+
+
+def test_a_command_line_finds_one_class_of_its_name() -> None:
+    assert type(MAML(MLP(1))) is not MAML  # one that waits is of a class of its own
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(MetaLearner, "model")
+    backbone = {"class_path": "MLP", "init_args": {"in_features": 1}}
+    arguments = {"backbone": backbone, "task": {"kind": "regression"}}
+    parsed = parser.parse_object({"model": {"class_path": "MAML", "init_args": arguments}})
+    assert parsed.model.class_path == "fewshot.MAML"

@@ -110,13 +110,15 @@ def _generator(layer: nn.Conv2d | nn.Linear) -> nn.Module:
 class PerturbsFeatures(MixesQueries):
     """A learner whose inner loop may adapt to examples that learned noise perturbs.
 
+    Meta-dropout (arXiv:1905.12914): the output of each convolution and linear layer of the backbone
+    is multiplied by softplus(alpha + e), e standard normal, and the head's output has learned noise
+    added. What makes alpha of a layer's input is learned by the outer loop alone. Queries have
+    e = 0. What is drawn is a function of the support and of the inner step.
+
     Args:
         backbone: the network from inputs to features.
-        meta_dropout: let the inner loop adapt to perturbed examples (meta-dropout,
-            arXiv:1905.12914): the output of each convolution and linear layer of the backbone is
-            multiplied by softplus(alpha + e), e standard normal, and the head's output has learned
-            noise added. What makes alpha of a layer's input is learned by the outer loop alone.
-            Queries have e = 0. What is drawn is a function of the support and of the inner step.
+        meta_dropout: let the inner loop adapt to examples that learned noise perturbs
+            (meta-dropout, arXiv:1905.12914), at each layer of the backbone and after the head.
         meta_dropout_samples: draws of noise over which an inner step's loss is a mean, at
             validation, test and use (the authors' code: 30); training takes one.
         **kwargs: arguments of `MixesQueries`.

@@ -23,13 +23,15 @@ ADDRESS = 6  # behind the seed and an episode's number
 class MixesQueries(InterpolatesTasks, FastWeights):
     """A learner whose adapted network may be judged on queries with support examples mixed in.
 
+    MetaMix (arXiv:2007.13040): each query goes with a support example drawn for it. At a layer
+    drawn for the episode what the network knows of both is mixed, lam of the query and 1 - lam of
+    the other, and so are their losses, lam ~ Beta(2, 2). What is memorised of training tasks then
+    does not answer their queries.
+
     Args:
         backbone: the network from inputs to features.
-        metamix: in training judge the adapted network on mixtures (MetaMix, arXiv:2007.13040). Each
-            query goes with a support example drawn for it; at a layer drawn for the episode what
-            the network knows of both is mixed, lam of the query and 1 - lam of the other, and so
-            are their losses, lam ~ Beta(2, 2). What is memorised of training tasks then does not
-            answer their queries. ``train/accuracy`` is that of mixtures, by the query's label.
+        metamix: in training judge the adapted network on queries that support examples are mixed
+            into (MetaMix, arXiv:2007.13040); ``train/accuracy`` is theirs, by the query's label.
         **kwargs: arguments of `InterpolatesTasks`.
 
     Raises:
