@@ -202,12 +202,14 @@ WITHOUT: dict[type[OptimizationLearner], set[str]] = {
 }
 NO_PART_IN_TRAINING = {
     *("eval_inner_steps", "eval_curve", "eval_inner_batch", "batchnorm", "attack"),  # evaluation
-    "query_among_support",
+    *("query_among_support", "meta_dropout_samples"),
+    *("metamix", "mlti"),  # the batch is mixed before; `learners/test_meta_mix.py` compiles that
     "outer",  # of tasks to act in alone
     "adapters",  # hooks, of which `MODES` has one; no other network is built later
     *("optimizer", "lr_scheduler", "gradient_clip", "nonfinite", "weights", "cosine_schedule"),
     *("final_lr", "episode_parallel", "episodes_per_chunk", "compile", "checkpoint_inner_steps"),
     *("film_after", "per_step_norm", "multi_step_loss", "derivative_annealing"),  # when it is made
+    "meta_dropout",  # likewise
 }
 
 

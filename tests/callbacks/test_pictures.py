@@ -142,7 +142,7 @@ def test_a_run_has_pictures_and_curves(tmp_path: Path) -> None:
     events = EventAccumulator(str(run))
     events.Reload()
     assert "val/episode" in events.Tags()["images"]
-    assert {"train/loss", "train/mse", "val/mse", "val/mse_ci95", "test/mse"} <= set(
+    assert {"loss/train", "mse/train", "mse/val", "mse/val_ci95", "mse/test"} <= set(
         events.Tags()["scalars"]
     )
 

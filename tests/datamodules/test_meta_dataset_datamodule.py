@@ -176,7 +176,7 @@ def test_fit_and_test_on_all_ten(
     for name in ("dtd", "fungi"):
         assert again["sources"][name] == result["sources"][name]
     events = list(run.glob("events.out.tfevents.*"))
-    assert any(b"val/accuracy on dtd" in path.read_bytes() for path in events)
+    assert any(b"accuracy/val on dtd" in path.read_bytes() for path in events)
 
 
 def test_learners_without_episodes_take_one_source(root: Path, tmp_path: Path) -> None:
