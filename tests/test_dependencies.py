@@ -194,7 +194,10 @@ OWN: dict[type[OptimizationLearner], dict[str, Change]] = {
 WITHOUT: dict[type[OptimizationLearner], set[str]] = {
     CAVIA: {"adapt"},  # its context alone
     ProtoMAML: {"head"},  # each episode's own
-    ANIL: {"adapt", "embed_together"},  # the body has no batch normalisation
+    ANIL: {
+        *("adapt", "embed_together"),  # the body has no batch normalisation
+        *("feature_memory", "feature_cache"),  # nor is it frozen
+    },
     BOIL: {"adapt"},
     # the code and what lies behind it are made with the learner
     MRMAML: {"adapt", "head", "inner_lr", "regularize", "recipe", "code", "hidden"},

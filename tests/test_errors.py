@@ -186,7 +186,7 @@ def test_a_config_that_is_no_text(refusal: Refusal, tmp_path: Path) -> None:
     [
         ("fti", "did you mean 'fit'?"),
         ("lsit", "did you mean 'list'?"),
-        ("xyz", "choose from check, compare, completion, export, fit, list"),
+        ("xyz", "choose from cache, check, compare, completion, export, fit, list"),
     ],
 )
 def test_unknown_command(command: str, message: str, refusal: Refusal) -> None:
