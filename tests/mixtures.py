@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from fewshot.episodes.types import Episode, Examples, MetaBatch
 
@@ -41,3 +41,16 @@ def of_mixture(
     one, two = (torch.relu(F.linear(x, w[0], w[1])) for x in (query, other))
     hidden = share * one + (1 - share) * two
     return F.linear(torch.relu(F.linear(hidden, w[2], w[3])), w[4], w[5])
+
+
+def assert_same_gradients(
+    found: Tensor, wanted: Tensor, parameters: Sequence[nn.Parameter]
+) -> None:
+    """Losses of episodes and what they give the parameters, against those written out."""
+    torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
+    for one, other in zip(
+        torch.autograd.grad(found.sum(), parameters),
+        torch.autograd.grad(wanted.sum(), parameters),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)

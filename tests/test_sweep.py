@@ -4,15 +4,13 @@ import csv
 import json
 import os
 import signal
-import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from commands import FEW, QUIET
+from sweeps import PROGRAM, Sweep, calls, sweep_in
 
 from fewshot.cli import sweep_jobs
 from fewshot.cli.main import main
@@ -22,39 +20,20 @@ from fewshot.files.claims import lock_of_one
 HERE = Path(__file__).resolve().parent
 TWO = ("--model", "MAML", "protonet", "--data", "Glyphs")
 FOUR = (*TWO, "--seed_everything", "0", "1")
-Sweep = Callable[..., str]
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of the sweeps, whose runs are not real ones."""
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(sweep_jobs, "PROGRAM", (sys.executable, str(HERE / "fake_fit.py")))
+    monkeypatch.setattr(sweep_jobs, "PROGRAM", PROGRAM)
     monkeypatch.setattr(sweep_jobs, "POLL", 0.005)
     return tmp_path / "sweep"
 
 
 @pytest.fixture
 def sweep(folder: Path, capfd: pytest.CaptureFixture[str]) -> Sweep:
-    """Run the command, which ends with `code`; gives what it prints."""
-
-    def run(*args: str, code: int = 0) -> str:
-        capfd.readouterr()
-        try:
-            ended = main(["sweep", *args, f"--folder={folder}"])
-        except SystemExit as stop:
-            ended = int(stop.code or 0)
-        printed = capfd.readouterr()
-        assert ended == code, printed
-        return printed.out + printed.err
-
-    return run
-
-
-def calls(folder: Path) -> list[list[Any]]:
-    """Of each run that was started its name, checkpoint, threads, and whether it is a trial."""
-    lines = (folder / "calls").read_text().splitlines() if (folder / "calls").exists() else []
-    return [json.loads(line) for line in lines]
+    return sweep_in(folder, capfd)
 
 
 def names(folder: Path) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from commands import FEW, QUIET
+from sweeps import PROGRAM, Sweep, calls, sweep_in
 
 from fewshot.cli import sweep_jobs, sweep_search, sweep_tuning
 from fewshot.cli.built import Judge, judge
@@ -30,7 +31,6 @@ optuna = pytest.importorskip("optuna")
 HERE = Path(__file__).resolve().parent
 RATE = ("--data", "Glyphs", "--search", "optuna", "--model.inner_lr", "0.001:1:log")
 MAML = ("--model", "MAML", *RATE)
-Sweep = Callable[..., str]
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return [Judge("accuracy", "max", "%") for _ in runs]
 
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(sweep_jobs, "PROGRAM", (sys.executable, str(HERE / "fake_fit.py")))
+    monkeypatch.setattr(sweep_jobs, "PROGRAM", PROGRAM)
     monkeypatch.setattr(sweep_jobs, "POLL", 0.005)
     monkeypatch.setattr(sweep_tuning, "judges", judges)
     (tmp_path / "sweep").mkdir()
@@ -50,25 +50,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def sweep(folder: Path, capfd: pytest.CaptureFixture[str]) -> Sweep:
-    """Run the command, which ends with `code`; gives what it prints."""
-
-    def run(*args: str, code: int = 0) -> str:
-        capfd.readouterr()
-        try:
-            ended = main(["sweep", *args, f"--folder={folder}"])
-        except SystemExit as stop:
-            ended = int(stop.code or 0)
-        printed = capfd.readouterr()
-        assert ended == code, printed
-        return printed.out + printed.err
-
-    return run
-
-
-def calls(folder: Path) -> list[list[Any]]:
-    """Of each run that was started its name, checkpoint, threads, and whether it is a trial."""
-    lines = (folder / "calls").read_text().splitlines() if (folder / "calls").exists() else []
-    return [json.loads(line) for line in lines]
+    return sweep_in(folder, capfd)
 
 
 def rows(folder: Path, file: str = "trials.csv") -> list[dict[str, str]]:

@@ -2,11 +2,9 @@
 
 import getpass
 import importlib
-import json
 import os
 import shutil
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,16 +13,15 @@ from typing import Any
 
 import fake_slurm
 import pytest
+from sweeps import PROGRAM, Sweep, calls, sweep_in
 
 from fewshot.cli import sweep_jobs, sweep_slurm
-from fewshot.cli.main import main
 from fewshot.cli.sweep_cluster import minutes_of
 
 pytest.importorskip("submitit")
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="SLURM runs on Linux")
 HERE = Path(__file__).resolve().parent
 TWO = ("--model", "MAML", "ProtoNet", "--data", "Glyphs", "--launcher", "slurm", "--time", "90")
-Sweep = Callable[..., str]
 
 
 @pytest.fixture
@@ -33,7 +30,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     state = fake_slurm.install(tmp_path)
     path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
     monkeypatch.setenv("PATH", path)
-    monkeypatch.setattr(sweep_jobs, "PROGRAM", (sys.executable, str(HERE / "fake_fit.py")))
+    monkeypatch.setattr(sweep_jobs, "PROGRAM", PROGRAM)
     monkeypatch.setattr(sweep_slurm, "PROGRAM", sweep_jobs.PROGRAM)
     monkeypatch.setattr(sweep_slurm, "ASK", 0.1)
     yield state
@@ -48,19 +45,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def sweep(folder: Path, state: Path, capfd: pytest.CaptureFixture[str]) -> Sweep:
-    """Run the command, which ends with `code`; gives what it prints."""
-
-    def run(*args: str, code: int = 0) -> str:
-        capfd.readouterr()
-        try:
-            ended = main(["sweep", *args, f"--folder={folder}"])
-        except SystemExit as stop:
-            ended = int(stop.code or 0)
-        printed = capfd.readouterr()
-        assert ended == code, (printed, *(p.read_text() for p in folder.glob("slurm/*.err")))
-        return printed.out + printed.err
-
-    return run
+    return sweep_in(folder, capfd)
 
 
 def wait_for(what: Callable[[], Any]) -> None:
@@ -68,11 +53,6 @@ def wait_for(what: Callable[[], Any]) -> None:
     while not what():
         assert time.monotonic() < until
         time.sleep(0.02)
-
-
-def calls(folder: Path) -> list[list[Any]]:
-    lines = (folder / "calls").read_text().splitlines() if (folder / "calls").exists() else []
-    return [json.loads(line) for line in lines]
 
 
 def test_an_array_is_submitted_and_waited_for(

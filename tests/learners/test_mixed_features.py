@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from mixtures import FUNCTIONS, TASK, WAY, batch, functions, of_mixture
+from mixtures import FUNCTIONS, TASK, WAY, assert_same_gradients, batch, functions, of_mixture
 from slopes import assert_slope
 from torch import Tensor, nn
 
@@ -86,13 +86,7 @@ def test_loss_and_gradient_are_those_of_the_equation(
         places.add(place)
     found, wanted = losses(learner, whole), torch.stack(expected)
     assert places == {0, 1}
-    torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
-    for one, other in zip(
-        torch.autograd.grad(found.sum(), parameters),
-        torch.autograd.grad(wanted.sum(), parameters),
-        strict=True,
-    ):
-        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+    assert_same_gradients(found, wanted, parameters)
 
 
 def test_the_outer_gradient_is_the_slope() -> None:
