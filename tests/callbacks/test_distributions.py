@@ -64,7 +64,8 @@ def test_a_test_leaves_both_in_its_folder_and_in_tensorboard(tmp_path: Path) -> 
     board.Reload()
     for name in ("histogram", "reliability"):
         with Image.open(run / f"{name}.png") as picture:
-            assert picture.size == (460, 340)
+            assert abs(picture.width - 460) <= 1  # older matplotlibs cut off a pixel
+            assert abs(picture.height - 340) <= 1
             assert len(np.unique(np.asarray(picture))) > 50, "something is drawn"
         assert f"test/{name}" in board.Tags()["images"]
     text = board.Tensors("config")[0].tensor_proto.string_val[0].decode()

@@ -132,7 +132,7 @@ class OptimizationLearner(PerturbsFeatures, ActsByGradients):
         self.adapted_names = adapted_names(self.network, adapt)
         self._kernels = kernels(self.network)
         self.head_only = all(name.startswith("head.") for name in self.adapted_names)
-        self.make_noise()
+        self.make_noise(compile)
         task = self.task
         check_task(task, compile, bool(self.adapted_names) and self.head_only, self.outer)
         self.runner = Runner(

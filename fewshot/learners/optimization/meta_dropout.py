@@ -157,10 +157,19 @@ class PerturbsFeatures(MixesQueries):
         self.noise = None
         self.meta_dropout, self.meta_dropout_samples = meta_dropout, meta_dropout_samples
 
-    def make_noise(self) -> None:
-        """Make what is learned of the noise, once there is a network."""
+    def make_noise(self, compiled: object) -> None:
+        """Make what is learned of the noise, once there is a network.
+
+        Raises:
+            FewshotError: the head alone adapts, or the loop is to be compiled.
+        """
         if not self.meta_dropout:
             return
+        if compiled:
+            raise FewshotError(
+                "meta_dropout draws by integers that wrap around at 64 bits, which the compiler"
+                " does not take; set compile: false"
+            )
         name = type(self).__name__
         check_shapes(self.network, f"{name} with meta_dropout")
         if self.head_only:
