@@ -128,6 +128,16 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def double() -> Iterator[None]:
+    """Floats of 64 bits, where a test does not say otherwise."""
+    import torch
+
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The graphs that were given to the compiler, which hands them back as they are."""
     import torch

@@ -1,7 +1,6 @@
 """Any module with other weights: its modes, second derivatives, vmap, compiled, implicit."""
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,12 +19,7 @@ from fewshot.functional import (
     weights_of,
 )
 
-
-@pytest.fixture(autouse=True)
-def double() -> Iterator[None]:
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 class Attentive(nn.Module):

@@ -1,6 +1,5 @@
 """Adapters against written-out layers; who adapts, who stays; loop, vmap, derivatives, checkpoints."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,8 @@ TASK = {"kind": "classification", "way": WAY}
 
 
 @pytest.fixture(autouse=True)
-def double() -> Iterator[None]:
-    torch.set_default_dtype(torch.float64)
+def seeded(double: None) -> None:
     torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def episodes(*shape: int) -> Episode:

@@ -1,6 +1,6 @@
 """Meta-dropout against its equation by plain autograd in float64, and the noise itself."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -17,12 +17,7 @@ from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
 from fewshot.learners import ANIL, BOIL, CAVIA, FOMAML, MAML, TAML, MetaSGD, ProtoMAML
 
-
-@pytest.fixture(autouse=True)
-def double() -> Iterator[None]:
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def made(kind: Any = MAML, task: Any = TASK, **arguments: Any) -> Any:

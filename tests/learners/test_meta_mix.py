@@ -1,6 +1,5 @@
 """MetaMix against its equation by plain autograd in float64; where layers may be mixed."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import lightning as L
@@ -31,12 +30,7 @@ from fewshot.errors import FewshotError
 from fewshot.learners import ANIL, IMAML, MAML, TAML, MetaSGD, ProtoMAML
 from fewshot.learners.optimization.meta_mix import ADDRESS
 
-
-@pytest.fixture(autouse=True)
-def double() -> Iterator[None]:
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def made(kind: type[MAML] = MAML, task: Any = TASK, **arguments: Any) -> Any:

@@ -17,12 +17,7 @@ from fewshot.errors import FewshotError
 from fewshot.learners import ADML, ANIL, MAML, MMAML, MRMAML, PrototypicalNetwork, Reptile
 from fewshot.learners.interpolation import ADDRESS
 
-
-@pytest.fixture(autouse=True)
-def double() -> Iterator[None]:
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def made(kind: Any = MAML, task: Any = TASK, **arguments: Any) -> Any:

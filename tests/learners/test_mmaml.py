@@ -1,7 +1,5 @@
 """MMAML: its encoder is torch's LSTM, its modulation FiLM before the ReLU, its parts get gradients."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,11 +14,7 @@ from fewshot.learners.optimization.mmaml import TaskEncoder
 TASK = {"kind": "regression", "targets": 1}
 
 
-@pytest.fixture(autouse=True)
-def double() -> Iterator[None]:
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def made() -> MMAML:

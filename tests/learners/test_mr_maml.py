@@ -1,6 +1,5 @@
 """MR-MAML: what the code costs, written out; the recipe's forgetful optimizer; what adapts."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import lightning as L
@@ -19,11 +18,7 @@ from fewshot.learners import MRMAML
 TASK = {"kind": "regression", "targets": 1}
 
 
-@pytest.fixture(autouse=True)
-def double() -> Iterator[None]:
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def made(**arguments: Any) -> MRMAML:

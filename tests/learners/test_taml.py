@@ -1,11 +1,11 @@
 """TAML against its equation, by plain autograd in float64; and what it is for."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from mixtures import assert_same_gradients
 from torch.distributions import Categorical
 
 from fewshot.backbones import MLP
@@ -18,11 +18,7 @@ WAY = 3
 TASK = {"kind": "classification", "way": WAY}
 
 
-@pytest.fixture(autouse=True)
-def double() -> Iterator[None]:
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def episodes() -> Episode:
@@ -68,13 +64,7 @@ def test_loss_and_gradient_are_those_of_the_equation(how: str) -> None:
         after = certainty(outputs(w, queries))
         expected.append(F.cross_entropy(outputs(w, queries), truth) + 0.7 * (after - before))
     wanted = torch.stack(expected)
-    torch.testing.assert_close(losses, wanted, rtol=1e-10, atol=1e-12)
-    for one, other in zip(
-        torch.autograd.grad(losses.sum(), parameters),
-        torch.autograd.grad(wanted.sum(), parameters),
-        strict=True,
-    ):
-        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+    assert_same_gradients(losses, wanted, parameters)
 
 
 def test_an_initialisation_of_fixed_labels_answers_less_by_itself() -> None:
