@@ -121,7 +121,7 @@ def _jobs(plan: Sequence[Combination], folder: Path) -> list[Job]:
 
 def _compared(jobs: Sequence[Job], folder: Path) -> list[str]:
     """Print the comparison of the runs that are done, and write it; what is wrong with it."""
-    runs = [str(job.run) for job in jobs if job.run is not None and results_of(job.run)]
+    runs = [str(job.run) for job in jobs if results_of(job.run)]
     if not runs:
         return []
     try:

@@ -46,7 +46,7 @@ class Job(NamedTuple):
     @property
     def is_done(self) -> bool:
         """Whether it was trained and tested to the end."""
-        return self.run is not None and results_of(self.run) is not None
+        return results_of(self.run) is not None
 
     @property
     def is_under_way(self) -> bool:
@@ -68,10 +68,10 @@ class Job(NamedTuple):
         return run if run and (run / CHECKPOINTS / "last.ckpt").is_file() else None
 
 
-def results_of(run: Path) -> dict[str, Any] | None:
-    """The results of a run that was tested to the end; None of any other."""
+def results_of(run: Path | None) -> dict[str, Any] | None:
+    """The results of a run that was tested to the end; None of any other, and of none."""
     with suppress(FewshotError):
-        return read_results(run)
+        return None if run is None else read_results(run)
     return None
 
 
@@ -136,7 +136,7 @@ class Child:
     def told(self) -> tuple[str, bool]:
         """A line on how it has ended, and whether that is well."""
         run, code = self.job.run, self.process.returncode
-        results = results_of(run) if run is not None else None
+        results = results_of(run)
         if code == 0 and results is not None:
             return f"{score(results)}, {self.seconds}", True
         return f"failed after {self.seconds}: {self.fault()} ({self.job.log})", False
@@ -172,7 +172,7 @@ def run_jobs(jobs: Sequence[Job], together: int, stop: Stop) -> list[str]:
     waiting = []
     for number, job in enumerate(jobs, start=1):
         place = f"[{number:{len(str(len(jobs)))}}/{len(jobs)}]"
-        results = results_of(job.run) if job.run is not None else None
+        results = results_of(job.run)
         if results is None:
             waiting.append((place, job))
         else:

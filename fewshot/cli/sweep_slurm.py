@@ -117,7 +117,7 @@ def run_on_slurm(jobs: Sequence[Job], cluster: Cluster, folder: Path, stop: Stop
         raise FewshotError("squeue does not answer; try again when SLURM does")
     waiting, new = [], []
     for job in jobs:
-        results = results_of(job.run) if job.run is not None else None
+        results = results_of(job.run)
         if results is not None:
             say(f"{place[job.name]}: {score(results)}, done before")
             continue
@@ -159,7 +159,7 @@ def _wait_for(
             continue
         for job in [job for job in waiting if record[job.name]["job"] not in queue]:
             gone[job.name] = gone.get(job.name, 0) + 1
-            results = results_of(job.run) if job.run is not None else None
+            results = results_of(job.run)
             if results is not None:
                 say(f"{place[job.name]}: {score(results)}")
             elif gone[job.name] >= GONE:
