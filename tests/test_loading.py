@@ -115,6 +115,16 @@ def test_stacked_draws_one_after_the_other() -> None:
     assert keys(slow) == keys(fast)
 
 
+def test_a_callback_reads_the_parts_of_a_meta_batch_by_their_names() -> None:
+    (one,) = Sinusoid(2, 3).draw_many([np.random.default_rng(0)])
+    batch = MetaBatch([one])
+    assert batch.support is one.support
+    assert batch.query is one.query
+    for part in ("support", "query"):
+        with pytest.raises(FewshotError, match="has 2 parts, whose episodes differ in size"):
+            getattr(MetaBatch([one, one]), part)
+
+
 # ---------------------------------------------------------------- the list
 
 

@@ -28,7 +28,7 @@ class EpisodeStream(Dataset[Episode]):
     >>> stream = EpisodeStream(ClassTasks(classes, way=2, shot=1, queries=2), seed=0, stage="test")
     >>> stream[7].support.inputs.flatten().tolist(), stream.class_names(7)
     ([11, 7], ('d', 'c'))
-    >>> stream.__getitems__([7, 8]).stacked.support.inputs.shape  # a meta-batch of two
+    >>> stream.__getitems__([7, 8]).support.inputs.shape  # a meta-batch of two
     torch.Size([2, 2, 1])
     ```
 

@@ -59,8 +59,7 @@ class MetaBatch(NamedTuple):
     >>> batch = next(iter(data.test_dataloader()))
     >>> batch.size, batch.numbers.tolist()
     (4, [0, 1, 2, 3])
-    >>> support, query = batch.stacked
-    >>> support.inputs.shape, query.targets.shape
+    >>> batch.support.inputs.shape, batch.query.targets.shape
     (torch.Size([4, 10, 1]), torch.Size([4, 5, 1]))
     ```
 
@@ -105,17 +104,23 @@ class MetaBatch(NamedTuple):
 
     @property
     def stacked(self) -> Episode:
-        """The episodes, where all are of one size: the only part.
-
-        Raises:
-            FewshotError: they differ in size.
-        """
+        """The episodes, where all are of one size: the only part. Else a FewshotError."""
         if len(self.parts) != 1:
             raise FewshotError(
                 f"the meta-batch has {len(self.parts)} parts, whose episodes differ in size; take"
                 " its `parts` one by one"
             )
         return self.parts[0]
+
+    @property
+    def support(self) -> Examples:
+        """Of the `stacked` episodes, as a callback of one's own may read it."""
+        return self.stacked.support
+
+    @property
+    def query(self) -> Examples:
+        """The same of the queries."""
+        return self.stacked.query
 
     def numbered(self) -> Iterator[tuple[Episode, Tensor | None]]:
         """Each part with the numbers (b,) of its episodes."""

@@ -19,7 +19,7 @@ def check(batch: MetaBatch, images: bool = False) -> None:
         FewshotError: they cannot.
     """
     check_alike(batch)
-    way = int(batch.stacked.support.targets.max()) + 1
+    way = int(batch.support.targets.max()) + 1
     for name, (inputs, targets, _) in zip(Episode._fields, batch.stacked, strict=True):
         if (
             not isinstance(inputs, Tensor)

@@ -173,7 +173,7 @@ class RL2(MetaLearner):
     def played(self, batch: MetaBatch) -> Played:
         """Trials of all tasks, with their advantages over all ranks."""
         steps = self.episodes_of_a_trial() * self.task.place.horizon
-        query, task = batch.stacked.query, self.task
+        query, task = batch.query, self.task
         trials = play_all(task, self.act, query, steps)
         outputs, values = self.whole(trials)
         counts = torch.ones_like(trials.mask)  # a trial goes on where an episode has ended
