@@ -8,6 +8,7 @@ import yaml
 from commands import fit
 from every_learner import MASKS, graph, masks
 
+from fewshot.cli.aliases import canonical
 from fewshot.cli.catalogue import benchmarks, find, learners, networks
 from fewshot.cli.configs import located
 from fewshot.cli.needs import with_backbone
@@ -70,6 +71,21 @@ def test_arguments_without_a_name_are_of_the_usual_one(
 
 
 @pytest.mark.parametrize(
+    ("file", "content", "named"),
+    [("a.png", "", "Conv4"), ("a.txt", "a line", "WeightedBag"), ("benchmark", "Glyphs", "Conv4")],
+)
+@pytest.mark.parametrize("data", ["SelfLabelledDataModule", "CACTUsDataModule"])
+def test_without_labels_it_is_of_the_kind_of_the_examples(
+    data: str, file: str, content: str, named: str, tmp_path: Path
+) -> None:
+    (tmp_path / file).write_text(content)
+    said = content if file == "benchmark" else str(tmp_path)
+    key = "benchmark" if file == "benchmark" else "unlabelled"
+    args = canonical(["fit", "--model=MAML", f"--data={data}", f"--data.{key}={said}"])
+    assert f"fewshot.{named}" in with_backbone(args)[2]
+
+
+@pytest.mark.parametrize(
     "args",
     [
         ["--model=MAML", "--data=GlyphsDataModule", "--model.backbone", "ResNet12"],
@@ -77,6 +93,7 @@ def test_arguments_without_a_name_are_of_the_usual_one(
         ["--model=ThompsonSampling", "--data=BanditDataModule"],
         ["--model=MAML", "--data=MultiSourceDataModule"],
         ["--data=GlyphsDataModule"],
+        ["--model=MAML", "--data=SelfLabelledDataModule"],
     ],
 )
 def test_what_is_named_or_not_needed_stays(args: list[str]) -> None:

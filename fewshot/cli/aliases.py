@@ -13,7 +13,12 @@ from fewshot.cli.commands import COMMANDS
 from fewshot.lazy import public_names
 
 COMMAND_ALIASES = {"train": "fit", "eval": "test", "evaluate": "test", "ls": "list"}
-KINDS = {"model": learners, "data": benchmarks, "backbone": networks}
+KINDS = {
+    "model": learners,
+    "data": benchmarks,
+    "benchmark": benchmarks,  # of a benchmark without labels
+    "backbone": networks,
+}
 
 
 def canonical(args: Sequence[str]) -> list[str]:

@@ -26,6 +26,7 @@ from fewshot.learners import MetaLearner
 KINDS: Mapping[str, tuple[type, str]] = {
     "model": (MetaLearner, "learner: derive it from fewshot.MetaLearner"),
     "data": (EpisodicDataModule, "benchmark: derive it from fewshot.EpisodicDataModule"),
+    "benchmark": (EpisodicDataModule, "benchmark: derive it from fewshot.EpisodicDataModule"),
     "backbone": (nn.Module, "backbone: derive it from fewshot.Backbone"),
 }
 """What the class at each key must be."""
@@ -120,6 +121,19 @@ def written(args: Sequence[str], keys: Sequence[str]) -> list[str]:
     """Those of the parser's keys of which a command line or its configs say something."""
     settings = said(args)
     return [key for key in keys if settings.names(key)]
+
+
+def words(args: Sequence[str], key: str) -> dict[str, str | type]:
+    """What a command line says in a word of arguments of `key`: the class, where it names one."""
+    said_in_words = {
+        name: setting.word
+        for name, setting in said(args).at(key).arguments.items()
+        if setting.word is not None
+    }
+    return {
+        name: (_located(name, word) if name in KINDS else None) or word
+        for name, word in said_in_words.items()
+    }
 
 
 def _parsed(text: str) -> dict[str, Any]:

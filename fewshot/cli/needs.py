@@ -11,7 +11,8 @@ from jsonargparse import Namespace
 from lightning.pytorch.utilities import rank_zero_info
 
 from fewshot.cli.links import required
-from fewshot.cli.named import CONFIG, named_classes, said
+from fewshot.cli.named import CONFIG, named_classes, said, words
+from fewshot.datamodules import EpisodicDataModule
 from fewshot.errors import FewshotError
 from fewshot.learners import MetaLearner
 from fewshot.tasks import Classification, Task
@@ -32,7 +33,9 @@ def with_backbone(args: Sequence[str]) -> list[str]:
     if learner is None or benchmark is None or not required(learner).get("backbone", False):
         return found
     setting = said(args).at("model.backbone")
-    usual = getattr(learner, "usual_backbone", None) or getattr(benchmark, "usual_backbone", None)
+    usual = getattr(learner, "usual_backbone", None)
+    if not usual and issubclass(benchmark, EpisodicDataModule):
+        usual = benchmark.network_for(words(args, "data"))
     if setting.word is not None or not usual:
         return found
     own = setting.arguments

@@ -103,6 +103,11 @@ class EpisodicDataModule(RemembersArguments, ListsExamples, L.LightningDataModul
         stated = (fact for base in reversed(cls.__mro__) for fact in vars(base).get("facts", ()))
         return tuple(dict.fromkeys(stated))
 
+    @classmethod
+    def network_for(cls, arguments: Mapping[str, str | type]) -> Mapping[str, Any] | None:
+        """The usual network of a benchmark with these arguments, words and classes."""
+        return cls.usual_backbone
+
     @property
     @abstractmethod
     def task(self) -> dict[str, Any]:
@@ -114,9 +119,7 @@ class EpisodicDataModule(RemembersArguments, ListsExamples, L.LightningDataModul
 
     @property
     def preprocessing(self) -> dict[str, Any] | None:
-        """How inputs are made of files, as plain facts for `make_preprocessing`.
-
-        None where no files make them.
+        """How inputs are made of files, as plain facts for `make_preprocessing`; None: of none.
 
         Checkpoints hold it, so that `fewshot.load` and `fewshot predict` treat a user's files as
         training did.
@@ -169,10 +172,7 @@ class EpisodicDataModule(RemembersArguments, ListsExamples, L.LightningDataModul
         return ExampleStream(self.examples(), self.seed)
 
     def training_tasks_alike(self) -> TaskDistribution | None:
-        """Tasks as training's, of the sizes of validation, to tell what is known of training alone.
-
-        None where there are none such.
-        """
+        """Tasks as training's, of validation's sizes, for what training alone knows; or None."""
         return None
 
     def class_names(

@@ -2,7 +2,7 @@
 
 import copy
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -64,6 +64,17 @@ class UnlabelledDataModule(EpisodicDataModule):
     augments = True
     reads_pieces: ClassVar[bool] = False
     """Whether texts may be the pieces of a tokenizer."""
+
+    @classmethod
+    def network_for(cls, arguments: Mapping[str, str | type]) -> Mapping[str, Any] | None:
+        """The usual network of its labelled benchmark, or of the kind of its files."""
+        benchmark, folder = arguments.get("benchmark"), arguments.get("unlabelled")
+        if isinstance(benchmark, type) and issubclass(benchmark, EpisodicDataModule):
+            return benchmark.usual_backbone
+        if not isinstance(folder, str):  # refused in a moment
+            return None
+        text = is_text(Path(folder).expanduser())
+        return TextDataModule.usual_backbone if text else FloatImages.usual_backbone
 
     def __init__(
         self,
@@ -224,11 +235,8 @@ class UnlabelledDataModule(EpisodicDataModule):
 
     def settings(self) -> dict[str, Any]:
         """The arguments, and once they are read how many examples there are."""
-        read = "pool" in vars(self)
-        return {
-            **super().settings(),
-            **({"unlabelled_examples": len(self.pool.counts)} if read else {}),
-        }
+        read = {"unlabelled_examples": len(self.pool.counts)} if "pool" in vars(self) else {}
+        return {**super().settings(), **read}
 
     def __str__(self) -> str:
         return f"{type(self).__name__}({self.source})"
@@ -257,9 +265,7 @@ class UnlabelledDataModule(EpisodicDataModule):
         return ready
 
 
-def _check_source(
-    benchmark: ClassificationDataModule, unlabelled: str | None, pieces: bool
-) -> None:
+def _check_source(benchmark: ClassificationDataModule, folder: str | None, pieces: bool) -> None:
     """Check that a benchmark's inputs can be trained on without labels.
 
     Raises:
@@ -286,8 +292,8 @@ def _check_source(
                 f"{argument} of {name} does not go with training without labels; leave it out of"
                 " the benchmark"
             )
-    if unlabelled is not None and getattr(benchmark, "bright_ink", False):
+    if folder is not None and getattr(benchmark, "bright_ink", False):
         raise FewshotError(
-            f"{name} is of bright ink on dark, which files of {unlabelled} are not; leave"
+            f"{name} is of bright ink on dark, which files of {folder} are not; leave"
             " unlabelled out, or judge on an ImageFolderDataModule"
         )
