@@ -222,6 +222,15 @@ def test_what_people_wait_for_is_measured(
     assert 0 < waiting.folder_of_photos()["value"] < 5
 
 
+def test_learners_are_timed_in_training_and_in_evaluation(own_data_root: Path) -> None:
+    learners = script("learners")
+    config = learners.CONFIGS / "glyphs" / "protonet_5way1shot.yaml"
+    small = ["--model.backbone.width=4", "--data.train_way=5", "--data.eval_batch_size=2"]
+    speed = learners.measure(config, small, steps=2, episodes=6)
+    assert speed.learner == "PrototypicalNetwork"
+    assert min(speed.step, speed.training, speed.evaluation) > 0  # none is nan
+
+
 def test_the_network_beside_easyfsl_is_ours(own_data_root: Path) -> None:
     """Equal layers and weights, equal episodes: both classify each query alike."""
     methods = pytest.importorskip("easyfsl.methods")

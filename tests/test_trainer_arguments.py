@@ -1,16 +1,18 @@
 """What the command line makes of the Trainer's arguments, and of processes that torchrun starts."""
 
+import inspect
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional, Union
 
 import lightning as L
 import pytest
 import torch
+import yaml
 from commands import FEW, QUIET, SINUSOID, results
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau, StepLR
@@ -59,6 +61,21 @@ DEFAULTS: dict[str, Any] = {
 )
 def test_what_means_something_is_taken(given: dict[str, Any]) -> None:
     check_trainer(DEFAULTS | given)
+
+
+@pytest.mark.parametrize(
+    "name", [*(f"limit_{stage}_batches" for stage in ("train", "val", "test")), "overfit_batches"]
+)
+def test_a_number_of_batches_is_none_of_their_share_whoever_imported_unions_before(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    annotations = inspect.unwrap(L.Trainer.__init__).__annotations__
+    monkeypatch.setitem(annotations, name, Optional[Union[float, int]])  # noqa: UP007, UP045
+    for given in ("1", "0.5"):
+        with pytest.raises(SystemExit):
+            main(["fit", *SINUSOID, f"--trainer.{name}={given}", "--print_config"])
+        trainer = yaml.safe_load(capsys.readouterr().out)["trainer"]
+        assert repr(trainer[name]) == given
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:

@@ -22,25 +22,55 @@ Choice: TypeAlias = (
     | Literal[32, 16, 64]
 )
 """Lightning's, and `auto`."""
+Batches: TypeAlias = int | float | None
+"""A number of batches or a share of them, the number first: 1 and 1.0 differ."""
 CPUINFO = Path("/proc/cpuinfo")
 INSTRUCTIONS = {"avx512_bf16", "amx_bf16"}
 
 
 class RunTrainer(Trainer):
-    """Lightning's Trainer; of the command line its precision may be `auto`."""
+    """Lightning's Trainer; of the command line its precision may be `auto`.
 
-    def __init__(self, *args: Any, precision: Choice | None = None, **kwargs: Any) -> None:
+    Numbers of batches are annotated anew: what Lightning's `Union[int, float]` tries first is left
+    to whoever imported such a union before it, which rich does the other way round.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        precision: Choice | None = None,
+        limit_train_batches: Batches = None,
+        limit_val_batches: Batches = None,
+        limit_test_batches: Batches = None,
+        limit_predict_batches: Batches = None,
+        overfit_batches: int | float = 0.0,
+        **kwargs: Any,
+    ) -> None:
         """Make a Trainer.
 
         Args:
             *args: arguments of the Trainer.
+            limit_train_batches: as Lightning's, and those that follow.
+            limit_val_batches: the same of validation.
+            limit_test_batches: the same of a test.
+            limit_predict_batches: the same of predictions.
+            overfit_batches: the same of training and validation on the same batches.
             precision: as Lightning's; `auto`: bf16-mixed for a learner whose accuracy is proven in
                 it (docs/journal/measurements.md), on a GPU and on a CPU that compute in it; else
                 32-true.
             **kwargs: arguments of the Trainer.
         """
         assert precision != "auto", "which `decide_precision` has put something in place of"
-        super().__init__(*args, precision=precision, **kwargs)
+        super().__init__(
+            *args,
+            precision=precision,
+            limit_train_batches=limit_train_batches,
+            limit_val_batches=limit_val_batches,
+            limit_test_batches=limit_test_batches,
+            limit_predict_batches=limit_predict_batches,
+            overfit_batches=overfit_batches,
+            **kwargs,
+        )
 
 
 def decide_precision(config: Namespace, learner: type) -> None:
