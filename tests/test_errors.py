@@ -104,7 +104,7 @@ def refusal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refusal:
         (("--config", "glyphs/protonet_5way1sht"), "the file glyphs/protonet_5way1sht does not exist; did you mean 'glyphs/protonet_5way1shot'?"),
         (("-c", "glyphs/maml_5way1shot.yml"), "did you mean 'glyphs/maml_5way1shot'?"),
         ((*GLYPHS, "--ckpt_path=none.ckpt"), "there is no checkpoint none.ckpt; give the path of a .ckpt file"),
-        ((*FOLDER, "--data.root=none"), "none is no folder that can be read (No such file or directory); correct `root`"),
+        ((*FOLDER, "--data.root=none"), "none is no folder that can be read (No such file or directory); correct the path"),
         ((*OMNIGLOT, "--data.root=none"), "none does not hold Omniglot: expected images_background.zip"),
         ((*CLINC, "--data.root=none"), "none"),
     ],

@@ -204,7 +204,7 @@ def _files(folder: Path) -> list[Path]:
         return sorted(path for path in folder.iterdir() if is_image(path.name))
     except OSError as error:
         raise FewshotError(
-            f"{folder} is no folder that can be read ({error.strerror}); correct `root`"
+            f"{folder} is no folder that can be read ({error.strerror}); correct the path"
         ) from error
 
 

@@ -1,7 +1,6 @@
 """Your own texts: a file of lines for each class, or one table of texts and labels."""
 
 import difflib
-import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fewshot.datasets.fitting import names_of
-from fewshot.datasets.reading.folders import SPLITS, counted, find_split_folders, is_image
+from fewshot.datasets.reading.folders import SPLITS, counted, find_split_folders, is_visible
+from fewshot.datasets.reading.kinds import kind_of
 from fewshot.datasets.reading.text_files import NO_UTF8, SHOWN, no_text, read_lines, told
 from fewshot.datasets.reading.text_tables import ENDINGS, TextTable, is_table, read_table
 from fewshot.datasets.splitting import check_given
@@ -112,12 +112,9 @@ def _short(text: str) -> str:
 
 
 def holds_texts(root: Path) -> bool:
-    """Whether a path holds texts rather than images, beside which notes may lie: by its files."""
-    if not root.is_dir():
-        return root.is_file()
-    names = [name for _, _, of in os.walk(root, followlinks=False) for name in of]
-    texts = sum(is_table(Path(name)) or name.lower().endswith(".txt") for name in names)
-    return texts > 2 * sum(map(is_image, names))
+    """Whether a path holds texts rather than images: by its files. A file of no kind may."""
+    found = kind_of(root)
+    return found == "text" or (found is None and root.is_file())
 
 
 def read_own_texts(
@@ -203,7 +200,7 @@ def class_files(folder: Path) -> tuple[dict[str, list[Path]], Counter[str]]:
 
 def _entries(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        return sorted(path for path in folder.iterdir() if is_visible(path.name))
     except OSError as error:
         raise FewshotError(
             f"{folder} is no folder that can be read ({error.strerror}); correct it"

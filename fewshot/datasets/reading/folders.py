@@ -3,6 +3,7 @@
 import os
 import re
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from fewshot.datasets.reading.decoding import reads_heic
@@ -13,6 +14,9 @@ IMAGE_FILE = re.compile(
     r"[^.].*\.(avif|bmp|gif|jfif|jpe|jpe?g|p[bgnp]m|png|tiff?|webp)", re.IGNORECASE
 )
 HEIC_FILE = re.compile(r"[^.].*\.(heic|heif)", re.IGNORECASE)
+SHOWN = 5  # folders in a message
+LEFT_BEHIND = ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")
+"""Of macOS's archives, Synology's disks and Windows."""
 SPLITS = ("train", "val", "test")
 SPLIT_FOLDERS = {
     "train": "train",
@@ -21,6 +25,11 @@ SPLIT_FOLDERS = {
     "validation": "val",
     "test": "test",
 }
+
+
+def is_visible(name: str) -> bool:
+    """Whether a file or folder of this name is the user's own, and not what a system has left."""
+    return not name.startswith(".") and name not in LEFT_BEHIND
 
 
 def is_image(name: str) -> bool:
@@ -33,12 +42,10 @@ def is_image(name: str) -> bool:
 def subfolders(folder: Path) -> dict[str, Path]:
     """The visible folders in `folder` by name, sorted."""
     try:
-        folders = {
-            p.name: p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")
-        }
+        folders = {p.name: p for p in sorted(folder.iterdir()) if p.is_dir() and is_visible(p.name)}
     except OSError as error:
         raise FewshotError(
-            f"{folder} is no folder that can be read ({error.strerror}); correct `root`"
+            f"{folder} is no folder that can be read ({error.strerror}); correct the path"
         ) from error
     if not folders:
         raise FewshotError(f"{folder} holds no folders; expected a folder of images for each class")
@@ -80,14 +87,29 @@ def image_files(folder: Path, others: Counter[str] | None = None) -> list[Path]:
     Raises:
         FewshotError: there is none.
     """
+    others = Counter() if others is None else others
     files = find_images(folder, others)
     if not files:
-        passed = f" but {counted(others)}" if others else ""
-        raise FewshotError(
-            f"{folder} holds no image (png, jpg, webp, tiff, ...){passed}; fill or remove this"
-            " class"
-        )
+        raise no_images([folder], others)
     return files
+
+
+def no_images(folders: Sequence[Path], others: Counter[str], remedy: str = "") -> FewshotError:
+    """What is wrong with folders that hold no image, but files of other endings.
+
+    Args:
+        folders: they.
+        others: the endings.
+        remedy: what to do; otherwise they are to be classes.
+    """
+    passed = f" but {counted(others)}" if others else ""
+    names = ", ".join(map(str, folders[:SHOWN]))
+    more = f", and {len(folders) - SHOWN} more" if len(folders) > SHOWN else ""
+    hold, those = ("holds", "this class") if len(folders) == 1 else ("hold", "these classes")
+    return FewshotError(
+        f"{names}{more} {hold} no image (png, jpg, webp, tiff, ...){passed};"
+        f" {remedy or f'fill or remove {those}'}{_install(others)}"
+    )
 
 
 def find_images(folder: Path, others: Counter[str] | None = None) -> list[Path]:
@@ -104,21 +126,29 @@ def find_images(folder: Path, others: Counter[str] | None = None) -> list[Path]:
         )
 
     files: list[str] = []
+    for place, names in walked(folder, fail):
+        images = [n for n in names if is_image(n)]
+        files += [os.path.join(place, n) for n in images]
+        if others is not None:
+            rest = (Path(n) for n in {*names}.difference(images) if is_visible(n))
+            others.update(path.suffix.lower() or "no ending" for path in rest)
+    return sorted(map(Path, files))
+
+
+def walked(
+    folder: Path, onerror: Callable[[OSError], None] | None = None
+) -> Iterator[tuple[str, list[str]]]:
+    """The folder and the visible ones below, links among them, each with its files' names."""
     seen = set()
-    for place, below, names in os.walk(folder, onerror=fail, followlinks=True):
+    for place, below, names in os.walk(folder, onerror=onerror, followlinks=True):
         # A link to a folder further up would lead round and round.
         seen.add(os.path.realpath(place))
         below[:] = [
             n
             for n in below
-            if not n.startswith(".") and os.path.realpath(os.path.join(place, n)) not in seen
+            if is_visible(n) and os.path.realpath(os.path.join(place, n)) not in seen
         ]
-        images = [n for n in names if is_image(n)]
-        files += [os.path.join(place, n) for n in images]
-        if others is not None:
-            rest = (Path(n) for n in {*names}.difference(images) if not n.startswith("."))
-            others.update(path.suffix.lower() or "no ending" for path in rest)
-    return sorted(map(Path, files))
+        yield place, names
 
 
 def counted(others: Counter[str]) -> str:
@@ -132,9 +162,12 @@ def counted(others: Counter[str]) -> str:
 
 def passed_over(others: Counter[str]) -> str:
     """What is said of files that were passed over, with the remedy."""
-    heic = others.keys() & {".heic", ".heif"}
-    install = ", or pip install 'fewshot-lightning[heic]'" if heic else ""
     return (
         f"passed over {counted(others)}, which cannot be read as images here; convert them to png"
-        f" or jpg{install}"
+        f" or jpg{_install(others)}"
     )
+
+
+def _install(others: Counter[str]) -> str:
+    heic = others.keys() & {".heic", ".heif"}
+    return ", or pip install 'fewshot-lightning[heic]'" if heic else ""

@@ -1,10 +1,10 @@
 """What files of a user's own are: images or texts."""
 
-import os
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from fewshot.datasets.reading.folders import is_image
+from fewshot.datasets.reading.folders import HEIC_FILE, is_image, is_visible, walked
+from fewshot.datasets.reading.text_tables import ENDINGS
 from fewshot.errors import FewshotError
 
 Kind: TypeAlias = Literal["image", "text"]
@@ -12,18 +12,25 @@ NETWORKS: dict[Kind, str] = {"image": "efficientnet_lite0", "text": "all_minilm_
 """A network of each kind that needs no download, for messages."""
 
 
+def counted_kinds(source: Path) -> dict[Kind, int]:
+    """How many images and texts a file is, or are in and below a folder, by their names."""
+    names = [source.name]
+    if source.is_dir():
+        names = [name for _, of in walked(source) for name in of if is_visible(name)]
+    # a photograph that nothing installed here reads is one all the same
+    images = sum(is_image(name) or HEIC_FILE.fullmatch(name) is not None for name in names)
+    return {"image": images, "text": sum(map(_is_text, names))}
+
+
 def kind_of(source: Path) -> Kind | None:
     """What a file is, or those in and below a folder, by their names; None where none tells.
 
-    A text beside images is a note.
+    A few texts beside images are notes, an image beside many texts is a picture of them.
     """
-    names = [source.name]
-    if source.is_dir():
-        names = [name for _, _, files in os.walk(source, followlinks=False) for name in files]
-    if any(is_image(name) for name in names):
-        return "image"
-    texts = any(name.endswith(".txt") and not name.startswith(".") for name in names)
-    return "text" if texts else None
+    number = counted_kinds(source)
+    if number["text"] > 2 * number["image"]:
+        return "text"
+    return "image" if number["image"] else None
 
 
 def check_kind(source: Path, kind: str) -> None:
@@ -33,8 +40,16 @@ def check_kind(source: Path, kind: str) -> None:
         FewshotError: images are given to a network of texts, or texts to one of images.
     """
     found = kind_of(source)
-    if found is not None and found != kind and kind in NETWORKS:
-        raise FewshotError(
-            f"{source} holds {found}s, and the network reads {kind}s; give it {kind}s, or take one"
-            f" of {found}s, such as --backbone {NETWORKS[found]}"
-        )
+    if found in (None, kind) or kind not in NETWORKS:
+        return
+    assert found is not None
+    if kind == "image" and counted_kinds(source)["image"]:
+        return  # with many notes
+    raise FewshotError(
+        f"{source} holds {found}s, and the network reads {kind}s; give it {kind}s, or take one"
+        f" of {found}s, such as --backbone {NETWORKS[found]}"
+    )
+
+
+def _is_text(name: str) -> bool:
+    return name.lower().endswith((".txt", *ENDINGS))
