@@ -8,6 +8,8 @@ def what_works(message: str, nouns: str) -> list[str] | None:
     assert "\n" not in message
     found = re.search(r"what works: add (.*) to the command$", message)
     if found is None:
-        assert message.endswith(f"add {nouns}, until 6 classes have 2 or more each, or 2 classes 6")
+        assert message.endswith(
+            f"to train add {nouns}, until 6 classes have 2 or more each, or 2 classes 6"
+        )
         return None
     return found[1].split()

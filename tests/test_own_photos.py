@@ -3,6 +3,8 @@
 import csv
 import io
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -229,4 +231,51 @@ def test_check_refuses_what_nothing_helps(
     assert main(["check", str(tmp_path / "photos")]) == 2
     captured = capsys.readouterr()
     assert "1 class, 1 image" in captured.out
-    assert "add images, until 6 classes have 2" in captured.err
+    assert "to train add images, until 6 classes have 2" in captured.err
+
+
+def test_check_of_few_photos_says_how_they_name_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Five photos of each of three classes train nothing, and are what README begins with."""
+    root = tmp_path / "my photos"
+    for name in "abc":
+        (root / name).mkdir(parents=True)
+        for i in range(5):
+            Image.new("L", (7, 5 + i)).save(root / name / f"{i}.JPG")
+    assert main(["check", str(root)]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert "(shot 1 + queries 1), fewer are in 'a' (5), 'b' (5), 'c' (5)" in told[-4]
+    assert "to train add images, until 6 classes" in told[-3]
+    assert told[-2:] == [
+        "run:",
+        f"  fewshot predict --backbone efficientnet_lite0 --support '{root}' --query NEW",
+    ]
+
+
+def test_check_tells_what_cannot_be_decoded_by_its_mode_and_no_endless_list(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "photos"
+    for name in "abcdef":
+        (root / name).mkdir(parents=True)
+        for i in range(2):
+            Image.new("L", (7, 5)).save(root / name / f"{i}.png")
+    Image.new("F", (7, 5)).save(root / "a/floats.tiff")
+    assert main(["check", str(root)]) == 0
+    told = capsys.readouterr().out
+    assert "floats.tiff, which cannot be decoded (floating point pixels" in told
+    alike = " = ".join(["a/0.png", "a/1.png", "b/0.png", "b/1.png", "c/0.png", "7 more"])
+    assert f"in several classes: 1 image: {alike}" in told
+    assert told.rstrip().endswith("--data.skip_broken=true")
+
+
+def test_a_photo_of_a_hundred_megapixels_is_read_in_silence(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        Image.new("1", (10_000, 10_000)).save(tmp_path / name / "0.png")
+    # no fork, whose tests have filters of their own
+    words = [sys.executable, "-m", "fewshot", "check", str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert not done.stderr
+    assert "10000 x 10000 (2)" in done.stdout

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fewshot.cli.options import Options
 from fewshot.datasets.fitting import Wanted, fit, names_of, remedy
-from fewshot.datasets.fitting_words import options, refusal, summary
+from fewshot.datasets.fitting_words import naming, options, refusal, summary, to_add
 from fewshot.datasets.inspection import Inspection, inspect
 from fewshot.datasets.reading.decoding import REMEDY
 from fewshot.datasets.reading.folders import passed_over
@@ -83,7 +83,7 @@ def of_images(root: Path, found: Inspection) -> Iterator[str]:
     if wrong:
         yield f"  {len(wrong)} cannot be read: {names_of(wrong)}"
     if found.duplicates:
-        same = [" = ".join(str(path.relative_to(root)) for path in of) for of in found.duplicates]
+        same = [_alike(root, of) for of in found.duplicates]
         yield f"  in several classes: {_number(len(same), 'image')}: {names_of(same)}"
     yield from _protocols(examples)
     yield from _command(examples)
@@ -141,7 +141,13 @@ def _command(found: Examples) -> Iterator[str]:
     fitted = fit(found.counts, wanted, found.given)
     changes = remedy(found.counts, wanted, found.given) if fitted.faults else {}
     if changes is None:
-        raise FewshotError(refusal(place, found.counts, wanted, found.given, found.wrong))
+        command = naming(place, found.counts, found.given, found.wrong, wanted.noun)
+        if command is None:
+            raise FewshotError(refusal(place, found.counts, wanted, found.given, found.wrong))
+        yield f"  {'; '.join(fitted.faults)}"
+        yield f"  {to_add(wanted)}; naming {wanted.nouns} by these needs no training"
+        yield from ("run:", f"  {command}")
+        return
     if fitted.faults:
         yield f"  {'; '.join(fitted.faults)}"
         least = changes.get("min_examples")
@@ -153,6 +159,12 @@ def _command(found: Examples) -> Iterator[str]:
     more = options({**found.mended, **changes})
     yield "run:"
     yield f"  fewshot fit --config {found.config} --data.root {shlex.quote(place)} {more}".rstrip()
+
+
+def _alike(root: Path, files: Sequence[Path]) -> str:
+    shown = [str(path.relative_to(root)) for path in files[:SHOWN]]
+    more = [f"{len(files) - SHOWN} more"] if len(files) > SHOWN else []
+    return " = ".join(shown + more)
 
 
 def _number(number: int, what: str, plural: str = "s") -> str:

@@ -1,11 +1,13 @@
 """What is said of your own images or texts: what they allow, or what is wrong and what works."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from fewshot.datasets.fitting import FEWEST, Fit, Noun, Wanted, fit, names_of, remedy
 from fewshot.datasets.reading.decoding import REMEDY, told_at_once
 from fewshot.datasets.reading.folders import SPLITS
+from fewshot.datasets.reading.kinds import NETWORKS
 from fewshot.files.tables import printable
 
 PIECES: Mapping[Noun, str] = {"image": "files", "text": "lines"}
@@ -78,13 +80,41 @@ def refusal(
     if broken:
         faults.append(told_at_once(broken, PIECES[wanted.noun]))
     works = remedy(counts, wanted, given)
-    if works is None:
-        many, few = FEWEST + len(SPLITS) * wanted.outside, 2 + wanted.outside
-        return printable(
-            f"{place}: {'; '.join(faults)}; add {wanted.nouns}, until {many} classes have 2 or more"
-            f" each, or {few} classes 6"
-        )
-    return printable(f"{place}: {'; '.join(faults)}; {_what_works({**skip, **works})}")
+    if works is not None:
+        return printable(f"{place}: {'; '.join(faults)}; {_what_works({**skip, **works})}")
+    if command := naming(place, counts, given, broken, wanted.noun):
+        faults.append(f"what works without training: {command}")
+    return printable(f"{place}: {'; '.join(faults)}; {to_add(wanted)}")
+
+
+def to_add(wanted: Wanted) -> str:
+    """What is missing for training, where no arguments help."""
+    many, few = FEWEST + len(SPLITS) * wanted.outside, 2 + wanted.outside
+    return (
+        f"to train add {wanted.nouns}, until {many} classes have 2 or more each, or {few} classes 6"
+    )
+
+
+def naming(
+    place: str,
+    counts: Mapping[str, int],
+    given: Mapping[str, Sequence[str]] | None,
+    broken: Sequence[str],
+    noun: Noun,
+) -> str | None:
+    """The command that names others by a few examples as they are; None where it would not.
+
+    Args:
+        place: the folder, or the file.
+        counts: examples of each class that can be read.
+        given: the classes of train, val and test, where they are told.
+        broken: what is wrong with examples that cannot be read.
+        noun: what an example is called.
+    """
+    if given is not None or broken or len(counts) < 2 or not all(counts.values()):
+        return None
+    network = NETWORKS[noun]
+    return f"fewshot predict --backbone {network} --support {shlex.quote(place)} --query NEW"
 
 
 def options(values: Mapping[str, object]) -> str:

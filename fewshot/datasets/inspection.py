@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from fewshot.datasets.reading.decoding import reads_heic, unreadable
+from fewshot.datasets.reading.decoding import FLOATING, reads_heic, unreadable
 from fewshot.datasets.reading.folders import SPLITS, find_images, find_split_folders, subfolders
 
 
@@ -81,6 +81,8 @@ def _head(path: Path) -> tuple[tuple[int, int], str, str] | str:
         if not path.stat().st_size:
             return "which has 0 bytes"
         with Image.open(path) as image:
+            if image.mode == "F":
+                return f"which cannot be decoded ({FLOATING})"
             return image.size, image.mode, image.format or "?"
     except Exception:  # Pillow passes on whatever the format's parser raises
         return unreadable(path) or "which cannot be read"

@@ -164,5 +164,13 @@ def test_every_fault_is_in_one_message() -> None:
         assert part in message
     works = "--data.skip_broken=true --data.way=auto --data.min_examples=2"
     assert message.endswith(f"what works: add {works} to the command")
-    hopeless = refusal("photos", classes(5, 5, 5), Wanted(), None, [])
-    assert hopeless.endswith("add images, until 6 classes have 2 or more each, or 2 classes 6")
+    few = refusal("my photos", classes(5, 5, 5), Wanted(), None, [])
+    assert few.endswith(
+        "; what works without training: fewshot predict --backbone efficientnet_lite0 --support"
+        " 'my photos' --query NEW; to train add images, until 6 classes have 2 or more each, or 2"
+        " classes 6"
+    )
+    for counts, broken in ((classes(5), []), (classes(5, 5, 0), []), (classes(5, 5), ["a broken"])):
+        hopeless = refusal("photos", counts, Wanted(), None, broken)
+        assert "without training" not in hopeless, "that would be refused too"
+        assert "; to train add images, until 6 classes" in hopeless

@@ -2,6 +2,7 @@
 
 import functools
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
@@ -12,8 +13,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fewshot.errors import FewshotError
 
+# photographs of 100 megapixels are photographs; those beyond Pillow's limit are errors all the same
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning, append=True)
 SHOWN = 10  # files in a message
 REMEDY = "replace or delete"
+FLOATING = "floating point pixels have no known range: save it with 8 or 16 bits"
 Channels: TypeAlias = Literal[1, 3]
 
 
@@ -167,7 +171,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
             raise ValueError("its pixels exceed 16 bits: save it with 8 or 16")
         return Image.fromarray(np.rint(values / 257).astype(np.uint8))
     if image.mode == "F":
-        raise ValueError("floating point pixels have no known range: save it with 8 or 16 bits")
+        raise ValueError(FLOATING)
     if image.has_transparency_data:
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image
