@@ -28,6 +28,15 @@ def refusal(root: Path, **arguments: Any) -> str:
     return str(error.value)
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_two_columns_of_one_name_are_refused(name: str, tmp_path: Path) -> None:
+    content = "text,id,id,,,text,label\na,1,1,,,b,x\n"
+    if name == "a.tsv":
+        content = content.replace(",", "\t")
+    with pytest.raises(FewshotError, match="has several columns called 'text', 'id'; give each"):
+        read_table(table(tmp_path / name, content))
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

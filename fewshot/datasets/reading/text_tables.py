@@ -54,7 +54,12 @@ class TextTable:
             return []
         asked = " and ".join(name.partition("_")[0] for name in self.needed)
         names = ", ".join(map(repr, self.columns))
-        return [printable(f"of the columns {names} none is called {asked}, or what is usual")]
+        return [
+            printable(
+                f"of the columns {names} none is called {asked}, or what is usual (is the first"
+                " line no line of names? then put text,label above it)"
+            )
+        ]
 
     def fault(self, label: str, what: str) -> None:
         """Note what is wrong with a line."""
@@ -169,10 +174,21 @@ def _rows(path: Path, encoding: str | None) -> Iterator[Record]:
             continue
         elif names is None:
             names = [cell.strip() for cell in cells]
+            _check_names(path, names)
         elif len(cells) > len(names):
             yield line, f"has {len(cells)} columns, where the first line names {len(names)}"
         else:
             yield line, dict(zip(names, cells, strict=False))
+
+
+def _check_names(path: Path, names: Sequence[str]) -> None:
+    """Check that each column that has a name has its own; else nobody knows which is meant."""
+    if twice := [name for name in dict.fromkeys(names) if name and names.count(name) > 1]:
+        told = printable(", ".join(map(repr, twice)))
+        raise FewshotError(
+            f"{path} has several columns called {told}; give each a name of its own in the first"
+            " line"
+        )
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
