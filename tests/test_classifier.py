@@ -147,6 +147,7 @@ def test_a_network_of_ones_own_is_taken() -> None:
             [0, 1],
             "^X holds texts, and the backbone eff",
         ),
+        (IMAGES, ["no/a.JPG", "no/b.JPG"], [0, 1], "^X begins with 'a.JPG', and there is no such"),
         (IMAGES, list(pictures(1, 0)), [0, 1], "^X has 3 examples and y has 2; give one for each"),
         (IMAGES, [], [], r"^X has no examples; give some$"),
     ],

@@ -83,6 +83,7 @@ def test_the_uncertain_are_left_unnamed(
         f"--query={photos[0] / 'test'}",
     ]
     assert main(["predict", *args]) == 0
+    assert "80 of 80 queries are in the support" in capsys.readouterr().out
     sure = sorted({float(row["probability"]) for row in rows(tmp_path / "predictions.csv")})
     limit = sum(sure[len(sure) // 2 :][:2]) / 2
     assert main(["predict", *args, f"--reject={limit}"]) == 0
@@ -152,7 +153,10 @@ def test_a_benchmarks_episodes_are_meant_where_one_is_named(
             ("--ckpt_path=CKPT", "--support=SUPPORT/k", "--query=SUPPORT"),
             "k holds no folders; expected a folder of",
         ),
-        (("--ckpt_path=CKPT", "--support=SUPPORT", "--query=none"), "none cannot be decoded"),
+        (
+            ("--ckpt_path=CKPT", "--support=SUPPORT", "--query=none"),
+            "there is no query none; correct",
+        ),
         (("--ckpt_path=CKPT", "--support=SUPPORT", "--query=EMPTY"), "holds no image"),
         (
             ("--ckpt_path=CKPT", "--support=SUPPORT", "--query=BROKEN"),
@@ -399,3 +403,23 @@ def test_photographs_that_cannot_be_read_are_told(
     assert len(messages) == 2
     assert messages[0].startswith(f"{root / 'test'}: {told}")
     assert messages[1].startswith(f"{root / 'test/m'}: {told}")
+
+
+def test_all_that_is_wrong_with_a_support_is_told_at_once(
+    photos: Photos, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    support = support_of(photos, tmp_path / "support", {"k": 2, "m": 2})
+    args = ("predict", f"--ckpt_path={photos[1]}", f"--support={support}", f"--query={support}")
+    (support / "k/cut.png").write_bytes((support / "k/0.png").read_bytes()[:60])
+    (support / "m/none.jpg").write_bytes(b"")
+    error = refusal(capsys, *args)
+    assert "k/cut.png cannot be decoded" in error
+    assert "m/none.jpg cannot be decoded (it has 0 bytes)" in error
+    assert error.endswith("; replace or delete these 2 files")
+    for name in ("void", "gap"):
+        (support / name).mkdir()
+    (support / "gap/IMG.cr2").write_bytes(b"raw")
+    assert refusal(capsys, *args) == (
+        f"{support / 'gap'}, {support / 'void'} hold no image (png, jpg, webp, tiff, ...) but 1 file"
+        " (1 .cr2); fill or remove these classes"
+    )

@@ -149,7 +149,7 @@ def test_bytes_are_images_in_0_to_1() -> None:
     [
         ({"a": images(2)}, "the class a alone; give at least 2"),
         ({}, "the support has no classes"),
-        ({"a": images(2), "b": images(0)}, "the class 'b' of the support has no example"),
+        ({"a": images(2), "b": images(0)}, "of the support 'b' has no example"),
         ({"a": images(2), "b": ["x.png"]}, "give a tensor for each class"),
         (
             Examples(images(2), torch.tensor([0, 2])),

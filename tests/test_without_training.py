@@ -86,6 +86,7 @@ def test_photos_are_named_and_counted(
     printed = capsys.readouterr().out
     assert f"all   │ {right} of 6" in printed
     assert "1 queries lie in no folder of a class and do not count" in printed
+    assert "in the support" not in printed
     # written out: the nearest class mean by cosine, of features of images at the network's side
     learner = fewshot.pretrained("efficientnet_lite0", backbone_args={"resize": 32})
     assert learner.reader.facts()["image_size"] == 32
@@ -142,10 +143,21 @@ def test_texts_are_named_and_counted(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert [(row["text"], row["class"], row["label"]) for row in rows(output)] == [
         (text, name, name) for name, of in ASKED.items() for text in of
     ]
-    assert "all     │ 3 of 3" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "all     │ 3 of 3" in printed
+    assert "in the support" not in printed
+    with (query / "weather.txt").open("a") as file:
+        file.write("\nis it raining\n")
+    assert main(["predict", *args, f"--query={query}"]) == 0
+    assert "1 of 4 queries are in the support: expect less of new ones" in capsys.readouterr().out
+    (query / "weather.txt").write_text("\n".join(ASKED["weather"]))
     (tmp_path / "query.txt").write_text("i lost my card\n")
     assert main(["predict", *args, f"--query={tmp_path / 'query.txt'}"]) == 0
     assert [list(row)[:4] for row in rows(output)] == [["text", "class", "probability", "p(cards)"]]
+    (tmp_path / "query.json").write_text('["i lost my card"]')
+    assert refusal(capsys, [*args, f"--query={tmp_path / 'query.json'}"]) == (
+        f"{tmp_path / 'query.json'} is one piece of JSON; give an object a line, as .jsonl"
+    )
     (tmp_path / "photos/a").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(tmp_path / "photos/a/0.png")
     photos = [args[0], f"--support={tmp_path / 'photos'}", f"--query={query}"]
@@ -163,6 +175,7 @@ def test_texts_are_named_and_counted(tmp_path: Path, capsys: pytest.CaptureFixtu
             r"no pre-trained network is called 'efficientnet_lite00'; the nearest are"
             r" .*efficientnet_lite0\b.*\(`fewshot list backbones`\)",
         ),
+        (("--backbone=",), "no pre-trained network is called ''; the nearest are all_minilm.*"),
         (("--backbone=Conv4",), "Conv4 has no published weights; train it by `fewshot fit` and .*"),
         (
             ("--backbone=efficientnet_lite0", "--learner=MAML"),

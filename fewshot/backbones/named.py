@@ -57,7 +57,7 @@ def named(name: str, kind: Kind | None = None) -> Named:
         return Named(backbones.TorchvisionBackbone, {"model": name})
     if name.partition(".")[0] in _timms():
         return Named(backbones.TimmBackbone, {"model": name})
-    if "/" in name or Path(name).is_dir():
+    if "/" in name or (name and Path(name).is_dir()):
         sees = kind == "image" or Path(name, "preprocessor_config.json").is_file()
         return Named(
             backbones.HuggingFaceVision if sees else backbones.SentenceEncoder, {"model": name}

@@ -79,7 +79,7 @@ def options() -> Options:
 def predict(args: Sequence[str]) -> None:
     """Run the command."""
     arguments = options().read(args)
-    from fewshot.deployment.queries import read_queries  # here: seconds
+    from fewshot.deployment.queries import number_seen, read_queries  # here: seconds
 
     output = Path(arguments.output)
     if output.is_dir():
@@ -115,6 +115,11 @@ def predict(args: Sequence[str]) -> None:
         shown_on.print(right_table(predictions.classes, labels, [name for name, _ in rows]))
         if unknown := sum(label is None for label in labels):
             shown_on.print(f"{unknown} queries lie in no folder of a class and do not count")
+        if seen := number_seen(Path(arguments.support), [queries.items[place] for place in places]):
+            shown_on.print(
+                f"{seen} of {len(rows)} queries are in the support: expect less of new ones",
+                soft_wrap=True,
+            )
     if arguments.expect:
         shown_on.print(printable(predictor.expected.told(len(rows))), soft_wrap=True)
     shown_on.print(predictor.calibration, soft_wrap=True)

@@ -20,6 +20,7 @@ from fewshot.datasets.reading.folders import (
     find_images,
     find_split_folders,
     image_files,
+    no_images,
     passed_over,
     subfolders,
 )
@@ -209,11 +210,38 @@ def _known(name: str, folders: Mapping[str, Path], root: Path) -> Path:
 
 
 def class_images(root: Path, folders: Mapping[Name, Path]) -> dict[Name, list[Path]]:
-    """The images of each class's folder; one line tells which files of `root` are passed over."""
+    """The images of each class's folder; one line tells which files of `root` are passed over.
+
+    Raises:
+        FewshotError: a class has none; all such are named.
+    """
     others: Counter[str] = Counter()
-    images = {name: image_files(folder, others) for name, folder in folders.items()}
+    instead: Counter[str] = Counter()
+    images, empty = {}, []
+    for name, folder in folders.items():
+        passed: Counter[str] = Counter()
+        images[name] = find_images(folder, passed)
+        others += passed
+        if not images[name]:
+            empty.append(folder)
+            instead += passed
+    if empty:
+        raise no_images(empty, instead)
     tell_passed_over(root, others)
     return images
+
+
+def images_below(folder: Path) -> list[Path]:
+    """The images in and below a folder; one line tells which files are passed over.
+
+    Raises:
+        FewshotError: there is none.
+    """
+    others: Counter[str] = Counter()
+    if not (files := find_images(folder, others)):
+        raise no_images([folder], others, "give a folder of images, or an image")
+    tell_passed_over(folder, others)
+    return files
 
 
 @rank_zero_only

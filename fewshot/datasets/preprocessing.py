@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from fewshot.datasets.image_folder import class_images
-from fewshot.datasets.reading.decoding import Encoded, image_array, read_image
+from fewshot.datasets.image_folder import class_images, images_below
+from fewshot.datasets.reading.decoding import Encoded, image_array, read_image, told_at_once
 from fewshot.datasets.reading.folders import subfolders
 from fewshot.datasets.reading.pretrained_tokenizer import PretrainedTokenizer
 from fewshot.datasets.reading.text_files import check_lines, no_text, read_lines
@@ -120,7 +120,15 @@ class ImagePreprocessing(Preprocessing[ImageItem]):
 
     def stored(self, items: Sequence[ImageItem | Encoded]) -> Tensor:
         """Images uint8 (n, channels, image_size, image_size), not normalised."""
-        return torch.from_numpy(np.stack([self._read(item) for item in items]))
+        images, faults = [], []
+        for item in items:
+            try:
+                images.append(self._read(item))
+            except FewshotError as error:
+                faults.append(str(error))
+        if faults:
+            raise FewshotError(told_at_once(faults))
+        return torch.from_numpy(np.stack(images))
 
     def _read(self, item: ImageItem | Encoded) -> np.ndarray:
         if isinstance(item, Image.Image):
@@ -142,7 +150,7 @@ class ImagePreprocessing(Preprocessing[ImageItem]):
         if not isinstance(source, str | os.PathLike):
             return list(source)
         path = Path(source)
-        return list(class_images(path, {"": path})[""]) if path.is_dir() else [path]
+        return list(images_below(path)) if path.is_dir() else [path]
 
     def example(self, number: int) -> Tensor:
         """Noise."""
@@ -239,6 +247,8 @@ class TextPreprocessing(Preprocessing[str]):
             for fault in (fault for of in table.faults.values() for fault in of):
                 log.warning("left out: %s", fault)
             return table.every
+        if source.suffix.lower() == ".json":
+            raise FewshotError(f"{source} is one piece of JSON; give an object a line, as .jsonl")
         if not (lines := [(line.text, "") for line in read_lines(source)]):
             raise FewshotError(f"{source} holds no text; give a file with a text a line")
         return lines

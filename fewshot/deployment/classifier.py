@@ -15,6 +15,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from fewshot.backbones.pixels import Pixels
+from fewshot.datasets.reading.folders import is_image
 from fewshot.datasets.reading.kinds import NETWORKS, Kind
 from fewshot.deployment.expected import Expected
 from fewshot.deployment.predictor import Predictor
@@ -140,7 +141,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             backbone_args=self.backbone_args,
             learner_args=self.learner_args,
         )
-        self._check(kind, trained.preprocessing)
+        self._check(X, kind, trained.preprocessing)
         if self.backbone is None:
             trained.module.double()
         inputs = trained.inputs(self._items(X))
@@ -158,7 +159,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
 
             X = validate_data(self, X, dtype=np.float64, reset=False)
         else:
-            self._check(_kind(X), self.predictor_.learner.preprocessing)
+            self._check(X, _kind(X), self.predictor_.learner.preprocessing)
         probabilities: np.ndarray = self.predictor_(self._items(X)).probabilities.numpy()
         return probabilities
 
@@ -182,13 +183,17 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             return torch.from_numpy(X)
         return X if isinstance(X, Tensor) else list(X)
 
-    def _check(self, kind: Kind | None, reader: Any) -> None:
+    def _check(self, X: Any, kind: Kind | None, reader: Any) -> None:
         """Check that the network reads what is given.
 
         Raises:
             FewshotError: it does not.
         """
         if kind is not None and reader is not None and kind != reader.kind:
+            if kind == "text" and is_image(name := os.path.basename(_first(X))):
+                raise FewshotError(
+                    f"X begins with {name!r}, and there is no such file; correct the paths"
+                )
             raise FewshotError(
                 f"X holds {kind}s, and the backbone {self.backbone} reads {reader.kind}s; take one"
                 f" of {kind}s, such as {NETWORKS[kind]}"
@@ -210,8 +215,12 @@ def _count(X: Any) -> int:
 def _kind(X: Sequence[Any]) -> Kind | None:
     """What examples are, by the first of them: words that are no file are a text."""
     _count(X)
-    first = X[0] if not hasattr(X, "iloc") else X.iloc[0]
+    first = _first(X)
     if isinstance(first, str):
         return "image" if os.path.isfile(first) else "text"
     is_image = isinstance(first, os.PathLike | Image.Image | np.ndarray | Tensor)
     return "image" if is_image else None
+
+
+def _first(X: Any) -> Any:
+    return X.iloc[0] if hasattr(X, "iloc") else X[0]

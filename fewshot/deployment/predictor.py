@@ -15,6 +15,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
+from fewshot.datasets.fitting import names_of
 from fewshot.datasets.preprocessing import Preprocessing, as_float
 from fewshot.datasets.reading.kinds import check_kind
 from fewshot.deployment.acting import AdaptedPolicy, adapted_policy, check_acts
@@ -161,12 +162,11 @@ class TrainedLearner:
         else:
             check_kind(Path(support), self.reader.kind)
             by_class = self.reader.support(Path(support))
-        for name, items in by_class.items():
-            if not size_of(items):
-                raise FewshotError(
-                    f"the class {name!r} of the support has no example; give it one, or leave"
-                    " it out"
-                )
+        if empty := [repr(name) for name, items in by_class.items() if not size_of(items)]:
+            raise FewshotError(
+                f"of the support {names_of(empty)} ha{'s' if len(empty) == 1 else 've'} no example;"
+                " give each class one, or leave it out"
+            )
         if not by_class:
             raise FewshotError("the support has no classes; give at least 2")
         parts = list(by_class.values())
