@@ -21,6 +21,15 @@ def test_of_many_queries_a_notebook_has_the_first() -> None:
     assert "20 of 25 queries" in html
 
 
+def test_a_terminal_has_the_first_queries_a_line_each() -> None:
+    assert str(FOUND) == (
+        "Predictions of 2 queries, 2 classes\n   0   75.0 %  cat\n   1   87.5 %  <dog>"
+    )
+    many = repr(Predictions(("a", "b"), torch.tensor([[0.5, 0.5]]).repeat(25, 1)))
+    assert "tensor" not in many
+    assert many.endswith("\n  19   50.0 %  a\n      and 5 more")
+
+
 def test_pandas_has_the_columns_of_predictions_csv() -> None:
     pytest.importorskip("pandas", reason="pandas is not installed")
     table = FOUND.to_pandas()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fewshot.episodes.types import Examples
 from fewshot.extras import require
+from fewshot.files.tables import printable
 
 Items: TypeAlias = Tensor | dict[str, Tensor] | Sequence[Any]
 """Inputs as the network reads them, or what preprocessing makes them of: image files, texts."""
@@ -17,10 +18,10 @@ Support: TypeAlias = str | os.PathLike[str] | Mapping[str, Items] | Examples
 Query: TypeAlias = str | os.PathLike[str] | Items
 
 CHUNK = 64  # queries in memory at once
-SHOWN = 20  # queries in a notebook's table
+SHOWN = 20  # queries in a terminal or a notebook
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Predictions:
     """What a predictor says of n queries: the classes and the probability (n, N) of each."""
 
@@ -41,13 +42,27 @@ class Predictions:
         """The probability (n,) of the most probable class."""
         return self.probabilities.amax(-1)
 
+    def __repr__(self) -> str:
+        """The first queries, a line each: the most probable class."""
+        shown = [
+            f"{number:>4}  {100 * confidence:5.1f} %  {printable(name)}"
+            for number, (name, confidence) in enumerate(self._first())
+        ]
+        rest = len(self) - SHOWN
+        more = [f"      and {rest} more"] if rest > 0 else []
+        head = f"Predictions of {len(self)} queries, {len(self.classes)} classes"
+        return "\n".join([head, *shown, *more])
+
+    def _first(self) -> list[tuple[str, float]]:
+        """The most probable class of the first queries and its probability."""
+        first = Predictions(self.classes, self.probabilities[:SHOWN])
+        return list(zip(first.names, first.confidences.tolist(), strict=True))
+
     def _repr_html_(self) -> str:
         """The table for a notebook: the first queries, the most probable class of each."""
         rows = "".join(
             f"<tr><td>{number}</td><td>{escape(name)}</td><td>{100 * confidence:.1f} %</td></tr>"
-            for number, (name, confidence) in enumerate(
-                zip(self.names[:SHOWN], self.confidences[:SHOWN].tolist(), strict=True)
-            )
+            for number, (name, confidence) in enumerate(self._first())
         )
         rest = len(self) - SHOWN
         more = f"<caption>{SHOWN} of {len(self)} queries</caption>" if rest > 0 else ""
