@@ -1,12 +1,14 @@
 """The library from Python: the lines of the README, and networks of one's own."""
 
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import pytest
 import torch
 from torch import Tensor, nn
 
+import fewshot
 from fewshot import (
     MAML,
     Conv4,
@@ -132,3 +134,21 @@ def test_a_network_without_out_features() -> None:
 def test_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(FewshotError, match="there is no checkpoint"):
         MAML.load_from_checkpoint(tmp_path / "none.ckpt")
+
+
+@pytest.mark.parametrize("backbone", ["Conv4", "ResNet12", "MLP"])
+@pytest.mark.parametrize("learner", [PrototypicalNetwork, MAML])
+def test_images_as_a_stream_holds_them_are_refused_with_the_remedy(
+    learner: type[MetaLearner], backbone: str
+) -> None:
+    data = GlyphsDataModule(way=3, queries=2)
+    of: dict[str, dict[str, Any]] = {
+        "Conv4": {"in_channels": 1, "image_size": data.image_size, "width": 4},
+        "ResNet12": {"in_channels": 1, "image_size": data.image_size, "widths": (4, 4, 4, 4)},
+        "MLP": {"in_features": data.in_features},
+    }
+    network = getattr(fewshot, backbone)(**of[backbone])
+    module = learner(network, task=data.task)
+    support, _ = data.stream("test")[0]
+    with pytest.raises(FewshotError, match=rf"^{backbone} reads floats, .* torch.uint8.* / 255$"):
+        module.adapt(support)

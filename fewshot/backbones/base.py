@@ -134,7 +134,8 @@ def checked_images(inputs: Inputs, in_channels: int, image_size: int, network: s
     """Inputs as they are, checked to be images (n, C, H, W).
 
     Raises:
-        FewshotError: `network` was built for other images, or the inputs are a dict.
+        FewshotError: `network` was built for other images, or the inputs are a dict, or whole
+            numbers.
     """
     expected = (in_channels, image_size, image_size)
     if not isinstance(inputs, Tensor) or tuple(inputs.shape[1:]) != expected:
@@ -143,14 +144,15 @@ def checked_images(inputs: Inputs, in_channels: int, image_size: int, network: s
             f"{network} was built for images {expected}, the benchmark gives {shape};"
             " set in_channels and image_size of the backbone to the benchmark's"
         )
-    return inputs
+    return _floats(inputs, network)
 
 
 def flattened(inputs: Inputs, in_features: int, network: str) -> Tensor:
     """Inputs (n, ...) as vectors (n, in_features).
 
     Raises:
-        FewshotError: `network` was built for another number of values, or the inputs are a dict.
+        FewshotError: `network` was built for another number of values, or the inputs are a dict, or
+            whole numbers.
     """
     if not isinstance(inputs, Tensor) or inputs[0].numel() != in_features:
         size = inputs[0].numel() if isinstance(inputs, Tensor) else "a dict"
@@ -158,7 +160,17 @@ def flattened(inputs: Inputs, in_features: int, network: str) -> Tensor:
             f"{network} was built for in_features {in_features}, the benchmark gives {size};"
             " set in_features of the backbone to the benchmark's"
         )
-    return inputs.flatten(1)
+    return _floats(inputs, network).flatten(1)
+
+
+def _floats(inputs: Tensor, network: str) -> Tensor:
+    if not inputs.dtype.is_floating_point:
+        raise FewshotError(
+            f"{network} reads floats, and its inputs are {inputs.dtype}, as `stream` and datasets"
+            " hold images; give it a batch of a loader that has gone through the DataModule's"
+            " on_after_batch_transfer, or inputs / 255"
+        )
+    return inputs
 
 
 def check_dropout(rate: float) -> None:
