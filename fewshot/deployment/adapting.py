@@ -14,7 +14,7 @@ from fewshot.engine.modes import evaluation_mode
 from fewshot.episodes.types import Examples, Inputs, map_tensors
 from fewshot.learners.base import MetaLearner
 from fewshot.learners.comparing import ComparingLearner
-from fewshot.learners.embedding import at_least_float32, chunked
+from fewshot.learners.embedding import at_least_float32
 
 TOGETHER = 64
 """Texts, or images on a device, that are embedded at once."""
@@ -43,7 +43,7 @@ def features_of(module: MetaLearner, inputs: Inputs) -> Inputs:
         return inputs
     assert isinstance(module, ComparingLearner)
     with torch.no_grad(), evaluation_mode(module):
-        parts = [at_least_float32(chunked(module.embed, part)) for part in _parts(inputs)]
+        parts = [at_least_float32(module.embed_in_chunks(part)) for part in _parts(inputs)]
     return torch.cat(parts)
 
 

@@ -54,8 +54,20 @@ class EmbeddingLearner(EmbedsOnce):
         by_episode = not training and self.batchnorm == "transductive"
         in_chunks = not training and not self.backbone.training and self.features_kept is None
         if self.features_held is None or training or by_episode:
-            return embed_meta_batch(self.embed, episodes, by_episode, in_chunks)
+            embed = self.embed_in_chunks if in_chunks and not by_episode else self.embed
+            return embed_meta_batch(embed, episodes, by_episode)
         return embed_meta_batch(partial(self._embed_once, in_chunks=in_chunks), episodes)
+
+    def embed_in_chunks(self, inputs: Inputs) -> Tensor:
+        """`embed`, of images on a CPU a few at a time, which is faster.
+
+        For networks that treat each image by itself, as in evaluation mode.
+        """
+        size = chunk_of(inputs, self.backbone)
+        if size is None:
+            return self.embed(inputs)
+        assert isinstance(inputs, Tensor)
+        return torch.cat([self.embed(part) for part in torch.split(inputs, size)])
 
     def _embed_once(self, inputs: Inputs, in_chunks: bool) -> Tensor:
         """`embed` of those inputs (n, ...) whose features are not held, if that is how it works."""
@@ -63,7 +75,7 @@ class EmbeddingLearner(EmbedsOnce):
         found = self.features_held.features(self.embed, inputs)
         if found is not None:
             return found
-        return chunked(self.embed, inputs) if in_chunks else self.embed(inputs)
+        return self.embed_in_chunks(inputs) if in_chunks else self.embed(inputs)
 
     def judged(self, outputs: Tensor, targets: Tensor) -> Outcome:
         """The outcome of outputs (B, n, output_size), targets (B, n, ...), by episode."""
@@ -78,7 +90,6 @@ def embed_meta_batch(
     embed: Callable[[Inputs], Tensor],
     episodes: Episode,
     by_episode: bool = False,
-    in_chunks: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Support features (B, S, ...) and query features (B, N*Q, ...), half precision as float32.
 
@@ -86,10 +97,8 @@ def embed_meta_batch(
         embed: from inputs (n, ...) to features (n, ...).
         episodes: B of them, stacked.
         by_episode: embed each episode by itself, its batch normalisation by the statistics of its
-            support and query together; otherwise the meta-batch takes one forward pass, in the
-            network's own mode.
-        in_chunks: let a CPU embed a few images at a time, which is faster; for networks that treat
-            each image by itself, as in evaluation mode.
+            support and query together; otherwise the meta-batch takes one call, in the network's
+            own mode.
     """
     if by_episode:
         (features,) = map_episodes(
@@ -97,19 +106,10 @@ def embed_meta_batch(
         )
     else:
         inputs = map_tensors(lambda tensor: tensor.flatten(0, 1), joined(episodes, 1))
-        flat = chunked(embed, inputs) if in_chunks else embed(inputs)
+        flat = embed(inputs)
         features = flat.view(count(episodes), -1, *flat.shape[1:])
     features, size = at_least_float32(features), episodes.support.targets.shape[1]
     return features[:, :size], features[:, size:]
-
-
-def chunked(embed: Callable[[Inputs], Tensor], inputs: Inputs) -> Tensor:
-    """Features (n, ...) of inputs (n, ...), images on a CPU chunk by chunk."""
-    size = chunk_of(inputs)
-    if size is None:
-        return embed(inputs)
-    assert isinstance(inputs, Tensor)
-    return torch.cat([embed(part) for part in torch.split(inputs, size)])
 
 
 def _as_given(inputs: Inputs) -> Tensor:

@@ -29,6 +29,7 @@ from fewshot.engine.normalization import EpisodeNorm
 from fewshot.episodes.types import Episode, ExampleBatch, Examples
 from fewshot.hyperparameters import constructor_arguments
 from fewshot.learners import RFS, Baseline, FineTune, PrototypicalNetwork, SimpleShot
+from fewshot.learners.features_held import FeaturesHeld
 
 TASK = {"kind": "classification", "way": 2}
 
@@ -74,6 +75,21 @@ def frozen_network() -> TorchvisionBackbone:
 def episodes(count: int = 3) -> Episode:
     labels = torch.arange(2).repeat(count, 4)
     return Episode(*(Examples(torch.rand(count, 8, 1, 16, 16), labels) for _ in range(2)))
+
+
+def test_images_on_a_cpu_are_read_a_few_at_once_by_the_network_s_side_not_their_own() -> None:
+    network = TorchvisionBackbone(1, 16, "mobilenet_v2", resize=224)
+    network.freeze()
+    seen: list[int] = []
+    network.network.register_forward_pre_hook(lambda module, given: seen.append(len(given[0])))
+    learner = PrototypicalNetwork(network, task={"kind": "classification", "way": 2})
+    learner.embed_in_chunks(torch.rand(9, 1, 16, 16))
+    assert seen == [4, 4, 1]
+    seen.clear()
+    images = torch.rand(5, 1, 16, 16)
+    with torch.no_grad():
+        FeaturesHeld(network, 2**20).features(network, images)
+    assert set(seen) == {2, 4}, "a trial, and batches that are filled up"
 
 
 # ---------------------------------------------------------------- frozen
