@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fewshot.arguments import Count
 from fewshot.backbones.pretrained import PretrainedBackbone
 from fewshot.backbones.text import before_end, mean_over_time, read_inputs
+from fewshot.datasets.reading.hub import kept_alone
 from fewshot.datasets.reading.packaged import model_location
 from fewshot.episodes.types import Inputs
 from fewshot.errors import FewshotError
@@ -141,7 +142,7 @@ def load_transformer(
     config: dict[str, Any] | None,
     auto: str = "AutoModel",
     extra: str = "text",
-    holds: str = "one",
+    holds: str = "its config.json, tokenizer.json and model.safetensors",
 ) -> Any:
     """The network in float32 and in training mode; without its weights where a checkpoint's follow.
 
@@ -156,15 +157,16 @@ def load_transformer(
         FewshotError: it cannot be loaded.
     """
     transformers = require("transformers", extra)
-    place = model_location(name) if config is None else None
+    place = model_location(name) if config is None else ""
+    kept = {"local_files_only": True} if config is None and kept_alone(place) else {}
     try:
         if config is None:
-            settings = transformers.AutoConfig.from_pretrained(place)
+            settings = transformers.AutoConfig.from_pretrained(place, **kept)
         else:
             settings = transformers.AutoConfig.for_model(**config)
         if config is None and not weights_follow():
-            with _quiet(transformers.utils.logging, os.path.isdir(str(place))):
-                network: nn.Module = getattr(transformers, auto).from_pretrained(place)
+            with _quiet(transformers.utils.logging, os.path.isdir(place)):
+                network: nn.Module = getattr(transformers, auto).from_pretrained(place, **kept)
         else:
             network = getattr(transformers, auto).from_config(settings, trust_remote_code=False)
     except (OSError, ValueError) as error:

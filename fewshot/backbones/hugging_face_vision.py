@@ -9,6 +9,7 @@ from torch import Tensor
 from fewshot.arguments import Count
 from fewshot.backbones.hugging_face import load_transformer
 from fewshot.backbones.pretrained import Interpolation, PretrainedVision, ShortNames
+from fewshot.datasets.reading.hub import kept_alone
 from fewshot.errors import FewshotError
 from fewshot.extras import require
 
@@ -127,7 +128,8 @@ def own_preprocessing(
     """
     transformers = require("transformers", "pretrained")
     try:
-        processor = transformers.AutoImageProcessor.from_pretrained(name)
+        kept = {"local_files_only": True} if kept_alone(name) else {}
+        processor = transformers.AutoImageProcessor.from_pretrained(name, **kept)
     except (OSError, ValueError) as error:
         raise FewshotError(
             f"how the model {name!r} sees images cannot be read ({str(error).splitlines()[0]}); put"

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fewshot.arguments import Count
 from fewshot.backbones.pretrained import KNOWN, Interpolation, PretrainedVision, ShortNames
+from fewshot.datasets.reading.hub import in_cache, kept_alone
 from fewshot.errors import FewshotError, nearest
 from fewshot.extras import require
 from fewshot.hyperparameters import weights_follow
@@ -152,8 +153,11 @@ def build_network(model: str, published: Any) -> nn.Module:
     url = hub if published.hf_hub_id else published.url
     name = ".".join(filter(None, (published.architecture, published.tag)))
     file = Path(torch.hub.get_dir(), "checkpoints", f"{name}{Path(url).suffix}")
-    known = {"pretrained_cfg_overlay": {"file": str(file)}} if file.is_file() else {}
+    kept = file if file.is_file() else in_cache(published.hf_hub_id, Path(url).name)
+    known = {"pretrained_cfg_overlay": {"file": str(kept)}} if kept else {}
     try:
+        if kept is None and published.hf_hub_id and kept_alone(""):
+            raise ConnectionError("nothing here knows where the hub is")
         network = timm.create_model(model, pretrained=True, num_classes=0, **known)
     # the hub's client raises errors of whichever library it fetches with
     except Exception as error:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from slopes import assert_slope
 from torch import Tensor
 
 from fewshot.backbones import HuggingFaceEncoder
+from fewshot.backbones.hugging_face_vision import own_preprocessing
 from fewshot.cli.main import main
 from fewshot.datamodules import CLINC150DataModule
+from fewshot.datasets.reading import hub
 from fewshot.datasets.reading.pretrained_tokenizer import PretrainedTokenizer
 from fewshot.engine.episode_map import loop_only
 from fewshot.episodes.types import Episode, Examples, Inputs
@@ -229,13 +232,49 @@ def test_a_model_that_is_not_there_is_an_error(
 ) -> None:
     missing = str(tmp_path / "missing")
     remedy = (
-        r"cannot be loaded \(.*\); give a folder that holds one, or a name of"
-        r" https://huggingface.co/models$"
+        r"cannot be loaded \(.*\); give a folder that holds its .*tokenizer.json.* and"
+        r" model.safetensors, or a name of https://huggingface.co/models$"
     )
     with pytest.raises(FewshotError, match=rf"^the model '{missing}' {remedy}"):
         HuggingFaceEncoder(IDS, missing)
     with pytest.raises(FewshotError, match=rf"^the tokenizer '{missing}' {remedy}"):
         PretrainedTokenizer(missing)
+
+
+def test_without_a_network_the_hub_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its client would ask five times, with a line each."""
+    transformers = pytest.importorskip("transformers")
+    monkeypatch.setattr(hub, "getproxies", dict)
+    asked: list[tuple[str, bool]] = []
+
+    def loaded(place: str, local_files_only: bool = False, **kwargs: Any) -> None:
+        asked.append((place, local_files_only))
+        raise OSError("not in the cache")
+
+    for name in ("AutoConfig", "AutoTokenizer", "AutoImageProcessor"):
+        monkeypatch.setattr(getattr(transformers, name), "from_pretrained", loaded)
+    loads: dict[str, Callable[[], object]] = {
+        "the tokenizer": lambda: PretrainedTokenizer("sentence-transformers/none"),
+        "the model": lambda: HuggingFaceEncoder(IDS, "sentence-transformers/none"),
+        "how the model": lambda: own_preprocessing("facebook/none"),
+    }
+    for known in (False, True):
+        asked.clear()
+        monkeypatch.setattr(hub.socket, "getaddrinfo", _address if known else _no_address)
+        for what, load in loads.items():
+            with pytest.raises(FewshotError, match=rf"^{what} .*\(not in the cache\); "):
+                load()
+        assert {alone for _, alone in asked} == {not known}
+
+
+def _address(*of: Any) -> list[Any]:
+    return []
+
+
+def _no_address(*of: Any) -> list[Any]:
+    raise OSError("Name or service not known")
 
 
 def test_a_tokenizer_of_another_model_is_an_error(folder: Path) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fewshot.backbones import EfficientNetLite0, TimmBackbone
 from fewshot.backbones.efficientnet_lite0 import BLOCKS, timms_name
 from fewshot.backbones.timm_model import build_network
+from fewshot.datasets.reading import hub
 from fewshot.errors import FewshotError
 from fewshot.extras import require
 from fewshot.hyperparameters import build, describe, without_weights
@@ -156,6 +157,33 @@ def test_weights_that_cannot_be_fetched_are_an_error(
         f"the weights of convnext_atto cannot be fetched (ConnectionError); put {url} into {file}"
         " yourself, or set weights: null"
     )
+
+
+def test_without_a_network_the_hub_is_not_asked_but_its_cache_is(
+    timm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(hub, "getproxies", dict)
+    make, asked = timm.create_model, list[str]()
+
+    def no_address(*of: Any) -> None:
+        raise OSError("Name or service not known")
+
+    def created(*args: Any, pretrained: bool, **kwargs: Any) -> Any:
+        if pretrained:
+            asked.append(kwargs["pretrained_cfg_overlay"]["file"])
+        return make(*args, pretrained=False, num_classes=0)
+
+    monkeypatch.setattr(hub.socket, "getaddrinfo", no_address)
+    monkeypatch.setattr(timm, "create_model", created)
+    with pytest.raises(FewshotError, match=r"cannot be fetched \(ConnectionError\); put https:.*"):
+        TimmBackbone(3, 32, "convnext_atto", "DEFAULT")
+    assert not asked
+    (fetched := tmp_path / "model.safetensors").touch()
+    client = require("huggingface_hub", "pretrained")
+    monkeypatch.setattr(client, "try_to_load_from_cache", lambda model, file: str(fetched))
+    TimmBackbone(3, 32, "convnext_atto", "DEFAULT")
+    assert asked == [str(fetched)]
 
 
 @pytest.mark.parametrize(

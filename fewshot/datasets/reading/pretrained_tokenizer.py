@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
+from fewshot.datasets.reading.hub import kept_alone
 from fewshot.datasets.reading.packaged import model_location
 from fewshot.errors import FewshotError
 from fewshot.extras import require
@@ -25,12 +26,13 @@ class PretrainedTokenizer:
     def __init__(self, name: str, json: str | None = None) -> None:
         transformers = require("transformers", "text")
         self.tokenizer: Any
-        place = model_location(name) if json is None else None
+        place = model_location(name) if json is None else ""
         try:
             if json is None:
                 self.tokenizer = transformers.AutoTokenizer.from_pretrained(
                     place,
                     trust_remote_code=False,  # a checkpoint may have named it
+                    local_files_only=kept_alone(place),
                 )
             else:
                 fast = require("tokenizers", "text").Tokenizer.from_str(json)
@@ -38,7 +40,8 @@ class PretrainedTokenizer:
         except (OSError, ValueError) as error:
             raise FewshotError(
                 f"the tokenizer {name!r} cannot be loaded ({str(error).splitlines()[0]}); give a"
-                " folder that holds one, or a name of https://huggingface.co/models"
+                " folder that holds its tokenizer.json, beside the model's config.json and"
+                " model.safetensors, or a name of https://huggingface.co/models"
             ) from error
         pieces = {i: piece for piece, i in self.tokenizer.get_vocab().items()}
         self.vocabulary = tuple(pieces.get(i, f"<no piece {i}>") for i in range(max(pieces) + 1))
