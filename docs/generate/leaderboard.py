@@ -17,7 +17,8 @@ README = (  # the record, and how many of its runs README shows
     ("omniglot/maml_plus_plus_5way1shot", 1),
     ("bandit/rl2_5arms_10pulls", 1),
     ("sinusoid/maml_10shot", 1),
-    ("cifar_fs/efficientnet_lite0_frozen", 2),
+    ("cifar_fs/rfs", 2),
+    ("cifar_fs/laplacian_shot", 1),
     ("clinc150/minilm_frozen", 2),
 )
 OPEN, CLOSE = "<!-- figures -->\n", "<!-- end of figures -->"
