@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -262,7 +263,7 @@ def test_without_a_network_the_hub_is_not_waited_for(
     }
     for known in (False, True):
         asked.clear()
-        monkeypatch.setattr(hub.socket, "getaddrinfo", _address if known else _no_address)
+        monkeypatch.setattr(socket, "getaddrinfo", _address if known else _no_address)
         for what, load in loads.items():
             with pytest.raises(FewshotError, match=rf"^{what} .*\(not in the cache\); "):
                 load()

@@ -1,5 +1,6 @@
 """timm's networks and EfficientNet-Lite0 as backbones; its weights come out of a package."""
 
+import socket
 import sys
 import types
 from pathlib import Path
@@ -174,7 +175,7 @@ def test_without_a_network_the_hub_is_not_asked_but_its_cache_is(
             asked.append(kwargs["pretrained_cfg_overlay"]["file"])
         return make(*args, pretrained=False, num_classes=0)
 
-    monkeypatch.setattr(hub.socket, "getaddrinfo", no_address)
+    monkeypatch.setattr(socket, "getaddrinfo", no_address)
     monkeypatch.setattr(timm, "create_model", created)
     with pytest.raises(FewshotError, match=r"cannot be fetched \(ConnectionError\); put https:.*"):
         TimmBackbone(3, 32, "convnext_atto", "DEFAULT")
