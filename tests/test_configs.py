@@ -61,9 +61,9 @@ ROOTS: dict[str, Callable[[Path], Path] | None] = {
     "CLINC150DataModule": lambda folder: fake_clinc150(folder),
     "CIFARFSDataModule": lambda folder: fake_cifar100(folder),
     "FC100DataModule": lambda folder: fake_cifar100(folder),
-    "MiniImageNetDataModule": lambda folder: fake_mini_imagenet(folder, "cache_pkl", images=18),
-    "TieredImageNetDataModule": lambda folder: fake_tiered_imagenet(folder, "npz", images=18),
-    "CUBDataModule": lambda folder: fake_cub(folder, images=18),
+    "MiniImageNetDataModule": lambda folder: fake_mini_imagenet(folder, "cache_pkl", images=8),
+    "TieredImageNetDataModule": lambda folder: fake_tiered_imagenet(folder, "npz", images=8),
+    "CUBDataModule": lambda folder: fake_cub(folder, images=8),
     "DoubleMNISTDataModule": lambda folder: fake_mnist(folder),
     "TripleMNISTDataModule": lambda folder: fake_mnist(folder),
     "RainbowMNISTDataModule": lambda folder: fake_mnist(folder, 56 * 16),
@@ -169,7 +169,8 @@ def small(config: dict[str, Any]) -> list[str]:
     options += ["--model.compile=false"] if "compile: true" in text else []  # takes minutes
     # tests fetch nothing
     options += ["--model.backbone.weights=null"] if "weights: DEFAULT" in text else []
-    options += ["--model.backbone.resize=33"] if "resize: " in text else []
+    options += ["--model.backbone.resize=17"] if "resize: " in text else []
+    options += ["--data.max_length=4"] if "MiniLM" in text and drawn.get("way") == 150 else []
     return options + (["--model.backbone.width=4"] if "Conv4" in text else [])
 
 
