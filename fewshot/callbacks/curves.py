@@ -14,7 +14,7 @@ from fewshot.callbacks.figures import Pixels, pixels, save
 from fewshot.callbacks.loggers import log_image, take_images
 from fewshot.callbacks.run_folder import run_folder
 from fewshot.learners.base import MetaLearner
-from fewshot.tasks.drawing.style import INK, LINE, bare
+from fewshot.tasks.drawing.style import INK, LINE, bare, headed
 from fewshot.tasks.estimates import Estimate, scale_of
 
 Curves: TypeAlias = dict[str, dict[int, Estimate]]
@@ -130,12 +130,8 @@ def _draw(axis: Axes, name: str, curve: dict[int, Estimate], unit: str) -> None:
             fontsize=9,
             color=INK,
         )
-    axis.set_title(
-        f"{name}{' in per cent' if percent else f' in {unit}' if unit else ''}, mean ± 95 % CI",
-        loc="left",
-        fontsize=10,
-        color=INK,
-    )
+    of_unit = " in per cent" if percent else f" in {unit}" if unit else ""
+    headed(axis, f"{name}{of_unit}, mean ± 95 % CI")
     axis.set_xlabel("inner step", color=INK)
     axis.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
     axis.margins(x=0.06, y=0.16)

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from fewshot.files import atomic_write
 from fewshot.files.tables import printable
-from fewshot.tasks.drawing.style import FAINT, INK, LINE, bare
+from fewshot.tasks.drawing.style import FAINT, INK, LINE, bare, headed
 from fewshot.tasks.estimates import Estimate, scale_of
 
 
@@ -33,7 +33,7 @@ def draw(estimates: Mapping[str, Estimate], title: str, unit: str, path: Path) -
     axis.set_yticks(places, names, fontsize=8, color=INK)
     axis.set_ylim(len(estimates) - 0.5, -0.5)
     axis.axvline(means[0], color=FAINT, linewidth=2, zorder=0)  # what others are compared to
-    axis.set_title(title.replace("$", r"\$"), loc="left", fontsize=10, color=INK)
+    headed(axis, title.replace("$", r"\$"))
     axis.set_xlabel(unit, fontsize=9, color=INK)
     bare(axis, "x", 8)
     with atomic_write(path, binary=True) as file:

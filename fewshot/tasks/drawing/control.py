@@ -9,7 +9,7 @@ from fewshot.environments.bandit_policies import RandomActor, ThompsonIndex, UCB
 from fewshot.environments.noise import Noise
 from fewshot.environments.play import play
 from fewshot.tasks.base import EpisodeView
-from fewshot.tasks.drawing.style import INK, LINE, bare
+from fewshot.tasks.drawing.style import INK, LINE, bare, headed
 
 GOAL, OTHERS = "#bc4c00", ("#8250df", "#1a7f37", "#6e7781")
 
@@ -29,7 +29,7 @@ def draw_paths(task: Any, view: EpisodeView) -> Figure:
         axis.plot(*goal[0].tolist(), "*", color=GOAL, markersize=12, label="goal")
         axis.plot(0, 0, "o", color=INK, markersize=4, label="start")
         total = steps.rewards.sum(1).mean().item()
-        axis.set_title(f"{name}: return {total:.1f}", loc="left", fontsize=10, color=INK)
+        headed(axis, f"{name}: return {total:.1f}")
         axis.set_aspect("equal", adjustable="datalim")
         axis.grid(color="#d8dee4", linewidth=0.8)
         axis.tick_params(length=0, labelsize=8, colors=INK)

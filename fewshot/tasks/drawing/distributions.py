@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from fewshot.tasks.drawing.style import FAINT, INK, LINE, bare
+from fewshot.tasks.drawing.style import FAINT, INK, LINE, bare, headed
 from fewshot.tasks.estimates import Estimate, format_estimate, scale_of
 
 MOST = 20  # bins of a histogram
@@ -36,7 +36,7 @@ def draw_histogram(
     if np.isfinite(ci95):
         axis.axvspan(mean - ci95, mean + ci95, color=INK, alpha=0.18, linewidth=0)
     axis.axvline(mean, color=INK, linewidth=1.2)
-    _titles(axis, f"{len(finite)} test episodes: {format_estimate(*estimate, unit)}")
+    headed(axis, f"{len(finite)} test episodes: {format_estimate(*estimate, unit)}")
     axis.set_xlabel(f"{name} of an episode{f' ({unit})' if unit else ''}", color=INK)
     axis.set_ylabel("episodes", color=INK)
     return figure
@@ -91,7 +91,7 @@ def draw_reliability(
     axis.vlines(confidence, right, confidence, color=GAP, linewidth=2, label="gap")
     axis.plot(confidence, right, color=LINE, marker="o", markersize=4, label="right answers")
     at = "" if temperature is None else f", temperature {temperature:.3g}"
-    _titles(axis, f"calibration error (ECE) {100 * error:.2f} %{at}")
+    headed(axis, f"calibration error (ECE) {100 * error:.2f} %{at}")
     axis.set(xlim=(0, 100), ylim=(0, 100), xticks=range(0, 101, 25), yticks=range(0, 101, 25))
     axis.set_xlabel("confidence (%)", color=INK)
     axis.set_ylabel("%", color=INK)
@@ -105,7 +105,3 @@ def _panel() -> tuple[Figure, Axes]:
     axis = figure.add_axes((0.13, 0.15, 0.83, 0.75))
     bare(axis, "y", 9)
     return figure, axis
-
-
-def _titles(axis: Axes, title: str) -> None:
-    axis.set_title(title, loc="left", fontsize=10, color=INK)

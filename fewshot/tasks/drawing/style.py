@@ -7,6 +7,14 @@ from matplotlib.axes import Axes
 LINE, INK, FAINT = "#0969da", "#1f2328", "#d8dee4"
 
 
+def headed(axis: Axes, title: str) -> None:
+    """Write a title above the left end.
+
+    Its height is stated: to find it, matplotlib would lay out all labels of the ticks once more.
+    """
+    axis.set_title(title, loc="left", y=1.0, fontsize=10, color=INK)
+
+
 def bare(axis: Axes, grid: Literal["x", "y"], size: float) -> None:
     """Leave of the frame the lower side, and draw the lines of a grid behind the data.
 
