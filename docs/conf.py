@@ -16,6 +16,7 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 html_theme = "furo"
 html_static_path, html_css_files = ["static"], ["site.css"]
+html_js_files = ["leaderboard.js"]
 html_math_renderer = "mathml"
 exclude_patterns = ["generate", "classes/notebooks"]
 nb_execution_mode = "force"  # what is shown is what this version of the code does

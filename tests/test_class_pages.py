@@ -18,6 +18,13 @@ def test_each_class_has_a_page_with_what_it_takes_and_gave() -> None:
     assert "arXiv:1703.03400" in maml
     assert "(../../results/omniglot/maml_5way1shot.md) | Omniglot | transductive | 97.71" in maml
     assert re.search(r"^- `\w+`.*: \w", maml, re.M)
+    assert "Choose it where the adapted network must be your own" in maml
+    folder = pages["benchmarks/TextFolderDataModule.md"]
+    assert "Choose it where the data are your own." in folder
+    for name, text in pages.items():  # of those without a record too
+        if name.startswith(("learners/", "benchmarks/")) and "index" not in name:
+            assert re.search(r"^Choose it where \w.+\.$", text, re.M), name
+            assert re.search(r"^Example:\n\n```sh\n.*fewshot (?:fit|test) -", text, re.M), name
     assert "omniglot/maml_5way1shot.md" in pages["benchmarks/OmniglotDataModule.md"]
 
 

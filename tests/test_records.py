@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import leaderboard
+import plot
 import pytest
 import yaml
 
@@ -76,6 +77,22 @@ def judged(mean: float, **of: Any) -> bool:
     return reproduce.judged(figure, {"accuracy": [mean] * (of.get("folds") or 1)}, of.get("folds"))[
         1
     ]
+
+
+def test_a_record_is_drawn_beside_the_papers_figure() -> None:
+    paper = records.Paper(93.0, 97.0, "arXiv:1")
+    figure = records.Figure("accuracy", 95.0, 1.0, None, "%", paper)
+    alone = records.Figure("loss", 0.5, None, None, "", None)
+    step = records.Step("1-shot", "fewshot test", (figure, alone))
+    record = records.Record("a/b", "A", "MAML", "B", "p", (step,), {})
+    title, ours, papers = plot.plot(record).splitlines()  # a loss alone has no picture
+    begins = title.index("93")
+    assert title.split() == ["accuracy", "(%)", "93", "97"]
+    assert [len(title), len(papers)] == [begins + plot.WIDTH] * 2
+    assert papers[begins] == papers[-1] == plot.PAPERS
+    places = {sign: ours.index(sign) - begins for sign in ("├", plot.OURS, "┤")}
+    # a quarter, a half and three quarters of the axis
+    assert places == {"├": 12, plot.OURS: 24, "┤": 35}
 
 
 def test_an_outcome_is_judged_by_the_interval() -> None:

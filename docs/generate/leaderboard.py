@@ -1,11 +1,14 @@
 """Writes docs/results/ and README's figures from the records in results/ (`make results`)."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+
+from plot import LEGEND, plot
 
 from fewshot.cli.records import Figure, Paper, Record, Step, read_all
 
+Says = Callable[[Record], str]
 ROOT = Path(__file__).resolve().parents[2]
 NOTE = (
     "<!-- Written by `make results` from the folder results/: change the records, not this. -->\n"
@@ -32,7 +35,11 @@ def pages() -> dict[str, str]:
     found["by-learner.md"] = (
         NOTE
         + "# Figures by learner\n"
-        + tables(records, lambda record: record.learner, lambda record: record.benchmark)
+        + tables(
+            records,
+            lambda record: record.learner,
+            {"benchmark": lambda record: record.benchmark, "record": lambda record: record.title},
+        )
     )
     return found
 
@@ -47,38 +54,44 @@ def index(records: Sequence[Record]) -> str:
         " dropped, and speed: [the journal](../journal/measurements.md).\n\nA gap to the paper is"
         " marked: ▲ above it, ▼ below it by more than the interval, ≈ within.\n"
     )
-    return intro + tables(records, lambda record: record.benchmark, lambda record: record.title)
+    return intro + tables(
+        records,
+        lambda record: record.benchmark,
+        {"record": lambda record: record.title, "learner": lambda record: record.learner},
+    )
 
 
-def tables(
-    records: Iterable[Record], of: Callable[[Record], str], first: Callable[[Record], str]
-) -> str:
-    """A table for each thing that the records are grouped by."""
+def tables(records: Iterable[Record], of: Says, columns: Mapping[str, Says]) -> str:
+    """A table for each thing that the records are grouped by; the site can hide some of them.
+
+    Args:
+        records: in their order.
+        of: what they are grouped by.
+        columns: the first two and what they say; the first is a link.
+    """
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(of(record), []).append(record)
+    titles = (*columns, "task", "measured", "paper", "")
+    head = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     lines = []
     for name in sorted(groups, key=str.lower):
-        lines += [
-            "",
-            f"## {name}",
-            "",
-            "| record | task | measured | paper | |",
-            "|---|---|---|---|---|",
-        ]
+        lines += ["", f"## {name}", "", *head]
         for record in groups[name]:
-            lines += rows(record, f"[{first(record)}]({record.name}.md)")
+            first, second = (says(record) for says in columns.values())
+            lines += rows(record, f"[{first}]({record.name}.md)", second)
     return "\n".join(lines) + "\n"
 
 
-def rows(record: Record, name: str) -> list[str]:
-    """A record's rows: one a figure, its name in the first."""
+def rows(record: Record, first: str, second: str) -> list[str]:
+    """A record's rows: one a figure, what it is in the first."""
     cells = []
     for step in record.steps:
         for figure in step.figures:
             paper, mark = (published(figure), gap(figure, step)[0]) if figure.paper else ("", "")
             cells.append(f"{step.task} | {figure.metric} {figure} | {paper} | {mark} |")
-    return [f"| {name if number == 0 else ''} | {cell}" for number, cell in enumerate(cells)]
+    named = [f"{first} | {second}", *[" | "] * len(cells)]
+    return [f"| {name} | {cell}" for name, cell in zip(named, cells, strict=False)]
 
 
 def published(figure: Figure) -> str:
@@ -132,6 +145,8 @@ def page(record: Record) -> str:
             )
         )
         parts += [gap(figure, step)[1] for figure in step.figures if figure.paper]
+    if picture := plot(record):
+        parts.append(f"## Side by side\n\n```text\n{picture}\n```\n\n{LEGEND}")
     facts = [
         f"- {label}: {record.facts[key]}" for key, label in FACTS.items() if key in record.facts
     ]

@@ -1,7 +1,6 @@
 """TensorBoard in a real browser: what stands on its tabs for who opens it on two runs."""
 
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,13 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browsers import browser
 from two_runs import two_runs
 
-__all__ = ["two_runs"]  # a fixture
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-DRIVER = shutil.which("chromedriver")
+__all__ = ["browser", "two_runs"]  # fixtures
 PATIENCE = 30  # seconds that a tab may take
 TEXT = """
 const found = [];
@@ -50,23 +46,6 @@ def address(two_runs: Path) -> Iterator[str]:
         server.terminate()
         server.wait()
         server.stderr.close()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Chromium without a screen."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    if CHROMIUM is None or DRIVER is None:
-        pytest.skip("no chromium and chromedriver on this machine")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "window-size=1600,3000"):
-        options.add_argument(f"--{flag}")
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('browser')}")
-    service = webdriver.chrome.service.Service(DRIVER)
-    driver = webdriver.Chrome(options=options, service=service)
-    yield driver
-    driver.quit()
 
 
 def shown(browser: Any, address: str, tab: str, *expected: str) -> str:
