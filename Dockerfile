@@ -20,6 +20,7 @@ FROM base AS program
 COPY pyproject.toml setup.py README.md LICENSE /source/
 COPY fewshot /source/fewshot
 COPY configs /source/configs
+COPY results /source/results
 RUN pip install --no-cache-dir "/source[$EXTRAS]" && rm -rf /source
 WORKDIR /work
 ENTRYPOINT ["fewshot"]

@@ -33,6 +33,12 @@ def dependencies() -> dict[str, str]:
     return dict(found)
 
 
+def _stated(key: str) -> list[str]:
+    found = re.search(rf"^{key} = (.+)$", PYPROJECT, flags=re.M)
+    assert found is not None
+    return re.findall(r'"(.+?)"', found[1])
+
+
 def pythons() -> list[str]:
     return re.findall(r"Programming Language :: Python :: (3\.\d+)", PYPROJECT)
 
@@ -65,8 +71,14 @@ def test_torch_in_the_container_is_the_packages() -> None:
     bounds = dependencies()
     text = (ROOT / "Dockerfile").read_text()
     assert f'"torch{bounds["torch"]}" "torchvision{bounds["torchvision"]}"' in text
-    for line in re.findall(r"^COPY (.+) /source\S*$", text, flags=re.M):
-        assert all((ROOT / name).exists() for name in line.split()), line
+    copied = {
+        name for line in re.findall(r"^COPY (.+) /source", text, re.M) for name in line.split()
+    }
+    assert all((ROOT / name).exists() for name in copied), copied
+    # what the wheel is built of: without one of them building ends with an error
+    built = re.findall(r'"fewshot\.\w+": "(\w+)"', (ROOT / "setup.py").read_text())
+    named = [value for key in ("readme", "license-files") for value in _stated(key)]
+    assert {"fewshot", "pyproject.toml", "setup.py", *built, *named} == copied
     extras = re.findall(r'^ARG EXTRAS="(.+)"', text, flags=re.M)[0].split(",")
     assert all(re.search(rf"^{extra} = \[", PYPROJECT, flags=re.M) for extra in extras)
     container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
