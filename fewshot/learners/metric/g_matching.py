@@ -27,8 +27,8 @@ class GMatching(RankingLearner):
 
     Args:
         backbone: ids of entities to features, `NeighbourEncoder` in the paper.
-        steps: K, of the matching LSTM.
-        margin: by which the right tail's score is to exceed a wrong one's.
+        steps: K, of the matching LSTM (the authors' code: 2).
+        margin: by which the right tail's score is to exceed a wrong one's (theirs: 5).
         dropout: share of g's hidden values that training drops (theirs: of what g adds to the
             pair, and half of the neighbours' vectors).
         **kwargs: arguments of `MetaLearner`.

@@ -32,7 +32,7 @@ class PANet(EmbeddingLearner):
 
     Args:
         backbone: the network, with feature maps (`maps`).
-        scale: of the cosine similarity.
+        scale: of the cosine similarity (the paper: 20).
         alignment: weight of the alignment loss in training; 0 leaves it out.
         **kwargs: arguments of `MetaLearner`.
 

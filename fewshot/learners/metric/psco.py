@@ -80,14 +80,14 @@ class PsCo(MetricLearner):
 
     Args:
         backbone: the embedding network.
-        queue: entries of the queue.
-        momentum: of the network that follows.
-        temperature: of the contrast with the queue.
+        queue: entries of the queue (the authors' code: 16 384).
+        momentum: of the network that follows (the authors' code: 0.99).
+        temperature: of the contrast with the queue (the authors' code: 0.2).
         task_shots: K, entries of the queue that are the shots of an example; 1 on Omniglot, 4 on
             mini-ImageNet.
         task_temperature: of the tasks of those shots.
-        epsilon: of the optimal transport; smaller is sharper.
-        iterations: of the optimal transport.
+        epsilon: of the optimal transport; smaller is sharper (the authors' code: 0.05).
+        iterations: of the optimal transport (the authors' code: 3).
         hidden: units in the middle of the projection and of the predictor.
         projected: length of what is compared.
         **kwargs: arguments of `MetaLearner`. The paper's optimizer is SGD of rate 0.03, momentum

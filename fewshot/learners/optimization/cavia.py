@@ -96,7 +96,7 @@ class CAVIA(MAML):
             shifts, behind its normalisation, which would undo it: ``blocks.2.2`` of Conv4 is the
             paper's place. None: the place that the backbone names (`Backbone.film_after`); where it
             names none, the context is concatenated to the input of its first layer.
-        inner_lr: learning rate of the inner loop, on the mean support loss.
+        inner_lr: learning rate of the inner loop, on the mean support loss (the paper: 1.0).
         **kwargs: arguments of `MAML`, without `adapt`.
     """
 

@@ -22,7 +22,8 @@ class MAML(OptimizationLearner):
 
     Args:
         backbone: the network from inputs to features.
-        inner_lr: learning rate of the inner loop, on the mean support loss.
+        inner_lr: learning rate of the inner loop, on the mean support loss (the paper: 0.4 on 5-way
+            Omniglot, 0.1 on 20-way, 0.01 on mini-ImageNet, each of the sum; 0.01 on sine waves).
         first_order: leave the second derivatives out of the meta-gradient (FOMAML).
         **kwargs: arguments of `OptimizationLearner`.
     """

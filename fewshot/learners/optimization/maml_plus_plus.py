@@ -42,9 +42,9 @@ class MAMLPlusPlus(OptimizationLearner):
         cosine_schedule: decay the outer rate along a cosine to `final_lr` at the end of training.
         derivative_annealing: leave out second derivatives in the first `first_order_share` of
             training (the authors' released settings: off).
-        multi_step_share: see `multi_step_loss`.
+        multi_step_share: see `multi_step_loss` (the paper: 10 to 15 of 100 epochs).
         first_order_share: see `derivative_annealing`.
-        final_lr: see `cosine_schedule`.
+        final_lr: see `cosine_schedule` (the paper: 1e-5).
         **kwargs: arguments of `OptimizationLearner`. Inner steps beyond `inner_steps` at evaluation
             share the rates and scales of the last one.
     """

@@ -90,11 +90,12 @@ class MMAML(MAML):
 
     Args:
         backbone: the network from inputs to features, with linear layers.
-        inner_lr: learning rate of the inner loop, on the mean support loss.
-        inner_steps: gradient steps of the inner loop in training.
-        encoding: width of the LSTM, in each direction.
-        encoder_layers: its layers.
-        inner_gradient_clip: largest norm of an inner step's gradient.
+        inner_lr: learning rate of the inner loop, on the mean support loss (the authors' code:
+            0.001).
+        inner_steps: gradient steps of the inner loop in training (the authors' code: 5).
+        encoding: width of the LSTM, in each direction (the authors' code: 40).
+        encoder_layers: its layers (the authors' code: 2).
+        inner_gradient_clip: largest norm of an inner step's gradient (the authors' code: 10).
         **kwargs: arguments of `MAML`, without `adapt`.
 
     Raises:

@@ -44,9 +44,12 @@ class Reptile(OptimizationLearner):
     Args:
         backbone: the network from inputs to features.
         inner_optimizer: `sgd`, or `adam` with beta1 = 0.
-        inner_lr: learning rate of the inner optimizer, on the mean loss of a mini-batch.
-        inner_steps: mini-batches of the inner loop in training.
-        inner_batch: support examples of a mini-batch; None takes the whole support.
+        inner_lr: learning rate of the inner optimizer, on the mean loss of a mini-batch (the
+            paper: 0.001).
+        inner_steps: mini-batches of the inner loop in training (the paper: 5 on 5-way Omniglot, 10
+            on 20-way).
+        inner_batch: support examples of a mini-batch (the paper: 10 on 5-way Omniglot, 20 on
+            20-way); None takes the whole support.
         eval_inner_batch: the same at validation and test; None means `inner_batch`.
         query_among_support: with ``batchnorm: inductive``, normalise each query in a batch of its
             own together with the support, as the authors' inductive evaluation does; false leaves

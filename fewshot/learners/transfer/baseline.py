@@ -26,12 +26,12 @@ class Baseline(TransferLearner):
 
     Args:
         backbone: the network from inputs to features.
-        head_lr: learning rate of an episode's classifier.
-        head_momentum: momentum of its SGD.
-        head_dampening: dampening of its momentum.
-        head_weight_decay: weight decay of its SGD.
-        head_epochs: passes over the support.
-        head_batch: support examples of a mini-batch.
+        head_lr: learning rate of an episode's classifier (the paper: 0.01).
+        head_momentum: momentum of its SGD (the paper: 0.9).
+        head_dampening: dampening of its momentum (the paper: 0.9).
+        head_weight_decay: weight decay of its SGD (the paper: 0.001).
+        head_epochs: passes over the support (the paper: 100).
+        head_batch: support examples of a mini-batch (the paper: 4).
         **kwargs: arguments of `TransferLearner`.
     """
 
