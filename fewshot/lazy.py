@@ -26,7 +26,8 @@ def lazy_names(package: str) -> tuple[Callable[[str], Any], Callable[[], list[st
         if name == "__all__":
             return sorted(public_names(package))
         if name not in public_names(package):
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            told = f"module {package!r} has no attribute {name!r}"
+            raise AttributeError(told, name=name, obj=sys.modules[package])  # "Did you mean ..."
         value = getattr(import_module(public_names(package)[name]), name)
         setattr(sys.modules[package], name, value)  # not asked for again
         return value

@@ -31,8 +31,9 @@ def test_the_package_has_the_names_of_its_rooms() -> None:
 
 
 def test_a_name_that_is_not_there() -> None:
-    with pytest.raises(AttributeError, match="module 'fewshot' has no attribute 'MALM'"):
+    with pytest.raises(AttributeError, match="module 'fewshot' has no attribute 'MALM'") as error:
         _ = fewshot.MALM  # type: ignore[attr-defined]
+    assert (error.value.name, error.value.obj) == ("MALM", fewshot)  # Python adds what is meant
     with pytest.raises(ImportError, match="MALM"):
         importlib.import_module("fewshot.learners.MALM")
     assert not hasattr(fewshot, "np")
