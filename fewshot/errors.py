@@ -21,10 +21,16 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def closest(word: str, words: Iterable[str]) -> str | None:
-    """The most similar of `words`, whatever their case; None where none is similar."""
+def closest(word: str, words: Iterable[str], cutoff: float = 0.5) -> str | None:
+    """The most similar of `words`, whatever their case; None where none is similar.
+
+    Args:
+        word: perhaps misspelt.
+        words: that may be meant.
+        cutoff: how similar it must be, up to 1.
+    """
     folded = {other.lower(): other for other in sorted(set(words))}
-    close = difflib.get_close_matches(word.lower(), folded, 1, cutoff=0.5)
+    close = difflib.get_close_matches(word.lower(), folded, 1, cutoff)
     return folded[close[0]] if close else None
 
 

@@ -73,6 +73,33 @@ def test_a_run_by_other_names(tmp_path: Path) -> None:
     assert written["model"]["class_path"] == "fewshot.MAML"
 
 
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ("--data.help glyhps", "'glyhps' is no known class; did you mean 'GlyphsDataModule'?"),
+        ("--model.help protonett", "did you mean 'PrototypicalNetwork'?"),
+        ("--model.help attention", "what it may mean: "),
+        ("--model.backbone.help resnet19", "did you mean 'resnet18'?"),
+        ("--data.help zzzz", "choose from BanditDataModule, "),
+    ],
+)
+def test_help_of_a_name_that_is_none(
+    args: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", *args.split()]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_help_of_a_short_name(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", "--model.backbone.help", "resnet18"])
+    assert not stop.value.code
+    told = capsys.readouterr().out
+    assert told.startswith("Help for --model.backbone TorchvisionBackbone, which resnet18 stands")
+    assert "--model.backbone.weights  " in told
+
+
 def test_what_a_word_may_mean(capsys: pytest.CaptureFixture[str]) -> None:
     assert "RFS" in by_meaning("model", "logistic")
     assert main(["fit", "--model", "attention", "--data", "Glyphs"]) == 2

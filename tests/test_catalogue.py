@@ -96,3 +96,13 @@ def test_list_prints_all(
             assert entry.name in out
             assert entry.paper.split()[0] in out
     assert Console().width == 200
+
+
+def test_a_narrow_list_leaves_nothing_out(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert main(["list", "learners"]) == 0
+    out = capsys.readouterr().out
+    assert "…" not in out
+    assert all(len(line) <= 60 for line in out.splitlines())

@@ -67,6 +67,7 @@ def refusal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refusal:
         # what is missing
         ((), "--data and --model are missing; give a config (--config FILE) or a class each"),
         (("--data=GlyphsDataModule",), "--model is missing;"),
+        (("--model=MAML",), "--data is missing, and with it the network that is usual there; give a config"),
         (("--model=MAML", "--data=MultiSourceDataModule"), "MAML needs the argument backbone; set it in the config or"),
         (FOLDER, "ImageFolderDataModule needs the argument root;"),
         ((*GLYPHS, "--model.lr_scheduler=StepLR"), "StepLR needs the argument step_size;"),

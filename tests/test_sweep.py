@@ -99,6 +99,8 @@ def test_set_and_config_and_class_options_name_their_runs(sweep: Sweep, folder: 
     lines = out.splitlines()
     assert len(lines) == 16
     assert "--model.inner_lr=-0.1 " in lines[0]
+    # the class is named before its arguments, which are of that of the config otherwise
+    assert lines[0].index("--model=MAML") < lines[0].index("--model.inner_lr")
     assert "--model.backbone.width=8 " in lines[0]
     assert "--run_name=maml_5way1shot-inner_lr=-0.1-width=8-seed=3" in lines[0]
     assert "--run_name=baseline_5way1shot-inner_lr=1e-2-width=16-seed=4" in lines[-1]
@@ -319,6 +321,15 @@ def test_a_record_that_is_none(sweep: Sweep, folder: Path) -> None:
         ("--model A B --model C", "--model is given 2 times"),
         ("--model MAML --set model.inner_lr 1 2 --model.init_args.inner_lr 3", "is given 2 times"),
         ("--model MAML --data Glyphs --set model.inner_lrr 1 2", "did you mean 'inner_lr'?"),
+        (
+            "--config glyphs/protonet_5way1shot --set model.distanc cosine euclidean",
+            "PrototypicalNetwork has no argument 'distanc'; did you mean 'distance'?",
+        ),
+        ("--config glyphs/protonet_5way1shot --set data.shto 1 5", "did you mean 'shot'?"),
+        (
+            "--config glyphs/protonet_5way1shot --set model.backbone.widht 8 16",
+            "Conv4 has no argument 'widht'",
+        ),
         ("--model MAML ProtoNet --data Glyphs --model.inner_lr 1", "has no argument 'inner_lr'"),
         ("--jobs 0 --model MAML ANIL --data Glyphs", "jobs is 0; it must be at least 1"),
         ("--jobs two --model MAML ANIL", "invalid int value: 'two'"),

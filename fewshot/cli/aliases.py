@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from fewshot.cli.catalogue import Entry, benchmarks, learners, networks
 from fewshot.cli.commands import COMMANDS
+from fewshot.errors import closest, nearest
 from fewshot.lazy import public_names
 
 COMMAND_ALIASES = {"train": "fit", "eval": "test", "evaluate": "test", "ls": "list"}
@@ -65,6 +66,20 @@ def _table(kind: str) -> Mapping[str, str]:
 def plain(name: str) -> str:
     """A name without what people spell differently."""
     return re.sub(r"[^a-z0-9]", "", name.lower().replace("+", "plus"))
+
+
+def unknown(kind: str, word: str) -> str:
+    """What is said of a word that is no class of a kind: the nearest by any name, or by meaning."""
+    entries = KINDS[kind]()
+    known = [name for entry in entries for name in (entry.name, *entry.short_names)]
+    called = {name: entry.name for entry in entries for name in names(entry)}
+    told = f"{word!r} is no known class"
+    near = closest(word, known) or called.get(closest(word, called, cutoff=0.75) or "")
+    if near:
+        return f"{told}; did you mean {near!r}?"
+    if like := by_meaning(kind, word):
+        return f"{told}; what it may mean: {', '.join(like)}"
+    return told + nearest(word, known)
 
 
 def by_meaning(kind: str, word: str) -> list[str]:

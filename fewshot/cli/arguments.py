@@ -33,9 +33,22 @@ TOP_LEVEL = (
 )
 """The options of `fit`; other commands take them all, so that they take its config."""
 
+SHORT = {"-c": "config"}
 MOST_VALUES = 100_000
 """Of a config, whatever they are; the largest that the package ships has a hundred."""
 DEEP = 50  # brackets of a value that may be nested too deep to be read
+
+
+def options(args: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The options of a command line, without their dashes, and what is behind each.
+
+    >>> [*options(["fit", "-c", "a.yaml", "--model=MAML", "--model.help"])]
+    [('config', 'a.yaml'), ('model', 'MAML'), ('model.help', '')]
+    """
+    for arg, after in pairwise([*args, ""]):
+        option, equals, inline = arg.partition("=")
+        if option.startswith("--") or option == "-c":
+            yield SHORT.get(option, option[2:]), inline if equals else after
 
 
 def check_options(command: str, args: Sequence[str]) -> None:
@@ -120,13 +133,11 @@ def check_configs(args: Sequence[str]) -> None:
     Raises:
         FewshotError: naming the file and the line.
     """
-    for option, value in pairwise([*args, ""]):
-        name, equals, inline = option.partition("=")
-        path = Path(inline if equals else value)
-        if name in ("--config", "-c") and path.is_file():
-            read_config(path)
-        elif name.startswith("-"):
-            _check_value(name, inline if equals else value)
+    for name, value in options(args):
+        if name != "config":
+            _check_value(f"--{name}", value)
+        elif Path(value).is_file():
+            read_config(Path(value))
 
 
 def _check_value(option: str, value: str) -> None:

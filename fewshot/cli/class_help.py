@@ -5,17 +5,19 @@ Its own arguments come first, then those of its family, then those that all shar
 
 import ast
 import functools
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from operator import attrgetter
 from typing import Annotated, get_args, get_origin
 
 import fewshot.arguments
 from fewshot.arguments import KINDS as PLAIN
 from fewshot.arguments import Range
+from fewshot.cli.aliases import unknown
+from fewshot.cli.arguments import options
 from fewshot.cli.catalogue import benchmarks
-from fewshot.cli.class_options import KINDS, options
+from fewshot.cli.class_options import KINDS
 from fewshot.cli.definitions import Argument, Definition, alias, arguments, definition, lineage
 from fewshot.cli.options import help_width
 from fewshot.errors import FewshotError
@@ -27,6 +29,9 @@ MORE = {
     "model.backbone": "`fewshot list backbones` shows all networks.",
     "data": "`fewshot list benchmarks` shows all benchmarks.",
 }
+OWN, OF_FAMILY = "Its own arguments:", "Arguments of its family, {}:"
+OF_ALL = dict.fromkeys(("MetaLearner", "EpisodicDataModule"), "Arguments of all, {}:")
+"""How groups of arguments begin: those of the class, of the bases between, and of the last."""
 MODULE, BACKBONE = "a torch module", "a backbone's name"
 
 
@@ -36,7 +41,7 @@ def class_help(args: Sequence[str]) -> str | None:
     None where it asks for none, or for one that its source does not tell: the parser answers then.
 
     Raises:
-        FewshotError: it does not say of which class.
+        FewshotError: it does not say of which class, or there is none of that name.
     """
     named: dict[str, str] = {}
     for option, value in options(args):
@@ -47,30 +52,42 @@ def class_help(args: Sequence[str]) -> str | None:
             name = value if value and not value.startswith("-") else named.get(kind, "")
             if not name:
                 raise FewshotError(f"--{option} of which class? Name it (see `fewshot list`)")
-            one = definition(name)
-            return None if one is None else described(kind, name, one)
+            cls = _stands_for(kind, name)
+            if (one := definition(cls)) is not None:
+                short = "" if cls == name else f", which {name} stands for"
+                return f"Help for --{kind} {cls}{short}\n\n{described(kind, cls, one)}"
+            if re.fullmatch(r"[\w+ -]+", name):  # no path to a class of the user's own
+                raise FewshotError(unknown(kind.rpartition(".")[2], name))
     return None
+
+
+def _stands_for(kind: str, name: str) -> str:
+    """The class that a short name such as ``resnet18`` stands for; of another name itself."""
+    return next((each.name for each in KINDS[kind]() if name in each.short_names), name)
 
 
 def described(kind: str, name: str, one: Definition) -> str:
     """The help of a class that stands behind the option `kind`."""
     width = help_width()
     paragraphs = (" ".join(text.split()) for text in one.doc.split("\n\n"))
-    parts = [f"Help for --{kind} {name}", *(textwrap.fill(text, width) for text in paragraphs)]
-    for _, group in groupby(arguments(name), attrgetter("owner.name")):
+    parts = [textwrap.fill(text, width) for text in paragraphs]
+    headings = {**OF_ALL, one.name: OWN}
+    for heading, group in groupby(
+        arguments(name), lambda each: headings.get(each.owner.name, OF_FAMILY)
+    ):
         stated = list(group)
-        lines = textwrap.wrap(_heading(one, stated[0].owner), width)
+        lines = textwrap.wrap(heading.format(_owners(stated)), width)
         for argument in stated:
             lines.extend(_lines(kind, argument, width))
         parts.append("\n".join(lines))
     return "\n\n".join([*parts, textwrap.fill(MORE[kind], width)])
 
 
-def _heading(one: Definition, owner: Definition) -> str:
-    if owner == one:
-        return f"Arguments of {one.name}:"
-    summary = " ".join(owner.doc.split("\n\n")[0].split()).partition(": ")
-    return f"Arguments that it shares with others ({owner.name}: {summary[2] or summary[0]})"
+def _owners(stated: Sequence[Argument]) -> str:
+    """The classes that state arguments, with what the first of them is."""
+    first, *others = dict.fromkeys(argument.owner.name for argument in stated)
+    text = " ".join(stated[0].owner.doc.split("\n\n")[0].split()).partition(": ")
+    return ", ".join([f"{first} ({(text[2] or text[0]).rstrip('.')})", *others])
 
 
 def _lines(kind: str, argument: Argument, width: int) -> Iterator[str]:
@@ -79,7 +96,12 @@ def _lines(kind: str, argument: Argument, width: int) -> Iterator[str]:
         facts += f"; default {shown(argument.default)}"
     else:
         facts += "; the benchmark's" if argument.name in benchmark_facts() else "; required"
-    yield f"  --{kind}.{argument.name}  {textwrap.shorten(facts, 90, placeholder=' ...')}"
+    yield from textwrap.wrap(
+        f"  --{kind}.{argument.name}  {textwrap.shorten(facts, 90, placeholder=' ...')}",
+        width,
+        subsequent_indent=" " * 10,
+        break_on_hyphens=False,
+    )
     yield from textwrap.wrap(
         argument.text, width, initial_indent=" " * 6, subsequent_indent=" " * 6
     )

@@ -1,9 +1,12 @@
-"""Options of a class, such as ``--model.inner_lr``, whose class the command line names."""
+"""Options of a class, such as ``--model.inner_lr``, whose class is named beside them."""
 
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from fewshot.cli import aliases
+from fewshot.cli.arguments import options, read_config
+from fewshot.cli.configs import locate
 from fewshot.cli.definitions import arguments
 from fewshot.errors import FewshotError, nearest
 
@@ -17,29 +20,58 @@ PARTS = ("class_path", "init_args", "dict_kwargs", "help")
 
 
 def check_class_options(args: Sequence[str]) -> None:
-    """Check options such as ``--model.inner_lr`` where the command line names the class.
+    """Check options such as ``--model.inner_lr``, where an option or a config names the class.
 
     Raises:
         FewshotError: one of the package's classes has no such argument.
     """
-    named: dict[str, str] = {}
-    for option, value in options(args):
-        key = option.removesuffix(".class_path")
-        if key in KINDS:
-            named[key] = value.removeprefix("fewshot.")
-            continue
+    named = named_by(args)
+    for option, _ in options(args):
         owner = max((kind for kind in named if option.startswith(f"{kind}.")), key=len, default="")
         rest = option[len(owner) + 1 :].removeprefix("init_args.").partition(".")[0]
-        if owner and (argument := rest.removesuffix("+")) not in PARTS:
+        argument = rest.removesuffix("+")
+        if owner and argument not in PARTS and option not in KINDS:
             _check(owner, named[owner], argument)
 
 
-def options(args: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """The options of a command line, without their dashes, and the values of them."""
-    for arg, after in pairwise([*args, ""]):
-        if arg.startswith("--"):
-            option, equals, inline = arg[2:].partition("=")
-            yield option, inline if equals else after
+def named_by(args: Sequence[str]) -> dict[str, str]:
+    """The classes that a command line and its configs name, by the options that take them."""
+    named: dict[str, str] = {}
+    for option, value in options(args):
+        key = option.removesuffix(".class_path")
+        if key == "config":
+            named |= _in_config(value)
+        elif key in KINDS:
+            if key == "model":  # the network that goes with another learner is not known here
+                named.pop("model.backbone", None)
+            named[key] = value.removeprefix("fewshot.")
+    return {key: name for key, name in named.items() if name}
+
+
+def _in_config(name: str) -> dict[str, str]:
+    """The classes that a config names, by their options; of one that cannot be read none."""
+    try:
+        path = Path(locate(name))
+        content = read_config(path) if path.is_file() else {}
+    except (FewshotError, OSError):  # it is looked at where it is used
+        return {}
+    found = {}
+    for key in KINDS:
+        value = _at(content, key.split("."))
+        value = value.get("class_path") if isinstance(value, Mapping) else value
+        if isinstance(value, str):
+            kind = key.rpartition(".")[2]
+            found[key] = aliases.meant(kind, value.removeprefix("fewshot."))
+    return found
+
+
+def _at(content: Any, names: Sequence[str]) -> Any:
+    """What a config says of an argument; None where it says nothing."""
+    for name in names:
+        if isinstance(content, Mapping) and "class_path" in content:
+            content = content.get("init_args")
+        content = content.get(name) if isinstance(content, Mapping) else None
+    return content
 
 
 def _check(kind: str, name: str, argument: str) -> None:

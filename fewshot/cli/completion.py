@@ -4,14 +4,19 @@ The shell asks the program itself, which answers from the source in a few tenths
 """
 
 import os
+import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout, suppress
+from io import StringIO
 
+from fewshot.cli import records
+from fewshot.cli.aliases import canonical
 from fewshot.cli.arguments import TOP_LEVEL
 from fewshot.cli.catalogue import networks
 from fewshot.cli.class_help import WORDS, choices
-from fewshot.cli.class_options import KINDS, options
-from fewshot.cli.commands import COMMANDS, LIGHTNINGS
+from fewshot.cli.class_options import KINDS, named_by
+from fewshot.cli.commands import COMMANDS, LIGHTNINGS, OWN
 from fewshot.cli.configs import names as config_names
 from fewshot.cli.definitions import arguments
 from fewshot.cli.fit_options import trainer_arguments
@@ -58,39 +63,68 @@ def candidates(line: str) -> list[str]:
     given = words[1:]  # behind the program's name
     if not given:
         return _beginning(begun, [f"{name} " for name in COMMANDS])
-    command, previous = given[0], given[-1]
+    given, previous = canonical(given), given[-1]
+    command = given[0]
+    is_run = command in LIGHTNINGS or command in ("predict", "prepare", "sweep")
     # readline takes `=` for the end of a word: what is behind it comes alone
     name, equals, value = begun.partition("=")
+    known: Iterable[str]
     if equals and name.startswith("--"):
-        return _beginning(value, _values(name.removeprefix("--"), given))
-    if command in LIGHTNINGS or command in ("predict", "prepare", "sweep"):
-        if previous.startswith("--") and "=" not in previous and not begun.startswith("--"):
-            return _beginning(begun, [f"{v} " for v in _values(previous[2:], given)])
-        return _beginning(begun, _options(begun, given))
-    if command == "list":
-        return _beginning(begun, [f"{kind} " for kind in LISTED])
-    return []
+        known = _values(name[2:], given) if is_run else _choices(command, name)
+        return _beginning(value, known)
+    if previous.startswith("--") and "=" not in previous and not begun.startswith("--"):
+        known = _values(previous[2:], given) if is_run else _choices(command, previous)
+    else:
+        known = _options(begun, given) if is_run else _of_own(command, begun)
+    return _beginning(begun, (f"{word} " if word != "--trainer." else word for word in known))
+
+
+def _choices(command: str, option: str) -> Sequence[str]:
+    """What an option of a command of our own may be, by its help."""
+    text = _help(command)
+    found = re.search(rf"^  {re.escape(option)} \{{(.*?)\}}$", text, re.M)
+    return found[1].split(",") if found else ()
+
+
+def _of_own(command: str, begun: str) -> Iterable[str]:
+    """What a command of our own takes: its options, by its help, or names."""
+    if begun.startswith("-"):
+        return re.findall(r"^  (?:-\w[^-]*, )?(--\w+)", _help(command), re.M)
+    return NAMED[command]() if command in NAMED else ()
+
+
+NAMED: Mapping[str, Callable[[], Iterable[str]]] = {
+    "list": lambda: LISTED,
+    "reproduce": records.names,
+    "completion": lambda: SHELLS,
+}
+"""What stands behind a command where it is no option."""
+
+
+def _help(command: str) -> str:
+    """The help of a command of our own; of another none."""
+    with redirect_stdout(StringIO()) as printed, suppress(SystemExit):
+        if command in OWN:
+            OWN[command](["--help"])
+    return printed.getvalue()
 
 
 def _beginning(begun: str, words: Iterable[str]) -> list[str]:
-    return sorted(word for word in words if word.startswith(begun))
+    return sorted({word for word in words if word.startswith(begun)})
 
 
 def _options(begun: str, given: Sequence[str]) -> Iterator[str]:
-    yield from (f"--{name} " for name in (*TOP_LEVEL, "print_config", "help") if name != "trainer")
+    yield from (f"--{name}" for name in (*TOP_LEVEL, "print_config", "help") if name != "trainer")
     if given[0] == "sweep":
-        yield from (f"--{name} " for name in SWEEPS if name != "help")
+        yield from (f"--{name}" for name in SWEEPS if name != "help")
+    if given[0] == "predict":
+        yield from _of_own("predict", "--")
     yield "--trainer."
     if begun.startswith("--trainer."):
-        yield from (f"--trainer.{name} " for name, _ in trainer_arguments())
-    for kind, cls in _named(given).items():
-        yield from (f"--{kind}.{each.name} " for each in arguments(cls))
-    yield from (f"--{kind}.help " for kind in KINDS)
-
-
-def _named(given: Sequence[str]) -> dict[str, str]:
-    """The classes that the command line names so far."""
-    return {kind: value for kind, value in options(given) if kind in KINDS and value}
+        yield from (f"--trainer.{name}" for name, _ in trainer_arguments())
+    for kind, cls in named_by(given).items():
+        yield from (f"--{kind}.{each.name}" for each in arguments(cls))
+    yield from (f"--{kind}.help" for kind in KINDS)
 
 
 def _values(option: str, given: Sequence[str]) -> Iterator[str]:
@@ -103,7 +137,7 @@ def _values(option: str, given: Sequence[str]) -> Iterator[str]:
         if option == "model.backbone":
             yield from (name for entry in networks() for name in entry.short_names)
     elif kind in KINDS:
-        for each in arguments(_named(given).get(kind, "")):
+        for each in arguments(named_by(given).get(kind, "")):
             if each.name == argument:
                 words = choices(each.owner.module, each.annotation)
                 yield from (w for w in words if " " not in w and w not in WORDS.values())

@@ -14,12 +14,12 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import fewshot
-from fewshot.cli.aliases import KINDS, by_meaning
+from fewshot.cli.aliases import KINDS, unknown
 from fewshot.cli.arguments import unknown_option
 from fewshot.cli.catalogue import find
 from fewshot.cli.commands import COMMANDS
 from fewshot.cli.dumps import BASES, BEHIND, CHOICES, IN_FRONT, Say, key_of, types_of, value_of
-from fewshot.errors import FewshotError, chain, closest, nearest
+from fewshot.errors import FewshotError, chain, nearest
 from fewshot.files.room import NO_ROOM, is_without_room
 from fewshot.hyperparameters import parameter_names
 
@@ -115,9 +115,9 @@ def _wrong_callable_option(match: re.Match[str]) -> str:
 def _wrong_class(match: re.Match[str]) -> str:
     name = match.group(1)
     key = key_of(match.string[: match.start()])
+    if key in KINDS:
+        return unknown(key, name)
     names = CHOICES.get(key, list)()
-    if key in KINDS and not closest(name, names) and (like := by_meaning(key, name)):
-        return f"{name!r} is no known class; what it may mean: {', '.join(like)}"
     return f"{name!r} is no known class" + (
         nearest(name, names) if names else "; give its full import path"
     )

@@ -6,7 +6,6 @@ made.
 
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import nn
 
 import fewshot
 from fewshot.cli.aliases import meant
-from fewshot.cli.arguments import read_config
+from fewshot.cli.arguments import options, read_config
 from fewshot.cli.short_names import short_names
 from fewshot.datamodules import EpisodicDataModule
 from fewshot.errors import FewshotError, nearest
@@ -30,7 +29,6 @@ KINDS: Mapping[str, tuple[type, str]] = {
     "backbone": (nn.Module, "backbone: derive it from fewshot.Backbone"),
 }
 """What the class at each key must be."""
-CONFIG = ("--config", "-c")
 
 
 class Setting:
@@ -82,10 +80,8 @@ def said(args: Sequence[str], in_configs: bool = True, by_options: bool = True) 
         by_options: count what it says itself.
     """
     settings = Setting()
-    for option, value in pairwise([*args, ""]):
-        name, equals, inline = option.partition("=")
-        value = inline if equals else value
-        is_config = name in CONFIG
+    for name, value in options(args):
+        is_config = name == "config"
         if not (in_configs if is_config else by_options):
             continue
         if is_config:
@@ -93,10 +89,10 @@ def said(args: Sequence[str], in_configs: bool = True, by_options: bool = True) 
             settings.set(content)
             settings.set(content.get(args[0]) or {})  # of a config for several subcommands
         elif name.endswith(".help"):
-            setting = settings.at(name[2:].removesuffix(".help"))
+            setting = settings.at(name.removesuffix(".help"))
             setting.word = setting.word or value
-        elif name.startswith("--"):
-            settings.at(name[2:]).set(value)
+        else:
+            settings.at(name).set(value)
     return settings
 
 

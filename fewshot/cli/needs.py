@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from jsonargparse import Namespace
 from lightning.pytorch.utilities import rank_zero_info
 
+from fewshot.cli import configs
 from fewshot.cli.links import required
-from fewshot.cli.named import CONFIG, named_classes, said, words
+from fewshot.cli.named import named_classes, said, words
 from fewshot.datamodules import EpisodicDataModule
 from fewshot.errors import FewshotError
 from fewshot.learners import MetaLearner
@@ -26,22 +27,30 @@ def with_backbone(args: Sequence[str]) -> list[str]:
 
     Args:
         args: the command line, from the subcommand on.
+
+    Raises:
+        FewshotError: no benchmark is named, whose usual network it would be.
     """
     found = list(args)
     named = named_classes(args)
     learner, benchmark = named.get("model"), named.get("data")
-    if learner is None or benchmark is None or not required(learner).get("backbone", False):
+    if learner is None or not required(learner).get("backbone", False):
         return found
     setting = said(args).at("model.backbone")
     usual = getattr(learner, "usual_backbone", None)
-    if not usual and issubclass(benchmark, EpisodicDataModule):
+    if not usual and benchmark is not None and issubclass(benchmark, EpisodicDataModule):
         usual = benchmark.network_for(words(args, "data"))
-    if setting.word is not None or not usual:
+    if setting.word is None and not usual and said(args).at("data").word is None:
+        raise FewshotError(
+            "--data is missing, and with it the network that is usual there; give a config"
+            " (--config FILE) or a benchmark (see `fewshot list`)"
+        )
+    if benchmark is None or setting.word is not None or not usual:
         return found
     own = setting.arguments
     name, given = usual["class_path"].rpartition(".")[2], usual.get("init_args", {})
     # behind what names the learner, before what is said of its network
-    naming = (*CONFIG, "--model", "--model.class_path")
+    naming = (*configs.OPTIONS, "--model", "--model.class_path")
     places = [i for i, arg in enumerate(found) if arg.partition("=")[0] in naming]
     place = max(i + 1 if "=" in found[i] else i + 2 for i in places)
     found.insert(place, f"--model.backbone={json.dumps(usual)}")

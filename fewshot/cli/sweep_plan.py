@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fewshot.cli.aliases import KINDS, by_meaning, meant
+from fewshot.cli.aliases import KINDS, meant, unknown
 from fewshot.cli.arguments import TOP_LEVEL, check_configs, check_options, read_config
 from fewshot.cli.class_options import check_class_options
 from fewshot.cli.configs import locate
-from fewshot.errors import FewshotError, closest, nearest
+from fewshot.errors import FewshotError, nearest
 
 SEARCH = ("search", "trials", "seed", "pruner")
 CLUSTER = ("launcher", "partition", "time", "gpus", "cpus", "memory", "slurm")
@@ -151,10 +151,19 @@ def combinations(choices: Sequence[Choice], one_will_do: bool = False) -> list[C
         )
     plan = []
     for values in itertools.product(*(choice.values for choice in choices)):
-        args = tuple(f"--{c.option}={v}" for c, v in zip(choices, values, strict=True))
+        said = [f"--{c.option}={v}" for c, v in zip(choices, values, strict=True)]
+        args = tuple(sorted(said, key=_place))
         check_class_options(args)
-        plan.append(Combination(_name(choices, values), args, key_of(args)))
+        plan.append(Combination(_name(choices, values), args, key_of(said)))
     return plan
+
+
+def _place(arg: str) -> int:
+    """Where an option stands: what names a class comes before the arguments of that class."""
+    option = arg[2:].partition("=")[0].removesuffix(".class_path")
+    if option.partition(".")[0] not in CLASSES or option in CLASSES:
+        return 0
+    return 1 if option == "model.backbone" else 2
 
 
 def _check_names(choices: Sequence[Choice]) -> None:
@@ -205,9 +214,7 @@ def _unknown(kind: str, word: str) -> str:
     names = [entry.name for entry in KINDS[kind]()]
     if word in names or not re.fullmatch(r"[\w+ -]+", word):  # a path, or a class with arguments
         return ""
-    if not closest(word, names) and (like := by_meaning(kind, word)):
-        return f"{word!r} is no known class; what it may mean: {', '.join(like)}"
-    return f"{word!r} is no known class{nearest(word, names)}"
+    return unknown(kind, word)
 
 
 def key_of(args: Sequence[str]) -> str:
