@@ -3,6 +3,9 @@
 import csv
 import json
 import math
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -345,12 +348,14 @@ def test_runs_of_one_name_are_told_apart(
 
 BAD: list[tuple[tuple[str, ...], str]] = [
     ((), "no run is named; give folders of tested runs"),
-    (("none",), "none is no results.json (No such file or directory); give folders of tested"),
-    (("empty",), "empty/results.json is no results.json (No such file or directory); give"),
+    (("none",), "none is missing; give folders of tested runs"),
+    (("empty",), "empty/results.json is missing; give folders of tested runs"),
     (("untested",), "was not tested; give folders of tested runs, or `fewshot test --config unte"),
     (("weights.ckpt",), "weights.ckpt belongs to no tested run; give the folder of one"),
     (("odd", "none"), "odd/results.json is no results.json (its metrics are no means with interv"),
-    (("odd", "none"), "none is no results.json"),
+    (("odd", "none"), "; none is missing"),
+    (("units",), "units/results.json is no results.json (its units are no words)"),
+    (("judge",), "judge/results.json is no results.json (its monitor has no metric and mode)"),
     (("wordy",), "wordy/results.json is no results.json (its seconds are no number)"),
     (("deep",), "deep/results.json is no results.json (maximum recursion depth exceeded"),
     (("good", "--metric=acuracy"), "good has no metric 'acuracy'; did you mean 'accuracy'?"),
@@ -377,6 +382,8 @@ def test_bad_input_is_one_line(
     mse: dict[str, Any] = {"metrics": {"mse": {"mean": 1.0, "ci95": None}}}
     made(Path("other"), accuracies(0), **mse, monitor={"metric": "mse", "mode": "min"})
     made(Path("wordy"), accuracies(0.0), seconds="many")
+    made(Path("units"), accuracies(0.0), units={"accuracy": 5})
+    made(Path("judge"), accuracies(0.0), monitor={"metric": "accuracy"})
     made(Path("odd"), accuracies(0.0), metrics={"accuracy": {"mean": "high"}})
     for folder in ("empty", "untested", "deep"):
         Path(folder).mkdir()
@@ -429,13 +436,120 @@ def test_the_formats_say_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert f"| {' | '.join(wanted)} |" in printed["markdown"]
     tex = " & ".join(wanted).replace("_", r"\_").replace("±", r"$\pm$")
     assert f"{tex} \\\\" in printed["latex"].splitlines()
-    assert r"2 & [b] & 56.67 $\pm$ 37.95 & $-$3.33 $\pm$ 14.34 &" in printed["latex"]
+    assert r"2 & {[}b] & 56.67 $\pm$ 37.95 & $-$3.33 $\pm$ 14.34 &" in printed["latex"]
     assert all(
         line.startswith("%") for line in printed["latex"].partition("\\begin")[0].split("\n")[:-1]
     )
     lines = [*csv.reader(printed["csv"].splitlines())]
     assert {len(line) for line in lines} == {len(lines[0])}
     assert float(dict(zip(*lines[:2], strict=True))["accuracy"]) == pytest.approx(0.6)
+
+
+def test_a_name_stays_in_its_cell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = made(tmp_path / "a\n*b*\\|<i>_c_d_e\x1b[1m", accuracies(0.0))
+    for form, wanted in (
+        ("table", r"│ a *b*\|<i>_c_d_e [1m │"),
+        ("markdown", r"| a \*b\*\\\|\<i\>\_c_d_e \[1m |"),
+        (
+            "latex",
+            r"1 & a *b*\textbackslash{}\textbar{}\textless{}i\textgreater{}\_c\_d\_e {[}1m &",
+        ),
+    ):
+        capsys.readouterr()
+        assert main(["compare", odd, f"--format={form}"]) == 0
+        printed = capsys.readouterr().out
+        assert any(wanted in line for line in printed.splitlines()), printed
+        assert "\x1b" not in printed
+
+
+def test_a_narrow_screen_has_the_names_below(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    runs = [made(tmp_path / name, accuracies(0.0)) for name in ("a", "b")]
+    assert "│ 1 │ a" in shown(capsys, *runs)
+    long = made(tmp_path / "prototypicalnetwork-glyphs-5way1shot-0", accuracies(0.0))
+    capsys.readouterr()
+    assert main(["compare", runs[0], long]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {"1: a", "2: prototypicalnetwork-glyphs-5way1shot-0"} <= {*lines}
+    assert any(line.startswith("│ 2 │ 6") and "± 0.6" in line for line in lines), lines
+    assert not any("run" in line for line in lines)
+
+
+def test_seeds_of_a_sweep_are_called_by_what_they_share(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("MAML-seed_everything=0-0", "MAML-seed_everything=1-0")
+    runs = [
+        made(tmp_path / name, accuracies(0.0, seed=seed), seed_everything=seed)
+        for seed, name in enumerate(names)
+    ]
+    assert "│ MAML-0, seeds 0 1 │" in shown(capsys, *runs)
+    assert f"│ {names[0]} │" in shown(capsys, runs[0])
+
+
+def test_runs_of_a_folder_that_lack_the_metric_are_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "logs"
+    other: dict[str, Any] = {"metrics": {"mse": {"mean": 1.0, "ci95": None}}}
+    runs = [made(root / name, accuracies(0.0)) for name in "ab"]
+    wrong = made(root / "c", accuracies(0), **other, monitor={"metric": "mse", "mode": "min"})
+    assert "--metric accuracy takes those of a folder that have it" in refused(
+        capsys, "compare", str(root)
+    )
+    text = shown(capsys, str(root), "--metric=accuracy")
+    assert [row["run"] for row in rows(capsys, str(root), "--metric=accuracy")] == ["a", "b"]
+    assert f"left out, without accuracy: {wrong}" in text
+    for named in ([*runs, wrong], [str(root), wrong]):
+        assert "c has no metric 'accuracy'" in refused(
+            capsys, "compare", *named, "--metric=accuracy"
+        )
+    assert "no metric 'accuracies'" in refused(capsys, "compare", str(root), "--metric=accuracies")
+
+
+def test_a_validation_is_no_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    facts: dict[str, Any] = {"stage": "validation", "val_data": "checked"}
+    runs = [
+        made(tmp_path / "a", accuracies(0.0)),
+        made(tmp_path / "b", accuracies(0.0), **facts),
+        made(tmp_path / "c", accuracies(0.1), **facts),
+        made(tmp_path / "d", accuracies(0.1), **facts | {"val_data": "other"}),
+    ]
+    found = rows(capsys, *runs[:2])
+    assert [row["mark"] for row in found] == ["", "VALIDATION"]
+    assert found[1]["compared"] == "unpaired"
+    assert "unpaired: 2 (stage validation, not test)" in shown(capsys, *runs[:2])
+    assert [row["compared"] for row in rows(capsys, *runs[1:])] == ["", "paired", "unpaired"]
+    assert "accuracy on Glyphs, 5-way 1-shot, validation" in shown(capsys, *runs[1:])
+    assert "has stage validation" in refused(capsys, "summary", *runs[:2])
+
+
+def test_an_output_that_has_no_plus_minus(tmp_path: Path) -> None:
+    one = made(tmp_path / "ä", accuracies(0.0))
+    run = subprocess.run(
+        [sys.executable, "-m", "fewshot", "compare", one],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert r"\xb1 95 % CI" in run.stdout
+    assert r"| \xe4 " in run.stdout
+
+
+def test_one_run_has_nothing_to_differ_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = made(tmp_path / "a", accuracies(0.0))
+    text = shown(capsys, one)
+    assert "accuracy (%)" in text
+    assert "difference" not in text
+    assert "rank" not in text
+    assert {"difference", "rank"} <= {*rows(capsys, one)[0]}  # a program finds the same columns
 
 
 @pytest.mark.parametrize(("command", "by"), [("rank", "source"), ("summary", "metric")])

@@ -3,6 +3,7 @@
 import csv
 import inspect
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 import torch
 import yaml
 from commands import FEW, QUIET, SINUSOID, fewshot, fit, results
+from forks import python
 from lightning import Trainer
 
 import fewshot as package
@@ -148,12 +150,24 @@ def test_testing_again_gives_the_same_bits(
 
 
 def test_validate(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fewshot("validate", tmp_path, *SINUSOID, f"--ckpt_path={trained}/checkpoints/best.ckpt")
-    best = torch.load(trained / "checkpoints/best.ckpt", weights_only=True)
+    path = trained / "checkpoints/best.ckpt"
+    run = fewshot("validate", tmp_path, *SINUSOID, f"--ckpt_path={path}")
+    out = capsys.readouterr().out
+    assert "2 validation episodes, seed 0" in " ".join(out.split())
+    assert "Validate metric" not in out, "lightning's table would say it twice"
+    best = torch.load(path, weights_only=True)
     (state,) = (
         state for name, state in best["callbacks"].items() if name.startswith("BestCheckpoint")
     )
-    assert f"{float(state['current_score']):.10f}" in capsys.readouterr().out
+    found = results(run)
+    assert found["metrics"]["mse"]["mean"] == pytest.approx(float(state["current_score"]), rel=1e-6)
+    assert (found["stage"], found["episodes"], found["checkpoint"]) == ("validation", 2, str(path))
+    assert (found["global_step"], found["seconds"] > 0) == (4, True)
+    with open(run / "episodes.csv", newline="") as file:
+        rows = [*csv.DictReader(file)]
+    assert [float(row["mse"]) for row in rows] == pytest.approx(
+        [2 * found["metrics"]["mse"]["mean"] - float(row["mse"]) for row in reversed(rows)]
+    )
 
 
 def test_predict_writes_each_query(trained: Path, tmp_path: Path) -> None:
@@ -227,7 +241,7 @@ def test_the_config_of_a_fit_is_a_config_for_the_other_commands(
     checkpoint = f"--ckpt_path={trained}/checkpoints/best.ckpt"
     run = fewshot(command, tmp_path, f"--config={trained}/config.yaml", checkpoint)
     assert (run / "predictions.csv").is_file() == (command == "predict")
-    assert (run / "results.json").is_file() == (command == "test")
+    assert (run / "results.json").is_file() == (command != "predict")
 
 
 def test_a_resumed_run_ends_like_an_uninterrupted_one(trained: Path, tmp_path: Path) -> None:
@@ -382,7 +396,7 @@ def test_every_class_has_a_help_of_two_screens(
     for entry in CLASSES[option]():
         out = printed(capsys, "fit", f"{option}.help", entry.name)
         assert len(out.splitlines()) <= 140, entry.name
-        assert all(len(line) <= 80 for line in out.splitlines() if not line.startswith("  --"))
+        assert all(len(line) <= 80 for line in out.splitlines())
         for argument in parameter_names(entry.cls):
             _, found, text = out.partition(f"  {option}.{argument}  ")
             assert found, f"{entry.name} does not list {argument}"
@@ -410,10 +424,35 @@ def test_help_says_kind_range_and_default(
 ) -> None:
     out = printed(capsys, "fit", *args)
     assert all(line in out for line in lines)
-    assert len(out.splitlines()) <= 120
+    assert len(out.splitlines()) <= 116
     if "MAML" in args[-1]:  # its own first, then its family's, then what all share
-        order = [out.index(f"--model.{name} ") for name in ("inner_lr", "adapt", "optimizer")]
+        places = (
+            "Its own arguments:",
+            "--model.inner_lr ",
+            "Arguments of its family, OptimizationLearner (",
+            "--model.adapt ",
+            "Arguments of all, MetaLearner (",
+            "--model.optimizer ",
+        )
+        order = [out.index(place) for place in places]
         assert order == sorted(order)
+
+
+@pytest.mark.parametrize("words", ["fit --model.help MAML", "completion zsh"])
+def test_who_has_read_enough_gets_no_error(words: str, tmp_path: Path) -> None:
+    """`fewshot ... | head` ends in silence, as a shell's programs do."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as pipe:
+        run = subprocess.run(
+            [python(), "-m", "fewshot", *words.split()],
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            check=False,
+        )
+    assert (run.returncode, run.stderr) == (141, "")
 
 
 def test_help_of_no_class(capsys: pytest.CaptureFixture[str]) -> None:

@@ -165,7 +165,7 @@ def test_kinds_that_share_a_metric_are_ranked_by_it(
         ),
         (
             '{"sources": {"dtd": {}}, "metrics": {}, "learner": "MAML"}',
-            "judged by accuracy, which they do not have in common; rank runs of one kind",
+            "judged by accuracy, which they do not have in common; take runs of one kind",
         ),
     ],
 )

@@ -119,7 +119,9 @@ def test_a_validation_prints_what_it_has(tmp_path: Path, capfd: pytest.CaptureFi
         main(["validate", *disturbed(signal.SIGTERM, 2, tmp_path)])
     assert stop.value.code == 143
     said = capfd.readouterr()
-    assert "val/mse_ci95" in said.out
+    assert "PARTIAL: the validation was stopped" in " ".join(said.out.split())
+    (run,) = runs(tmp_path)
+    assert results(run)["partial"]
     assert "stopped by SIGTERM after" in said.err
 
 

@@ -14,9 +14,11 @@ from rich.console import Console
 from fewshot.callbacks.by_class import results_by_class
 from fewshot.callbacks.progress import EpisodeProgressBar
 from fewshot.callbacks.quiet import silence_what_users_cannot_mend
-from fewshot.callbacks.results import results, results_table
+from fewshot.callbacks.results import results
+from fewshot.callbacks.results_table import results_table
+from fewshot.callbacks.trainer import check_arguments
 from fewshot.datamodules.base import EpisodicDataModule
-from fewshot.errors import FewshotError
+from fewshot.errors import FewshotError, nearest
 from fewshot.extras import require
 from fewshot.learners.base import MetaLearner
 from fewshot.tasks.estimates import Estimate, format_estimate
@@ -37,7 +39,13 @@ class Evaluation:
     """What ``results.json`` holds: protocol, provenance, metrics and their units."""
 
     def __getitem__(self, name: str) -> Estimate:
-        """The estimate of a metric."""
+        """The estimate of a metric.
+
+        Raises:
+            FewshotError: there is none of that name.
+        """
+        if name not in self.metrics:
+            raise FewshotError(f"there is no metric {name!r}{nearest(name, self.metrics)}")
         return self.metrics[name]
 
     def __str__(self) -> str:
@@ -112,8 +120,9 @@ def evaluate(
         **trainer: arguments of Lightning's Trainer, such as ``accelerator`` and ``precision``.
 
     Raises:
-        FewshotError: an argument is no learner or no benchmark.
+        FewshotError: an argument is no learner or no benchmark, or the Trainer has none such.
     """
+    check_arguments(trainer)
     for value, kind in ((learner, MetaLearner), (data, EpisodicDataModule)):
         if not isinstance(value, kind):
             raise FewshotError(

@@ -1,4 +1,4 @@
-"""What a test leaves behind: results.json, episodes.csv, and a table on the screen."""
+"""What a test or a validation leaves: results.json, episodes.csv, and a table on the screen."""
 
 import json
 import math
@@ -6,20 +6,22 @@ import platform
 import time
 from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from fewshot.callbacks.by_class import class_table, leave, plain, results_by_class
 from fewshot.callbacks.interruption import is_partial
 from fewshot.callbacks.loggers import log_table
 from fewshot.callbacks.memorisation import figures_of
+from fewshot.callbacks.results_table import results_table
 from fewshot.callbacks.run_folder import run_folder
 from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datamodules.sources import SourcesDataModule
@@ -30,15 +32,19 @@ from fewshot.files.tables import write_table
 from fewshot.learners.base import MetaLearner
 from fewshot.tasks import Classification
 from fewshot.tasks.by_class import ClassResults
-from fewshot.tasks.estimates import Estimate, format_estimate
+from fewshot.tasks.estimates import Estimate
 
 LIBRARIES = ("torch", "torchvision", "lightning", "torchmetrics", "numpy")
 
 
 def results(
-    trainer: L.Trainer, learner: MetaLearner, seconds: float, classes: ClassResults | None = None
+    trainer: L.Trainer,
+    learner: MetaLearner,
+    seconds: float,
+    classes: ClassResults | None = None,
+    stage: Stage = "test",
 ) -> dict[str, Any]:
-    """The last test's results as plain values.
+    """The last test's results, or validation's, as plain values.
 
     Protocol, provenance and metrics (mean, interval, deviation).
 
@@ -47,16 +53,19 @@ def results(
         learner: what was tested.
         seconds: how long the test took.
         classes: the results by class, where classes have names.
+        stage: ``test`` or ``val``.
     """
     datamodule = getattr(trainer, "datamodule", None)
     protocol = datamodule.protocol() if isinstance(datamodule, EpisodicDataModule) else {}
+    if stage == "val":
+        protocol = _of_validation(protocol, datamodule)
     facts = dict.fromkeys(("benchmark", "split", "way", "shot", "queries", "seed"))
     found = {
         **facts,
         **protocol,
         "learner": type(learner).__name__,
         "backbone": type(learner.backbone).__name__,
-        "episodes": len(learner.columns["test"]["episode"]),
+        "episodes": len(learner.columns[stage]["episode"]),
         "partial": is_partial(trainer),
         "batchnorm": learner.batchnorm,
         **learner.facts(),
@@ -74,20 +83,20 @@ def results(
             "fewshot": version(DISTRIBUTION),
             **{name: version(name) for name in LIBRARIES},
         },
-        "metrics": _plain(learner.estimates["test"], learner.columns["test"]),
+        "metrics": _plain(learner.estimates[stage], learner.columns[stage]),
         # what `fewshot compare` goes by, which knows no task kind
         "units": {
-            name: unit for name in learner.estimates["test"] if (unit := learner.task.unit(name))
+            name: unit for name in learner.estimates[stage] if (unit := learner.task.unit(name))
         },
         **figures_of(trainer),
         "monitor": dict(zip(("metric", "mode"), learner.task.monitor, strict=True)),
         # of the probabilities, over all queries of all episodes
-        **({"calibration": of} if (of := learner.calibration.get("test")) else {}),
+        **({"calibration": of} if (of := learner.calibration.get(stage)) else {}),
         **(
             {
                 "sources": {
                     name: _plain(of)
-                    for name, of in source_estimates(datamodule, learner, "test").items()
+                    for name, of in source_estimates(datamodule, learner, stage).items()
                 }
             }
             if isinstance(datamodule, SourcesDataModule)
@@ -96,6 +105,14 @@ def results(
         **({} if classes is None else {"by_class": plain(classes)}),
     }
     return {name: strict(value) for name, value in found.items()}
+
+
+def _of_validation(protocol: Mapping[str, Any], datamodule: Any) -> dict[str, Any]:
+    """The facts of a benchmark's validation, by those of its test."""
+    facts = {name: of for name, of in protocol.items() if not name.startswith("test_episodes")}
+    if callable(sizes := getattr(datamodule, "sizes", None)):  # of classes, which have a way
+        facts |= dict(zip(("way", "shot", "queries"), sizes("val"), strict=True))
+    return {**facts, "stage": "validation"}
 
 
 def balance(datamodule: Any, learner: MetaLearner) -> dict[str, bool | None]:
@@ -163,53 +180,11 @@ def _trained_steps(trainer: L.Trainer, learner: MetaLearner) -> int:
     )
 
 
-def results_table(result: dict[str, Any]) -> Table:
-    """The main metrics of a test with their 95 % confidence intervals, in their units."""
-    way = f"{result['way']}-way " if result["way"] else ""
-    shot = f"{result['shot']}-shot" if result["shot"] else "any shot"
-    split = f" ({result['split']})" if result["split"] else ""
-    attack = f", {result['attack']}" if "attack" in result else ""
-    drawn_so = ", transductive head" if result.get("transductive") else ""
-    if "balanced_queries" in result:
-        known = {True: "balanced", False: "unbalanced"}
-        drawn_so += f", {known.get(result['balanced_queries'], 'perhaps unbalanced')} queries"
-    mark = ", UNTRAINED weights" if result.get("untrained") else ""
-    drawn = f"seed {result['seed']}"
-    if result["seed"] is None and "test_episodes" in result:
-        drawn = f"those of {result['test_episodes']}"
-    mark += ", PARTIAL: the test was stopped" if result.get("partial") else ""
-    table = Table(
-        title=f"{result['learner']} on {result['benchmark'] or 'own data'}{split}, {way}{shot}",
-        caption=(
-            f"{result['episodes']} test episodes, {drawn}, {result['batchnorm']}"
-            f" batch norm{drawn_so}{attack}{mark}"
-        ),
-    )
-    units = result["units"]
-    table.add_column("metric")
-    table.add_column("mean ± 95 % CI", justify="right")
-    for name, value in result["metrics"].items():
-        table.add_row(name, _written(value, units.get(name, "")))
-    if of := result.get("calibration"):
-        table.add_section()
-        at = "" if of["temperature"] is None else f" at temperature {of['temperature']:.3g}"
-        table.add_row(f"calibration error (ECE){at}", f"{100 * of['ece']:.2f} %")
-        table.add_row(f"Brier score, NLL{at}", f"{of['brier']:.3f}, {of['nll']:.3f}")
-    for source, metrics in result.get("sources", {}).items():
-        table.add_section()
-        for name, value in metrics.items():
-            table.add_row(f"{name} on {source}", _written(value, units.get(name, "")))
-    return table
-
-
-def _written(value: Mapping[str, Any], unit: str) -> str:
-    return format_estimate(value["mean"], value["ci95"], unit)
-
-
 class ResultsWriter(Callback):
     """Write what a test leaves behind to the run's folder, and print the main of it.
 
     `results.json`, `episodes.csv`; where classes have names `classes.csv` and `confusion.csv` too.
+    A validation by itself leaves the first two, where the folder has no test's.
     """
 
     def __init__(self) -> None:
@@ -223,37 +198,77 @@ class ResultsWriter(Callback):
         """Look again: pictures and files are not the test's."""
         self._seconds = time.perf_counter() - self._started
 
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look at the clock."""
+        self.on_test_epoch_start(trainer, pl_module)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look again."""
+        self.on_test_epoch_end(trainer, pl_module)
+
     @rank_zero_only
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write and print the results of the test that has just ended."""
-        if not isinstance(pl_module, MetaLearner):
-            return
+        if isinstance(pl_module, MetaLearner):
+            classes = results_by_class(trainer, pl_module)
+            self._leave(trainer, pl_module, "test", classes)
+
+    @rank_zero_only
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The same of a validation that belongs to no training."""
+        if isinstance(pl_module, MetaLearner) and trainer.state.fn == TrainerFn.VALIDATING:
+            self._leave(trainer, pl_module, "val")
+
+    def _leave(
+        self,
+        trainer: L.Trainer,
+        learner: MetaLearner,
+        stage: Stage,
+        classes: ClassResults | None = None,
+    ) -> None:
         folder = run_folder(trainer)
-        classes = results_by_class(trainer, pl_module)
-        result = results(trainer, pl_module, self._seconds, classes)
-        with atomic_write(folder / "results.json") as file:
-            json.dump(result, file, indent=2, allow_nan=False)
-            file.write("\n")
-        metrics = [(name, of["mean"], of["ci95"]) for name, of in result["metrics"].items()]
-        log_table(
-            folder / "results.json", ("metric", "mean", "ci95"), metrics, trainer, "test/results"
-        )
-        if of := result.get("calibration"):
-            figures = {f"test/{name}": of[name] for name in ("ece", "brier", "nll")}
-            for logger in trainer.loggers:
-                logger.log_metrics(figures, trainer.global_step)
-        columns = pl_module.columns["test"]
-        rows = [*zip(*(column.tolist() for column in columns.values()), strict=True)]
-        write_table(folder / "episodes.csv", [tuple(columns), *rows])
-        log_table(folder / "episodes.csv", [*columns], rows, trainer, "test/episodes")
+        result = results(trainer, learner, self._seconds, classes, stage)
         console = Console()
         console.print(results_table(result))
+        if stage == "val" and _has_tests(folder):
+            console.print(f"not written: {folder} has the results of a test", soft_wrap=True)
+            return
+        _write(folder, result, learner.columns[stage], trainer, stage)
         if classes is not None:
             leave(classes, trainer)
-            console.print(class_table(classes, pl_module.task.unit("accuracy")))
+            console.print(class_table(classes, learner.task.unit("accuracy")))
         console.print(f"run:         {folder}", soft_wrap=True)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 console.print(
                     f"tensorboard: tensorboard --logdir {logger.root_dir}", soft_wrap=True
                 )
+
+
+def _has_tests(folder: Path) -> bool:
+    """Whether a folder has the results of a test, which those of a validation would replace."""
+    file = folder / "results.json"
+    return file.exists() and "stage" not in json.loads(file.read_text(encoding="utf-8"))
+
+
+def _write(
+    folder: Path,
+    result: Mapping[str, Any],
+    columns: Mapping[str, Tensor],
+    trainer: L.Trainer,
+    stage: Stage,
+) -> None:
+    """Write `results.json` and `episodes.csv`, and send them to the loggers."""
+    with atomic_write(folder / "results.json") as file:
+        json.dump(result, file, indent=2, allow_nan=False)
+        file.write("\n")
+    metrics = [(name, of["mean"], of["ci95"]) for name, of in result["metrics"].items()]
+    titles = ("metric", "mean", "ci95")
+    log_table(folder / "results.json", titles, metrics, trainer, f"{stage}/results")
+    if of := result.get("calibration"):
+        figures = {f"{stage}/{name}": of[name] for name in ("ece", "brier", "nll")}
+        for logger in trainer.loggers:
+            logger.log_metrics(figures, trainer.global_step)
+    rows = [*zip(*(column.tolist() for column in columns.values()), strict=True)]
+    write_table(folder / "episodes.csv", [tuple(columns), *rows])
+    log_table(folder / "episodes.csv", [*columns], rows, trainer, f"{stage}/episodes")

@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -24,6 +24,18 @@ FLAGS = {
     "enable_model_summary": None,
 }
 """The Trainer's arguments that turn callbacks off, and their defaults."""
+
+
+def check_arguments(names: Iterable[str]) -> None:
+    """Check that they are arguments of Lightning's Trainer.
+
+    Raises:
+        FewshotError: one is none.
+    """
+    known = [*inspect.signature(L.Trainer.__init__).parameters][1:]
+    for name in names:
+        if name not in known:
+            raise FewshotError(f"Trainer has no argument {name!r}{nearest(name, known)}")
 
 
 class Trainer(L.Trainer):
@@ -62,10 +74,7 @@ class Trainer(L.Trainer):
         callbacks: list[Callback] | Callback | None = None,
         **kwargs: Any,
     ) -> None:
-        known = [*inspect.signature(L.Trainer.__init__).parameters][1:]
-        for name in kwargs:
-            if name not in known:
-                raise FewshotError(f"Trainer has no argument {name!r}{nearest(name, known)}")
+        check_arguments(kwargs)
         silence_what_users_cannot_mend()
         named = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or ())
         settings: Mapping[str, Any] = {**FLAGS, **kwargs}
@@ -87,12 +96,12 @@ class Trainer(L.Trainer):
     def validate(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluate on the validation episodes; Lightning's ``Trainer.validate``."""
         self._take_folder(super().validate, args, kwargs)
-        return super().validate(*args, **kwargs)
+        # our table is printed, of all metrics with their intervals
+        return super().validate(*args, **{"verbose": False, **kwargs})
 
     def test(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluate on the test episodes; Lightning's ``Trainer.test``."""
         self._take_folder(super().test, args, kwargs)
-        # our table is printed, of all metrics with their intervals
         return super().test(*args, **{"verbose": False, **kwargs})
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:

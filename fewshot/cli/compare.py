@@ -1,6 +1,7 @@
 """`fewshot compare`: runs beside each other; `rank` and `summary` are two of its views."""
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +11,7 @@ from fewshot.cli.options import Options
 from fewshot.cli.pairing import Difference, Row, grouped
 from fewshot.cli.rank import by_source, is_apart, ranks
 from fewshot.cli.run_settings import differences, settings, told
-from fewshot.cli.runs import Run, find_runs, judged_by, protocol, read_runs
+from fewshot.cli.runs import Run, find_runs, judged_by, protocol, read_runs, with_metric
 from fewshot.cli.sheet import FORMATS, Column, Figure, Sheet
 from fewshot.cli.summary import by_metric
 from fewshot.errors import FewshotError
@@ -120,11 +121,13 @@ def compared(paths: Sequence[str], asked: str | None = None) -> tuple[list[Row],
     files, untested = find_runs(paths)
     if not files:
         raise FewshotError("no run is named; give folders of tested runs, such as lightning_logs")
-    runs = read_runs(files, partial=True)
+    runs, lacking = with_metric(read_runs(files, partial=True), paths, asked)
     metric, sign = judged_by(runs, asked)
     known = {run.name: settings(run) for run in runs}
     rows = grouped(runs, known, metric)
     notes = _left_out(untested)
+    if lacking:
+        notes.append(f"left out, without {metric}: {', '.join(run.name for run in lacking)}")
     if not sign:
         notes.append(f"no ranks: no run says whether more or less of {metric} is better")
     return rows, _sheet(rows, sign, differences([known[row.runs[0].name] for row in rows]), notes)
@@ -137,10 +140,10 @@ def _sheet(
     unit = first["units"].get(metric, "")
     title = f"{metric} on {protocol(first)}" if _is_one_protocol(rows) else metric
     against = [None, *(row.less(rows[0]) for row in rows[1:])]
-    marks = [_marks(row) for row in rows]
+    marks, is_alone = [_marks(row) for row in rows], len(rows) == 1
     columns = {
         Column("#"): range(1, len(rows) + 1),
-        Column("run", is_text=True): [_label(row, rows) for row in rows],
+        Column("run", is_text=True, may_stand_below=True): [_label(row, rows) for row in rows],
         Column("seeds", in_csv_alone=True): [_seeds(row) for row in rows],
         **({Column("mark", is_text=True): marks} if any(marks) else {}),
         Column(_titled(metric, unit), (metric, f"{metric} ci95")): [
@@ -149,9 +152,10 @@ def _sheet(
         Column(
             _titled("difference to 1", "points" if unit == "%" else unit),
             ("difference", "difference ci95"),
+            in_csv_alone=is_alone,
         ): [of and Figure(*of.estimate, unit, bare=True, signed=True) for of in against],
         Column("compared", in_csv_alone=True): [of and of.way for of in against],
-        Column("rank", form="{:g}"): _ranks(rows, sign),
+        Column("rank", form="{:g}", in_csv_alone=is_alone): _ranks(rows, sign),
         Column("test s", ("seconds",), "{:,.1f}"): [_seconds(row) for row in rows],
         Column("parameters", form="{:,}"): [row.runs[0].results.get("parameters") for row in rows],
         **{Column(key, in_csv_alone=True): texts for key, texts in differ.items()},
@@ -188,10 +192,15 @@ def _seconds(row: Row) -> float | None:
 
 def _label(row: Row, rows: Sequence[Row]) -> str:
     """The folder's name, or its path where another has the same name; with its seeds if several."""
-    names = [other.runs[0].folder.resolve().name for other in rows]
-    name = row.runs[0].folder.resolve().name
-    label = name if names.count(name) == 1 else row.runs[0].name
+    names = [_name(other) for other in rows]
+    label = name if names.count(name := _name(row)) == 1 else row.runs[0].name
     return f"{label}, seeds {_seeds(row)}" if len(row.runs) > 1 else label
+
+
+def _name(row: Row) -> str:
+    """The name of a row's folder; of several seeds without that of the first, as sweeps say it."""
+    name = row.runs[0].folder.resolve().name
+    return re.sub(r"(?<=.)-seed_everything=\d+\b", "", name) if len(row.runs) > 1 else name
 
 
 def _seeds(row: Row) -> str:
@@ -203,6 +212,7 @@ def _marks(row: Row) -> str:
     marks = {
         "UNTRAINED": any(run.results["untrained"] for run in row.runs),
         "PARTIAL": any(run.results["partial"] for run in row.runs),
+        "VALIDATION": any(run.results["stage"] != "test" for run in row.runs),
     }
     return " ".join(mark for mark, is_so in marks.items() if is_so)
 

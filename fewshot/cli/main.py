@@ -5,8 +5,10 @@ Nothing heavy is imported here, so that what needs no torch answers at once.
 
 import argparse
 import os
+import select
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 import fewshot
@@ -26,8 +28,8 @@ from fewshot.errors import FewshotError, nearest
 if TYPE_CHECKING:
     from fewshot.cli.lightning import FewshotCLI
 
-INTERRUPTED = 130
-"""The exit status after Ctrl-C: 128 and the number of the signal."""
+INTERRUPTED, UNREAD = 130, 141
+"""The exit status after Ctrl-C, and where nobody reads on: 128 and the number of the signal."""
 BENCHMARK_OPTIONS = (
     "--config",
     "-c",
@@ -121,11 +123,17 @@ def main(args: Sequence[str] | None = None) -> int:
     Ctrl-C ends it with 130, as a shell's programs end.
     """
     keep_freed_memory()
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: not every terminal has a ±
     if (here := os.getcwd()) not in sys.path:
         sys.path.append(here)  # a user's own modules, as `python -m fewshot` finds them
     try:
         with full_disk_in_threads() as untold:
-            run(args)
+            try:
+                run(args)
+            except SystemExit:  # as help ends
+                sys.stdout.flush()
+                raise
         sys.stdout.flush()  # here a disk without room can still be told
         if untold:
             raise untold[0]
@@ -139,10 +147,23 @@ def main(args: Sequence[str] | None = None) -> int:
     except Exception as error:  # whatever it is, a user sees no traceback that nobody asked for
         if os.environ.get("FEWSHOT_DEBUG"):
             raise
+        if isinstance(error, BrokenPipeError) and _is_unread():
+            _drop_output()
+            return UNREAD
         print(f"fewshot: error: {one_line(error)}", file=sys.stderr)
         _drop_output()
         return 2
     return 0
+
+
+def _is_unread() -> bool:
+    """Whether nobody reads the standard output any more: `| head` has seen enough."""
+    watched = select.poll()
+    try:
+        watched.register(sys.stdout.fileno(), 0)
+    except (OSError, ValueError):  # it is no file
+        return False
+    return bool(watched.poll(0))
 
 
 def _drop_output() -> None:

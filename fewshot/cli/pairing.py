@@ -40,6 +40,8 @@ NOT_THE_EPISODES = (
     "test_episodes",  # the file's name; its checksum counts
 )
 """What may differ between results on the same test episodes. All else is taken to make them."""
+NOT_OF_VALIDATION = [name for name in NOT_THE_EPISODES if not name.startswith("val_")]
+"""The same of validation episodes."""
 ALIKE = 1e-9  # of a mean, by which it is its episodes' mean
 
 
@@ -92,7 +94,8 @@ class Row:
         if min(len(self.runs), len(other.runs)) > 1:
             return Difference(apart, "over seeds")
         one, two = self.runs[0].results, other.runs[0].results
-        if key := differing(one, two, NOT_THE_EPISODES):
+        free = NOT_THE_EPISODES if one["stage"] == "test" else NOT_OF_VALIDATION
+        if key := differing(one, two, free):
             reason = f"{key} {shown(one.get(key))}, not {shown(two.get(key))}"
             return Difference(apart, "unpaired", reason)
         here, there = self.episodes, other.episodes

@@ -22,7 +22,7 @@ def add_run_options(parser: ArgumentParser, subcommand: str) -> None:
             f"--{option.name}", type=option.kind, default=option.default, help=shown
         )
     parser.set_defaults(weights_only=True)  # a checkpoint holds plain values alone
-    if subcommand == "test":
+    if subcommand in ("validate", "test"):
         parser.set_defaults(verbose=False)  # `ResultsWriter` prints the table
 
 

@@ -14,6 +14,7 @@ TRAINED = "trained."
 """In front of the keys of the run that made the weights."""
 NO_SETTINGS = re.compile(
     r"(seed_everything|run_name|ckpt_path|test_after_fit|verbose|weights_only"
+    r"|episodes|freed_memory"
     r"|trainer\.(default_root_dir|logger|enable_progress_bar|enable_model_summary)"
     r"|data\.init_args\.(root|download|num_workers|worker_timeout))(\..*)?"
 )

@@ -101,10 +101,11 @@ def read_runs(files: Iterable[Path], partial: bool = False) -> list[Run]:
 
 
 def read_results(path: Path, partial: bool = False) -> dict[str, Any]:
-    """What `fewshot test` has written, by the run's folder or by its ``results.json``.
+    """What `fewshot test` or `validate` has written, by the run's folder or its ``results.json``.
 
     The first files of version 0.1.0 name no units and no metric to judge by, and do not say whether
-    their weights were trained or the test went to its end: these are added.
+    their weights were trained or the test went to its end: these are added, as is what only a
+    validation says, that it is none of a test.
 
     Args:
         path: of the folder or file.
@@ -120,6 +121,8 @@ def read_results(path: Path, partial: bool = False) -> dict[str, Any]:
             f"{file} is missing: the run was not tested; give folders of tested runs, or `fewshot"
             f" test --config {config} --ckpt_path {config.parent}`"
         )
+    if not file.exists():
+        raise FewshotError(f"{file} is missing; give folders of tested runs")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         _check(content)
@@ -135,7 +138,7 @@ def read_results(path: Path, partial: bool = False) -> dict[str, Any]:
         )
     names = content["metrics"]
     added = {"units": _old_units(names), "monitor": _old_monitor(names)}
-    return {**added, "untrained": False, "partial": False, **content}
+    return {**added, "untrained": False, "partial": False, "stage": "test", **content}
 
 
 def _check(content: Any) -> None:
@@ -151,6 +154,11 @@ def _check(content: Any) -> None:
     for name in ("seconds", "parameters"):  # which files of version 0.1.0 lack
         if not isinstance(content.get(name), int | float | None):
             raise ValueError(f"its {name} are no number")
+    units, monitor = content.get("units", {}), content.get("monitor")
+    if not isinstance(units, dict) or not all(isinstance(unit, str) for unit in units.values()):
+        raise ValueError("its units are no words")
+    if monitor is not None and not (isinstance(monitor, dict) and {"metric", "mode"} <= {*monitor}):
+        raise ValueError("its monitor has no metric and mode")
     tables = [content["metrics"]]
     if "sources" in content:
         tables += content["sources"].values() if isinstance(content["sources"], dict) else [None]
@@ -198,11 +206,43 @@ def judged_by(runs: Sequence[Run], asked: str | None = None) -> tuple[str, int]:
     for monitor in monitors:
         if all(monitor["metric"] in run.results["metrics"] for run in runs):
             return monitor["metric"], signs[monitor["metric"]]
-    names = ", ".join(dict.fromkeys(monitor["metric"] for monitor in monitors))
-    raise FewshotError(
-        f"the runs are judged by {names or 'nothing'}, which they do not have in common; rank runs"
-        " of one kind, or set --metric to one that all have"
+    names = [*dict.fromkeys(monitor["metric"] for monitor in monitors)]
+    remedy = (
+        f"--metric {names[0]} takes those of a folder that have it" if names else "set --metric"
     )
+    raise FewshotError(
+        f"the runs are judged by {', '.join(names) or 'nothing'}, which they do not have in common;"
+        f" take runs of one kind; {remedy}"
+    )
+
+
+def with_metric(
+    runs: Sequence[Run], paths: Sequence[str], metric: str | None
+) -> tuple[list[Run], list[Run]]:
+    """The runs that are compared by a metric, and those that are left out as they lack it.
+
+    Left out are those that nobody names, but a folder that holds them.
+
+    Args:
+        runs: that were found.
+        paths: what the command line names.
+        metric: that is asked for; None: any.
+    """
+    named = {_file_of(path).parent.resolve() for path in map(Path, paths) if _is_named(path)}
+    lacking = [
+        run
+        for run in runs
+        if metric is not None
+        and metric not in run.results["metrics"]
+        and run.folder.resolve() not in named
+    ]
+    if len(lacking) == len(runs):  # the name may be misspelt
+        return list(runs), []
+    return [run for run in runs if run not in lacking], lacking
+
+
+def _is_named(path: Path) -> bool:
+    return not path.is_dir() or _is_run(path)
 
 
 def _check_common(runs: Sequence[Run], metric: str) -> None:
@@ -231,4 +271,5 @@ def protocol(results: Mapping[str, Any]) -> str:
     """The benchmark and its task, in words."""
     way = f"{results['way']}-way " if results.get("way") else ""
     shot = f"{results['shot']}-shot" if results.get("shot") else "any shot"
-    return f"{results.get('benchmark') or 'own data'}, {way}{shot}"
+    stage = "" if results.get("stage", "test") == "test" else f", {results['stage']}"
+    return f"{results.get('benchmark') or 'own data'}, {way}{shot}{stage}"

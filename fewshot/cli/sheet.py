@@ -16,9 +16,15 @@ LATEX = {
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
     "…": r"\dots{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "[": "{[}",  # which behind the end of a row is a length
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 """What TeX reads as something else."""
+MARKDOWN = r"([\\`*\[\]<>|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))"
+"""What Markdown reads as something else; an underscore within a word is one."""
 
 
 class Figure(NamedTuple):
@@ -58,6 +64,8 @@ class Column(NamedTuple):
     is_text: bool = False
     """Whether it is flush left."""
     in_csv_alone: bool = False
+    may_stand_below: bool = False
+    """Whether on a narrow screen each of its values gets a line below the table, by its number."""
 
 
 class Sheet(NamedTuple):
@@ -92,12 +100,23 @@ class Sheet(NamedTuple):
             ]
             for row in self.rows
         ]
-        return [[column.title for column in self.for_people], *rows]
+        titles = [column.title for column in self.for_people]
+        return [[_in_line(cell) for cell in row] for row in (titles, *rows)]
 
     @property
     def told(self) -> list[str]:
         """Title, caption and notes, where these stand in lines of their own."""
-        return [line for line in (self.title, self.caption, *self.notes) if line]
+        return [_in_line(line) for line in (self.title, self.caption, *self.notes) if line]
+
+
+def _in_line(text: str) -> str:
+    r"""A text in one line, without what steers a terminal.
+
+    >>> _in_line("my\x1b[1m\nrun")
+    'my [1m run'
+    """
+    shown = (character if character.isprintable() else " " for character in printable(text))
+    return " ".join("".join(shown).split())
 
 
 def _on_screen(sheet: Sheet) -> None:
@@ -105,20 +124,39 @@ def _on_screen(sheet: Sheet) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    console = Console()
+    below: list[str] = []
+    columns = [[*texts] for texts in zip(*sheet.texts(), strict=True)]
     table = Table(title=sheet.title, caption=sheet.caption or None)
-    titles, *rows = sheet.texts()
-    for column, title in zip(sheet.for_people, titles, strict=True):
+    is_narrow = _width(sheet.for_people, columns) > console.width
+    shown = []
+    for column, texts in zip(sheet.for_people, columns, strict=True):
+        if is_narrow and column.may_stand_below:
+            below = [f"{number}: {text}" for number, text in enumerate(texts[1:], start=1)]
+            continue
         # not as markup: names may have brackets
         justify: Literal["left", "right"] = "left" if column.is_text else "right"
-        table.add_column(Text(printable(title)), justify=justify, overflow="fold")
-    for number, row in enumerate(rows, start=1):
-        if sheet.has_total and number == len(rows):
+        table.add_column(Text(texts[0]), justify=justify, overflow="fold")
+        shown.append(texts[1:])
+    for number, row in enumerate(zip(*shown, strict=True), start=1):
+        if sheet.has_total and number == len(sheet.rows):
             table.add_section()
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    console = Console()
+        table.add_row(*map(Text, row))
     console.print(table)
-    for note in sheet.notes:
-        console.print(printable(note), markup=False, highlight=False, soft_wrap=True)
+    for note in (*below, *sheet.notes):
+        console.print(_in_line(note), markup=False, highlight=False, soft_wrap=True)
+
+
+def _width(columns: Sequence[Column], texts: Sequence[Sequence[str]]) -> int:
+    """Of a table in which only titles, and what may stand below, are broken, at blanks."""
+    from rich.cells import cell_len
+
+    width = 1
+    for column, (title, *cells) in zip(columns, texts, strict=True):
+        if column.may_stand_below:
+            cells = " ".join(cells).split()
+        width += 3 + max(map(cell_len, [*title.split(), *cells]), default=0)
+    return width
 
 
 def _as_csv(sheet: Sheet) -> None:
@@ -135,7 +173,7 @@ def _as_csv(sheet: Sheet) -> None:
             cells += [value for value, part in zip(padded, parts, strict=False) if part]
         writer.writerow(map(safe_cell, cells))
     for line in sheet.told:
-        print(printable(line), file=sys.stderr)
+        print(line, file=sys.stderr)
 
 
 def _as_markdown(sheet: Sheet) -> None:
@@ -143,16 +181,20 @@ def _as_markdown(sheet: Sheet) -> None:
     rule = ["---" if column.is_text else "---:" for column in sheet.for_people]
     lines = [titles, rule, *rows]
     for line in lines:
-        print(f"| {' | '.join(printable(cell).replace('|', chr(92) + '|') for cell in line)} |")
+        print(f"| {' | '.join(map(_of_markdown, line))} |")
     for note in sheet.told:
-        print(f"\n{printable(note)}")
+        print(f"\n{_of_markdown(note)}")
+
+
+def _of_markdown(text: str) -> str:
+    return re.sub(MARKDOWN, r"\\\1", text)
 
 
 def _as_latex(sheet: Sheet) -> None:
     r"""A tabular of the package booktabs, to ``\input``."""
     titles, *rows = sheet.texts()
     for note in sheet.told:
-        print(f"% {printable(note)}")
+        print(f"% {note}")
     sides = "".join("l" if column.is_text else "r" for column in sheet.for_people)
     print(rf"\begin{{tabular}}{{{sides}}}", r"\toprule", sep="\n")
     for line in (titles, *rows):
@@ -164,7 +206,7 @@ def _as_latex(sheet: Sheet) -> None:
 
 def _of_tex(text: str) -> str:
     special = "|".join(map(re.escape, LATEX))
-    escaped = re.sub(special, lambda match: LATEX[match[0]], printable(text))
+    escaped = re.sub(special, lambda match: LATEX[match[0]], text)
     return re.sub(r"(?<!\S)-(?=\d)", "$-$", escaped)  # a minus is no hyphen
 
 

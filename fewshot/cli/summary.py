@@ -98,6 +98,6 @@ def by_metric(runs: Sequence[Run], asked: str | None = None) -> Sheet:
         Column("mean ± deviation", ("mean", "deviation")),
         Column("mean ± 95 % CI", ("", "ci95")),
     ]
-    splits = ", ".join(str(run.results.get("split")) for run in runs)
+    splits = ", ".join(dict.fromkeys(str(run.results.get("split")) for run in runs))
     title, caption = f"{first.get('learner')} on {protocol(first)}", f"{len(runs)} runs: {splits}"
     return Sheet(title, columns, rows, caption=caption)

@@ -11,7 +11,8 @@ from every_learner import TinyImages
 from rich.console import Console
 
 from fewshot import MLP, PTMAP, FewshotError, PrototypicalNetwork
-from fewshot.callbacks.results import results, results_table
+from fewshot.callbacks.results import results
+from fewshot.callbacks.results_table import results_table
 
 RESULT: dict[str, Any] = {
     "benchmark": "Omniglot",
@@ -43,6 +44,9 @@ def test_the_protocol_stands_beside_the_numbers() -> None:
     text = " ".join(printed(RESULT).split())
     assert "MAML on Omniglot (vinyals), 5-way 1-shot" in text
     assert text.endswith("600 test episodes, seed 7, inductive batch norm")
+    text = " ".join(printed(RESULT | {"stage": "validation", "partial": True}).split())
+    assert "600 validation episodes, seed 7" in text
+    assert text.endswith("PARTIAL: the validation was stopped")
     assert "inductive batch norm, FGSM(epsilon=0.1)" in " ".join(
         printed(RESULT | {"attack": "FGSM(epsilon=0.1)"}).split()
     )

@@ -48,6 +48,23 @@ def test_a_run_leaves_what_the_command_line_leaves(tmp_path: Path) -> None:
     assert len(list((tmp_path / "lightning_logs").iterdir())) == 2
 
 
+def test_a_validation_leaves_results_but_keeps_a_tests(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learner, data = parts()
+    trainer = fewshot.Trainer(default_root_dir=tmp_path, **QUIET)
+    file = tmp_path / "lightning_logs/maml-sinusoid-10shot-0/results.json"
+    stages = []
+    for run in (trainer.validate, trainer.test, trainer.validate):
+        run(learner, data)
+        found = json.loads(file.read_text())
+        stages.append((found.get("stage", "test"), found["episodes"]))
+    assert stages == [("validation", 2), ("test", 5), ("test", 5)]
+    out = " ".join(capsys.readouterr().out.split())
+    assert out.count("2 validation episodes") == 2
+    assert out.count("has the results of a test") == 1
+
+
 def test_what_a_user_gives_takes_the_place_of_ours(tmp_path: Path) -> None:
     learner, data = parts()
     own = ModelCheckpoint(filename="mine", monitor="val/mse")
@@ -118,6 +135,16 @@ def test_the_table_of_an_evaluation() -> None:
     table = found.to_pandas()
     assert table.index.tolist() == [0, 1, 2, 3, 4]
     assert table["mse"].mean() == pytest.approx(found["mse"].mean)
+
+
+def test_a_metric_and_an_argument_that_an_evaluation_lacks() -> None:
+    learner, data = parts()
+    wrong: dict[str, Any] = {"precison": "32-true"}
+    with pytest.raises(FewshotError, match=r"'precison'; did you mean 'precision'\?"):
+        fewshot.evaluate(learner, data, **wrong)
+    found = fewshot.evaluate(learner, data, progress=False)
+    with pytest.raises(FewshotError, match="no metric 'accuracy'; choose from loss, mse"):
+        found["accuracy"]
 
 
 def test_what_is_no_learner_and_no_benchmark() -> None:
