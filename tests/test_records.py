@@ -79,6 +79,13 @@ def judged(mean: float, **of: Any) -> bool:
     ]
 
 
+def test_records_of_one_title_are_told_apart_on_the_leaderboard() -> None:
+    page = leaderboard.pages()["README.md"]
+    for shot in ("5", "10"):
+        assert f"| [CAVIA, {shot}-shot](sinusoid/cavia_{shot}shot.md) | CAVIA |" in page
+    assert "| [ThompsonSampling](bandit/thompson.md) |" in page
+
+
 def test_a_record_is_drawn_beside_the_papers_figure() -> None:
     paper = records.Paper(93.0, 97.0, "arXiv:1")
     figure = records.Figure("accuracy", 95.0, 1.0, None, "%", paper)

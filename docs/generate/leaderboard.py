@@ -38,7 +38,7 @@ def pages() -> dict[str, str]:
         + tables(
             records,
             lambda record: record.learner,
-            {"benchmark": lambda record: record.benchmark, "record": lambda record: record.title},
+            {"benchmark": lambda record: record.benchmark, "record": told_apart(records)},
         )
     )
     return found
@@ -57,8 +57,22 @@ def index(records: Sequence[Record]) -> str:
     return intro + tables(
         records,
         lambda record: record.benchmark,
-        {"record": lambda record: record.title, "learner": lambda record: record.learner},
+        {"record": told_apart(records), "learner": lambda record: record.learner},
     )
+
+
+def told_apart(records: Sequence[Record]) -> Says:
+    """The titles; of records with the same on a benchmark also what is another in the protocol."""
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        groups.setdefault((record.benchmark, record.title), []).append(record)
+    titles = {}
+    for (_, title), alike in groups.items():
+        parts = [record.protocol.split(", ") for record in alike]
+        another = [part for part in zip(*parts, strict=False) if len({*part}) > 1]
+        for number, record in enumerate(alike):
+            titles[record.name] = f"{title}, {another[0][number]}" if another else title
+    return lambda record: titles[record.name]
 
 
 def tables(records: Iterable[Record], of: Says, columns: Mapping[str, Says]) -> str:
