@@ -28,7 +28,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from fewshot.cli.lightning import FewshotCLI
 from fewshot.cli.main import run
-from fewshot.episodes.types import Examples, count
+from fewshot.episodes.types import Examples
 from fewshot.errors import FewshotError
 from fewshot.learners.transfer.language import LanguageLearner
 
@@ -91,7 +91,7 @@ def measure(config: Path, options: list[str], steps: int, episodes: int) -> Spee
             return Speed(type(learner).__name__, torch.nan, torch.nan, evaluation)
         assert isinstance(cli, FewshotCLI)
         training = float(cli.trainer.callback_metrics["train/episodes_per_second"])
-        meta_batch = count(next(iter(cli.datamodule.train_dataloader())))
+        meta_batch = next(iter(cli.datamodule.train_dataloader())).size
     return Speed(type(learner).__name__, meta_batch / training, training, evaluation)
 
 
