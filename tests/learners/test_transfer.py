@@ -229,6 +229,18 @@ def test_rfs_solves_each_episode_by_itself() -> None:
     torch.testing.assert_close(together[0], alone[0], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_rfs_is_done_soon_whatever_the_scale_of_the_features(dtype: torch.dtype) -> None:
+    x = (5 * torch.rand(2, 25, 40, dtype=torch.float64)).to(dtype)
+    labels = torch.arange(5).repeat(5).expand(2, -1)
+    soon, later = (logistic_regression(x, labels, 5, 1.0, 1e-6, n) for n in (300, 2000))
+    assert torch.equal(soon, later)  # in float32 rounding hides a slope of 1e-6
+    for i in range(2):
+        weights = soon[i].double().requires_grad_()
+        (slope,) = torch.autograd.grad(objective(weights, x[i].double(), labels[i], 1.0), weights)
+        assert slope.abs().max() < (1e-5 if dtype == torch.float64 else 1e-2)
+
+
 # ---------------------------------------------------------------- fine-tuning
 
 
