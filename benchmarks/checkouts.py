@@ -57,7 +57,7 @@ def begin_work() -> None:
     warnings.simplefilter("ignore")
 
 
-def tested(learner: Any, benchmark: Any) -> float:
+def tested(learner: Any, benchmark: Any, **options: Any) -> float:
     """Seconds of the processor that `Trainer.test` takes, without loggers and pictures."""
     import lightning as L
 
@@ -67,6 +67,7 @@ def tested(learner: Any, benchmark: Any) -> float:
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        **options,
     )
     begin = time.process_time()
     trainer.test(learner, benchmark, verbose=False)

@@ -50,6 +50,7 @@ def evaluation(name: str, **arguments: Any) -> Found:
 
     import fewshot
 
+    _keep_freed_memory()
     torch.manual_seed(0)
     benchmark = fewshot.GlyphsDataModule()
     benchmark.prepare_data()
@@ -69,12 +70,7 @@ def step(images: int, size: int, channels: int) -> Found:
 
     import fewshot
 
-    if hasattr(fewshot, "keep_freed_memory"):
-        fewshot.keep_freed_memory()
-    else:  # before Python users had it
-        from fewshot.engine.allocation import keep_freed_memory
-
-        keep_freed_memory()
+    _keep_freed_memory()
     way = images // 16
     learner = fewshot.PrototypicalNetwork(
         fewshot.Conv4(channels, size), task={"kind": "classification", "way": way}
@@ -92,6 +88,18 @@ def step(images: int, size: int, channels: int) -> Found:
             torch.autograd.backward(outcome.loss.sum())
         times.append(time.process_time() - begin)
     return {"value": statistics.median(times[2:])}
+
+
+def _keep_freed_memory() -> None:
+    """As the program does."""
+    import fewshot
+
+    if hasattr(fewshot, "keep_freed_memory"):
+        fewshot.keep_freed_memory()
+    else:  # before Python users had it
+        from fewshot.engine.allocation import keep_freed_memory
+
+        keep_freed_memory()
 
 
 def run_of_readme() -> Found:
@@ -178,14 +186,15 @@ ROWS: dict[str, Row] = {
         partial(beside_easyfsl.our_step, "float32"), "ms", 1.75, 1e3, beside_easyfsl.their_step
     ),
     **{
-        f"easyfsl's test episode, {name}": Row(
-            partial(beside_easyfsl.our_evaluation, name),
+        f"easyfsl's test episode, {name}, in {precision}": Row(
+            partial(beside_easyfsl.our_evaluation, name, trainers),
             "ms",
             15,
             1e3,
             partial(beside_easyfsl.their_evaluation, name),
         )
         for name in ("Glyphs", "Omniglot")
+        for precision, trainers in (("float32", "32-true"), ("bfloat16", "bf16-mixed"))
     },
     "make train": Row(run_of_readme, "s", 45),
     "step, 80 images of 84x84": Row(partial(step, 80, 84, 3), "ms", 620, 1e3),
@@ -245,7 +254,7 @@ def compare(name: str, before: Path | None, rounds: int, data: Mapping[Path, str
     met = "met" if (faster >= row.bar if row.peer else now <= row.bar) else "missed"
     every = [one.get("losses") for of in found.values() for one in of]
     same = "" if every[0] is None else f"  same losses: {all(x == every[0] for x in every)}"
-    print(f"{name:38}{then}{now:10.2f} {row.unit:2}{ratio}  {bar}: {met}{same}", flush=True)
+    print(f"{name:42}{then}{now:10.2f} {row.unit:2}{ratio}  {bar}: {met}{same}", flush=True)
 
 
 def main() -> None:
@@ -263,7 +272,7 @@ def main() -> None:
         os.environ["OMNIGLOT"] = str(arguments.omniglot.resolve())
     with tempfile.TemporaryDirectory() as folder:
         data = {root: f"{folder}/{number}" for number, root in enumerate((HERE, before)) if root}
-        print(f"{'one thread':38}{'before':>10}{'now':>10}{'ratio':>11}  bar")
+        print(f"{'one thread':42}{'before':>10}{'now':>10}{'ratio':>11}  bar")
         for name in names:
             compare(name, before, arguments.rounds, data)
     return None
