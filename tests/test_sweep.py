@@ -4,12 +4,14 @@ import csv
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 from commands import FEW, QUIET
+from forks import python
 from sweeps import PROGRAM, Sweep, calls, sweep_in
 
 from fewshot.cli import sweep_jobs
@@ -377,7 +379,11 @@ def test_a_folder_that_is_a_file(sweep: Sweep, folder: Path) -> None:
 # ------------------------------------------------------------------ real runs
 
 
-def test_real_runs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_real_runs(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (sys.executable, "-m", "fewshot") == sweep_jobs.PROGRAM
+    monkeypatch.setattr(sweep_jobs, "PROGRAM", (python(), "-m", "fewshot"))
     args = (
         *("sweep", "--model", "MAML", "FOMAML", "--model.backbone", "MLP", "--data", "Sinusoid"),
         *("--data.meta_batch_size=4", "--trainer.max_steps=2", "--jobs", "2"),
