@@ -142,6 +142,17 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are made, but blank: for runs whose files are meant, not what is to be seen there.
+
+    Drawing is a quarter of a run of two steps.
+    """
+    from matplotlib.figure import Figure
+
+    monkeypatch.setattr(Figure, "draw", lambda figure, renderer: None)
+
+
+@pytest.fixture
 def double() -> Iterator[None]:
     """Floats of 64 bits, where a test does not say otherwise."""
     import torch

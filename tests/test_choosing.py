@@ -12,6 +12,8 @@ from fewshot.cli.catalogue import benchmarks, learners
 from fewshot.cli.main import main
 from fewshot.hyperparameters import parameter_names
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 CONFIG = "--config=glyphs/protonet_5way1shot"
 SMALL = ("--model.backbone.width=4", "--data.queries=2", "--trainer.max_steps=1")
 KINDS = dict(

@@ -23,6 +23,8 @@ from fewshot.cli.main import main
 from fewshot.errors import FewshotError
 from fewshot.files.claims import claimed_folder, lock_of_one
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 HERE = Path(__file__).resolve().parent
 CURVE = "--model.eval_curve=all"  # which has a picture of its own
 SHORT = (*SINUSOID, *FEW, *QUIET, "--trainer.max_epochs=1", CURVE)

@@ -17,6 +17,8 @@ from fewshot.cli.main import main
 from fewshot.cli.runs import read_results
 from fewshot.errors import FewshotError
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 HERE = Path(__file__).resolve().parent
 RUN = (
     *SINUSOID,
