@@ -18,6 +18,8 @@ from fewshot import MAML, MLP, FewshotError, SinusoidDataModule
 from fewshot.cli.main import main
 from fewshot.learners.checkpoints import WholeFiles
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:

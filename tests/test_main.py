@@ -21,6 +21,8 @@ from fewshot.cli.catalogue import benchmarks, learners, networks
 from fewshot.cli.main import main
 from fewshot.hyperparameters import parameter_names
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 CONFIG = Path(__file__).resolve().parents[1] / "configs/sinusoid/maml_10shot.yaml"
 FACTS = {
     "benchmark",

@@ -19,6 +19,8 @@ from torch import Tensor
 
 from fewshot.cli.main import main
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 HERE = Path(__file__).resolve().parent
 CONFIGS = HERE.parent / "configs"
 RUN = (

@@ -13,6 +13,8 @@ from fewshot.cli.runs import Run, read_results
 from fewshot.cli.summary import spread
 from fewshot.errors import FewshotError
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 RUN: dict[str, Any] = {
     "learner": "PrototypicalNetwork",
     "benchmark": "SNIPS",

@@ -27,6 +27,8 @@ from fewshot.errors import FewshotError
 from fewshot.files.claims import lock_of_one
 from fewshot.tasks import Regression
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 optuna = pytest.importorskip("optuna")
 HERE = Path(__file__).resolve().parent
 RATE = ("--data", "Glyphs", "--search", "optuna", "--model.inner_lr", "0.001:1:log")

@@ -16,6 +16,8 @@ from fewshot.callbacks.results import ResultsWriter, strict
 from fewshot.cli.main import main
 from fewshot.errors import FewshotError
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 WAY = {"kind": "classification", "way": 2}
 
 

@@ -16,6 +16,8 @@ from fewshot.backbones.named import named, short_names
 from fewshot.cli.main import main
 from fewshot.errors import FewshotError
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 COLOURS = {"blue": (20, 20, 220), "green": (30, 200, 30), "red": (220, 30, 20)}
 SMALL = "--backbone.resize=32"
 SAID = {
