@@ -13,7 +13,7 @@ from fewshot.deployment.predictor import TrainedLearner
 from fewshot.deployment.pretrained import pretrained
 from fewshot.episodes.types import Examples, Inputs
 from fewshot.learners.checkpoints import read_checkpoint
-from fewshot.tasks.calibration import temperature_of_few
+from fewshot.tasks.calibration import temperature_of
 
 Photos = tuple[Path, Path]
 
@@ -102,7 +102,7 @@ def test_probabilities_are_calibrated_on_what_was_held_out() -> None:
     predictor = pretrained(features()).adapt(support)
     held = predictor.held_out
     assert held is not None
-    assert predictor.temperature == temperature_of_few(held.outputs, held.targets)
+    assert predictor.temperature == temperature_of(held.outputs, held.targets)
     assert isinstance(query.inputs, Tensor)
     logits = predictor.outputs(query.inputs)
     given = predictor(query.inputs).probabilities

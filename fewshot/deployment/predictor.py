@@ -29,7 +29,7 @@ from fewshot.errors import FewshotError
 from fewshot.learners.base import MetaLearner
 from fewshot.learners.embedding import at_least_float32
 from fewshot.tasks import Classification
-from fewshot.tasks.calibration import temperature_of_few
+from fewshot.tasks.calibration import temperature_of
 
 
 class TrainedLearner:
@@ -233,7 +233,7 @@ class Predictor:
         if (known := self.learner.module.softmax_temperature) is not None:
             return known
         if self.learner.calibrate and self.held_out is not None:
-            return temperature_of_few(self.held_out.outputs, self.held_out.targets)
+            return temperature_of(self.held_out.outputs, self.held_out.targets)
         return 1.0
 
     @property

@@ -15,6 +15,7 @@ from fewshot.tasks.calibration import (
     brier,
     expected_calibration_error,
     nll_by_temperature,
+    smoothed,
 )
 
 
@@ -40,7 +41,7 @@ class Confidence(Metric):
         super().__init__()
         self.chooses = chooses
         shapes = {
-            "nll": (len(TEMPERATURES),),
+            "nll": (2, len(TEMPERATURES)),
             "bins": (2, 3, BINS),
             "brier": (2,),
             "loss": (2,),
@@ -71,7 +72,8 @@ class Confidence(Metric):
         of the probabilities in use, as `bin_sums` gives them, on the CPU.
         """
         # here, where the sums are those of all ranks
-        best = best_temperature(self.nll) if self.chooses else None
+        number = int(self.queries)
+        best = best_temperature(smoothed(self.nll, number)) if self.chooses else None
         before = self._errors(0)
         if self.temperature is None:
             return {"temperature": None, **before}, best, self.bins[0].cpu()

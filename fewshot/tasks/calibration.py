@@ -17,30 +17,40 @@ AT_ONCE = 2**20
 """Numbers in memory at most."""
 
 
-def nll_by_temperature(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-    """The summed cross-entropy at each of `TEMPERATURES`, (G,), of logits (n, N), labels (n,).
+def nll_by_temperature(logits: Tensor, labels: Tensor) -> Tensor:
+    """The summed cross-entropy at each of `TEMPERATURES`, (2, G), of logits (n, N), labels (n,).
 
-    Args:
-        logits: of the classes.
-        labels: the right ones.
-        smoothing: how much of each label is spread over all classes.
+    Of the labels (row 0), and of labels that are spread over all classes alike (1).
     """
     inverse = (1 / TEMPERATURES).to(logits)[:, None, None]
     size = max(1, AT_ONCE // (len(inverse) * logits.shape[-1]))
     parts = zip(torch.split(logits, size), torch.split(labels, size), strict=True)
-    return torch.stack([_summed(inverse * part, of, smoothing) for part, of in parts]).sum(0)
+    return torch.stack([_summed(inverse * part, of) for part, of in parts]).sum(0)
 
 
-def _summed(scaled: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """The cross-entropy (G,) of logits (G, n, N) with smoothed labels (n,), summed over them."""
+def _summed(scaled: Tensor, labels: Tensor) -> Tensor:
+    """Both cross-entropies (2, G) of logits (G, n, N), summed over the labels (n,)."""
     logs = scaled.log_softmax(-1)
     right = logs.gather(-1, labels.expand(len(scaled), -1)[..., None])[..., 0]
-    loss = -right if not smoothing else -(1 - smoothing) * right - smoothing * logs.mean(-1)
-    return loss.sum(-1)
+    return -torch.stack([right.sum(-1), logs.mean(-1).sum(-1)])
+
+
+def smoothed(nll: Tensor, number: int) -> Tensor:
+    """The sums (2, G) of `nll_by_temperature` as those (G,) of Platt's smoothed labels.
+
+    A label counts as (n + 1) / (n + 2) sure, as if two more had been seen, one of them wrong: so
+    that examples which are all right do not make everything certain. Of many it changes nothing.
+
+    Args:
+        nll: the sums.
+        number: n, over so many examples.
+    """
+    share = 1 / (number + 2)
+    return (1 - share) * nll[0] + share * nll[1]
 
 
 def best_temperature(nll: Tensor) -> float:
-    """The temperature with the least of the sums (G,) of `nll_by_temperature`.
+    """The temperature with the least of the sums (G,), see `smoothed`.
 
     Between the least and its neighbours by the parabola through them in log T.
     """
@@ -55,14 +65,10 @@ def best_temperature(nll: Tensor) -> float:
     return float((logs[best] + shift * (logs[1] - logs[0])).exp())
 
 
-def temperature_of_few(logits: Tensor, labels: Tensor) -> float:
-    """The temperature of few held-out examples, by Platt's smoothed labels.
-
-    A label counts as (n + 1) / (n + 2) sure, as if two more had been seen, one of them wrong: so
-    that few examples which are all right do not make everything certain.
-    """
+def temperature_of(logits: Tensor, labels: Tensor) -> float:
+    """The temperature that suits logits (n, N) and labels (n,) best, by smoothed labels."""
     logits, labels = logits.cpu().double(), labels.cpu()  # not every device has doubles
-    return best_temperature(nll_by_temperature(logits, labels, smoothing=1 / (len(labels) + 2)))
+    return best_temperature(smoothed(nll_by_temperature(logits, labels), len(labels)))
 
 
 def brier(probabilities: Tensor, labels: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from fewshot.cli.main import run as run_command
 from fewshot.datamodules import GlyphsDataModule
 from fewshot.episodes.types import MetaBatch
 from fewshot.learners.checkpoints import read_checkpoint
-from fewshot.tasks.calibration import best_temperature, nll_by_temperature
+from fewshot.tasks.calibration import best_temperature, nll_by_temperature, smoothed
 
 ARGS = (
     *("--model=PrototypicalNetwork", "--model.backbone=Conv4", "--model.backbone.width=4"),
@@ -46,8 +46,9 @@ def outputs(run: Path, stage: str) -> tuple[torch.Tensor, torch.Tensor]:
 def test_the_temperature_is_that_of_the_validation_episodes(trained: Path) -> None:
     held = read_checkpoint(trained / "checkpoints/last.ckpt")["fewshot"]
     logits, labels = outputs(trained, "validate")
-    expected = best_temperature(nll_by_temperature(logits, labels))
-    assert held["temperature"] == pytest.approx(expected, rel=1e-3)
+    # in the same precision: two steps leave a flat optimum
+    sums = smoothed(nll_by_temperature(logits, labels), len(labels))
+    assert held["temperature"] == pytest.approx(best_temperature(sums), rel=1e-3)
     assert held["validated"]["way"] == 5
     assert held["validated"]["shot"] == 1
     assert held["validated"]["episodes"] == 2

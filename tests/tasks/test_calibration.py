@@ -13,7 +13,8 @@ from fewshot.tasks.calibration import (
     brier,
     expected_calibration_error,
     nll_by_temperature,
-    temperature_of_few,
+    smoothed,
+    temperature_of,
 )
 
 optimize = pytest.importorskip("scipy.optimize", reason="needs the extra fewshot-lightning[dev]")
@@ -36,7 +37,7 @@ def test_the_temperature_is_the_one_that_an_optimizer_finds(scale: float) -> Non
 
     found = optimize.minimize_scalar(loss, bounds=(-6, 6), method="bounded").x
     expected = torch.tensor(found).exp().item()
-    temperature = best_temperature(nll_by_temperature(logits, labels))
+    temperature = best_temperature(nll_by_temperature(logits, labels)[0])
     assert temperature == pytest.approx(expected, rel=5e-3)
     assert temperature == pytest.approx(scale, rel=0.2)
 
@@ -44,16 +45,27 @@ def test_the_temperature_is_the_one_that_an_optimizer_finds(scale: float) -> Non
 def test_smoothed_labels_are_torchs() -> None:
     logits, labels = drawn(n=20)
     expected = F.cross_entropy(logits, labels, label_smoothing=0.1, reduction="sum").item()
-    one = nll_by_temperature(logits, labels, smoothing=0.1)[48]  # temperature 1
+    one = smoothed(nll_by_temperature(logits, labels), 8)[48]  # temperature 1
     assert one.item() == pytest.approx(expected)
 
 
 def test_few_examples_that_are_all_right_do_not_make_everything_certain() -> None:
     logits, labels = 10 * torch.eye(5).double() * 0.3, torch.arange(5)
-    assert best_temperature(nll_by_temperature(logits, labels)) == 0.01  # as sure as can be
-    sure = (logits / temperature_of_few(logits, labels)).softmax(-1).amax(-1)
+    assert best_temperature(nll_by_temperature(logits, labels)[0]) == 0.01  # as sure as can be
+    sure = (logits / temperature_of(logits, labels)).softmax(-1).amax(-1)
     # 1 / 7 is spread over all five classes
     torch.testing.assert_close(sure, torch.full((5,), 1 - 4 / 35).double(), atol=2e-3, rtol=0)
+
+
+def test_a_validation_that_is_all_right_does_not_make_everything_certain() -> None:
+    """An easy one had the least temperature of all, and a test beside it a loss of 4.1."""
+    validation = Confidence()
+    for _ in range(30):
+        validation.update(3 * torch.eye(5), torch.arange(5), None)
+    _, temperature, _ = validation.compute()
+    assert temperature is not None
+    sure = (3 * torch.eye(5) / temperature).softmax(-1).amax(-1)
+    torch.testing.assert_close(sure, torch.full((5,), 1 - 4 / 5 / 152), atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("scale", [0.3, 1.0, 3.0])
