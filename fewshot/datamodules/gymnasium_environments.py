@@ -14,8 +14,8 @@ class GymnasiumDataModule(ControlDataModule):
     so far as the environment's is.
 
     Args:
-        env: a registered id such as ``CartPole-v1``, or the import path of a function that makes an
-            environment.
+        env: a registered id such as ``CartPole-v1`` or ``module:Id-v0``, or the import path of a
+            function that makes an environment.
         env_facts: the options of `reset` and how each is drawn: ``{goal: [-1, 1]}`` uniformly (of
             vectors ``[[-1, -1], [1, 1]]``), or ``{gravity: {choice: [moon, earth]}}``.
         horizon: steps of an episode; None: as registered.

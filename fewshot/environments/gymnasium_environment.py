@@ -14,7 +14,7 @@ from torch import Tensor
 from fewshot.arguments import Count
 from fewshot.environments.base import Environment, Step
 from fewshot.environments.outside import outside
-from fewshot.errors import FewshotError, nearest
+from fewshot.errors import FewshotError, closest
 from fewshot.extras import require
 
 Facts = dict[str, Any]
@@ -215,20 +215,32 @@ class Holder:
 def make(env: str) -> Holder:
     """An instance of a registered id, or of what the function of an import path makes.
 
+    Of ``module:name`` the name is an id that the module registers, or such a function.
+
     Raises:
         FewshotError: there is none.
     """
     gymnasium = require("gymnasium", "control")
-    module, _, function = env.rpartition(".")
+    module, _, name = env.rpartition(":" if ":" in env else ".")
+    found = None
     try:
-        if env in gymnasium.registry:
-            return Holder(gymnasium.make(env, disable_env_checker=True))
-        if module and hasattr(found := importlib.import_module(module), function):
-            return Holder(getattr(found, function)())
+        if env not in gymnasium.registry and module:
+            found = importlib.import_module(module)
+        for known in (env, name if ":" in env else env):
+            if known in gymnasium.registry:
+                return Holder(gymnasium.make(known, disable_env_checker=True))
+        if hasattr(found, name):
+            return Holder(getattr(found, name)())
     except ImportError as error:
         reason = f"env {env!r} cannot be made ({error}); install what it needs"
         raise FewshotError(" ".join(reason.split())) from error
+    if found is not None:
+        raise FewshotError(
+            f"env is {env!r}, but {module} has no {name} and registers none; give the import path"
+            " of a function that makes an environment"
+        )
+    near = closest(env, list(gymnasium.registry))
     raise FewshotError(
-        f"env {env!r} is not registered{nearest(env, list(gymnasium.registry))}; give an id of"
+        f"env {env!r} is not registered{f'; did you mean {near!r}?' if near else ''}; give an id of"
         " Gymnasium's registry, or the import path of a function that makes one"
     )

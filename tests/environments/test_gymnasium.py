@@ -1,5 +1,7 @@
 """Gymnasium's environments: told their task by reset, the same trials one by one and vmapped."""
 
+import importlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -110,6 +112,11 @@ def test_learners_act_in_it_in_a_loop_and_vmapped(cls: Any) -> None:
     ("env", "facts", "error"),
     [
         ("CartPole-v7", {}, r"env 'CartPole-v7' is not registered; did you mean 'CartPole-v"),
+        ("NotThere-v0", {}, r"env 'NotThere-v0' is not registered; (did|give)"),
+        (HERE + "Nobody", FACTS, r"has no Nobody and registers none; give the import path of a"),
+        (HERE[:-1] + ":Nobody", FACTS, r"has no Nobody and registers none; give the import path"),
+        ("no_module_at_all:Walk", FACTS, r"cannot be made \(No module named 'no_module_at_all'\)"),
+        (HERE[:-1] + ":Deaf", FACTS, "Deaf takes no options, so that it cannot be told its task; "),
         (HERE + "Deaf", FACTS, "Deaf takes no options, so that it cannot be told its task; "),
         (HERE + "Switches", FACTS, r"Switches takes actions of MultiBinary\(3\), which no policy"),
         (HERE + "Walk", FACTS, "Walk has no limit of steps; set horizon, such as 100"),
@@ -120,6 +127,20 @@ def test_what_cannot_be_acted_in_is_told_in_a_line(env: str, facts: Any, error: 
     with pytest.raises(FewshotError, match=error) as caught:
         GymnasiumDataModule(env, facts)
     assert "\n" not in str(caught.value)
+
+
+def test_a_module_may_register_the_id_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registers = f"import gymnasium\ngymnasium.register('Own-v0', '{HERE[:-1]}:Walk')\n"
+    (tmp_path / "registers_one.py").write_text(registers)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    gymnasium = importlib.import_module("gymnasium")
+    try:
+        data = GymnasiumDataModule("registers_one:Own-v0", FACTS, horizon=3)
+        assert data.place.horizon == 3
+    finally:
+        gymnasium.registry.pop("Own-v0", None)
 
 
 def test_without_gymnasium_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
