@@ -149,6 +149,10 @@ def test_bytes_are_images_in_0_to_1() -> None:
     [
         ({"a": images(2)}, "the class a alone; give at least 2"),
         ({}, "the support has no classes"),
+        (
+            {"a": "a.png", "b": "b.png"},
+            "a class of the support is one file or text; give each a list",
+        ),
         ({"a": images(2), "b": images(0)}, "of the support 'b' has no example"),
         ({"a": images(2), "b": ["x.png"]}, "give a tensor for each class"),
         (

@@ -134,7 +134,7 @@ class ImagePreprocessing(Preprocessing[ImageItem]):
         if isinstance(item, Image.Image):
             image = image_array(item.copy(), self.image_size, self.channels)
         else:
-            source = item if isinstance(item, Encoded | np.ndarray) else Path(item)
+            source: Any = Path(item) if isinstance(item, str | os.PathLike) else item
             image = read_image(source, self.image_size, self.channels)
         return 255 - image if self.invert else image
 

@@ -5,7 +5,7 @@ install when it is made.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -204,15 +204,19 @@ def _count(X: Any) -> int:
     """How many examples there are.
 
     Raises:
-        FewshotError: there is none.
+        FewshotError: there is none, or it is no list of them.
     """
+    if isinstance(X, str | os.PathLike):
+        raise FewshotError(f"X is {str(X)!r:.80}, one text or path; give a list of them")
+    if hasattr(X, "columns"):
+        raise FewshotError("X is a table; give the column of the paths or texts")
     number: int = X.shape[0] if hasattr(X, "shape") else len(X)
     if not number:
         raise FewshotError("X has no examples; give some")
     return number
 
 
-def _kind(X: Sequence[Any]) -> Kind | None:
+def _kind(X: Any) -> Kind | None:
     """What examples are, by the first of them: words that are no file are a text."""
     _count(X)
     first = _first(X)

@@ -7,6 +7,7 @@ predictor("queries").names
 ```
 """
 
+import os
 from collections.abc import Mapping
 from functools import cached_property, partial
 from pathlib import Path
@@ -162,6 +163,8 @@ class TrainedLearner:
         else:
             check_kind(Path(support), self.reader.kind)
             by_class = self.reader.support(Path(support))
+        if any(isinstance(items, str | os.PathLike) for items in by_class.values()):
+            raise FewshotError("a class of the support is one file or text; give each a list")
         if empty := [repr(name) for name, items in by_class.items() if not size_of(items)]:
             raise FewshotError(
                 f"of the support {names_of(empty)} ha{'s' if len(empty) == 1 else 've'} no example;"

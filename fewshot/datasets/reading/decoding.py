@@ -5,7 +5,7 @@ import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +66,7 @@ def read_image(source: ImageSource, image_size: int, channels: Channels) -> NDAr
     """
     size = (image_size, image_size)
     if isinstance(source, np.ndarray):
+        _check_array(source)
         flat = Image.fromarray(source).convert("RGB" if channels == 3 else "L")
         return _bytes(
             flat if flat.size == size else ImageOps.fit(flat, size, Image.Resampling.BILINEAR),
@@ -86,6 +87,18 @@ def read_image(source: ImageSource, image_size: int, channels: Channels) -> NDAr
     return _bytes(flat.crop(inside).resize(size, Image.Resampling.BILINEAR), channels)
 
 
+def _check_array(array: NDArray[Any]) -> None:
+    """Check that an array is an image, and none of the rows of one."""
+    of_bytes = array.dtype in (np.uint8, np.bool_)
+    in_colour = array.ndim == 3 and array.shape[-1] in (3, 4)
+    in_grey = array.ndim == 2 and array.shape[-1] != 3
+    if not (of_bytes and (in_colour or in_grey)):
+        raise FewshotError(
+            f"an array of {array.dtype} {array.shape} is no image; give bytes (uint8, from 0 to"
+            " 255), (H, W, 3) in RGB or (H, W) in grey"
+        )
+
+
 def decoded(file: Path | Encoded, channels: Channels, enough: int | None = None) -> Image.Image:
     """An image file upright, opaque, of 8 bits, in colour or grey; see `read_image`.
 
@@ -99,6 +112,8 @@ def decoded(file: Path | Encoded, channels: Channels, enough: int | None = None)
     """
     reads_heic()  # such a photograph may be called .jpg
     try:
+        if not isinstance(file, Path | Encoded):
+            raise TypeError("it is no file, no opened image and no array")
         if not (len(file.content) if isinstance(file, Encoded) else file.stat().st_size):
             raise ValueError("it has 0 bytes")
         with Image.open(io.BytesIO(file.content) if isinstance(file, Encoded) else file) as image:

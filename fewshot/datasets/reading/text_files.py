@@ -4,7 +4,7 @@ import codecs
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fewshot.datasets.reading.decoding import REMEDY, told_at_once
 from fewshot.errors import FewshotError
@@ -63,13 +63,15 @@ def read_text(path: Path, encoding: str | None = None) -> str:
             ) from error
 
 
-def no_text(line: str, words: bool = False) -> str | None:
+def no_text(line: Any, words: bool = False) -> str | None:
     """Why a line is no text; None where it is one.
 
     Args:
         line: the line.
         words: it must have a letter or a digit: vocabularies are of words.
     """
+    if not isinstance(line, str):
+        return "is none"
     if UNREAD.search(line):
         return NO_UTF8
     if CONTROL.search(line):
