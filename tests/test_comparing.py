@@ -474,7 +474,7 @@ def test_a_narrow_screen_has_the_names_below(
     lines = capsys.readouterr().out.splitlines()
     assert {"1: a", "2: prototypicalnetwork-glyphs-5way1shot-0"} <= {*lines}
     assert any(line.startswith("│ 2 │ 6") and "± 0.6" in line for line in lines), lines
-    assert not any("run" in line for line in lines)
+    assert not any("┃ run" in line for line in lines)
 
 
 def test_seeds_of_a_sweep_are_called_by_what_they_share(

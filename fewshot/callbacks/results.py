@@ -110,8 +110,11 @@ def results(
 def _of_validation(protocol: Mapping[str, Any], datamodule: Any) -> dict[str, Any]:
     """The facts of a benchmark's validation, by those of its test."""
     facts = {name: of for name, of in protocol.items() if not name.startswith("test_episodes")}
-    if callable(sizes := getattr(datamodule, "sizes", None)):  # of classes, which have a way
-        facts |= dict(zip(("way", "shot", "queries"), sizes("val"), strict=True))
+    if facts != protocol:  # sizes are those of the file that lists the test's
+        sizes = dict(zip(("way", "shot", "queries"), datamodule.sizes("val"), strict=True))
+        facts |= {**sizes, "seed": datamodule.seed}
+    if "val_way" in facts:
+        facts["way"] = facts.pop("val_way")
     return {**facts, "stage": "validation"}
 
 
@@ -230,6 +233,9 @@ class ResultsWriter(Callback):
         result = results(trainer, learner, self._seconds, classes, stage)
         console = Console()
         console.print(results_table(result))
+        is_dry = trainer.fast_dev_run  # type: ignore[attr-defined]  # set from outside
+        if stage == "val" and is_dry:  # which has no folder of its own
+            return
         if stage == "val" and _has_tests(folder):
             console.print(f"not written: {folder} has the results of a test", soft_wrap=True)
             return

@@ -25,12 +25,13 @@ def check_class_options(args: Sequence[str]) -> None:
     Raises:
         FewshotError: one of the package's classes has no such argument.
     """
-    named = named_by(args)
-    for option, _ in options(args):
+    named: dict[str, str] = {}
+    for option, value in options(args):
+        if _names(named, option, value):
+            continue
         owner = max((kind for kind in named if option.startswith(f"{kind}.")), key=len, default="")
         rest = option[len(owner) + 1 :].removeprefix("init_args.").partition(".")[0]
-        argument = rest.removesuffix("+")
-        if owner and argument not in PARTS and option not in KINDS:
+        if owner and (argument := rest.removesuffix("+")) not in PARTS:
             _check(owner, named[owner], argument)
 
 
@@ -38,14 +39,20 @@ def named_by(args: Sequence[str]) -> dict[str, str]:
     """The classes that a command line and its configs name, by the options that take them."""
     named: dict[str, str] = {}
     for option, value in options(args):
-        key = option.removesuffix(".class_path")
-        if key == "config":
-            named |= _in_config(value)
-        elif key in KINDS:
-            if key == "model":  # the network that goes with another learner is not known here
-                named.pop("model.backbone", None)
-            named[key] = value.removeprefix("fewshot.")
+        _names(named, option, value)
     return {key: name for key, name in named.items() if name}
+
+
+def _names(named: dict[str, str], option: str, value: str) -> bool:
+    """Whether an option names classes; these are noted in `named`."""
+    key = option.removesuffix(".class_path")
+    if key == "config":
+        named |= _in_config(value)
+    elif key in KINDS:
+        if key == "model":  # the network that goes with another learner is not known here
+            named.pop("model.backbone", None)
+        named[key] = value.removeprefix("fewshot.")
+    return key == "config" or key in KINDS
 
 
 def _in_config(name: str) -> dict[str, str]:

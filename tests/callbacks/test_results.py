@@ -97,6 +97,35 @@ def test_a_test_says_whether_its_queries_are_balanced(alpha: float | None, tmp_p
     )
 
 
+@pytest.mark.parametrize(
+    ("sizes", "told"),
+    [
+        ({}, {"way": 3, "shot": 2, "queries": 3}),
+        ({"val_way": 2}, {"way": 2, "shot": 2, "queries": 3}),
+        ({"ways": (2, 3)}, {"way": "2 to 3", "shot": 2, "queries": 3}),
+        ({"shots": (1, 2)}, {"way": 3, "shot": "1 to 2", "queries": 3}),
+    ],
+)
+def test_a_validation_says_its_own_sizes(
+    sizes: dict[str, Any], told: dict[str, Any], tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {"way": 3, "shot": 2, "queries": 3, "val_episodes": 4}
+    benchmark = TinyImages(**{**given, **sizes})
+    learner = PrototypicalNetwork(MLP(benchmark.in_features, (8,)), task=benchmark.task)
+    trainer = L.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
+    trainer.validate(learner, benchmark, verbose=False)
+    found = results(trainer, learner, 1.0, stage="val")
+    assert {name: found[name] for name in told} == told
+    assert (found["stage"], found["episodes"], found["seed"]) == ("validation", 4, 0)
+    assert "val_way" not in found
+
+
 def test_unbalanced_queries_do_not_go_with_other_ways_of_drawing() -> None:
     with pytest.raises(FewshotError, match="query_alpha does not go with ways"):
         TinyImages(query_alpha=2.0, ways=(2, 3))
