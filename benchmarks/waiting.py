@@ -24,7 +24,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import beside_easyfsl
-from checkouts import HERE, begin_work, chosen, environment, make_parser, tested
+from checkouts import (
+    HERE,
+    begin_work,
+    chosen,
+    environment,
+    keep_freed_memory,
+    make_parser,
+    tested,
+)
 
 GLYPHS = HERE / "configs/glyphs/protonet_5way1shot.yaml"
 PHOTOS = 20_000
@@ -50,7 +58,7 @@ def evaluation(name: str, **arguments: Any) -> Found:
 
     import fewshot
 
-    _keep_freed_memory()
+    keep_freed_memory()
     torch.manual_seed(0)
     benchmark = fewshot.GlyphsDataModule()
     benchmark.prepare_data()
@@ -70,7 +78,7 @@ def step(images: int, size: int, channels: int) -> Found:
 
     import fewshot
 
-    _keep_freed_memory()
+    keep_freed_memory()
     way = images // 16
     learner = fewshot.PrototypicalNetwork(
         fewshot.Conv4(channels, size), task={"kind": "classification", "way": way}
@@ -88,18 +96,6 @@ def step(images: int, size: int, channels: int) -> Found:
             torch.autograd.backward(outcome.loss.sum())
         times.append(time.process_time() - begin)
     return {"value": statistics.median(times[2:])}
-
-
-def _keep_freed_memory() -> None:
-    """As the program does."""
-    import fewshot
-
-    if hasattr(fewshot, "keep_freed_memory"):
-        fewshot.keep_freed_memory()
-    else:  # before Python users had it
-        from fewshot.engine.allocation import keep_freed_memory
-
-        keep_freed_memory()
 
 
 def run_of_readme() -> Found:
