@@ -377,4 +377,4 @@ def test_yaml_that_grows_beyond_measure(
     }
     start = time.monotonic()
     assert message in refusal(*args[how])
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 30  # unbounded it would be hours
