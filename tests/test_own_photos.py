@@ -5,6 +5,7 @@ import io
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -234,15 +235,20 @@ def test_check_refuses_what_nothing_helps(
     assert "to train add images, until 6 classes have 2" in captured.err
 
 
+def black(root: Path, classes: str, heights: Iterable[int], ending: str) -> Path:
+    """Black photos of these heights in each class."""
+    for name in classes:
+        (root / name).mkdir(parents=True)
+        for i, height in enumerate(heights):
+            Image.new("L", (7, height)).save(root / name / f"{i}.{ending}")
+    return root
+
+
 def test_check_of_few_photos_says_how_they_name_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Five photos of each of three classes train nothing, and are what README begins with."""
-    root = tmp_path / "my photos"
-    for name in "abc":
-        (root / name).mkdir(parents=True)
-        for i in range(5):
-            Image.new("L", (7, 5 + i)).save(root / name / f"{i}.JPG")
+    root = black(tmp_path / "my photos", "abc", range(5, 10), "JPG")
     assert main(["check", str(root)]) == 0
     told = capsys.readouterr().out.splitlines()
     assert "(shot 1 + queries 1), fewer are in 'a' (5), 'b' (5), 'c' (5)" in told[-4]
@@ -256,11 +262,7 @@ def test_check_of_few_photos_says_how_they_name_others(
 def test_check_tells_what_cannot_be_decoded_by_its_mode_and_no_endless_list(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = tmp_path / "photos"
-    for name in "abcdef":
-        (root / name).mkdir(parents=True)
-        for i in range(2):
-            Image.new("L", (7, 5)).save(root / name / f"{i}.png")
+    root = black(tmp_path / "photos", "abcdef", (5, 5), "png")
     Image.new("F", (7, 5)).save(root / "a/floats.tiff")
     assert main(["check", str(root)]) == 0
     told = capsys.readouterr().out

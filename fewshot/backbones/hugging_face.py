@@ -158,15 +158,17 @@ def load_transformer(
     """
     transformers = require("transformers", extra)
     place = model_location(name) if config is None else ""
-    kept = {"local_files_only": True} if config is None and kept_alone(place) else {}
+    alone = config is None and kept_alone(place)
     try:
         if config is None:
-            settings = transformers.AutoConfig.from_pretrained(place, **kept)
+            settings = transformers.AutoConfig.from_pretrained(place, local_files_only=alone)
         else:
             settings = transformers.AutoConfig.for_model(**config)
         if config is None and not weights_follow():
             with _quiet(transformers.utils.logging, os.path.isdir(place)):
-                network: nn.Module = getattr(transformers, auto).from_pretrained(place, **kept)
+                network: nn.Module = getattr(transformers, auto).from_pretrained(
+                    place, local_files_only=alone
+                )
         else:
             network = getattr(transformers, auto).from_config(settings, trust_remote_code=False)
     except (OSError, ValueError) as error:

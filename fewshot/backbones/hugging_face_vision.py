@@ -128,8 +128,9 @@ def own_preprocessing(
     """
     transformers = require("transformers", "pretrained")
     try:
-        kept = {"local_files_only": True} if kept_alone(name) else {}
-        processor = transformers.AutoImageProcessor.from_pretrained(name, **kept)
+        processor = transformers.AutoImageProcessor.from_pretrained(
+            name, local_files_only=kept_alone(name)
+        )
     except (OSError, ValueError) as error:
         raise FewshotError(
             f"how the model {name!r} sees images cannot be read ({str(error).splitlines()[0]}); put"

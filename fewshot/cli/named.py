@@ -119,16 +119,12 @@ def written(args: Sequence[str], keys: Sequence[str]) -> list[str]:
     return [key for key in keys if settings.names(key)]
 
 
-def words(args: Sequence[str], key: str) -> dict[str, str | type]:
-    """What a command line says in a word of arguments of `key`: the class, where it names one."""
-    said_in_words = {
-        name: setting.word
-        for name, setting in said(args).at(key).arguments.items()
-        if setting.word is not None
-    }
+def words(setting: Setting) -> dict[str, str | type]:
+    """What is said in a word of a class's arguments: the class, where it names one."""
     return {
-        name: (_located(name, word) if name in KINDS else None) or word
-        for name, word in said_in_words.items()
+        name: (_located(name, own.word) if name in KINDS else None) or own.word
+        for name, own in setting.arguments.items()
+        if own.word is not None
     }
 
 

@@ -36,16 +36,19 @@ def with_backbone(args: Sequence[str]) -> list[str]:
     learner, benchmark = named.get("model"), named.get("data")
     if learner is None or not required(learner).get("backbone", False):
         return found
-    setting = said(args).at("model.backbone")
+    settings = said(args)
+    setting, data = settings.at("model.backbone"), settings.at("data")
+    if setting.word is not None:
+        return found
     usual = getattr(learner, "usual_backbone", None)
     if not usual and benchmark is not None and issubclass(benchmark, EpisodicDataModule):
-        usual = benchmark.network_for(words(args, "data"))
-    if setting.word is None and not usual and said(args).at("data").word is None:
+        usual = benchmark.network_for(words(data))
+    if not usual and data.word is None:
         raise FewshotError(
             "--data is missing, and with it the network that is usual there; give a config"
             " (--config FILE) or a benchmark (see `fewshot list`)"
         )
-    if benchmark is None or setting.word is not None or not usual:
+    if benchmark is None or not usual:
         return found
     own = setting.arguments
     name, given = usual["class_path"].rpartition(".")[2], usual.get("init_args", {})

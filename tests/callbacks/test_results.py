@@ -62,6 +62,16 @@ def test_whether_queries_are_balanced_stands_in_transductive_results() -> None:
     assert text.endswith("inductive batch norm, perhaps unbalanced queries")
 
 
+def quiet(folder: Path) -> L.Trainer:
+    return L.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+
+
 @pytest.mark.parametrize("alpha", [None, 2.0])
 def test_a_test_says_whether_its_queries_are_balanced(alpha: float | None, tmp_path: Path) -> None:
     benchmark = TinyImages(way=3, shot=2, queries=3, test_episodes=5, query_alpha=alpha)
@@ -70,13 +80,7 @@ def test_a_test_says_whether_its_queries_are_balanced(alpha: float | None, tmp_p
     for kind, given in ((PTMAP, {"train_classes": 6}), (PrototypicalNetwork, {})):
         make: Any = kind
         learner = make(network, task=benchmark.task, **given)
-        trainer = L.Trainer(
-            accelerator="cpu",
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            default_root_dir=tmp_path,
-        )
+        trainer = quiet(tmp_path)
         trainer.test(learner, benchmark, verbose=False)
         said[kind.__name__] = results(trainer, learner, 1.0)
     assert said["PTMAP"]["balanced_queries"] == (alpha is None)
@@ -112,13 +116,7 @@ def test_a_validation_says_its_own_sizes(
     given: dict[str, Any] = {"way": 3, "shot": 2, "queries": 3, "val_episodes": 4}
     benchmark = TinyImages(**{**given, **sizes})
     learner = PrototypicalNetwork(MLP(benchmark.in_features, (8,)), task=benchmark.task)
-    trainer = L.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-    )
+    trainer = quiet(tmp_path)
     trainer.validate(learner, benchmark, verbose=False)
     found = results(trainer, learner, 1.0, stage="val")
     assert {name: found[name] for name in told} == told
