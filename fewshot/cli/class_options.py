@@ -12,7 +12,7 @@ from fewshot.errors import FewshotError, nearest
 
 KINDS = {
     option: aliases.KINDS[option.rpartition(".")[2]]
-    for option in ("model", "model.backbone", "data")
+    for option in ("model", "model.backbone", "data", "data.benchmark")
 }
 """The options that name a class, and those it may be."""
 PARTS = ("class_path", "init_args", "dict_kwargs", "help")
@@ -32,7 +32,7 @@ def check_class_options(args: Sequence[str]) -> None:
         owner = max((kind for kind in named if option.startswith(f"{kind}.")), key=len, default="")
         rest = option[len(owner) + 1 :].removeprefix("init_args.").partition(".")[0]
         if owner and (argument := rest.removesuffix("+")) not in PARTS:
-            _check(owner, named[owner], argument)
+            _check(owner, named, argument)
 
 
 def named_by(args: Sequence[str]) -> dict[str, str]:
@@ -81,9 +81,21 @@ def _at(content: Any, names: Sequence[str]) -> Any:
     return content
 
 
-def _check(kind: str, name: str, argument: str) -> None:
+def _check(kind: str, named: Mapping[str, str], argument: str) -> None:
+    known = _known(kind, named[kind])
+    if not known or argument in known:
+        return
+    for inner, name in named.items():  # such as a learner's network
+        if inner.startswith(f"{kind}.") and argument in _known(inner, name):
+            meant = f"; did you mean --{inner}.{argument}?"
+            break
+    else:
+        meant = nearest(argument, known)
+    raise FewshotError(f"{named[kind]} has no argument {argument!r}{meant}")
+
+
+def _known(kind: str, name: str) -> list[str]:
+    """A class's arguments; none of a short name, or of a class of the user's own."""
     if not any(entry.name == name for entry in KINDS[kind]()):
-        return  # a short name, or a class of the user's own
-    known = [each.name for each in arguments(name)]
-    if argument not in known:
-        raise FewshotError(f"{name} has no argument {argument!r}{nearest(argument, known)}")
+        return []
+    return [each.name for each in arguments(name)]

@@ -19,6 +19,7 @@ from fewshot.cli.arguments import unknown_option
 from fewshot.cli.catalogue import find
 from fewshot.cli.commands import COMMANDS
 from fewshot.cli.dumps import BASES, BEHIND, CHOICES, IN_FRONT, Say, key_of, types_of, value_of
+from fewshot.cli.hinted import of_several_types, public_kinds
 from fewshot.errors import FewshotError, chain, nearest
 from fewshot.files.room import NO_ROOM, is_without_room
 from fewshot.hyperparameters import parameter_names
@@ -34,6 +35,8 @@ def one_line(error: BaseException) -> str:
         if told := _of_file(cause):
             return told
     text = _joined(str(error))
+    if told := of_several_types(text):
+        return told
     for pattern, say in PATTERNS:
         found = list(re.finditer(pattern, text))
         if found:
@@ -117,7 +120,7 @@ def _wrong_class(match: re.Match[str]) -> str:
     key = key_of(match.string[: match.start()])
     if key in KINDS:
         return unknown(key, name)
-    names = CHOICES.get(key, list)()
+    names = CHOICES.get(key, list)() or public_kinds(match.string[: match.start()])
     return f"{name!r} is no known class" + (
         nearest(name, names) if names else "; give its full import path"
     )

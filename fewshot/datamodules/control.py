@@ -2,14 +2,16 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from fewshot.arguments import Count, Way
+from fewshot.arguments import Count, Range
 from fewshot.datamodules.base import EpisodicDataModule
 from fewshot.datasets.control import ControlTasks
 from fewshot.environments import make_environment
 from fewshot.episodes.streams import Stage
 from fewshot.tasks.control import Discount, InnerLoss
+
+Arms: TypeAlias = Annotated[int, Range(2, why=": fewer leave nothing to choose")]
 
 
 class ControlDataModule(EpisodicDataModule):
@@ -127,7 +129,7 @@ class BanditDataModule(ControlDataModule):
 
     def __init__(
         self,
-        arms: Way = 5,
+        arms: Arms = 5,
         pulls: Count = 10,
         kind: Literal["bernoulli", "gaussian"] = "bernoulli",
         shot: Count = 1,

@@ -6,7 +6,7 @@ Each pulls the arm of the largest index; ties are broken at random. Shapes: n tr
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -27,15 +27,18 @@ class IndexPolicy(ABC):
         FewshotError: the environment is no bandit.
     """
 
+    called: ClassVar[str]
+    """What messages call it: the learner's name."""
+
     environment: Environment
 
     def __post_init__(self) -> None:
-        belief_of(self.environment, type(self).__name__)
+        belief_of(self.environment, self.called)
 
     def __call__(self, memory: Any, moment: Moment, uniform: Uniform) -> tuple[Tensor, Any]:
         """The arms (n, 1), and the belief so far."""
         arms = self.environment.action_size
-        belief = belief_of(self.environment, type(self).__name__).after(memory, moment, arms)
+        belief = belief_of(self.environment, self.called).after(memory, moment, arms)
         index = self.index(belief, moment.step, uniform) + TIE * uniform(arms, OF_TIES)
         return index.argmax(1, keepdim=True), belief
 
@@ -48,6 +51,7 @@ class IndexPolicy(ABC):
 class EpsilonGreedyIndex(IndexPolicy):
     """The posterior mean; with probability `epsilon` a random arm."""
 
+    called: ClassVar[str] = "EpsilonGreedy"
     epsilon: float
 
     def index(self, belief: BetaBelief | NormalBelief, step: int, uniform: Uniform) -> Tensor:
@@ -60,6 +64,7 @@ class EpsilonGreedyIndex(IndexPolicy):
 class UCB1Index(IndexPolicy):
     """The posterior mean and ``scale * sqrt(2 log t / (2 + pulls))``, in pull t from 1."""
 
+    called: ClassVar[str] = "UCB1"
     scale: float
 
     def index(self, belief: BetaBelief | NormalBelief, step: int, uniform: Uniform) -> Tensor:
@@ -71,6 +76,7 @@ class UCB1Index(IndexPolicy):
 class ThompsonIndex(IndexPolicy):
     """A draw of the posterior; `optimistic`: not below its mean."""
 
+    called: ClassVar[str] = "ThompsonSampling"
     optimistic: bool
 
     def index(self, belief: BetaBelief | NormalBelief, step: int, uniform: Uniform) -> Tensor:

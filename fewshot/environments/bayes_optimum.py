@@ -1,7 +1,7 @@
 """The Bayes-optimal policy of a short Bernoulli bandit, by dynamic programming over Beta counts."""
 
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ class BayesPolicy(IndexPolicy):
         FewshotError: the environment is no Bernoulli bandit, or its trials are too long.
     """
 
+    called: ClassVar[str] = "BayesOptimum"
     values: dict[Arms, float] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
@@ -37,7 +38,7 @@ class BayesPolicy(IndexPolicy):
         else:
             return
         raise FewshotError(
-            f"BayesOptimum enumerates what short Bernoulli bandits may show, but this one {told}"
+            f"{self.called} enumerates what short Bernoulli bandits may show, but this one {told}"
         )
 
     def index(self, belief: BetaBelief | NormalBelief, step: int, uniform: object) -> Tensor:

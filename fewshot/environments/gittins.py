@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ class GittinsPolicy(IndexPolicy):
         FewshotError: the environment is no Bernoulli bandit.
     """
 
+    called: ClassVar[str] = "GittinsIndex"
     discount: float
 
     def __post_init__(self) -> None:
@@ -32,7 +34,7 @@ class GittinsPolicy(IndexPolicy):
             self.environment, GaussianBandit
         ):
             raise FewshotError(
-                "GittinsIndex is a policy for Bernoulli bandits, but the environment is"
+                f"{self.called} is a policy for Bernoulli bandits, but the environment is"
                 f" {self.environment.kind}; use BanditDataModule with kind: bernoulli"
             )
 

@@ -138,7 +138,8 @@ def test_policies_refuse_what_they_are_not_made_for() -> None:
     walk = make_environment({"kind": "navigation"})
     bandit = make_environment({"kind": "bernoulli_bandit", "pulls": 100})
     refused: dict[str, Any] = {
-        "is a policy for bandits, but the environment is navigation": lambda: UCB1Index(walk, 0.2),
+        "^UCB1 is a policy for bandits, but the environment is navi": lambda: UCB1Index(walk, 0.2),
+        "^ThompsonSampling is a policy for bandits": lambda: ThompsonIndex(walk, optimistic=True),
         "GittinsIndex is a policy for Bernoulli": lambda: GittinsPolicy(walk, 0.9),
         "has 100 pulls a trial; set pulls to at most 16": lambda: BayesPolicy(bandit),
         "PSRL plans in tabular MDPs": lambda: PosteriorSampling(bandit),
