@@ -77,6 +77,10 @@ def test_ppos_first_gradient_is_the_policy_gradient() -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
     assert played.advantages.mean().abs() < 1e-12
     assert played.advantages.std(correction=0).item() == pytest.approx(1)
+    rewards, discount = played.trials.rewards, learner.task.discount
+    steps = range(rewards.shape[1])
+    to_come = [sum(discount ** (u - t) * rewards[:, u] for u in steps if u >= t) for t in steps]
+    torch.testing.assert_close(played.returns, torch.stack(to_come, 1), rtol=0, atol=1e-12)  # type: ignore[arg-type]
 
 
 def test_trials_begin_short_and_lengthen() -> None:

@@ -20,7 +20,7 @@ from fewshot.learners.lightning_internals import attached_trainer
 from fewshot.learners.model_based.memory_of_trials import Causal, Recurrent
 from fewshot.learners.outcome import Outcome
 from fewshot.learners.playing import outcome_of, play_all
-from fewshot.tasks.advantages import advantages
+from fewshot.tasks.advantages import advantages, discounted
 from fewshot.tasks.control import Control
 
 
@@ -38,7 +38,7 @@ class Played(NamedTuple):
         trials: (B * n, T, ...).
         outputs: of the policy, (B * n, T, size).
         advantages: standardised, (B * n, T).
-        returns: what the values should be, (B * n, T).
+        returns: the discounted rewards to come, which the values learn, (B * n, T).
         size: B.
         batch: the tasks.
     """
@@ -62,8 +62,10 @@ class RL2(MetaLearner):
 
     The benchmark's `discount` and `gae_lambda` (the paper: 0.99 and 0.3) are of the whole trial. It
     keeps its memory over the episodes of a trial and begins each trial anew: the support is not
-    used. Trained by PPO (the paper: TRPO) on the return of whole trials. Long trials teach nothing
-    at first: `begin_episodes` begins with short ones and doubles them.
+    used. Trained by PPO (the paper: TRPO) on the return of whole trials. The values learn the
+    discounted rewards that came, whatever `gae_lambda`: where they learn from each other, by its
+    0.3, they lag behind and long trials teach nothing. `begin_episodes` begins with short trials
+    and doubles them.
 
     Args:
         backbone: the network from an observation to features; `Pixels` leaves it as it is.
@@ -181,7 +183,8 @@ class RL2(MetaLearner):
         mean = self.over_ranks(found.mean())
         deviation = self.over_ranks((found - mean).square().mean()).sqrt()
         scaled = (found - mean) / (deviation + 1e-8)
-        return Played(trials, outputs, scaled, found + values, batch.size, batch)
+        returns = discounted(trials.rewards, task.discount)
+        return Played(trials, outputs, scaled, returns, batch.size, batch)
 
     def training_outcomes(self, batch: Any) -> Iterator[Outcome]:
         """PPO's loss of what was played (arXiv:1707.06347)."""
