@@ -6,6 +6,7 @@ import json
 import math
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -151,15 +152,20 @@ def test_settings_that_come_twice_are_tried_once(sweep: Sweep, folder: Path) -> 
     assert sum("the same as trial-" in row["mark"] for row in rows(folder)) == 4
 
 
-def test_the_same_seed_chooses_the_same(tmp_path: Path) -> None:
+def test_the_same_seed_chooses_the_same(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     plan = Plan({"lr": read_range("lr", "0.1:1"), "n": read_range("n", "1:9")}, 12, 5, "median")
+
+    def opened(plan: Plan, folder: str) -> Study:
+        study = Study(tmp_path / folder, "a", "min", plan)
+        request.addfinalizer(study.close)
+        return study
 
     def tried(folder: str, stops: tuple[int, ...] = (), seed: int = 5) -> list[dict[str, Any]]:
         (tmp_path / folder).mkdir()
-        study, found = Study(tmp_path / folder, "a", "min", plan._replace(seed=seed)), []
+        study, found = opened(plan._replace(seed=seed), folder), []
         while trial := study.ask():
             if trial.number in stops:  # in the middle of it
-                study = Study(tmp_path / folder, "a", "min", plan)
+                study = opened(plan, folder)
                 again = study.ask()
                 assert again
                 assert (again.number, again.values) == (trial.number, trial.values)
@@ -290,6 +296,25 @@ def test_another_setting_is_refused(sweep: Sweep, folder: Path) -> None:
 def test_a_file_that_is_no_study(sweep: Sweep, folder: Path) -> None:
     (folder / "search.db").write_text("something else")
     assert "search.db is no study of a search (" in sweep(*MAML, code=2)
+
+
+def test_the_file_is_closed_by_us(
+    sweep: Sweep, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections = list[sqlite3.Connection]()
+
+    def connect(*args: Any, connect: Any = sqlite3.connect) -> sqlite3.Connection:
+        connections.append(connect(*args))
+        return connections[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    sweep(*MAML, "--trials=1")
+    (folder / "search.db").write_text("something else")
+    sweep(*MAML, "--trials=2", code=2)
+    assert len(connections) >= 2
+    for each in connections:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            each.execute("SELECT 1")
 
 
 @pytest.mark.parametrize(

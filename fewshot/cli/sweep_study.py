@@ -1,10 +1,10 @@
 """What a search has tried, in a file by Optuna (arXiv:1907.10902), and what it is to try next."""
 
-import functools
 import math
 import random
 import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,11 +85,14 @@ class Study:
         self.mode, self.plan = mode, plan
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         file = folder / FILE
+        self._open = ExitStack()
+
+        def connect() -> sqlite3.Connection:
+            return self._open.enter_context(closing(sqlite3.connect(file)))
+
         try:
             # by a function: an address would read signs in the name of the folder
-            storage = optuna.storages.RDBStorage(
-                "sqlite://", {"creator": functools.partial(sqlite3.connect, file)}
-            )
+            storage = optuna.storages.RDBStorage("sqlite://", {"creator": connect})
             self._study = optuna.create_study(
                 storage=storage,
                 study_name=name,
@@ -98,6 +101,7 @@ class Study:
                 load_if_exists=True,
             )
         except Exception as error:  # of SQLite, SQLAlchemy, Alembic and Optuna
+            self.close()
             raise FewshotError(
                 f"{file} is no study of a search ({type(error).__name__}); remove it, or set"
                 " --folder to another folder"
@@ -106,6 +110,10 @@ class Study:
         self._begun: set[int] = set()
         for trial in self._trials("RUNNING"):  # whose search was killed
             self._study.tell(trial.number, state=self._state("FAIL"))
+
+    def close(self) -> None:
+        """Close the file, which Optuna leaves to the collector; nothing can be asked any more."""
+        self._open.close()
 
     def _distribution(self, of: Range) -> Any:
         kinds = self._optuna.distributions

@@ -4,7 +4,7 @@ import io
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import closing, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,22 +123,23 @@ def run(search: Search, folder: Path, together: int, stop: Stop) -> tuple[list[J
     jobs: list[Job] = []
     faults = []
     for part, judge in zip(search.parts, search.judges, strict=True):
-        study = Study(folder, f"{part.name} {part.key[:8]}", judge.mode, search.plan)
-        prefix = f"{part.name}-" if len(search.parts) > 1 else ""
-        Trials(Searched(part, study, judge, prefix), folder, together, stop).run()
-        stop.leave()
-        outcomes = study.outcomes()
-        _show(outcomes, judge, part if prefix else None, search.plan, folder)
-        of = f" of {part.name}" if prefix else ""
-        if (left := search.plan.trials - len(study.ended())) > 0:
-            faults.append(
-                f"{left} of {search.plan.trials} trials{of} are not done; the same command tries"
-                " them again"
-            )
-        if not outcomes or outcomes[0].state != "complete":
-            faults.append(f"no trial{of} went to its end")
-            continue
-        jobs += _best(search, part, outcomes[0], prefix, folder)
+        name = f"{part.name} {part.key[:8]}"
+        with closing(Study(folder, name, judge.mode, search.plan)) as study:
+            prefix = f"{part.name}-" if len(search.parts) > 1 else ""
+            Trials(Searched(part, study, judge, prefix), folder, together, stop).run()
+            stop.leave()
+            outcomes = study.outcomes()
+            _show(outcomes, judge, part if prefix else None, search.plan, folder)
+            of = f" of {part.name}" if prefix else ""
+            if (left := search.plan.trials - len(study.ended())) > 0:
+                faults.append(
+                    f"{left} of {search.plan.trials} trials{of} are not done; the same command"
+                    " tries them again"
+                )
+            if not outcomes or outcomes[0].state != "complete":
+                faults.append(f"no trial{of} went to its end")
+                continue
+            jobs += _best(search, part, outcomes[0], prefix, folder)
     return jobs, faults
 
 
