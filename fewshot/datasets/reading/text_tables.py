@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -192,7 +192,12 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
-    return next(csv.reader([line], delimiter=delimiter), [])
+    return next(_reader([line], delimiter), [])
+
+
+def _reader(lines: Iterable[str], delimiter: str, **how: Any) -> Any:
+    """The rows of lines; NUL, which Python 3.10 refuses, is read as another control character."""
+    return csv.reader((line.replace("\0", "\1") for line in lines), delimiter=delimiter, **how)
 
 
 def _split(
@@ -205,7 +210,7 @@ def _split(
     at = 0
     while at < len(lines):
         rest = (f"{lines[place]}\n" for place in range(at, len(lines)))
-        reader = csv.reader(rest, delimiter=delimiter, quoting=quoting, strict=True)
+        reader = _reader(rest, delimiter, quoting=quoting, strict=True)
         try:
             cells = next(reader)
         except csv.Error as error:
