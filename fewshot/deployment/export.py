@@ -141,7 +141,7 @@ def save_program(program: ExportedProgram, path: Path, module: nn.Module, inputs
     with written_beside(path) as file:
         with _quiet():
             torch.export.save(program, content)
-            file.write_bytes(content.getbuffer())
+            file.write_bytes(content.getvalue())  # no view, which an error's frames would keep
             loaded = torch.export.load(file).module()
         with torch.no_grad():
             _check(loaded(inputs), module(inputs), path)

@@ -75,8 +75,8 @@ class FeatureFiles:
         torch.save(content, payload)
         try:
             with atomic_write(path, binary=True) as file:
-                file.write(payload.getbuffer())
-                file.write(hashlib.sha256(payload.getbuffer()).digest())
+                file.write(payload.getvalue())
+                file.write(hashlib.sha256(payload.getvalue()).digest())
         except (OSError, FewshotError) as error:
             log.warning("cannot keep features in %s (%s): going on without", self.folder, error)
             self.saved = len(bank)

@@ -83,7 +83,7 @@ class WholeFiles(TorchCheckpointIO):
         torch.save(checkpoint, content)
         try:
             with atomic_write(Path(path), binary=True) as file:
-                file.write(content.getbuffer())
+                file.write(content.getvalue())
         except OSError as error:
             raise FewshotError(
                 f"cannot write the checkpoint {path} ({error.strerror}); make room or set"
