@@ -8,6 +8,7 @@ Learners and benchmarks hand most of their arguments on in ``**kwargs``, which n
 import collections.abc
 import functools
 import inspect
+import sys
 import types
 import typing
 from pathlib import Path
@@ -61,8 +62,12 @@ def written(annotation: Any, imports: Imports) -> str:
 def _named(kind: Any, imports: Imports) -> str:
     if kind.__module__ == "builtins":
         return str(kind.__qualname__)
-    imports.add(kind.__module__)
-    return f"{kind.__module__}.{kind.__qualname__}"
+    module = kind.__module__
+    public = module.partition("._")[0]
+    if getattr(sys.modules[public], kind.__qualname__, None) is kind:
+        module = public  # Python 3.13 has its paths in pathlib._local
+    imports.add(module)
+    return f"{module}.{kind.__qualname__}"
 
 
 @functools.cache
