@@ -440,7 +440,7 @@ def test_help_says_kind_range_and_default(
         assert order == sorted(order)
 
 
-@pytest.mark.parametrize("words", ["fit --model.help MAML", "completion zsh"])
+@pytest.mark.parametrize("words", ["fit --model.help MAML", "completion zsh", "list"])
 def test_who_has_read_enough_gets_no_error(words: str, tmp_path: Path) -> None:
     """`fewshot ... | head` ends in silence, as a shell's programs do."""
     read, write = os.pipe()

@@ -143,6 +143,8 @@ def main(args: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's own status is 1
             raise SystemExit(INTERRUPTED) from stop
+        if isinstance(stop.__context__, BrokenPipeError):  # Rich's is 1
+            raise SystemExit(UNREAD) from stop
         raise
     except Exception as error:  # whatever it is, a user sees no traceback that nobody asked for
         if os.environ.get("FEWSHOT_DEBUG"):
