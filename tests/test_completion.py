@@ -52,7 +52,7 @@ from fewshot.cli.main import main
             [],
         ),
         ("fewshot predict --", ["--support ", "--config "], []),
-        ("fewshot completion ", ["bash ", "zsh "], []),
+        ("fewshot completion ", ["bash ", "fish ", "zsh "], []),
         ("fewshot export --", ["--ckpt_path ", "--support "], []),
         ("fewshot check --", ["--help "], []),
         ("fewshot fit --model 'MA", [], ["MAML "]),
@@ -67,20 +67,51 @@ def test_candidates(line: str, some: list[str], none: list[str]) -> None:
 
 
 def test_an_unknown_shell(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["completion", "fihs"]) == 2
-    assert "'fihs' is no shell that can be told; choose from bash, zsh" in capsys.readouterr().err
+    assert main(["completion", "cmd"]) == 2
+    said = capsys.readouterr().err
+    assert "'cmd' is no shell that can be told; choose from bash, fish, zsh" in said
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
-def test_bash_asks_the_program(tmp_path: Path) -> None:
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    """The folder of a program `fewshot`."""
     program = tmp_path / "fewshot"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m fewshot "$@"\n')
     program.chmod(0o755)
+    return tmp_path
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_asks_the_program(programs: Path) -> None:
     script = (
-        f'PATH="{tmp_path}:$PATH"; eval "$(fewshot completion bash)"; complete -p fewshot;'
+        f'PATH="{programs}:$PATH"; eval "$(fewshot completion bash)"; complete -p fewshot;'
         " export COMP_LINE='fewshot fit --model FOM' COMP_POINT=23; fewshot completion"
     )
     run = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     told, *found = run.stdout.splitlines()
     assert "fewshot completion" in told
     assert found == ["FOMAML "]
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="needs fish")
+def test_fish_asks_the_program(programs: Path) -> None:
+    (programs / "last.ckpt").touch()
+    lines = (
+        "fewshot fit --model FOM",
+        "fewshot fit --model=FOM",
+        "fewshot fit --trainer.max_e",
+        "fewshot test --ckpt_path la",
+        "fewshot test --ckpt_path=la",
+    )
+    script = (
+        f'set -x PATH "{programs}" $PATH; cd "{programs}"; fewshot completion fish | source;'
+        + "".join(f"complete -C '{line}';" for line in lines)
+    )
+    run = subprocess.run(
+        ["fish", "--no-config", "-c", script], capture_output=True, text=True, check=True
+    )
+    assert run.stderr == ""
+    assert run.stdout.split() == [
+        *("FOMAML", "--model=FOMAML", "--trainer.max_epochs"),
+        *("last.ckpt", "--ckpt_path=last.ckpt"),
+    ]

@@ -31,8 +31,19 @@ SHELLS = {
         "autoload -U +X bashcompinit && bashcompinit\n"
         "complete -o default -o nospace -C 'fewshot completion' fewshot"
     ),
+    # here `=` ends no word, spaces follow by themselves, and files are named where nothing else is
+    "fish": r"""function __fewshot_words
+    set -l token (commandline -ct)
+    set -l before (string match -r -- '^--[^=]*=' $token)
+    set -l words (env COMP_LINE=(commandline -cp) COMP_POINT=100000 fewshot completion)
+    test -n "$words"; or set words (__fish_complete_path (string replace -- "$before" '' $token))
+    for word in (string trim -r -- $words)
+        echo -- "$before$word"
+    end
+end
+complete -c fewshot -f -a '(__fewshot_words)'""",
 }
-"""What each shell is to be told; both then run ``fewshot completion`` with `COMP_LINE` set."""
+"""What each shell is to be told; all then run ``fewshot completion`` with `COMP_LINE` set."""
 
 
 def completion(args: Sequence[str]) -> None:
@@ -44,7 +55,8 @@ def completion(args: Sequence[str]) -> None:
     parser = Options(
         "completion",
         "Print what makes a shell complete this program's commands, options, classes and configs.",
-        'put  eval "$(fewshot completion bash)"  into ~/.bashrc; for zsh likewise into ~/.zshrc',
+        'put  eval "$(fewshot completion bash)"  into ~/.bashrc; for zsh likewise into ~/.zshrc;'
+        "\nfor fish  fewshot completion fish | source  into ~/.config/fish/config.fish",
     )
     parser.add_argument("shell", metavar="SHELL", help=f"one of {', '.join(SHELLS)}")
     shell = parser.read(args).shell
