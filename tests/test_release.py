@@ -92,6 +92,19 @@ def test_the_workflow_does_what_ci_does_on_the_pythons_that_are_claimed() -> Non
     assert f"{sys.version_info.major}.{sys.version_info.minor}" in pythons()
 
 
+def test_the_oldest_python_is_claimed_and_pages_name_them_all() -> None:
+    claimed = pythons()
+    assert claimed == sorted(claimed, key=lambda python: int(python.removeprefix("3.")))
+    assert _stated("requires-python") == [f">={claimed[0]}"]
+    assert f'target-version = "py{claimed[0].replace(".", "")}"' in PYPROJECT
+    assert re.findall(r"^ARG PYTHON=(.+)$", (ROOT / "Dockerfile").read_text(), re.M)[0] in claimed
+    told = f"{', '.join(claimed[:-1])} and {claimed[-1]} are tested"
+    for page in ("README.md", "docs/start.md"):
+        text = " ".join((ROOT / page).read_text().split())
+        assert f"Python {claimed[0]} or newer" in text, page
+        assert told in text, page
+
+
 @pytest.mark.parametrize(
     "path", sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml")), ids=lambda p: p.name
 )
