@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fewshot.datasets.functions import Array, FunctionTasks, Range, scale
 from fewshot.errors import FewshotError
@@ -91,6 +92,6 @@ class FunctionModes(FunctionTasks):
             values[rows] = mode.function(x[rows], *numbers)
         return values + self.NOISE * normal
 
-    def mode_of(self, uniform: Array) -> Array:
+    def mode_of(self, uniform: Array) -> NDArray[np.int64]:
         """The place (B,) of each task's mode."""
         return (uniform[:, 0] * len(self.modes)).astype(np.int64)

@@ -90,7 +90,7 @@ def test_a_test_says_whether_its_queries_are_balanced(alpha: float | None, tmp_p
         said["PTMAP"].get("query_alpha") == said["PrototypicalNetwork"].get("query_alpha") == alpha
     )
     counts = {
-        tuple(np.bincount(targets, minlength=3))
+        tuple(np.bincount(targets, minlength=3).tolist())
         for batch in benchmark.test_dataloader()
         for targets in batch.stacked.query.targets
     }

@@ -236,8 +236,8 @@ def _pack(folder: Path, facts: Mapping[str, Any], source: Source, leave_out_brok
     _write_index(folder, plan)
     stored, checks = _mapped(folder, shape)
     recorded = np.flatnonzero(checks)
-    for row in tracked(recorded, "checking packed images"):
-        checks[row] *= _check(stored[row]) == checks[row]
+    for place in tracked(recorded, "checking packed images"):
+        checks[place] *= _check(stored[place]) == checks[place]
     missing = np.flatnonzero(checks == 0)
     log.info("packing %d of %d images into %s", len(missing), len(images), folder)
     broken: dict[str, str] = {}
