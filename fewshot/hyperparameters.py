@@ -59,16 +59,24 @@ def signatures(cls: type) -> Iterator[list[inspect.Parameter]]:
     """
     settled: set[str] = set()
     for owner in (c for c in cls.__mro__ if "__init__" in vars(c)):
-        function = vars(owner)["__init__"]
-        hints = type_hints(function)
-        parameters = [
-            parameter.replace(annotation=hints.get(parameter.name, Any))
-            for parameter in list(inspect.signature(function).parameters.values())[1:]
-        ]
+        parameters = typed_parameters(vars(owner)["__init__"])
         yield [parameter for parameter in parameters if parameter.name not in settled]
         settled.update(vars(owner).get("fixed_arguments", ()))
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             break
+
+
+@functools.lru_cache(maxsize=1024)
+def typed_parameters(constructor: Any) -> tuple[inspect.Parameter, ...]:
+    """A constructor's parameters without self, with types for annotations.
+
+    Kept: each object asks three times, and to find out takes longer than to make the object.
+    """
+    hints = type_hints(constructor)
+    return tuple(
+        parameter.replace(annotation=hints.get(parameter.name, Any))
+        for parameter in list(inspect.signature(constructor).parameters.values())[1:]
+    )
 
 
 @functools.lru_cache(maxsize=1024)
