@@ -7,7 +7,7 @@ another kind of task.
 import functools
 import importlib.util
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -117,31 +117,31 @@ SIZES: dict[str, Any] = {
 }
 
 
-def benchmarks(name: str, **sizes: Any) -> list[EpisodicDataModule]:
-    """One benchmark a kind of task; for a language model the one that it can learn."""
+def benchmarks(name: str, **sizes: Any) -> Iterator[EpisodicDataModule]:
+    """One benchmark a kind of task; for a language model the one that it can learn.
+
+    Each is made when it is asked for: most learners take the first.
+    """
     given = SIZES | sizes
     if name in OF_LANGUAGE_MODELS:
         root, model = texts()
         own: dict[str, Any] = {"root": str(root), "tokenizer": str(model), "max_length": 64}
         if name != "BERTPair":  # a task and its own examples
             judged = {key: given[key] for key in ("val_episodes", "test_episodes")}
-            return [FewGLUEDataModule(subset="CB", shot=8, **own, **judged)]
-        return [
-            FewRelDataModule(
-                "train_wiki_subset", test="val_wiki", val_relations=6, way=3, shot=1, **own, **given
-            )
-        ]
-    return [
-        TinyImages(way=3, shot=2, **given),
-        GaussianProcessDataModule(**{"shot": 4, **given}),
-        SegmentationFolderDataModule(
-            str(masks()), MASKS, image_size=16, min_pixels=16, **given | {"queries": 1}
-        ),
-        WikiOneDataModule(str(graph()), dimensions=8, embedding_epochs=2, shot=2, **given),
-        BanditDataModule(arms=3, pulls=4, **given),
-        TabularMDPDataModule(states=3, actions=2, horizon=2, trial_episodes=2, **given),
-        NavigationDataModule(horizon=4, **given),
-    ]
+            yield FewGLUEDataModule(subset="CB", shot=8, **own, **judged)
+            return
+        own |= {"val_relations": 6, "way": 3, "shot": 1}
+        yield FewRelDataModule("train_wiki_subset", test="val_wiki", **own, **given)
+        return
+    yield TinyImages(way=3, shot=2, **given)
+    yield GaussianProcessDataModule(**{"shot": 4, **given})
+    yield SegmentationFolderDataModule(
+        str(masks()), MASKS, image_size=16, min_pixels=16, **given | {"queries": 1}
+    )
+    yield WikiOneDataModule(str(graph()), dimensions=8, embedding_epochs=2, shot=2, **given)
+    yield BanditDataModule(arms=3, pulls=4, **given)
+    yield TabularMDPDataModule(states=3, actions=2, horizon=2, trial_episodes=2, **given)
+    yield NavigationDataModule(horizon=4, **given)
 
 
 MASKS = {"train": {"a": 1, "b": 2}, "val": {"c": 3, "d": 4}, "test": {"e": 5, "f": 6}}

@@ -78,7 +78,7 @@ def enough_to_learn(name: str) -> list[EpisodicDataModule]:
         "test_episodes": 200,
     }
     if name in OF_LANGUAGE_MODELS:
-        return benchmarks(name, **sizes)
+        return [*benchmarks(name, **sizes)]
     return [
         GlyphsDataModule(way=5, shot=5, queries=5, batch_size=32, eval_batch_size=4, **sizes),
         GaussianProcessDataModule(
