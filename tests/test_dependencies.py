@@ -114,7 +114,7 @@ def differ(one: Tensor, other: Tensor) -> bool:
 
 
 EXTRA: dict[type[OptimizationLearner], dict[str, Any]] = {
-    IMAML: {"inner_steps": 2, "cg_steps": 2},
+    IMAML: {"inner_steps": 1, "cg_steps": 1},
     Reptile: {"inner_steps": 2, "inner_batch": 2},
     MAMLPlusPlus: {"inner_steps": 3},
     ADML: {"attack": FGSM(low=-9.0, high=9.0)},
@@ -182,7 +182,7 @@ OWN: dict[type[OptimizationLearner], dict[str, Change]] = {
     TAML: sets("inner_lr", 0.3) | sets("first_order", True) | sets("entropy", 0.3),
     IMAML: sets("inner_lr", 0.3)
     | sets("proximal", 1.0)
-    | sets("cg_steps", 3)
+    | sets("cg_steps", 2)
     | sets("cg_damping", 0.5)
     | sets("hessian_damping", 4.0)
     | sets("pull_once", True),

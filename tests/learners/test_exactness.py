@@ -57,14 +57,14 @@ class Rows(nn.Module):
 
 
 class Transformer(Rows):
-    """A transformer encoder of two layers."""
+    """A transformer encoder of one layer."""
 
     def __init__(self) -> None:
         super().__init__()
         layer = nn.TransformerEncoderLayer(
             8, nhead=2, dim_feedforward=12, dropout=0.0, batch_first=True
         )
-        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
 
     def forward(self, images: Tensor) -> Tensor:
         encoded: Tensor = self.encoder(self.sequence(images))
@@ -83,9 +83,16 @@ class Recurrent(Rows):
         return outputs[:, -1]
 
 
+def first_blocks() -> ResNet12:
+    """The first two blocks of four, which are alike."""
+    network = ResNet12(2, SIZE, widths=(3, 4, 4, 4), drop_block=0.0)
+    network.blocks = network.blocks[:2]
+    return network
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "Conv4": lambda: Conv4(2, SIZE, width=4),
-    "ResNet12": lambda: ResNet12(2, SIZE, widths=(3, 4, 4, 5), drop_block=0.0),
+    "ResNet12": first_blocks,
     "MLP": lambda: MLP(2 * SIZE * SIZE, (6, 5), norm="layer"),
     "Transformer": Transformer,
 }
@@ -93,7 +100,7 @@ RECURRENT: dict[str, Callable[[], nn.Module]] = {
     "GRU": lambda: Recurrent(nn.GRU),
     "LSTM": lambda: Recurrent(nn.LSTM),
 }
-FILM = {"Conv4": "blocks.2.2", "ResNet12": "blocks.2"}
+FILM = {"Conv4": "blocks.2.2", "ResNet12": "blocks.1"}
 """The module behind which CAVIA scales and shifts.
 
 In the other networks its context enters the first layer.

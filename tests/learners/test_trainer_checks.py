@@ -75,9 +75,10 @@ def pair(cls: type[MetaLearner], **arguments: Any) -> tuple[MetaLearner, TinyIma
     sizes: dict[str, Any] = {
         "meta_batch_size": 2,
         "batch_size": 12,
-        "eval_batch_size": 1,
+        "eval_batch_size": 4,
         "train_episodes": 8,
         "val_episodes": 4,
+        "test_episodes": 4,
     }
     data = TinyImages(way=3, shot=1, queries=2, **sizes)
     facts: dict[str, Any] = {"task": data.task} | (
@@ -441,6 +442,7 @@ def test_a_search_ends_at_an_epoch_of_one_step(tmp_path: Path) -> None:
 
 def test_a_batch_size_for_evaluation_is_found(tmp_path: Path) -> None:
     learner, data = pair(PrototypicalNetwork)
+    data.eval_batch_size = 1
     search: dict[str, Any] = {"method": "validate", "datamodule": data}
     tuner = Tuner(trainer(tmp_path))
     with pytest.raises(FewshotError, match="not in use here; set batch_arg_name: eval_batch_size"):
