@@ -18,8 +18,9 @@ def folder() -> Path:
 
 def names() -> list[str]:
     """Their names, such as ``glyphs/protonet_5way1shot``."""
-    files = folder().glob("*/*.yaml")
-    return sorted(path.relative_to(folder()).with_suffix("").as_posix() for path in files)
+    here = folder()
+    files = here.glob("*/*.yaml")
+    return sorted(path.relative_to(here).with_suffix("").as_posix() for path in files)
 
 
 def header(name: str) -> str:

@@ -151,6 +151,8 @@ def _located(leaf: str, word: str) -> type | None:
     """The class that `word` names as the argument `leaf`; None where the parser must decide."""
     base, kind = KINDS.get(leaf, (nn.Module, ""))
     word = meant(leaf, word) if leaf in KINDS else word
+    if not kind and not all(part.isidentifier() for part in word.split(".")):
+        return None  # a number, a list: nothing to look for among a thousand networks
     if leaf == "backbone" and word in short_names():
         word = str(short_names()[word]["class_path"]).rpartition(".")[2]
     if "." in word:

@@ -101,8 +101,9 @@ def folder() -> Path:
 
 def names() -> list[str]:
     """Their names, such as ``omniglot/maml_5way1shot``."""
-    files = folder().glob("*/*.yaml")
-    return sorted(path.relative_to(folder()).with_suffix("").as_posix() for path in files)
+    here = folder()
+    files = here.glob("*/*.yaml")
+    return sorted(path.relative_to(here).with_suffix("").as_posix() for path in files)
 
 
 def find(name: str) -> Record:
