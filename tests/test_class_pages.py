@@ -4,13 +4,18 @@ import re
 
 import api_page
 import class_pages
+import pytest
 
 from fewshot.cli.catalogue import benchmarks, learners
 from fewshot.lazy import public_names
 
 
-def test_each_class_has_a_page_with_what_it_takes_and_gave() -> None:
-    pages = class_pages.pages()
+@pytest.fixture(scope="module")
+def pages() -> dict[str, str]:
+    return class_pages.pages()
+
+
+def test_each_class_has_a_page_with_what_it_takes_and_gave(pages: dict[str, str]) -> None:
     wanted = {f"learners/{entry.name}.md" for entry in learners()}
     wanted |= {f"benchmarks/{entry.name}.md" for entry in benchmarks()}
     assert wanted == {name for name in pages if not name.endswith(("index.md", "api.md"))}
@@ -28,8 +33,8 @@ def test_each_class_has_a_page_with_what_it_takes_and_gave() -> None:
     assert "omniglot/maml_5way1shot.md" in pages["benchmarks/OmniglotDataModule.md"]
 
 
-def test_the_public_names_without_a_page_of_their_own_are_on_one() -> None:
-    text = class_pages.pages()["api.md"]
+def test_the_public_names_without_a_page_of_their_own_are_on_one(pages: dict[str, str]) -> None:
+    text = pages["api.md"]
     listed = set(re.findall(r"^## `(\w+)`$", text, re.M))
     elsewhere = {entry.name for entry in (*learners(), *benchmarks())}
     assert listed == set(public_names("fewshot")) - elsewhere
