@@ -1,8 +1,13 @@
 """The command line in-process, on runs of a few steps."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pytest
 
 from fewshot.cli.main import main
 
@@ -25,24 +30,41 @@ QUIET = (
 )
 
 
-def fewshot(command: str, root: Path, *args: str) -> Path:
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Pictures are made, but blank and small: for runs whose files are meant, not what they show.
+
+    Drawing and writing them is a third of a run of two steps.
+    """
+
+    def blank(make: Callable[[], Any], dpi: float) -> Any:
+        return None if make() is None else np.full((8, 8, 3), 255, np.uint8)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fewshot.callbacks.figures._drawn", blank)
+        yield
+
+
+def fewshot(command: str, root: Path, *args: str, drawn: bool = False) -> Path:
     """Run a command that must succeed, quietly, on few episodes.
 
-    Gives the run's folder (`root`: the Trainer's).
+    Gives the run's folder (`root`: the Trainer's), whose pictures are blank unless `drawn`.
     """
     before = runs(root)
-    assert main([command, *args, *FEW, *QUIET, f"--trainer.default_root_dir={root}"]) == 0
+    with nullcontext() if drawn else undrawn():
+        assert main([command, *args, *FEW, *QUIET, f"--trainer.default_root_dir={root}"]) == 0
     (run,) = runs(root) - before or {root}
     return run
 
 
-def fit(root: Path, *args: str) -> Path:
+def fit(root: Path, *args: str, drawn: bool = False) -> Path:
     """`fewshot fit` for an epoch of two steps, unless `args` say otherwise."""
     return fewshot(
         "fit",
         root,
         *args,
         *(() if any("max_" in arg for arg in args) else ("--trainer.max_epochs=1",)),
+        drawn=drawn,
     )
 
 

@@ -4,15 +4,17 @@ What takes long to import is imported where it is used: the process that hands t
 workers reads this file too, and they wait for it.
 """
 
+import functools
 import gc
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import forks
 import pytest
-from once import once
+from once import between_workers, once
 
 if TYPE_CHECKING:
     from fewshot.episodes.class_dataset import ClassDataset
@@ -70,9 +72,36 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_data_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """$FEWSHOT_DATA is a folder of the session: no test reads or writes the user's cache."""
+def asked_once() -> Iterator[None]:
+    """What stays as it is is asked once.
+
+    Each Trainer reads what all installed packages say of themselves, 10 ms. Where there is no GPU
+    each traced operation looks for its driver, and each seed notes for it where it was set.
+    """
+    import torch
+
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in (torch.cuda, torch.xpu, torch.mtia):
+            if not kind.is_available():
+                patch.setattr(kind, "device_count", lambda: 0)
+                patch.setattr(kind, "manual_seed_all", lambda seed: None)
+        if registry := sys.modules.get("lightning.fabric.utilities.registry"):
+            patch.setattr(registry, "entry_points", functools.cache(registry.entry_points))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_data_root(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Path]:
+    """$FEWSHOT_DATA is a folder of the session: no test reads or writes the user's cache.
+
+    Glyphs, three seconds of drawing, lie in one folder for all of pytest's workers.
+    """
     root = tmp_path_factory.mktemp("data")
+    shared = between_workers(tmp_path_factory, request) / "glyphs"
+    shared.mkdir(exist_ok=True)
+    (root / "glyphs").symlink_to(shared, target_is_directory=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEWSHOT_DATA", str(root))
         yield root
@@ -142,14 +171,12 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures are made, but blank: for runs whose files are meant, not what is to be seen there.
+def undrawn() -> Iterator[None]:
+    """Pictures are blank, of runs that a test starts itself too."""
+    from commands import undrawn
 
-    Drawing is a quarter of a run of two steps.
-    """
-    from matplotlib.figure import Figure
-
-    monkeypatch.setattr(Figure, "draw", lambda figure, renderer: None)
+    with undrawn():
+        yield
 
 
 @pytest.fixture

@@ -160,6 +160,7 @@ def test_a_test_leaves_them_in_files_and_loggers(
         *("--trainer.logger=fake_loggers.Service", f"--trainer.logger.save_dir={tmp_path}/s"),
         *("--trainer.logger+=BoardLogger", f"--trainer.logger.save_dir={tmp_path}/t"),
         *("--trainer.logger+=CSVLogger", f"--trainer.logger.save_dir={tmp_path}/c"),
+        drawn=True,
     )
     run = next(tmp_path.rglob("results.json")).parent
     found = results(run)

@@ -36,6 +36,8 @@ from fewshot.hyperparameters import constructor_arguments
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 EXPERIMENTS = sorted(path for path in CONFIGS.glob("**/*.yaml") if path.parent.name != "trainer")
+DRAWN = {path.parent: path for path in reversed(EXPERIMENTS)}
+"""The first config of each benchmark, whose pictures are drawn; the others' are like them."""
 
 
 def with_model(root: Path) -> Path:
@@ -197,12 +199,11 @@ def test_config(
     for network, packages in PACKAGES.items():
         for package in packages if network in path.read_text() else ():
             pytest.importorskip(package, reason=f"needs the extra of {network}")
-    options = [*data_root(config["data"]), *small(config)]
+    options = [f"--config={path}", *data_root(config["data"]), *small(config)]
     training = command(path) == "fit"
     limits = ["--trainer.max_steps=2", "--trainer.max_epochs=1", "--trainer.val_check_interval=2"]
-    run = fewshot(
-        command(path), tmp_path, f"--config={path}", *options, *(limits if training else ())
-    )
+    options += limits if training else ()
+    run = fewshot(command(path), tmp_path, *options, drawn=path == DRAWN[path.parent])
     checkpoints = ("checkpoints/best.ckpt", "checkpoints/last.ckpt") if training else ()
     for file in ("config.yaml", "results.json", "episodes.csv", *checkpoints):
         assert (run / file).is_file(), file

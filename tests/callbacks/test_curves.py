@@ -105,7 +105,7 @@ def test_every_validation_and_the_test_have_a_figure(
         "--model.eval_inner_steps=3",
         "--trainer.max_epochs=2",
     )
-    run = fit(tmp_path, *SINUSOID, *options)
+    run = fit(tmp_path, *SINUSOID, *options, drawn=True)
     assert {tag: n for tag, n in images(run).items() if "adaptation" in tag} == {
         "val/adaptation": 2,
         "test/adaptation": 1,

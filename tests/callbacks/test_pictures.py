@@ -136,7 +136,7 @@ def test_what_has_no_picture_is_not_evaluated() -> None:
 
 
 def test_a_run_has_pictures_and_curves(tmp_path: Path) -> None:
-    run = fit(tmp_path, *SINUSOID, "--trainer.log_every_n_steps=1")
+    run = fit(tmp_path, *SINUSOID, "--trainer.log_every_n_steps=1", drawn=True)
     with Image.open(run / "episode.png") as picture:
         assert min(picture.size) > 200
     events = EventAccumulator(str(run))

@@ -18,7 +18,7 @@ PANET = (
 
 def test_a_test_leaves_a_picture_and_a_prediction_its_masks(tmp_path: Path) -> None:
     options = (*PANET, f"--data.root={fake_camvid(tmp_path / 'data')}")
-    run = fewshot("test", tmp_path, *options)
+    run = fewshot("test", tmp_path, *options, drawn=True)
     with Image.open(run / "episode.png") as picture:
         assert min(picture.size) > 200
     run = fewshot("predict", tmp_path, *options)

@@ -220,6 +220,7 @@ def test_it_cannot_be_trained() -> None:
 # ---------------------------------------------------------------- the command line
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("name", ["Baseline", "BaselinePlusPlus", "RFS", "FineTune"])
 def test_another_learner_on_an_episodes_config(name: str, tmp_path: Path) -> None:
     config = f"--config={GLYPHS}/protonet_5way1shot.yaml"

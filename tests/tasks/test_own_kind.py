@@ -118,7 +118,8 @@ def rows_of(out: str) -> list[list[str]]:
 def test_fit_summary_and_rank(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folders = []
     for seed, data in enumerate(("PointsDataModule", "PointsByClassDataModule")):
-        run = fit(tmp_path, *OPTIONS, f"--data=own_points.{data}", f"--data.seed={seed}")
+        options = (*OPTIONS, f"--data=own_points.{data}", f"--data.seed={seed}")
+        run = fit(tmp_path, *options, drawn=True)
         shown = rows_of(capsys.readouterr().out)
         found = results(run)
         metrics = found["metrics"]
