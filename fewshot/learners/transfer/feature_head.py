@@ -74,10 +74,18 @@ class TransductiveHead(FeatureHead):
         return {**super().facts(), "transductive": True}
 
 
-def squared_distances(one: Tensor, other: Tensor) -> Tensor:
-    """||a - b||^2 of (..., n, D) and (..., m, D), shape (..., n, m)."""
-    squares = one.square().sum(-1)[..., None] + other.square().sum(-1)[..., None, :]
-    return (squares - 2 * one @ other.mT).clamp(min=0)
+def squared_distances(one: Tensor, other: Tensor, squares: Tensor | None = None) -> Tensor:
+    """||a - b||^2 of (..., n, D) and (..., m, D), shape (..., n, m).
+
+    Args:
+        one: the a.
+        other: the b.
+        squares: ||a||^2 (..., n, 1), where they are known.
+    """
+    if squares is None:
+        squares = one.square().sum(-1, keepdim=True)
+    squares = squares + other.square().sum(-1)[..., None, :]
+    return (squares - 2 * (one @ other.mT)).clamp(min=0)
 
 
 def cosines(one: Tensor, other: Tensor) -> Tensor:

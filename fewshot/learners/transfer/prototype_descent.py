@@ -1,37 +1,69 @@
-"""Descent of class prototypes by Adam, for all episodes of a meta-batch at once."""
+"""Descent of class prototypes by Adam, for all episodes of a meta-batch at once.
+
+Gradients written out. Shapes: "..." is the axis B of a meta-batch, or nothing; n examples, N
+classes, D features.
+"""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from fewshot.learners.transfer.feature_head import Labelled
 
-def tuned(prototypes: Tensor, losses: Callable[[Tensor], Tensor], steps: int, lr: float) -> Tensor:
+EPSILON = 1e-12
+"""What stands under the logarithm of a probability beside it."""
+
+CACHED = 2**22
+"""Bytes of the features that a CPU descends on at once.
+
+Each step reads all of them: TIM's two products of 8 episodes of 80 examples with 1280 features take
+62 us an episode, those of 64 episodes 118 (a core of an AMD EPYC).
+"""
+
+
+def few_at_a_time(
+    answer: Callable[[Labelled, Tensor], Tensor], support: Labelled, queries: Tensor
+) -> Tensor:
+    """Logits (..., n, N) that `answer` gives of query features (..., n, D), in parts on a CPU."""
+    if queries.dim() != 3 or queries.device.type != "cpu":
+        return answer(support, queries)
+    an_episode = (support.features[0].numel() + queries[0].numel()) * queries.element_size()
+    size = max(1, CACHED // an_episode)
+    parts = (torch.split(tensor, size) for tensor in (*support, queries))
+    return torch.cat([answer(Labelled(*known), new) for *known, new in zip(*parts, strict=True)])
+
+
+def tuned(
+    prototypes: Tensor, gradient: Callable[[Tensor], Tensor], steps: int, lr: float
+) -> Tensor:
     """Prototypes (..., N, D) after so many steps of Adam on the loss of each episode.
 
     Adam moves each number by its own gradients alone, so that episodes do not touch one another.
 
     Args:
         prototypes: where they start.
-        losses: from prototypes (..., N, D) to a loss for each episode (...).
+        gradient: of the losses, from prototypes (..., N, D) to the same shape.
         steps: of Adam.
         lr: its learning rate.
     """
-    with torch.inference_mode(False), torch.enable_grad():
-        # a clone of what inference mode has made can take part in autograd
-        moved = prototypes.detach().clone().requires_grad_()
-        optimizer = torch.optim.Adam([moved], lr=lr)
+    with torch.inference_mode(False), torch.no_grad():
+        # inference mode's tensors may not be changed outside of it; a clone may
+        moved = prototypes.detach().clone()
+        optimizer = torch.optim.Adam([moved], lr=lr, fused=True)
         for _ in range(steps):
-            (moved.grad,) = torch.autograd.grad(losses(moved).sum(), moved)
+            moved.grad = gradient(moved)
             optimizer.step()
     return moved.detach()
 
 
-def entropy(probabilities: Tensor) -> Tensor:
-    """-sum p log p of probabilities (..., N), shape (...)."""
-    return -(probabilities * (probabilities + 1e-12).log()).sum(-1)
+def entropy_slopes(probabilities: Tensor) -> Tensor:
+    """The derivative of the entropy -sum p log(p + EPSILON) by p, of probabilities (..., N)."""
+    p = probabilities + EPSILON
+    return -(p.log() + probabilities / p)
 
 
-def support_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy (...) of logits (..., S, N), one-hot labels (..., S, N)."""
-    return -(labels * logits.log_softmax(-1)).sum(-1).mean(-1)
+def through_softmax(probabilities: Tensor, slopes: Tensor) -> Tensor:
+    """A derivative by logits, of that by their softmax p: p (s - sum p s), all (..., N)."""
+    along = (probabilities * slopes).sum(-1, keepdim=True)
+    return probabilities * (slopes - along)

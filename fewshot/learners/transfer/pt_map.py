@@ -8,10 +8,13 @@ from torch import Tensor, nn
 
 from fewshot.arguments import Natural, Part, Positive
 from fewshot.backbones.base import Backbone
-from fewshot.learners.transfer.feature_head import Labelled, TransductiveHead, squared_distances
+from fewshot.learners.transfer.feature_head import Labelled, TransductiveHead
 
 TOLERANCE, MOST = 1e-6, 1000
 """Of Sinkhorn's iterations: the change of a row's sum at which they end, and how many at most."""
+
+AT_ONCE = 8
+"""Iterations between two looks at which episodes are done."""
 
 
 def power(features: Tensor, exponent: float) -> Tensor:
@@ -22,26 +25,49 @@ def power(features: Tensor, exponent: float) -> Tensor:
 def balanced_assignments(costs: Tensor, sharpness: float) -> Tensor:
     """The plan (..., n, N) of rows of sum 1 and columns of sum n / N, nearest to exp(-sharpness c).
 
-    Sinkhorn's iterations, each episode until it stands still.
+    Sinkhorn's iterations, each episode until it stands still. Of the plan only its factors are
+    moved, a number a row and one a column.
 
     Args:
         costs: c, (..., n, N).
         sharpness: lambda.
     """
     n, way = costs.shape[-2:]
-    # a row's factor is nothing to the plan, and keeps one entry of it at 1
-    plan = (-sharpness * (costs - costs.amin(-1, keepdim=True))).exp()
-    going = torch.ones_like(plan[..., :1, :1], dtype=torch.bool)
-    for _ in range(MOST):
-        rows = plan.sum(-1, keepdim=True)
-        new = plan / (rows + 1e-10)
-        new = new * (n / way) / (new.sum(-2, keepdim=True) + 1e-10)
-        plan = torch.where(going, new, plan)
-        change = (rows - plan.sum(-1, keepdim=True)).abs().amax((-2, -1), keepdim=True)
-        going = going & (change >= TOLERANCE)
+    # episodes side by side come last: all have their sums at once
+    costs, episodes = costs.reshape(-1, n, way).permute(2, 1, 0).contiguous(), costs.shape[:-2]
+    # a row's factor is nothing to the plan; so each row and column of the kernel has an entry 1
+    costs = costs - costs.amin(0)
+    least = costs.amin(1, keepdim=True)
+    kernel, columns = (-sharpness * (costs - least)).exp(), (-sharpness * least).exp()
+    sums = [torch.ones_like(costs[0]), (kernel * columns).sum(0)]  # of rows, before their factors
+    rows, going = sums[0], torch.ones_like(sums[0][:1], dtype=torch.bool)
+    for _ in range(0, MOST, AT_ONCE):
+        sums, tried = sums[-2:], []
+        for _ in range(AT_ONCE):
+            tried.append(n / way / (kernel * sums[-1].reciprocal()).sum(1, keepdim=True))
+            sums.append((kernel * tried[-1]).sum(0))
+        still, which = first_still(torch.stack(sums))
+        new_rows = torch.stack(sums[1:-1]).take_along_dim(which, 0)[0]
+        new_columns = torch.stack(tried).take_along_dim(which[:, None], 0)[0]
+        rows, columns = torch.where(going, new_rows, rows), torch.where(going, new_columns, columns)
+        going = going & ~still
         if not going.any():
             break
-    return plan
+    return (kernel * columns / rows).permute(2, 1, 0).reshape(*episodes, n, way)
+
+
+def first_still(sums: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether episodes come to stand still (1, B), and at which of T iterations or the last.
+
+    Args:
+        sums: of the kernel's rows times the columns' factors, (T + 2, n, B). A plan's rows are
+            divided by the sums before its own.
+    """
+    of_plans = sums[1:] / sums[:-1]
+    still = (of_plans[1:] - of_plans[:-1]).abs().amax(1, keepdim=True) < TOLERANCE
+    last = torch.zeros_like(still)
+    last[-1] = True
+    return still.any(0), (still | last).to(torch.uint8).argmax(0, keepdim=True)
 
 
 class PTMAP(TransductiveHead):
@@ -82,17 +108,28 @@ class PTMAP(TransductiveHead):
 
     def answer(self, support: Labelled, queries: Tensor) -> Tensor:
         """Logits (..., n, N) of query features (..., n, D)."""
-        support = support._replace(features=self._prepared(support.features))
-        queries = self._prepared(queries)
-        centres, together = support.means, torch.cat([support.features, queries], -2)
-        for _ in range(self.steps):
-            shares = torch.cat([support.labels, self._plan(queries, centres)], -2)
-            new = (shares.mT @ together) / shares.sum(-2)[..., None]
-            centres = centres + self.step_size * (new - centres)
-        return (self._plan(queries, centres) + 1e-12).log()
+        known, way = support.labels.shape[-2:]
+        parts = self._prepared(support.features), self._prepared(queries)
+        together = torch.cat(parts, -2)
+        # of few examples the products are quicker to use than the features
+        few = together.shape[-2] <= together.shape[-1]
+        products = together @ together.mT if few else None
 
-    def _plan(self, queries: Tensor, centres: Tensor) -> Tensor:
-        return balanced_assignments(squared_distances(queries, centres), self.sharpness)
+        def plan(centres: Tensor) -> Tensor:
+            """That of queries to centres (..., N, S + n), each so much of every example."""
+            across = centres @ together @ together.mT if products is None else centres @ products
+            lengths = (across * centres).sum(-1)[..., None, :]
+            costs = squares + lengths - 2 * across[..., known:].mT
+            return balanced_assignments(costs.clamp(min=0), self.sharpness)
+
+        squares = parts[1].square().sum(-1, keepdim=True)
+        shares = torch.cat([support.labels, queries.new_zeros(*queries.shape[:-1], way)], -2).mT
+        centres = shares / shares.sum(-1, keepdim=True)
+        for _ in range(self.steps):
+            shares = torch.cat([support.labels, plan(centres)], -2).mT
+            new = shares / shares.sum(-1, keepdim=True)
+            centres = centres + self.step_size * (new - centres)
+        return (plan(centres) + 1e-12).log()
 
     def _prepared(self, features: Tensor) -> Tensor:
         features = power(features, self.exponent)

@@ -2,12 +2,19 @@
 
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot.arguments import Natural, NonNegative, Positive
 from fewshot.backbones.base import Backbone
 from fewshot.learners.transfer.feature_head import Labelled, TransductiveHead, cosines
-from fewshot.learners.transfer.prototype_descent import entropy, support_loss, tuned
+from fewshot.learners.transfer.prototype_descent import (
+    entropy_slopes,
+    few_at_a_time,
+    through_softmax,
+    tuned,
+)
 
 
 class TIM(TransductiveHead):
@@ -49,17 +56,28 @@ class TIM(TransductiveHead):
 
     def answer(self, support: Labelled, queries: Tensor) -> Tensor:
         """Logits (..., n, N) of transformed query features (..., n, D)."""
-        features, labels, start = (part.clone() for part in (*support, support.means))
-        queries = queries.clone()
+        return few_at_a_time(self._descended, support, queries)
 
-        def losses(prototypes: Tensor) -> Tensor:
-            of_support = support_loss(self._logits(features, prototypes), labels)
-            p = self._logits(queries, prototypes).softmax(-1)
-            information = self.marginal_weight * entropy(p.mean(-2))
-            information = information - self.conditional_weight * entropy(p).mean(-1)
-            return self.support_weight * of_support - information
+    def _descended(self, support: Labelled, queries: Tensor) -> Tensor:
+        together = F.normalize(torch.cat([support.features, queries], -2), dim=-1)
+        known, n = support.labels.shape[-2], queries.shape[-2]
 
-        return self._logits(queries, tuned(start, losses, self.steps, self.lr))
+        def gradient(prototypes: Tensor) -> Tensor:
+            length = torch.linalg.vector_norm(prototypes, dim=-1, keepdim=True).clamp(min=1e-12)
+            directions = prototypes / length
+            p = (self.temperature * directions @ together.mT).mT.softmax(-1)
+            of_support = (p[..., :known, :] - support.labels) * (self.support_weight / known)
+            guessed = p[..., known:, :]
+            of_queries = through_softmax(guessed, self._slopes(guessed)) / n
+            slopes = torch.cat([of_support, of_queries], -2)  # of the loss by the logits
+            whole = (self.temperature * slopes).mT @ together
+            along = (whole * directions).sum(-1, keepdim=True)
+            return (whole - along * directions) / length
 
-    def _logits(self, features: Tensor, prototypes: Tensor) -> Tensor:
-        return self.temperature * cosines(features, prototypes)
+        prototypes = tuned(support.means, gradient, self.steps, self.lr)
+        return self.temperature * cosines(queries, prototypes)
+
+    def _slopes(self, p: Tensor) -> Tensor:
+        """The derivative of minus the information by probabilities (..., n, N), times n."""
+        marginal = self.marginal_weight * entropy_slopes(p.mean(-2, keepdim=True))
+        return self.conditional_weight * entropy_slopes(p) - marginal

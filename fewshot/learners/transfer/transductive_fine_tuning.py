@@ -2,12 +2,18 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from fewshot.arguments import Natural, Positive
 from fewshot.backbones.base import Backbone
 from fewshot.learners.transfer.feature_head import Labelled, TransductiveHead, squared_distances
-from fewshot.learners.transfer.prototype_descent import entropy, support_loss, tuned
+from fewshot.learners.transfer.prototype_descent import (
+    entropy_slopes,
+    few_at_a_time,
+    through_softmax,
+    tuned,
+)
 
 
 class TransductiveFineTuning(TransductiveHead):
@@ -40,16 +46,28 @@ class TransductiveFineTuning(TransductiveHead):
 
     def answer(self, support: Labelled, queries: Tensor) -> Tensor:
         """Logits (..., n, N) of transformed query features (..., n, D)."""
-        features, labels, start = (part.clone() for part in (*support, support.means))
-        queries = queries.clone()
+        return few_at_a_time(self._descended, support, queries)
 
-        def losses(prototypes: Tensor) -> Tensor:
-            of_support = support_loss(self._logits(features, prototypes), labels)
-            sure = entropy(self._logits(queries, prototypes).softmax(-1)).mean(-1)
-            return of_support + sure
+    def _descended(self, support: Labelled, queries: Tensor) -> Tensor:
+        together = torch.cat([support.features, queries], -2)
+        lengths = together.square().sum(-1, keepdim=True)
+        known, n = support.labels.shape[-2], queries.shape[-2]
 
-        return self._logits(queries, tuned(start, losses, self.steps, self.lr))
+        def gradient(prototypes: Tensor) -> Tensor:
+            squares = squared_distances(together, prototypes, lengths)
+            distances = rooted(squares)
+            p = (-self.temperature * distances).softmax(-1)
+            of_support = (p[..., :known, :] - support.labels) / known
+            guessed = p[..., known:, :]
+            of_queries = through_softmax(guessed, entropy_slopes(guessed)) / n
+            slopes = torch.cat([of_support, of_queries], -2)  # of the loss by the logits
+            pulls = torch.where(squares > 0, -self.temperature * slopes / distances, 0)
+            return pulls.sum(-2)[..., None] * prototypes - pulls.mT @ together
 
-    def _logits(self, features: Tensor, prototypes: Tensor) -> Tensor:
-        # the root has no derivative where an example is its class's mean, as at 1 shot
-        return -self.temperature * (squared_distances(features, prototypes) + 1e-12).sqrt()
+        prototypes = tuned(support.means, gradient, self.steps, self.lr)
+        return -self.temperature * rooted(squared_distances(queries, prototypes))
+
+
+def rooted(squares: Tensor) -> Tensor:
+    """Roots that have a derivative at 0, where an example is its class's mean, as at 1 shot."""
+    return (squares + 1e-12).sqrt()
