@@ -40,24 +40,27 @@ def balanced_assignments(costs: Tensor, sharpness: float) -> Tensor:
     least = costs.amin(1, keepdim=True)
     kernel, columns = (-sharpness * (costs - least)).exp(), (-sharpness * least).exp()
     sums = [torch.ones_like(costs[0]), (kernel * columns).sum(0)]  # of rows, before their factors
-    rows, going = sums[0], torch.ones_like(sums[0][:1], dtype=torch.bool)
+    rows, moved = torch.ones_like(sums[0]), kernel
+    going = torch.arange(costs.shape[-1], device=costs.device)
     for _ in range(0, MOST, AT_ONCE):
         sums, tried = sums[-2:], []
         for _ in range(AT_ONCE):
-            tried.append(n / way / (kernel * sums[-1].reciprocal()).sum(1, keepdim=True))
-            sums.append((kernel * tried[-1]).sum(0))
+            tried.append(n / way / (moved * sums[-1].reciprocal()).sum(1, keepdim=True))
+            sums.append((moved * tried[-1]).sum(0))
         still, which = first_still(torch.stack(sums))
-        new_rows = torch.stack(sums[1:-1]).take_along_dim(which, 0)[0]
-        new_columns = torch.stack(tried).take_along_dim(which[:, None], 0)[0]
-        rows, columns = torch.where(going, new_rows, rows), torch.where(going, new_columns, columns)
-        going = going & ~still
-        if not going.any():
+        rows[:, going] = torch.stack(sums[1:-1]).take_along_dim(which, 0)[0]
+        columns[..., going] = torch.stack(tried).take_along_dim(which[:, None], 0)[0]
+        if still.any():  # the others go on alone
+            rest = (~still).nonzero()[:, 0]
+            going, moved = going[rest], moved.index_select(-1, rest)
+            sums = [part.index_select(-1, rest) for part in sums[-2:]]
+        if not len(going):
             break
     return (kernel * columns / rows).permute(2, 1, 0).reshape(*episodes, n, way)
 
 
 def first_still(sums: Tensor) -> tuple[Tensor, Tensor]:
-    """Whether episodes come to stand still (1, B), and at which of T iterations or the last.
+    """Whether episodes come to stand still (B,), at which of T iterations or the last (1, 1, B).
 
     Args:
         sums: of the kernel's rows times the columns' factors, (T + 2, n, B). A plan's rows are
@@ -67,7 +70,7 @@ def first_still(sums: Tensor) -> tuple[Tensor, Tensor]:
     still = (of_plans[1:] - of_plans[:-1]).abs().amax(1, keepdim=True) < TOLERANCE
     last = torch.zeros_like(still)
     last[-1] = True
-    return still.any(0), (still | last).to(torch.uint8).argmax(0, keepdim=True)
+    return still.any(0)[0], (still | last).to(torch.uint8).argmax(0, keepdim=True)
 
 
 class PTMAP(TransductiveHead):
