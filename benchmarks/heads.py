@@ -66,7 +66,7 @@ def work(arguments: list[str]) -> Found:
     timed(ComparingLearner, "logits", "head")
     timed(MetaLearner, "test_step", "batches")
     end = MetaLearner.on_test_epoch_end
-    MetaLearner.on_test_epoch_end = note  # type: ignore[method-assign]
+    MetaLearner.on_test_epoch_end = note  # type: ignore[method-assign, assignment]
     with contextlib.redirect_stdout(sys.stderr):
         main(arguments)
     return found | {"command": time.process_time()}

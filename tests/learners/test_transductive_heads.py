@@ -62,7 +62,7 @@ def by_autograd(start: Tensor, loss: Callable[[Tensor], Tensor], steps: int, lr:
     optimizer = torch.optim.Adam([moved], lr=lr)
     for _ in range(steps):
         optimizer.zero_grad()
-        loss(moved).backward()
+        torch.autograd.backward(loss(moved))
         optimizer.step()
     return moved.detach()
 

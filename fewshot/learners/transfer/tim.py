@@ -63,7 +63,8 @@ class TIM(TransductiveHead):
         known, n = support.labels.shape[-2], queries.shape[-2]
 
         def gradient(prototypes: Tensor) -> Tensor:
-            length = torch.linalg.vector_norm(prototypes, dim=-1, keepdim=True).clamp(min=1e-12)
+            norm: Tensor = torch.linalg.vector_norm(prototypes, dim=-1, keepdim=True)
+            length = norm.clamp(min=1e-12)
             directions = prototypes / length
             p = (self.temperature * directions @ together.mT).mT.softmax(-1)
             of_support = (p[..., :known, :] - support.labels) * (self.support_weight / known)
