@@ -13,7 +13,7 @@ from fewshot.learners.transfer.feature_head import Labelled, TransductiveHead
 TOLERANCE, MOST = 1e-6, 1000
 """Of Sinkhorn's iterations: the change of a row's sum at which they end, and how many at most."""
 
-AT_ONCE = 8
+AT_ONCE = 20
 """Iterations between two looks at which episodes are done."""
 
 
