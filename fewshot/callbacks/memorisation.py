@@ -57,9 +57,15 @@ class Figures(NamedTuple):
 
     @property
     def memorised(self) -> bool:
-        """Whether queries are answered that cannot be answered without a support."""
+        """Whether queries are answered that cannot be answered without a support.
+
+        Of a function, that the answers without one are far better than a constant, and that a
+        support makes them little better: an input may tell much of its task to who adapts too.
+        """
         if self.metric != "accuracy":
-            return self.unadapted is not None and self.unadapted < self.chance / 2
+            return self.unadapted is not None and (
+                self.unadapted < self.chance / 2 and self.training > self.unadapted / 2
+            )
         slack = max(0.1, 3 * math.sqrt(self.chance * (1 - self.chance) / self.episodes))
         told = self.unadapted is not None and self.unadapted > self.chance + slack
         return told or (self.follows is not None and self.follows < self.training / 2 - slack)

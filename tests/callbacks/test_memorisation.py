@@ -121,6 +121,10 @@ def test_a_revealed_sinusoid_is_told_by_its_error() -> None:
     fine = known._replace(unadapted=3.5, validation=0.03)
     assert not fine.memorised
     assert "learns from supports: 0.02 on training tasks, 0.03 on validation" in fine.sentence()
+    # measured of MRMAML: what it sees tells the amplitude, but it needs the support
+    helped = known._replace(training=0.045, unadapted=0.97, validation=0.04)
+    assert not helped.memorised
+    assert "learns from supports: 0.045 on training tasks" in helped.sentence()
     seen = Figures("accuracy", 0.99, 0.6, 0.21, 0.2, 0.98, 64)
     assert "knows its training classes better: 99 % on new episodes" in seen.sentence()
     blind = seen._replace(unadapted=None, follows=0.1)
