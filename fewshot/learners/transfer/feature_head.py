@@ -80,11 +80,11 @@ def squared_distances(one: Tensor, other: Tensor, squares: Tensor | None = None)
     Args:
         one: the a.
         other: the b.
-        squares: ||a||^2 (..., n, 1), where they are known.
+        squares: ||b||^2 (..., m), where they are known.
     """
     if squares is None:
-        squares = one.square().sum(-1, keepdim=True)
-    squares = squares + other.square().sum(-1)[..., None, :]
+        squares = other.square().sum(-1)
+    squares = one.square().sum(-1)[..., None] + squares[..., None, :]
     return (squares - 2 * (one @ other.mT)).clamp(min=0)
 
 

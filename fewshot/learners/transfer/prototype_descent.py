@@ -58,12 +58,15 @@ def tuned(
 
 
 def entropy_slopes(probabilities: Tensor) -> Tensor:
-    """The derivative of the entropy -sum p log(p + EPSILON) by p, of probabilities (..., N)."""
+    """The derivative of the entropy -sum p log(p + EPSILON) by each p."""
     p = probabilities + EPSILON
     return -(p.log() + probabilities / p)
 
 
 def through_softmax(probabilities: Tensor, slopes: Tensor) -> Tensor:
-    """A derivative by logits, of that by their softmax p: p (s - sum p s), all (..., N)."""
-    along = (probabilities * slopes).sum(-1, keepdim=True)
+    """A derivative by logits, of that by their softmax p over N: p (s - sum p s), all (..., N, n).
+
+    Classes come first: sums over few numbers of many rows would take many steps.
+    """
+    along = (probabilities * slopes).sum(-2, keepdim=True)
     return probabilities * (slopes - along)

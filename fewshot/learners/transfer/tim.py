@@ -66,12 +66,12 @@ class TIM(TransductiveHead):
             norm: Tensor = torch.linalg.vector_norm(prototypes, dim=-1, keepdim=True)
             length = norm.clamp(min=1e-12)
             directions = prototypes / length
-            p = (self.temperature * directions @ together.mT).mT.softmax(-1)
-            of_support = (p[..., :known, :] - support.labels) * (self.support_weight / known)
-            guessed = p[..., known:, :]
+            p = (self.temperature * directions @ together.mT).softmax(-2)  # (..., N, S + n)
+            of_support = (p[..., :known] - support.labels.mT) * (self.support_weight / known)
+            guessed = p[..., known:]
             of_queries = through_softmax(guessed, self._slopes(guessed)) / n
-            slopes = torch.cat([of_support, of_queries], -2)  # of the loss by the logits
-            whole = (self.temperature * slopes).mT @ together
+            slopes = torch.cat([of_support, of_queries], -1)  # of the loss by the logits
+            whole = self.temperature * slopes @ together
             along = (whole * directions).sum(-1, keepdim=True)
             return (whole - along * directions) / length
 
@@ -79,6 +79,6 @@ class TIM(TransductiveHead):
         return self.temperature * cosines(queries, prototypes)
 
     def _slopes(self, p: Tensor) -> Tensor:
-        """The derivative of minus the information by probabilities (..., n, N), times n."""
-        marginal = self.marginal_weight * entropy_slopes(p.mean(-2, keepdim=True))
+        """The derivative of minus the information by probabilities (..., N, n), times n."""
+        marginal = self.marginal_weight * entropy_slopes(p.mean(-1, keepdim=True))
         return self.conditional_weight * entropy_slopes(p) - marginal

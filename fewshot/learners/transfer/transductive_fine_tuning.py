@@ -50,19 +50,19 @@ class TransductiveFineTuning(TransductiveHead):
 
     def _descended(self, support: Labelled, queries: Tensor) -> Tensor:
         together = torch.cat([support.features, queries], -2)
-        lengths = together.square().sum(-1, keepdim=True)
+        lengths = together.square().sum(-1)
         known, n = support.labels.shape[-2], queries.shape[-2]
 
         def gradient(prototypes: Tensor) -> Tensor:
-            squares = squared_distances(together, prototypes, lengths)
+            squares = squared_distances(prototypes, together, lengths)  # (..., N, S + n)
             distances = rooted(squares)
-            p = (-self.temperature * distances).softmax(-1)
-            of_support = (p[..., :known, :] - support.labels) / known
-            guessed = p[..., known:, :]
+            p = (-self.temperature * distances).softmax(-2)
+            of_support = (p[..., :known] - support.labels.mT) / known
+            guessed = p[..., known:]
             of_queries = through_softmax(guessed, entropy_slopes(guessed)) / n
-            slopes = torch.cat([of_support, of_queries], -2)  # of the loss by the logits
+            slopes = torch.cat([of_support, of_queries], -1)  # of the loss by the logits
             pulls = torch.where(squares > 0, -self.temperature * slopes / distances, 0)
-            return pulls.sum(-2)[..., None] * prototypes - pulls.mT @ together
+            return pulls.sum(-1)[..., None] * prototypes - pulls @ together
 
         prototypes = tuned(support.means, gradient, self.steps, self.lr)
         return -self.temperature * rooted(squared_distances(queries, prototypes))
