@@ -34,7 +34,12 @@ def balanced_assignments(costs: Tensor, sharpness: float) -> Tensor:
     """
     n, way = costs.shape[-2:]
     # episodes side by side come last: all have their sums at once
-    costs, episodes = costs.reshape(-1, n, way).permute(2, 1, 0).contiguous(), costs.shape[:-2]
+    episodes, dtype = costs.shape[:-2], costs.dtype
+    costs = costs.reshape(-1, n, way).permute(2, 1, 0).contiguous()
+    if (
+        costs.device.type != "mps"
+    ):  # has none; float32 knows a sum to 1e-7, too few digits to end by
+        costs = costs.double()
     # a row's factor is nothing to the plan; so each row and column of the kernel has an entry 1
     costs = costs - costs.amin(0)
     least = costs.amin(1, keepdim=True)
@@ -56,7 +61,8 @@ def balanced_assignments(costs: Tensor, sharpness: float) -> Tensor:
             sums = [part.index_select(-1, rest) for part in sums[-2:]]
         if not len(going):
             break
-    return (kernel * columns / rows).permute(2, 1, 0).reshape(*episodes, n, way)
+    plan = (kernel * columns / rows).to(dtype)
+    return plan.permute(2, 1, 0).reshape(*episodes, n, way)
 
 
 def first_still(sums: Tensor) -> tuple[Tensor, Tensor]:
