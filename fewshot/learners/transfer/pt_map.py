@@ -36,10 +36,8 @@ def balanced_assignments(costs: Tensor, sharpness: float) -> Tensor:
     # episodes side by side come last: all have their sums at once
     episodes, dtype = costs.shape[:-2], costs.dtype
     costs = costs.reshape(-1, n, way).permute(2, 1, 0).contiguous()
-    if (
-        costs.device.type != "mps"
-    ):  # has none; float32 knows a sum to 1e-7, too few digits to end by
-        costs = costs.double()
+    if costs.device.type != "mps":  # which has no float64
+        costs = costs.double()  # float32 knows a sum to 1e-7: too few digits to end by
     # a row's factor is nothing to the plan; so each row and column of the kernel has an entry 1
     costs = costs - costs.amin(0)
     least = costs.amin(1, keepdim=True)
