@@ -17,8 +17,8 @@ EPSILON = 1e-12
 CACHED = 2**22
 """Bytes of the features that a CPU descends on at once.
 
-Each step reads all of them: TIM's two products of 8 episodes of 80 examples with 1280 features take
-62 us an episode, those of 64 episodes 118 (a core of an AMD EPYC).
+Each step reads all of them: two products as TIM's, of 8 episodes of 80 examples with 1280 features,
+alone take 62 us an episode, those of 64 episodes 118 (a core of an AMD EPYC).
 """
 
 
