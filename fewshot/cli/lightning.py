@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from typing import Any
 
+from jsonargparse import Namespace
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
@@ -19,9 +20,9 @@ from fewshot.callbacks.of_every_run import not_named_already, of_every_run
 from fewshot.callbacks.places import RUNS
 from fewshot.callbacks.quiet import silence_what_users_cannot_mend
 from fewshot.callbacks.run_folder import RunFolder
-from fewshot.cli.catalogue import benchmarks, import_all
+from fewshot.cli.catalogue import import_all
 from fewshot.cli.going_on import beginning, hold, is_first_rank
-from fewshot.cli.links import Link, links
+from fewshot.cli.links import check_has, links
 from fewshot.cli.messages import one_line
 from fewshot.cli.named import named_classes, written
 from fewshot.cli.needs import apply_needs, say_tested_at_once, with_backbone
@@ -95,9 +96,22 @@ class FewshotCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; once more without defaults where the user writes what a link fills in."""
-        super().parse_arguments(parser, args)
+        self.config = self._parsed(parser, args)
         by_hand = written(self._args, [link.target for link in self.links])
-        self.given: Any = parser.parse_args(args, defaults=False) if by_hand else {}
+        self.given: Any = self._parsed(parser, args, defaults=False) if by_hand else {}
+
+    def _parsed(self, parser: LightningArgumentParser, args: Any, **how: Any) -> Namespace:
+        """What the command line says, read by the parser of its subcommand.
+
+        The parser of all of them would read and check again what that one has read: a third more.
+        It alone prints a config.
+        """
+        printed = any(arg.startswith("--print") for arg in args)
+        if printed or self._first not in self._subcommand_parsers:
+            return parser.parse_args(args, **how)
+        own = self._parser(self._first).parse_args(args[1:], **how)
+        said = {"subcommand": self._first, self._first: own}
+        return Namespace(**said)  # type: ignore[no-untyped-call]
 
     def before_instantiate_classes(self) -> None:
         """Check what can be checked before anything is built; keep what links would replace."""
@@ -113,7 +127,7 @@ class FewshotCLI(LightningCLI):
         apply_needs(config, self.named, self._args)
         for link in self.links:
             if link.required and config.get(link.target) is None:
-                self._check_has(benchmark, link)
+                check_has(benchmark, link, self.named[link.owner])
         if not config.get("weights_only", True):
             raise FewshotError(
                 "weights_only is false, but a checkpoint holds plain values alone; leave it out"
@@ -134,25 +148,6 @@ class FewshotCLI(LightningCLI):
             hold(self.run, self.held)
         if file := self._checkpoint_file():
             check_learner(read_checkpoint(file), config["model.class_path"].rpartition(".")[2])
-
-    def _check_has(self, benchmark: type, link: Link) -> None:
-        """Refuse a benchmark that lacks a fact that something needs."""
-        assert issubclass(benchmark, EpisodicDataModule)
-        # one that another benchmark declares may just lie on a user's own
-        if link.fact not in benchmark.every_fact() and not _states(benchmark, link.fact):
-            every = ((e.name, e.cls) for e in benchmarks())
-            has = [
-                name
-                for name, cls in every
-                if issubclass(cls, EpisodicDataModule) and link.fact in cls.every_fact()
-            ]
-            such_as = f", such as {has[0]}" if has else ""
-            remedy = f"another learner, or a benchmark that has it{such_as}"
-            raise FewshotError(
-                f"{self.named[link.owner].__name__} needs {link.fact}, which"
-                f" {benchmark.__name__} does not have; choose"
-                f" {remedy if link.owner == 'model' else 'a backbone that fits'}"
-            )
 
     def instantiate_classes(self) -> None:
         """Build the classes.
@@ -272,13 +267,6 @@ class FewshotCLI(LightningCLI):
                 verbose=False,
                 weights_only=True,
             )
-
-
-def _states(benchmark: type, fact: str) -> bool:
-    """Whether a class has an attribute, or says that its objects have it."""
-    return hasattr(benchmark, fact) or any(
-        fact in vars(base).get("__annotations__", {}) for base in benchmark.__mro__
-    )
 
 
 def run(args: Sequence[str], cls: type[FewshotCLI] = FewshotCLI) -> FewshotCLI:

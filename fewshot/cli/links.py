@@ -8,7 +8,9 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from fewshot.cli.catalogue import benchmarks
 from fewshot.datamodules import EpisodicDataModule
+from fewshot.errors import FewshotError
 from fewshot.hyperparameters import signatures
 
 
@@ -50,3 +52,33 @@ def required(cls: type) -> dict[str, bool]:
         for parameter in parameters:
             found.setdefault(parameter.name, parameter.default is inspect.Parameter.empty)
     return found
+
+
+def check_has(benchmark: type, link: Link, owner: type) -> None:
+    """Refuse a benchmark that lacks a fact that something needs.
+
+    Raises:
+        FewshotError: it names the `owner` of the argument, and what goes together.
+    """
+    assert issubclass(benchmark, EpisodicDataModule)
+    # one that another benchmark declares may just lie on a user's own
+    if link.fact not in benchmark.every_fact() and not _states(benchmark, link.fact):
+        every = ((e.name, e.cls) for e in benchmarks())
+        has = [
+            name
+            for name, cls in every
+            if issubclass(cls, EpisodicDataModule) and link.fact in cls.every_fact()
+        ]
+        such_as = f", such as {has[0]}" if has else ""
+        remedy = f"another learner, or a benchmark that has it{such_as}"
+        raise FewshotError(
+            f"{owner.__name__} needs {link.fact}, which {benchmark.__name__} does not have; choose"
+            f" {remedy if link.owner == 'model' else 'a backbone that fits'}"
+        )
+
+
+def _states(benchmark: type, fact: str) -> bool:
+    """Whether a class has an attribute, or says that its objects have it."""
+    return hasattr(benchmark, fact) or any(
+        fact in vars(base).get("__annotations__", {}) for base in benchmark.__mro__
+    )

@@ -180,7 +180,12 @@ PATTERNS: tuple[tuple[str, Say], ...] = (
         _wrong_callable_option,
     ),
     (r"Expected a dot import path string: (\S+)", _wrong_class),
+    (
+        r"Group '([\w.]+)' does not accept option '([\w.]+)'",
+        lambda m: unknown_option(".".join(m.groups())),
+    ),
     (r"does not accept (?:option|key) '([\w.]+)'", _wrong_key),
+    (r"^Option '([\w.]+)' is not accepted$", _wrong_key),
     (r"unrecognized arguments: --?([\w.]+)", _wrong_key),
     (
         r"unrecognized arguments: (\S+)",
