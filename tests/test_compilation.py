@@ -84,7 +84,7 @@ def test_what_is_compiled_is_found_again_in_the_cache() -> None:
         """How many graphs of a newly made learner the cache had, the compiler's memory empty."""
         torch._dynamo.reset()
         counters.clear()
-        gradient(make(compile=True), meta_batch(support=5))
+        gradient(make(compile=True), meta_batch())
         assert counters["inductor"]["fxgraph_cache_bypass"] == 0
         assert not counters["aot_autograd"]["autograd_cache_hit"], (
             "it would not see that `lowering` has changed"
