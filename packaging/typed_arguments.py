@@ -45,7 +45,9 @@ def written(annotation: Any, imports: Imports) -> str:
         imports.add("typing")
         return f"typing.Literal[{', '.join(map(repr, arguments))}]"
     if origin in (typing.Union, types.UnionType):
-        return " | ".join(dict.fromkeys(written(one, imports) for one in arguments))
+        parts = dict.fromkeys(written(one, imports) for one in arguments)
+        # typing keeps one object for unions that are equal: who was first has their order
+        return " | ".join(sorted(parts, key=lambda part: part != "int"))
     if origin is collections.abc.Callable:
         imports.add("collections.abc")
         taken, given = arguments
