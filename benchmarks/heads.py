@@ -22,12 +22,12 @@ from typing import Any
 
 from checkouts import HERE, begin_work, chosen, environment, make_parser
 
-HEADS = {
-    "nearest class mean": "efficientnet_lite0_frozen",
-    **{name: name for name in ("simple_shot", "ridge_regression", "rfs", "nearest_neighbour")},
-    **{name: name for name in ("tip_adapter", "bd_cspn", "laplacian_shot", "pt_map", "tim")},
-    "transductive_fine_tuning": "transductive_fine_tuning",
-}
+SAME_NAME = (
+    *("simple_shot", "ridge_regression", "rfs", "nearest_neighbour", "tip_adapter", "bd_cspn"),
+    *("laplacian_shot", "pt_map", "tim", "transductive_fine_tuning"),
+)
+HEADS = {"nearest class mean": "efficientnet_lite0_frozen"} | {name: name for name in SAME_NAME}
+"""The heads, and the names of their configs."""
 COLUMNS = ("head", "batches", "command")
 Found = Mapping[str, float]
 
@@ -75,8 +75,7 @@ def work(arguments: list[str]) -> Found:
 def found_by(root: Path, name: str, data: str, folder: str) -> Found:
     """What a process finds with the package of the checkout `root`."""
     worker = [sys.executable, __file__, "--worker", json.dumps(command(name, root, data))]
-    kept = {"FEWSHOT_DATA": folder}
-    given = environment(root) | kept
+    given = environment(root) | {"FEWSHOT_DATA": folder}
     done = subprocess.run(worker, env=given, cwd=folder, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{name} in {root}: {done.stderr[-2000:]}")

@@ -9,7 +9,6 @@ import inspect
 import pydoc
 import re
 from contextlib import suppress
-from importlib import import_module
 from typing import Any, get_args
 
 import fewshot
@@ -62,10 +61,11 @@ def public_kinds(text: str) -> list[str]:
     if not isinstance(base, type):
         return []
     room = ".".join(base.__module__.split(".")[:2])
-    modules = [m for m in public_names("fewshot").values() if m.startswith(f"{room}.")]
-    for module in dict.fromkeys(modules):
-        import_module(module)
-    offered = (getattr(fewshot, n) for n, m in public_names("fewshot").items() if m in modules)
+    offered = (
+        getattr(fewshot, name)
+        for name, module in public_names("fewshot").items()
+        if module.startswith(f"{room}.")
+    )
     return [
         cls.__name__
         for cls in offered

@@ -63,6 +63,26 @@ def entropy_slopes(probabilities: Tensor) -> Tensor:
     return -(p.log() + probabilities / p)
 
 
+def slopes_by_logits(
+    p: Tensor, labels: Tensor, weight: float, slopes: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """The derivative of a loss by its logits, whose softmax over N is p, both (..., N, S + n).
+
+    The loss is `weight` times the support's mean cross-entropy, and a loss of the queries.
+
+    Args:
+        p: of the support, then of the queries.
+        labels: the support's, one-hot (..., S, N).
+        weight: of the cross-entropy.
+        slopes: n times the derivative of the queries' loss by their probabilities (..., N, n).
+    """
+    known = labels.shape[-2]
+    of_support = (p[..., :known] - labels.mT) * (weight / known)
+    guessed = p[..., known:]
+    of_queries = through_softmax(guessed, slopes(guessed)) / guessed.shape[-1]
+    return torch.cat([of_support, of_queries], -1)
+
+
 def through_softmax(probabilities: Tensor, slopes: Tensor) -> Tensor:
     """A derivative by logits, of that by their softmax p over N: p (s - sum p s), all (..., N, n).
 

@@ -12,7 +12,7 @@ from fewshot.learners.transfer.feature_head import Labelled, TransductiveHead, c
 from fewshot.learners.transfer.prototype_descent import (
     entropy_slopes,
     few_at_a_time,
-    through_softmax,
+    slopes_by_logits,
     tuned,
 )
 
@@ -60,17 +60,13 @@ class TIM(TransductiveHead):
 
     def _descended(self, support: Labelled, queries: Tensor) -> Tensor:
         together = F.normalize(torch.cat([support.features, queries], -2), dim=-1)
-        known, n = support.labels.shape[-2], queries.shape[-2]
 
         def gradient(prototypes: Tensor) -> Tensor:
             norm: Tensor = torch.linalg.vector_norm(prototypes, dim=-1, keepdim=True)
             length = norm.clamp(min=1e-12)
             directions = prototypes / length
             p = (self.temperature * directions @ together.mT).softmax(-2)  # (..., N, S + n)
-            of_support = (p[..., :known] - support.labels.mT) * (self.support_weight / known)
-            guessed = p[..., known:]
-            of_queries = through_softmax(guessed, self._slopes(guessed)) / n
-            slopes = torch.cat([of_support, of_queries], -1)  # of the loss by the logits
+            slopes = slopes_by_logits(p, support.labels, self.support_weight, self._slopes)
             whole = self.temperature * slopes @ together
             along = (whole * directions).sum(-1, keepdim=True)
             return (whole - along * directions) / length

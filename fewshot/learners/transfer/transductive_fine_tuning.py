@@ -11,7 +11,7 @@ from fewshot.learners.transfer.feature_head import Labelled, TransductiveHead, s
 from fewshot.learners.transfer.prototype_descent import (
     entropy_slopes,
     few_at_a_time,
-    through_softmax,
+    slopes_by_logits,
     tuned,
 )
 
@@ -51,16 +51,12 @@ class TransductiveFineTuning(TransductiveHead):
     def _descended(self, support: Labelled, queries: Tensor) -> Tensor:
         together = torch.cat([support.features, queries], -2)
         lengths = together.square().sum(-1)
-        known, n = support.labels.shape[-2], queries.shape[-2]
 
         def gradient(prototypes: Tensor) -> Tensor:
             squares = squared_distances(prototypes, together, lengths)  # (..., N, S + n)
             distances = rooted(squares)
             p = (-self.temperature * distances).softmax(-2)
-            of_support = (p[..., :known] - support.labels.mT) / known
-            guessed = p[..., known:]
-            of_queries = through_softmax(guessed, entropy_slopes(guessed)) / n
-            slopes = torch.cat([of_support, of_queries], -1)  # of the loss by the logits
+            slopes = slopes_by_logits(p, support.labels, 1.0, entropy_slopes)
             pulls = torch.where(squares > 0, -self.temperature * slopes / distances, 0)
             return pulls.sum(-1)[..., None] * prototypes - pulls @ together
 
