@@ -15,9 +15,11 @@ import numpy as np
 import torch
 from fakes import fake_fewglue, fake_fewrel, fake_wiki_one, save_pair
 from torch import nn
+from torch.optim import SGD
 
 from fewshot import (
     MLP,
+    TRPO,
     BanditDataModule,
     Conv4,
     EntityVectors,
@@ -29,6 +31,7 @@ from fewshot import (
     NavigationDataModule,
     NeighbourEncoder,
     PairEncoder,
+    ProMP,
     SegmentationFolderDataModule,
     TabularMDPDataModule,
     WikiOneDataModule,
@@ -55,6 +58,16 @@ UNTRAINED = {
 }
 """Those with nothing to train before a task is seen."""
 TRAINED = [name for name in NAMES if name not in UNTRAINED]
+DAMPED = TRPO(damping=0.01, cg_iterations=5)
+"""So that a nearly singular Hessian does not make much of how two processes round."""
+ACTING: dict[str, tuple[str, dict[str, Any]]] = {
+    "MAMLActing": ("MAML", {}),
+    "MAMLByTRPO": ("MAML", {"outer": DAMPED, "optimizer": functools.partial(SGD, lr=1.0)}),
+    "MAMLByProMP": ("MAML", {"outer": ProMP(epochs=2)}),
+    "CAVIAActing": ("CAVIA", {}),
+    "ReptileActing": ("Reptile", {"inner_steps": 2}),
+}
+"""Learners that take images too, here of navigation: their class and its arguments."""
 
 SMALL: dict[str, dict[str, Any]] = {
     "ANP": {"width": 8},
@@ -212,7 +225,7 @@ def pair(
     """The learner `name`, its weights drawn by `seed`, and a benchmark that it takes.
 
     Args:
-        name: a class of the catalogue.
+        name: a class of the catalogue, or one of `ACTING`.
         seed: of the weights.
         candidates: benchmarks, the first of which that the learner takes is given; None means the
             tiny ones.
@@ -220,6 +233,9 @@ def pair(
         given: arguments of the learner; None means those that make it quick.
         **sizes: arguments of the tiny benchmarks.
     """
+    if name in ACTING:
+        name, given = ACTING[name]
+        candidates = [NavigationDataModule(horizon=4, **SIZES | sizes)]
     cls = find(name)
     assert cls is not None
     refusals = []

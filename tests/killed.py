@@ -17,7 +17,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from every_learner import TRAINED, pair
+from every_learner import ACTING, TRAINED, pair
 from lightning.pytorch.loggers.logger import Logger
 from torch import Tensor
 
@@ -98,7 +98,7 @@ class Killer(L.Callback):
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    for name in TRAINED:
+    for name in [*TRAINED, *ACTING]:
         if child := os.fork():
             _, status = os.waitpid(child, 0)
             assert os.WIFSIGNALED(status), f"{name} was done before it was killed"

@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 
 import lightning as L
 import torch
-from every_learner import LEFT_OUT, TRAINED, pair, texts
+from every_learner import LEFT_OUT, UNTRAINED, pair, texts
 from lightning.pytorch.strategies import DDPStrategy
 
 # documented, but not in __all__
@@ -72,7 +72,7 @@ def train(name: str, precision: Precision, root: Path, ranks: int = 1) -> dict[s
         default_root_dir=root,
     )
     held: dict[str, Any] = {}
-    if name in TRAINED:
+    if name not in UNTRAINED:
         trainer.fit(learner, benchmark)
         held |= {
             "steps": trainer.global_step,

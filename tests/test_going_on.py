@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from every_learner import TRAINED
+from every_learner import ACTING, TRAINED
 from forks import python
 from killed import STEPS, rows, train
 from once import Once
@@ -36,7 +36,7 @@ def kill_them_all(folder: Path) -> None:
     assert process.returncode == 0, process.stderr[-3000:]
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", [*TRAINED, *ACTING])
 def test_a_killed_run_goes_on_to_the_same_bits_and_logs(
     name: str, killed: Path, tmp_path: Path
 ) -> None:
