@@ -4,6 +4,7 @@ import inspect
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -161,6 +162,24 @@ def test_python_is_told_as_well(tmp_path: Path) -> None:
     trainer = L.Trainer(max_steps=2, logger=False, accelerator="cpu", default_root_dir=tmp_path)
     with pytest.raises(FewshotError, match=r"SGD\(lr=-1.0\) cannot be made"):
         trainer.fit(learner, benchmark)
+
+
+@pytest.mark.parametrize(("period", "rises"), [(3, True), (4, False), (9, False)])
+def test_a_cosine_that_ends_before_the_run_is_told(
+    period: int, rises: bool, tmp_path: Path
+) -> None:
+    benchmark = SinusoidDataModule(meta_batch_size=2, train_episodes=4, val_episodes=2)
+    scheduler = partial(CosineAnnealingLR, T_max=period)
+    learner = MAML(MLP(in_features=1), task=benchmark.task, lr_scheduler=scheduler)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer = L.Trainer(
+            max_epochs=2, logger=False, accelerator="cpu", default_root_dir=tmp_path
+        )
+        trainer.fit(learner, benchmark)
+    told = [str(warning.message) for warning in caught if "Cosine" in str(warning.message)]
+    expected = "CosineAnnealingLR falls until meta-step 3 of 4, then rises; to fall throughout, set"
+    assert told == [f"{expected} lr_scheduler.T_max: 4"] * rises
 
 
 def test_the_check_changes_no_random_number() -> None:

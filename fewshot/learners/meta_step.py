@@ -21,7 +21,7 @@ from fewshot.learners.cadence import should_log
 from fewshot.learners.evaluation import Evaluation
 from fewshot.learners.guard import Guard
 from fewshot.learners.lightning_internals import attached_trainer
-from fewshot.learners.optimization_check import check_optimization
+from fewshot.learners.optimization_check import check_optimization, tell_of_a_rise
 from fewshot.learners.outcome import Outcome
 
 
@@ -209,6 +209,11 @@ class MetaStep(Evaluation):
         if self.lr_scheduler is None:
             return optimizer
         return [optimizer], [self.lr_scheduler(optimizer)]
+
+    def on_train_start(self) -> None:
+        """Warn of a schedule that is not the run's."""
+        for one in self.trainer.lr_scheduler_configs:
+            tell_of_a_rise(one.scheduler, self.trainer.estimated_stepping_batches)
 
 
 def step_seed(*numbers: int) -> int:

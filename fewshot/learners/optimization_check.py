@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau
 
 from fewshot.errors import FewshotError
 
@@ -56,6 +57,15 @@ def check_optimization(
                     f" {_first_line(error)}; correct its arguments"
                 ) from error
             _check_rates("lr_scheduler", lr_scheduler, made, step)
+
+
+def tell_of_a_rise(scheduler: LRScheduler, steps: float) -> None:
+    """Warn of a cosine that ends before a run of `steps` meta-steps: the rate rises again then."""
+    if type(scheduler) is CosineAnnealingLR and scheduler.T_max < steps:
+        rank_zero_warn(
+            f"CosineAnnealingLR falls until meta-step {scheduler.T_max} of {steps:g}, then rises;"
+            f" to fall throughout, set lr_scheduler.T_max: {steps:g}"
+        )
 
 
 def _class_of(make: Any) -> type | None:
