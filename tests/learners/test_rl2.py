@@ -23,6 +23,7 @@ from fewshot.datamodules import ControlDataModule
 from fewshot.environments.play import Moment
 from fewshot.episodes.types import Episode, MetaBatch, map_tensors
 from fewshot.learners.playing import play_all
+from fewshot.tasks.advantages import discounted
 
 SIZES: dict[str, Any] = {"meta_batch_size": 3, "train_episodes": 3, "queries": 2}
 
@@ -71,16 +72,29 @@ def test_ppos_first_gradient_is_the_policy_gradient() -> None:
     policy = categorical(logits=outputs)
     log_prob = policy.log_prob(played.trials.actions[..., 0].long())
     gains = log_prob * played.advantages + 0.2 * policy.entropy()
-    off = torch.nn.functional.smooth_l1_loss(values, played.returns)
+    rewards, discount = played.trials.rewards, learner.task.discount
+    steps = range(rewards.shape[1])
+    scale = torch.tensor(
+        [[sum(discount**u for u in range(len(steps) - t)) for t in steps]], dtype=torch.float64
+    )
+    off = torch.nn.functional.smooth_l1_loss(values / scale, played.returns / scale)
     (0.3 * off - gains.mean()).backward()
     expected = [p.grad for p in learner.parameters() if p.grad is not None]
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
     assert played.advantages.mean().abs() < 1e-12
     assert played.advantages.std(correction=0).item() == pytest.approx(1)
-    rewards, discount = played.trials.rewards, learner.task.discount
-    steps = range(rewards.shape[1])
     to_come = [sum(discount ** (u - t) * rewards[:, u] for u in steps if u >= t) for t in steps]
     torch.testing.assert_close(played.returns, torch.stack(to_come, 1), rtol=0, atol=1e-12)  # type: ignore[arg-type]
+
+
+def test_values_are_sums_of_a_mean_reward_of_the_steps_to_come() -> None:
+    learner, episodes = made("gru")
+    torch.nn.init.zeros_(learner.value.weight)
+    torch.nn.init.constant_(learner.value.bias, 2.0)
+    trials = learner.played(MetaBatch([episodes])).trials
+    ones = discounted(torch.ones_like(trials.rewards), learner.task.discount)
+    assert ones[0, 0] > ones[0, -1] == 1
+    torch.testing.assert_close(learner.whole(trials)[1], 2 * ones, rtol=0, atol=1e-12)
 
 
 def test_trials_begin_short_and_lengthen() -> None:
