@@ -22,7 +22,7 @@ from fewshot import MAML, MLP, SinusoidDataModule
 from fewshot.cli.main import main
 from fewshot.cli.trainer_arguments import check_trainer, launched, planned_steps
 from fewshot.errors import FewshotError
-from fewshot.learners.optimization_check import check_optimization
+from fewshot.learners.optimization_check import check_optimization, tell_of_a_rise
 
 HERE = Path(__file__).resolve().parent
 MISSPELT: dict[str, Any] = {"setp_size": 1}
@@ -180,6 +180,15 @@ def test_a_cosine_that_ends_before_the_run_is_told(
     told = [str(warning.message) for warning in caught if "Cosine" in str(warning.message)]
     expected = "CosineAnnealingLR falls until meta-step 3 of 4, then rises; to fall throughout, set"
     assert told == [f"{expected} lr_scheduler.T_max: 4"] * rises
+
+
+def test_the_end_of_a_cosine_is_told_in_full_and_not_where_a_run_has_none() -> None:
+    scheduler = CosineAnnealingLR(SGD([torch.zeros(1)], 0.1), T_max=3)
+    with pytest.warns(UserWarning, match=r"set lr_scheduler.T_max: 12345678$"):
+        tell_of_a_rise(scheduler, 12_345_678)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tell_of_a_rise(scheduler, float("inf"))
 
 
 def test_the_check_changes_no_random_number() -> None:

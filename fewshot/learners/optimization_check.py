@@ -60,11 +60,14 @@ def check_optimization(
 
 
 def tell_of_a_rise(scheduler: LRScheduler, steps: float) -> None:
-    """Warn of a cosine that ends before a run of `steps` meta-steps: the rate rises again then."""
-    if type(scheduler) is CosineAnnealingLR and scheduler.T_max < steps:
+    """Warn of a cosine that ends before a run of `steps` meta-steps: the rate rises again then.
+
+    Of a run without an end nobody can say which period is right.
+    """
+    if type(scheduler) is CosineAnnealingLR and scheduler.T_max < steps < math.inf:
         rank_zero_warn(
-            f"CosineAnnealingLR falls until meta-step {scheduler.T_max} of {steps:g}, then rises;"
-            f" to fall throughout, set lr_scheduler.T_max: {steps:g}"
+            f"CosineAnnealingLR falls until meta-step {scheduler.T_max} of {steps:.0f}, then rises;"
+            f" to fall throughout, set lr_scheduler.T_max: {steps:.0f}"
         )
 
 
