@@ -3,10 +3,11 @@
 ViT-S (timm's ``vit_small_patch16_224``) with random weights, images of 224 pixels, 5 inner steps,
 one episode of 5 classes with an example of support and of query each, SGD. Each case is a process
 of its own, whose resident memory at its height is told, and without what the process had before its
-first step::
+first step. Activations are kept, or computed again: those of inner `steps`, of the network's
+`blocks`, or `both`::
 
     python benchmarks/adapters.py
-    python benchmarks/adapters.py --case lora second recompute
+    python benchmarks/adapters.py --case lora second both
 """
 
 import argparse
@@ -29,12 +30,14 @@ def measure(weights: str, order: str, memory: str) -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     learner = MAML(
-        TimmBackbone(3, 224, "vit_small_patch16_224"),
+        TimmBackbone(
+            3, 224, "vit_small_patch16_224", checkpoint_blocks=memory in ("blocks", "both")
+        ),
         adapters=LoRA(rank=4) if weights == "lora" else None,
         inner_steps=STEPS,
         first_order=order == "first",
         episode_parallel="loop",
-        checkpoint_inner_steps=memory == "recompute",
+        checkpoint_inner_steps=memory in ("steps", "both"),
         task={"kind": "classification", "way": WAY},
     )
     trained = [p for p in learner.parameters() if p.requires_grad]
@@ -52,7 +55,7 @@ def measure(weights: str, order: str, memory: str) -> None:
         seconds = time.process_time() - begin
     count = sum(p.numel() for p in trained)
     print(
-        f"{weights:5} {order:6} order, {memory:9}: {peak():7.0f} MiB, {peak() - before:7.0f} above"
+        f"{weights:5} {order:6} order, {memory:6}: {peak():7.0f} MiB, {peak() - before:7.0f} above"
         f" the start, {seconds:6.1f} s a meta-step, {count} weights",
         flush=True,
     )
@@ -70,7 +73,7 @@ def main(args: Sequence[str] | None = None) -> None:
     if case := parser.parse_args(args).case:
         measure(*case)
         return
-    for case in product(("all", "lora"), ("first", "second"), ("kept", "recompute")):
+    for case in product(("all", "lora"), ("first", "second"), ("kept", "steps", "blocks", "both")):
         subprocess.run([sys.executable, __file__, "--case", *case], check=True)
 
 

@@ -40,9 +40,12 @@ class HuggingFaceVision(PretrainedVision):
         std: of each channel, divided by; the same.
         interpolation: how images are resized. None: as by the model's own preprocessing, where that
             is one of the two, else ``bilinear``; a checkpoint holds it.
+        checkpoint_blocks: in training keep no activations of its layers, which the backward pass
+            computes again: less memory, more time.
 
     Raises:
-        FewshotError: the model cannot be loaded, is none of images, or takes no such size.
+        FewshotError: the model cannot be loaded, is none of images, takes no such size, or cannot
+            compute its layers again.
     """
 
     begins_at = ("model",)
@@ -66,6 +69,7 @@ class HuggingFaceVision(PretrainedVision):
         mean: list[float] | None = None,
         std: list[float] | None = None,
         interpolation: Interpolation | None = None,
+        checkpoint_blocks: bool = False,
     ) -> None:
         super().__init__(in_channels, image_size)
         self.pretrained = config is None
@@ -96,12 +100,23 @@ class HuggingFaceVision(PretrainedVision):
             )
         self.init_args |= {"config": settings.to_dict(), "resize": side, "mean": mean, "std": std}
         self.init_args["interpolation"] = self.interpolation
-        for name, parameter in network.named_parameters():
-            if name.endswith("mask_token"):
-                # of its pre-training alone; a distributed run would wait for its gradient
-                parameter.requires_grad_(False)
+        # of its pre-training alone; a distributed run would wait for its gradient
+        masks = [name for name, _ in network.named_parameters() if name.endswith("mask_token")]
+        for name in masks:
+            network.get_parameter(name).requires_grad_(False)
+        self.unread = tuple(f"network.{name}" for name in masks)
         # some fit their positions to another size by themselves, others are asked to
         asked = "interpolate_pos_encoding" in inspect.signature(network.forward).parameters
+        if checkpoint_blocks:
+            if not network.supports_gradient_checkpointing:
+                raise FewshotError(
+                    f"the model {model!r} cannot compute its layers again; leave checkpoint_blocks"
+                    " out"
+                )
+            # transformers 5 names it anew, and warns of the old name
+            old = network.gradient_checkpointing_enable
+            enable = getattr(network, "activation_checkpointing_enable", old)
+            enable({"use_reentrant": False})
         self.options = {"interpolate_pos_encoding": True} if asked else {}
         self.take(network, int(settings.hidden_size), side, mean, std, frozen)
 

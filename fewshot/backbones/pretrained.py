@@ -38,6 +38,8 @@ class PretrainedBackbone(Backbone):
     source."""
 
     frozen: bool = False
+    unread: tuple[str, ...] = ()
+    """Parameters that features are not made of, by name; no inner loop adapts them."""
 
     def freeze(self) -> None:
         """Let nothing train from now on."""

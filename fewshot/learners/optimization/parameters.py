@@ -20,7 +20,8 @@ def adapted_names(network: nn.Module, adapt: Adapt) -> tuple[str, ...]:
     Raises:
         FewshotError: a name is no parameter's, or a parameter that should adapt is frozen.
     """
-    parameters = dict(network.named_parameters())
+    unread = {f"backbone.{n}" for n in getattr(getattr(network, "backbone", None), "unread", ())}
+    parameters = {name: p for name, p in network.named_parameters() if name not in unread}
     body = "adapters" if any(name.startswith("adapters.") for name in parameters) else "backbone"
     prefixes = {"all": [body, "head"], "head": ["head"], "body": [body]}.get(str(adapt)) or list(
         adapt
