@@ -143,3 +143,14 @@ def test_a_meta_batch_of_one_task_shares_nothing() -> None:
     texts = Examples({"x": torch.zeros(2, 3, 4)}, torch.zeros(2, 3, 1))
     with pytest.raises(FewshotError, match=r"mlti mixes vectors.*leave mlti out"):
         made(task=FUNCTIONS).as_batch(MetaBatch([Episode(texts, texts)], torch.arange(2)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["loop", "vmap"])
+def test_compiled_code_gives_the_same(how: Any) -> None:
+    found = []
+    for compile in (False, True):
+        learner = made(episode_parallel=how, compile=compile)
+        value = losses(learner, batch())
+        found.append([value, *torch.autograd.grad(value.sum(), list(learner.parameters()))])
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-12)
