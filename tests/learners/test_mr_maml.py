@@ -1,5 +1,6 @@
 """MR-MAML: what the code costs, written out; the recipe's forgetful optimizer; what adapts."""
 
+import logging
 from typing import Any
 
 import lightning as L
@@ -35,6 +36,19 @@ def episodes(number: int = 2) -> Episode:
 def losses(learner: MRMAML, batch: Episode) -> Tensor:
     torch.manual_seed(3)
     return torch.cat([outcome.loss for outcome in learner.run(batch, training=True)])
+
+
+def fitted(learner: MRMAML) -> L.Trainer:
+    """What has trained a learner for one meta-step."""
+    trainer = L.Trainer(
+        max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0,
+    )  # fmt: skip
+    data = SinusoidDataModule(
+        reveal_task=True, shot=4, queries=6, meta_batch_size=2, train_episodes=4
+    )
+    trainer.fit(learner, data)
+    return trainer
 
 
 def test_weights_of_the_notebook_cost_half_their_square() -> None:
@@ -110,15 +124,7 @@ def test_the_notebooks_optimizer_forgets(arguments: Any, forgets: set[str]) -> N
     torch.set_default_dtype(torch.float32)
     learner = made(**arguments)
     before = {name: p.detach().clone() for name, p in learner.named_parameters()}
-    trainer = L.Trainer(
-        max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0,
-    )  # fmt: skip
-    data = SinusoidDataModule(
-        reveal_task=True, shot=4, queries=6, meta_batch_size=2, train_episodes=4
-    )
-    trainer.fit(learner, data)
-    optimizer = trainer.optimizers[0]
+    optimizer = fitted(learner).optimizers[0]
     rooms = ("backbone", "code", "head")
     kept = {n.split(".")[0] for n, p in learner.named_parameters() if p in optimizer.state}
     assert kept & set(rooms) == set(rooms) - forgets
@@ -133,3 +139,17 @@ def test_what_does_not_fit_is_refused_in_one_line() -> None:
         MRMAML(MLP(21), hidden=(), task=TASK)
     with pytest.raises(FewshotError, match="MRMAML has a code of an input, no map; choose MAML"):
         MRMAML(MLP(21), task={"kind": "segmentation", "way": 1})
+
+
+@pytest.mark.parametrize(
+    ("norm", "regularize", "told"),
+    [("batch", "weights", True), ("layer", "weights", False), ("batch", "activations", False)],
+)
+def test_a_price_that_batch_normalisation_undoes_is_told(
+    norm: Any, regularize: Any, told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.set_default_dtype(torch.float32)
+    learner = MRMAML(MLP(21, [12], norm), regularize=regularize, task=TASK)
+    with caplog.at_level(logging.INFO):
+        fitted(learner)
+    assert ("batch normalisation undoes" in caplog.text) == told

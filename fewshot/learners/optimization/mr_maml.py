@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from fewshot.arguments import Count, NonNegative, Positive
@@ -50,7 +51,8 @@ class MRMAML(MAML):
     price is `beta` / 2 of the squared weights; and the optimizer is made anew at every step (W: for
     all weights; A: for the encoder), so that with Adam each weight moves by the learning rate, up
     or down. `paper` is what the paper's words say: learned deviations, one optimizer. On sinusoids
-    it memorises (docs/challenges.md).
+    it memorises (docs/challenges.md). W needs a backbone without batch normalisation, which undoes
+    the size of the weights before it, and so what they cost.
 
     Args:
         backbone: the encoder, from inputs to features.
@@ -108,6 +110,16 @@ class MRMAML(MAML):
                     as_key(name): nn.Parameter(torch.full_like(weight, SPREAD))
                     for name, weight in self.encoder.named_parameters()
                 }
+            )
+
+    def on_fit_start(self) -> None:
+        """Tell where the price of W is paid for nothing."""
+        super().on_fit_start()
+        norms = nn.modules.batchnorm._BatchNorm
+        if self.regularize == "weights" and any(isinstance(m, norms) for m in self.modules()):
+            rank_zero_info(
+                "MRMAML pays for the size of its encoder's weights, which batch normalisation"
+                " undoes, so that it may memorise; choose a backbone without it"
             )
 
     def embedded(self, inputs: Inputs) -> Tensor:
