@@ -22,10 +22,14 @@ from fewshot.extras import require
 
 
 def fake_omniglot(root: Path) -> None:
-    """Omniglot's cache of decoded drawings, for 60-way training and 20-way tests (vinyals)."""
-    names = [f"images_background/Greek/character{i:02d}" for i in range(1, 16)]
-    names += [f"images_background/Hebrew/character{i:02d}" for i in range(1, 6)]
-    names += [f"images_evaluation/Kannada/character{i:02d}" for i in range(1, 6)]
+    """Omniglot's cache of decoded drawings, for 60-way training and 20-way tests (vinyals, lake)."""
+    alphabets = (
+        "background/Greek",
+        "background/Sanskrit",
+        "background/Hebrew",
+        "evaluation/Kannada",
+    )
+    names = [f"images_{name}/character{i:02d}" for name in alphabets for i in range(1, 21)]
     images = np.random.default_rng(0).integers(0, 256, (len(names), 20, 28, 28), np.uint8)
     for half in HALVES:  # which the cache answers for
         (root / "omniglot").mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,12 @@ from torch import Tensor
 
 from fewshot.arguments import Count
 from fewshot.backbones.hugging_face import load_transformer
-from fewshot.backbones.pretrained import Interpolation, PretrainedVision, ShortNames
+from fewshot.backbones.pretrained import (
+    Interpolation,
+    PretrainedVision,
+    ShortNames,
+    check_trained,
+)
 from fewshot.datasets.reading.hub import kept_alone
 from fewshot.errors import FewshotError
 from fewshot.extras import require
@@ -44,8 +49,8 @@ class HuggingFaceVision(PretrainedVision):
             computes again: less memory, more time.
 
     Raises:
-        FewshotError: the model cannot be loaded, is none of images, takes no such size, or cannot
-            compute its layers again.
+        FewshotError: the model cannot be loaded, is none of images, takes no such size, or has no
+            layers to be computed again in training.
     """
 
     begins_at = ("model",)
@@ -108,6 +113,7 @@ class HuggingFaceVision(PretrainedVision):
         # some fit their positions to another size by themselves, others are asked to
         asked = "interpolate_pos_encoding" in inspect.signature(network.forward).parameters
         if checkpoint_blocks:
+            check_trained(frozen)
             if not network.supports_gradient_checkpointing:
                 raise FewshotError(
                     f"the model {model!r} cannot compute its layers again; leave checkpoint_blocks"

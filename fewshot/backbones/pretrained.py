@@ -140,3 +140,15 @@ def standardised(images: Tensor, mean: Tensor | None, std: Tensor | None) -> Ten
     None: as they are.
     """
     return images if mean is None or std is None else (images - mean) / std
+
+
+def check_trained(frozen: bool) -> None:
+    """Check that there are activations to be computed again.
+
+    Raises:
+        FewshotError: the network is frozen.
+    """
+    if frozen:
+        raise FewshotError(
+            "checkpoint_blocks is for training, but the network is frozen; leave one of them out"
+        )

@@ -7,7 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.arguments import Count
-from fewshot.backbones.pretrained import KNOWN, Interpolation, PretrainedVision, ShortNames
+from fewshot.backbones.pretrained import (
+    KNOWN,
+    Interpolation,
+    PretrainedVision,
+    ShortNames,
+    check_trained,
+)
 from fewshot.datasets.reading.hub import in_cache, kept_alone
 from fewshot.errors import FewshotError, nearest
 from fewshot.extras import require
@@ -41,7 +47,7 @@ class TimmBackbone(PretrainedVision):
 
     Raises:
         FewshotError: an unknown name, a size that the network does not take, weights that cannot be
-            fetched, or no blocks to be computed again.
+            fetched, or no blocks to be computed again in training.
     """
 
     begins_at = ("weights",)
@@ -79,6 +85,7 @@ class TimmBackbone(PretrainedVision):
         self.init_args |= {name: seen[name] for name in seen.keys() & self.init_args.keys()}
         network = self.build(model, published)
         if checkpoint_blocks:
+            check_trained(frozen)
             keep_no_activations(network, model)
         self.take(network, features_of(network), side, mean, std, frozen)
 

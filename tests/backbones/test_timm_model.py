@@ -326,7 +326,8 @@ def meta_gradient(backbone: TimmBackbone, second: bool) -> tuple[list[Tensor], i
         first_order=not second,
     ).double()
     runs: list[None] = []
-    backbone.network.blocks[3].register_forward_pre_hook(lambda *_: runs.append(None))
+    block = backbone.network.get_submodule("blocks.3")
+    block.register_forward_pre_hook(lambda *_: runs.append(None))
     parts = (Examples(torch.rand(1, 2, 3, 32, 32).double(), torch.arange(2)[None]),) * 2
     for outcome in learner.run(Episode(*parts), training=True):
         torch.autograd.backward(outcome.loss.sum())
@@ -359,3 +360,8 @@ def test_networks_whose_blocks_cannot_be_computed_again_are_refused(
 ) -> None:
     with pytest.raises(FewshotError, match=f"^{message}.*leave checkpoint_blocks out"):
         TimmBackbone(3, 32, name, checkpoint_blocks=True)
+
+
+def test_a_frozen_network_has_nothing_to_compute_again() -> None:
+    with pytest.raises(FewshotError, match="^checkpoint_blocks is for training, but the network"):
+        TimmBackbone(3, 32, "test_vit4", frozen=True, checkpoint_blocks=True)
