@@ -363,5 +363,5 @@ def test_networks_whose_blocks_cannot_be_computed_again_are_refused(
 
 
 def test_a_frozen_network_has_nothing_to_compute_again() -> None:
-    with pytest.raises(FewshotError, match="^checkpoint_blocks is for training, but the network"):
+    with pytest.raises(FewshotError, match=r"^checkpoint_blocks is for training, but the network"):
         TimmBackbone(3, 32, "test_vit4", frozen=True, checkpoint_blocks=True)
