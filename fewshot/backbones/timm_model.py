@@ -15,6 +15,7 @@ from fewshot.backbones.pretrained import (
     check_trained,
 )
 from fewshot.datasets.reading.hub import in_cache, kept_alone
+from fewshot.engine.normalization import normalises_batches
 from fewshot.errors import FewshotError, nearest
 from fewshot.extras import require
 from fewshot.hyperparameters import weights_follow
@@ -155,7 +156,7 @@ def keep_no_activations(network: Any, model: str) -> None:
         FewshotError: timm parts this network into no such blocks, or batch normalisation would
             count each batch twice.
     """
-    if any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in network.modules()):
+    if normalises_batches(network):
         raise FewshotError(
             f"timm's {model} normalises batches, and would count each twice where its blocks are"
             " computed again; leave checkpoint_blocks out, or choose a transformer"

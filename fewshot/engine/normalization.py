@@ -140,6 +140,12 @@ def forget_running_statistics(network: nn.Module) -> None:
             module.running_mean = module.running_var = module.num_batches_tracked = None
 
 
+def normalises_batches(network: nn.Module) -> bool:
+    """Whether a network has batch normalisation."""
+    kind = internal("torch.nn.modules.batchnorm._BatchNorm")
+    return any(isinstance(module, kind) for module in network.modules())
+
+
 def _without_cudnn(recurrence: Function, *args: Any, **kwargs: Any) -> Any:
     """The recurrence in torch's own operations: cuDNN's refuses second derivatives."""
     if not torch.backends.cudnn.enabled:

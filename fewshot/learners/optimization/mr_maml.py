@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fewshot.arguments import Count, NonNegative, Positive
 from fewshot.backbones.base import Backbone, features_of
 from fewshot.engine.inner_loop import Weights
-from fewshot.engine.normalization import EpisodeNorm
+from fewshot.engine.normalization import EpisodeNorm, normalises_batches
 from fewshot.engine.own_checkpoints import call_with
 from fewshot.episodes.types import Episode, Examples, Inputs
 from fewshot.errors import FewshotError
@@ -115,8 +115,7 @@ class MRMAML(MAML):
     def on_fit_start(self) -> None:
         """Tell where the price of W is paid for nothing."""
         super().on_fit_start()
-        norms = nn.modules.batchnorm._BatchNorm
-        if self.regularize == "weights" and any(isinstance(m, norms) for m in self.modules()):
+        if self.regularize == "weights" and normalises_batches(self.encoder):
             rank_zero_info(
                 "MRMAML pays for the size of its encoder's weights, which batch normalisation"
                 " undoes, so that it may memorise; choose a backbone without it"
