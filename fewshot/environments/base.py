@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from fewshot.hyperparameters import ChecksArguments
@@ -41,7 +40,7 @@ class Environment(ChecksArguments, ABC):
     begin_noise: ClassVar[int] = 0
     """M', those that the beginning of an episode takes."""
     has_regret: ClassVar[bool] = False
-    """Whether the best reward of each step is known."""
+    """Whether it is known what the best policy of a task would do."""
     plane: ClassVar[bool] = False
     """Whether an observation is a point of the plane, and the facts of a task are one too."""
 
@@ -91,6 +90,15 @@ class Environment(ChecksArguments, ABC):
     def step(self, state: Tensor, action: Tensor, facts: Tensor, noise: Tensor) -> Step:
         """What comes of actions (n, A), of discrete ones (n, 1) numbers; `noise` is (n, M)."""
 
-    def regret(self, action: Tensor, facts: Tensor) -> Tensor:
-        """The expected reward (n,) that an action forgoes; zero where nobody knows."""
-        return torch.zeros_like(facts[:, 0])
+    def regrets(self, observations: Tensor, actions: Tensor, facts: Tensor) -> Tensor:
+        """The expected reward (n, T) that each action of trials forgoes; zero where nobody knows.
+
+        It is what the best policy of the task would still have expected of the episode, less what
+        it would expect after the action.
+
+        Args:
+            observations: seen before each action, (n, T, O), from the beginning of the trials.
+            actions: (n, T, 1) or (n, T, A).
+            facts: of the tasks, (n, F).
+        """
+        return facts.new_zeros(actions.shape[:2])

@@ -64,9 +64,9 @@ class BernoulliBandit(Environment):
         """Rewards (n,) of arms with this `mean` (n,)."""
         return (noise < mean).to(mean)
 
-    def regret(self, action: Tensor, facts: Tensor) -> Tensor:
+    def regrets(self, observations: Tensor, actions: Tensor, facts: Tensor) -> Tensor:
         """By how much the best arm's mean is larger."""
-        return facts.amax(1) - mean_of(facts, action)
+        return facts.amax(1, keepdim=True) - facts.gather(1, actions[..., 0].long())
 
 
 def mean_of(facts: Tensor, action: Tensor) -> Tensor:

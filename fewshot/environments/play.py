@@ -105,13 +105,15 @@ def play(
         moment = Moment(t, seen, action, reward, ended)
         action, memory = actor(memory, moment, partial(chosen.at, t))
         action = action.to(facts.dtype)
-        regret = environment.regret(action, facts) * alive
         state, reward, over = environment.step(state, action, facts, chances[:, t])
         reward = reward * alive
         counts, alive = alive, alive * (1 - over)
         ended = 1 - alive if (t + 1) % horizon else torch.ones_like(alive)
-        rows.append(Trials(seen, action, reward, counts, regret, ended))
-    return Trials(*(torch.stack(column, 1) for column in zip(*rows, strict=True)))
+        rows.append((seen, action, reward, counts, ended))
+    columns = zip(*rows, strict=True)
+    observations, actions, rewards, mask, ends = (torch.stack(column, 1) for column in columns)
+    regrets = environment.regrets(observations, actions, facts) * mask
+    return Trials(observations, actions, rewards, mask, regrets, ends)
 
 
 class _Chosen:

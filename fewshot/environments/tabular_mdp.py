@@ -27,6 +27,7 @@ class TabularMDP(Environment):
     kind: ClassVar[str] = "tabular_mdp"
     discrete: ClassVar[bool] = True
     noise: ClassVar[int] = 2
+    has_regret: ClassVar[bool] = True
 
     states: Count = 10
     actions: Count = 5
@@ -65,3 +66,18 @@ class TabularMDP(Environment):
         following = below.sum(1, keepdim=True).clamp(max=self.states - 1).to(state)
         mean = facts.gather(1, self.states**2 * self.actions + pair)[:, 0]
         return Step(following, mean + normal(noise[:, 1]), torch.zeros_like(mean))
+
+    def regrets(self, observations: Tensor, actions: Tensor, facts: Tensor) -> Tensor:
+        """The value of each state less that of the pair, by dynamic programming."""
+        size, pairs = self.states, (self.states, self.actions)
+        chances = facts[:, : size * size * self.actions].view(-1, *pairs, size)
+        mean = facts[:, size * size * self.actions :].view(-1, *pairs)
+        value, lost = torch.zeros_like(facts[:, :size]), []
+        for _ in range(self.horizon):
+            gains = mean + (chances * value[:, None, None]).sum(-1)
+            value = gains.amax(-1)
+            lost.append(value[..., None] - gains)
+        by_step = torch.stack(lost[::-1], 1).flatten(1)  # n, horizon * S * A
+        step = torch.arange(actions.shape[1], device=facts.device) % self.horizon
+        place = (step * size + observations.argmax(-1)) * self.actions + actions[..., 0].long()
+        return by_step.gather(1, place)

@@ -213,7 +213,7 @@ class Control(Task):
         )
 
     def metrics(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Means over the trials: undiscounted return, steps, and the regret of bandits."""
+        """Means over the trials: undiscounted return, steps, and regret where it is known."""
         return self.judged(Steps.of(targets.reshape(-1, self.place.steps, targets.shape[-1]), self))
 
     def judged(self, steps: Steps) -> dict[str, Tensor]:
@@ -239,7 +239,7 @@ class Control(Task):
         return [steps.rewards.sum(1).tolist(), steps.mask.sum(1).int().tolist()]
 
     def picture(self, view: EpisodeView) -> "Figure | None":
-        """Paths on a plane, before and after; of bandits the regret against the pulls."""
+        """Paths on a plane, before and after; the regret by steps where it is known."""
         from fewshot.tasks.drawing.control import draw_paths, draw_regret
 
         if self.place.has_regret:

@@ -67,6 +67,47 @@ def test_arms_pay_what_they_promise_and_regret_is_what_the_best_pays_more() -> N
         assert trials.mask.min() == 1
 
 
+def best_value(place: TabularMDP, facts: Tensor, state: int, left: int) -> float:
+    """What the best policy expects of `left` steps: all its choices written out."""
+    return max(value_of(place, facts, state, action, left) for action in range(place.actions))
+
+
+def value_of(place: TabularMDP, facts: Tensor, state: int, action: int, left: int) -> float:
+    """The same where the first action is given."""
+    size = place.states
+    chances = facts[: size * size * place.actions].view(size, place.actions, size)[state, action]
+    mean = facts[size * size * place.actions :].view(size, place.actions)[state, action].item()
+    if left == 1:
+        return mean
+    return mean + sum(
+        chances[following].item() * best_value(place, facts, following, left - 1)
+        for following in range(size)
+    )
+
+
+def test_an_mdps_regret_is_what_the_best_policy_would_still_have_expected() -> None:
+    place = TabularMDP(states=3, actions=2, horizon=3, episodes=2)
+    facts = facts_of(place, 4)
+    trials = play(place, RandomActor(place), facts, Noise(torch.arange(4)))
+    for i in range(4):
+        for t in range(6):
+            state, left = int(trials.observations[i, t].argmax()), 3 - t % 3
+            action = int(trials.actions[i, t])
+            lost = best_value(place, facts[i], state, left) - value_of(
+                place, facts[i], state, action, left
+            )
+            assert trials.regrets[i, t].item() == pytest.approx(lost, abs=1e-12)
+
+
+def test_return_and_regret_together_are_what_the_best_policy_expects() -> None:
+    place = TabularMDP(states=3, actions=2, horizon=3, episodes=2)
+    one = facts_of(place, 1)
+    trials = play(place, RandomActor(place), one.expand(20000, -1), Noise(torch.arange(20000)))
+    total = trials.rewards.sum(1) + trials.regrets.sum(1)
+    error = total.std().item() / 20000**0.5
+    assert total.mean().item() == pytest.approx(2 * best_value(place, one[0], 0, 3), abs=4 * error)
+
+
 def test_an_mdp_follows_its_transitions_and_begins_anew() -> None:
     environment = TabularMDP(states=3, actions=2, horizon=2, episodes=3)
     facts = facts_of(environment, 1).expand(20000, -1)

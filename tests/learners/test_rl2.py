@@ -87,6 +87,36 @@ def test_ppos_first_gradient_is_the_policy_gradient() -> None:
     torch.testing.assert_close(played.returns, torch.stack(to_come, 1), rtol=0, atol=1e-12)  # type: ignore[arg-type]
 
 
+def test_what_is_learned_from_regrets_are_these_and_the_rewards_that_came_are_not() -> None:
+    learner, episodes = made("gru", learns="regrets")
+    played = learner.played(MetaBatch([episodes]))
+    expected = discounted(-played.trials.regrets, learner.task.discount)
+    torch.testing.assert_close(played.returns, expected, rtol=0, atol=1e-12)
+    assert played.trials.regrets.min() >= 0 < played.trials.regrets.max()
+    from_rewards = made("gru")[0].played(MetaBatch([episodes]))
+    torch.testing.assert_close(from_rewards.trials.actions, played.trials.actions)
+    assert (from_rewards.advantages - played.advantages).abs().max() > 0.1
+
+
+def test_without_known_regrets_there_is_nothing_to_learn_from_them() -> None:
+    with pytest.raises(FewshotError, match=r"best actions in navigation.*leave learns at rewards"):
+        made("gru", "navigation", learns="regrets")
+
+
+def test_minibatches_are_the_meta_batch_in_parts() -> None:
+    learner, episodes = made("gru", minibatches=2, epochs=3)
+    whole = learner.played(MetaBatch([episodes]))
+    parts = learner.passes(MetaBatch([episodes]))
+    assert [part.size for part in parts] == [2, 1] * 3
+    assert [len(part.advantages) for part in parts[:2]] == [4, 2], "two trials of each task"
+    (all_,) = learner.training_outcomes(whole)
+    apart = torch.cat([next(iter(learner.training_outcomes(part))).loss for part in parts[:2]])
+    torch.testing.assert_close(apart, all_.loss[[0, 2, 1]], rtol=0, atol=1e-12)
+    learner, episodes = made("gru", minibatches=4)
+    with pytest.raises(FewshotError, match="3 tasks cannot be taken in 4 minibatches"):
+        learner.passes(MetaBatch([episodes]))
+
+
 def test_values_are_sums_of_a_mean_reward_of_the_steps_to_come() -> None:
     learner, episodes = made("gru")
     torch.nn.init.zeros_(learner.value.weight)

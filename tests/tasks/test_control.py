@@ -249,9 +249,15 @@ def test_pictures_are_paths_by_steps_and_regrets_beside_others() -> None:
     }
     assert list(curves) == ["learner", "Thompson sampling", "UCB1, scale 0.2", "random"]
     assert list(curves["learner"]) == list(curves["Thompson sampling"]), "the same chances"
+    assert shown.axes[0].get_xlabel() == "pulls"
     mdp = TabularMDPDataModule(2, 2, 2, 2)
     by_chance = RandomPolicy(task=mdp.task)
-    assert by_chance.task.picture(view(by_chance, mdp)) is None
+    shown = by_chance.task.picture(view(by_chance, mdp))
+    assert shown is not None
+    curves = {str(line.get_label()): line.get_ydata() for line in shown.axes[0].lines}
+    assert list(curves) == ["learner", "PSRL", "random"]
+    assert list(curves["learner"]) == list(curves["random"]), "the same chances"
+    assert shown.axes[0].get_xlabel() == "steps"
 
 
 def test_predictions_are_returns_of_the_test_trials(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from fewshot.backbones.base import Backbone, features_of
 from fewshot.engine.modes import evaluation_mode
 from fewshot.environments.play import Moment, Trials, Uniform
 from fewshot.episodes.types import Episode, Examples, Inputs, MetaBatch, count, map_tensors
+from fewshot.errors import FewshotError
 from fewshot.learners.base import MetaLearner
 from fewshot.learners.lightning_internals import attached_trainer
 from fewshot.learners.model_based.memory_of_trials import Causal, Recurrent
@@ -38,7 +39,7 @@ class Played(NamedTuple):
         trials: (B * n, T, ...).
         outputs: of the policy, (B * n, T, size).
         advantages: standardised, (B * n, T).
-        returns: the discounted rewards to come, which the values learn, (B * n, T).
+        returns: the discounted rewards or regrets to come, which the values learn, (B * n, T).
         size: B.
         batch: the tasks.
     """
@@ -53,6 +54,23 @@ class Played(NamedTuple):
     def singles(self) -> Iterator[Episode]:
         """Each task."""
         return self.batch.singles()
+
+    def parts(self, count: int) -> list["Played"]:
+        """The tasks in so many parts: every `count`-th of them."""
+        if count == 1:
+            return [self]
+
+        def part(values: Tensor, first: int) -> Tensor:
+            by_task = values.view(self.size, -1, *values.shape[1:])
+            return by_task[first::count].flatten(0, 1)
+
+        found = []
+        for first in range(count):
+            trials = Trials(*(part(values, first) for values in self.trials))
+            learned = (part(v, first) for v in (self.outputs, self.advantages, self.returns))
+            size = len(range(first, self.size, count))
+            found.append(Played(trials, *learned, size, self.batch))
+        return found
 
 
 class RL2(MetaLearner):
@@ -69,6 +87,11 @@ class RL2(MetaLearner):
     trial, they take most of the clipped gradient for long. `begin_episodes` begins with short
     trials and doubles them.
 
+    With `learns` = `regrets` (ours) the policy learns from what its actions forgo, which a
+    benchmark knows that made its tasks, instead of from the rewards that came. At a `discount` of 1
+    the expected gradient is the same: what is left out, the chances of rewards and of transitions
+    and the best return of the task, has no part in it. The policy itself sees what it always saw.
+
     Args:
         backbone: the network from an observation to features; `Pixels` leaves it as it is.
         memory: `gru`, `lstm`, or `snail`: causal convolutions and attention over the whole trial
@@ -78,10 +101,15 @@ class RL2(MetaLearner):
         epochs: optimizer steps on the trials of a meta-batch, which count as one meta-step.
         value_weight: of the values' loss.
         entropy_weight: of the policy's entropy, which is rewarded.
+        learns: from `rewards`, or from `regrets`: the expected reward that each action forgoes.
+        minibatches: parts of a meta-batch, an optimizer step each in every epoch.
         begin_episodes: episodes of a trial when training begins; None: all.
         lengthen_every: meta-steps after which trials are twice as long, up to the benchmark's.
         gradient_clip: largest norm of a gradient; None leaves it as it is.
         **kwargs: arguments of `MetaLearner`.
+
+    Raises:
+        FewshotError: `learns` = `regrets` where the benchmark does not know the best actions.
     """
 
     takes = Control
@@ -98,6 +126,8 @@ class RL2(MetaLearner):
         epochs: Count = 5,
         value_weight: NonNegative = 0.5,
         entropy_weight: NonNegative = 0.01,
+        learns: Literal["rewards", "regrets"] = "rewards",
+        minibatches: Count = 1,
         begin_episodes: Count | None = None,
         lengthen_every: Count = 100,
         gradient_clip: Positive | None = 1.0,
@@ -105,6 +135,11 @@ class RL2(MetaLearner):
     ) -> None:
         super().__init__(backbone, gradient_clip=gradient_clip, **kwargs)
         place = self.task.place
+        if learns == "regrets" and not place.has_regret:
+            raise FewshotError(
+                f"nobody knows the best actions in {place.kind}, so there are no regrets to learn"
+                " from; leave learns at rewards"
+            )
         size = self.features + place.action_size + 2
         self.memory = (
             Causal(size, hidden, place.steps)
@@ -117,6 +152,7 @@ class RL2(MetaLearner):
         )
         self.value = nn.Linear(self.memory.out_features, 1)
         self.clip, self.epochs = clip, epochs
+        self.learns, self.minibatches = learns, minibatches
         self.value_weight, self.entropy_weight = value_weight, entropy_weight
         self.begin_episodes, self.lengthen_every = begin_episodes, lengthen_every
 
@@ -174,9 +210,14 @@ class RL2(MetaLearner):
         return min(most, self.begin_episodes << min(doublings, 30))
 
     def passes(self, batch: Any) -> list[Any]:
-        """The trials of the meta-batch, as often as PPO takes them."""
+        """The trials of the meta-batch in parts, as often as PPO takes them."""
         batch = MetaBatch.of(batch, type(self).__name__)
-        return [self.played(batch)] * self.epochs
+        if batch.size < self.minibatches:
+            raise FewshotError(
+                f"{batch.size} tasks cannot be taken in {self.minibatches} minibatches; have"
+                " minibatches at most meta_batch_size"
+            )
+        return self.played(batch).parts(self.minibatches) * self.epochs
 
     @torch.no_grad()
     def played(self, batch: MetaBatch) -> Played:
@@ -186,11 +227,12 @@ class RL2(MetaLearner):
         trials = play_all(task, self.act, query, steps)
         outputs, values = self.whole(trials)
         counts = torch.ones_like(trials.mask)  # a trial goes on where an episode has ended
-        found = advantages(trials.rewards, values, counts, task.discount, task.gae_lambda)
+        gains = trials.rewards if self.learns == "rewards" else -trials.regrets
+        found = advantages(gains, values, counts, task.discount, task.gae_lambda)
         mean = self.over_ranks(found.mean())
         deviation = self.over_ranks((found - mean).square().mean()).sqrt()
         scaled = (found - mean) / (deviation + 1e-8)
-        returns = discounted(trials.rewards, task.discount)
+        returns = discounted(gains, task.discount)
         return Played(trials, outputs, scaled, returns, batch.size, batch)
 
     def training_outcomes(self, batch: Any) -> Iterator[Outcome]:

@@ -1,4 +1,4 @@
-"""Pictures of acting: paths on a plane, and the regret of bandits against the pulls."""
+"""Pictures of acting: paths on a plane, and regret against the steps of a trial."""
 
 from typing import Any
 
@@ -6,8 +6,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from fewshot.environments.bandit_policies import RandomActor, ThompsonIndex, UCB1Index
+from fewshot.environments.base import Environment
 from fewshot.environments.noise import Noise
-from fewshot.environments.play import play
+from fewshot.environments.play import Actor, play
+from fewshot.environments.psrl import PosteriorSampling
+from fewshot.environments.tabular_mdp import TabularMDP
 from fewshot.tasks.base import EpisodeView
 from fewshot.tasks.drawing.style import INK, LINE, bare, headed
 
@@ -40,25 +43,32 @@ def draw_paths(task: Any, view: EpisodeView) -> Figure:
 
 
 def draw_regret(task: Any, view: EpisodeView) -> Figure:
-    """The regret of an episode's trials by pulls, beside that of policies that know the prior."""
+    """The regret of an episode's trials by steps, beside that of policies that know the prior."""
     facts, seeds, _ = view.episode.query
     assert isinstance(facts, Tensor)
     curves = {"learner": task.played(view.outputs())[1].regrets}
-    bandit = task.place
-    for name, actor in (
-        ("Thompson sampling", ThompsonIndex(bandit, optimistic=False)),
-        ("UCB1, scale 0.2", UCB1Index(bandit, 0.2)),
-        ("random", RandomActor(bandit)),
-    ):
-        curves[name] = play(bandit, actor, facts, Noise(seeds)).regrets
+    for name, actor in beside(task.place).items():
+        curves[name] = play(task.place, actor, facts, Noise(seeds)).regrets
     figure = Figure(figsize=(7, 3.6))
     axis = figure.add_axes((0.09, 0.14, 0.62, 0.8))
-    for (name, regrets), colour in zip(curves.items(), (LINE, *OTHERS), strict=True):
+    for (name, regrets), colour in zip(curves.items(), (LINE, *OTHERS), strict=False):
         total = regrets.cumsum(1).mean(0).tolist()
         width = 2.2 if name == "learner" else 1.2
         axis.plot(range(1, len(total) + 1), total, color=colour, linewidth=width, label=name)
-    axis.set_xlabel("pulls", color=INK)
+    axis.set_xlabel("pulls" if task.place.horizon == 1 else "steps", color=INK)
     axis.set_ylabel("regret", color=INK)
     bare(axis, "y", 9)
     figure.legend(loc="upper right", frameon=False, fontsize=9)
     return figure
+
+
+def beside(place: Environment) -> dict[str, Actor]:
+    """The policies whose regret is drawn beside a learner's."""
+    by_chance: Actor = RandomActor(place)
+    if isinstance(place, TabularMDP):
+        return {"PSRL": PosteriorSampling(place), "random": by_chance}
+    return {
+        "Thompson sampling": ThompsonIndex(place, optimistic=False),
+        "UCB1, scale 0.2": UCB1Index(place, 0.2),
+        "random": by_chance,
+    }
