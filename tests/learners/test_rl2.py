@@ -44,9 +44,14 @@ def made(memory: Any, kind: str = "mdp", **more: Any) -> tuple[RL2, Episode]:
 
 
 @pytest.mark.parametrize("kind", ["mdp", "bandit", "navigation"])
-@pytest.mark.parametrize("memory", ["gru", "lstm", "snail"])
-def test_a_trial_read_at_once_is_what_was_read_step_by_step(memory: str, kind: str) -> None:
-    learner, episodes = made(memory, kind)
+@pytest.mark.parametrize(
+    ("memory", "deep"),
+    [("gru", False), ("lstm", False), ("snail", False), ("gru", True), ("lstm", True)],
+)
+def test_a_trial_read_at_once_is_what_was_read_step_by_step(
+    memory: str, deep: bool, kind: str
+) -> None:
+    learner, episodes = made(memory, kind, deep=deep)
     seen: list[Tensor] = []
 
     def act(memory: Any, moment: Moment, uniform: Any) -> tuple[Tensor, Any]:
@@ -101,6 +106,11 @@ def test_what_is_learned_from_regrets_are_these_and_the_rewards_that_came_are_no
 def test_without_known_regrets_there_is_nothing_to_learn_from_them() -> None:
     with pytest.raises(FewshotError, match=r"best actions in navigation.*leave learns at rewards"):
         made("gru", "navigation", learns="regrets")
+
+
+def test_a_deep_memory_is_refused_where_it_would_do_nothing() -> None:
+    with pytest.raises(FewshotError, match="snail has layers of its own; leave deep at false"):
+        made("snail", deep=True)
 
 
 def test_minibatches_are_the_meta_batch_in_parts() -> None:

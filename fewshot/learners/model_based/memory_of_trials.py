@@ -4,12 +4,15 @@ Shapes: n trials, T steps, C values of a step's input, D of what comes of it.
 """
 
 from abc import abstractmethod
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from fewshot.errors import FewshotError
 from fewshot.learners.model_based.causal import CausalAttention, CausalLayer, DenseBlock
+
+MemoryKind: TypeAlias = Literal["gru", "lstm", "snail"]
 
 
 class TrialMemory(nn.Module):
@@ -37,6 +40,29 @@ class Recurrent(TrialMemory):
         """The network's outputs, and its state."""
         outputs, state = self.network(inputs, memory)
         return outputs, state
+
+
+class DeepRecurrent(TrialMemory):
+    """A recurrent network between two layers, which read a step beside the one before.
+
+    What came of an action is a matter of where it was taken: only both steps together say so, and a
+    layer is needed to take them together. The layer behind reads what is remembered beside where
+    the trial is now. Deep input and output of Pascanu et al. (arXiv:1312.6026).
+    """
+
+    def __init__(self, kind: Literal["gru", "lstm"], size: int, hidden: int) -> None:
+        super().__init__()
+        self.before = nn.Sequential(nn.Linear(2 * size, hidden), nn.ReLU())
+        self.recurrent = Recurrent(kind, hidden, hidden)
+        self.behind = nn.Sequential(nn.Linear(hidden + 2 * size, hidden), nn.ReLU())
+        self.out_features = hidden
+
+    def forward(self, inputs: Tensor, memory: Any = None) -> tuple[Tensor, Any]:
+        """The outputs; the memory is the network's state and the last step's input."""
+        state, last = (None, torch.zeros_like(inputs[:, :1])) if memory is None else memory
+        both = torch.cat([inputs, torch.cat([last, inputs[:, :-1]], 1)], -1)
+        outputs, state = self.recurrent(self.before(both), state)
+        return self.behind(torch.cat([outputs, both], -1)), (state, inputs[:, -1:])
 
 
 class Causal(TrialMemory):
@@ -69,3 +95,18 @@ class Causal(TrialMemory):
                 kept.append(torch.cat([memory[number], items], 1))
             items = torch.cat([items, added], -1)
         return items, kept
+
+
+def memory_of_trials(
+    kind: MemoryKind, deep: bool, size: int, hidden: int, steps: int
+) -> TrialMemory:
+    """The memory of trials of `steps` steps of `size` values.
+
+    Raises:
+        FewshotError: `deep`, of what has layers of its own.
+    """
+    if kind != "snail":
+        return (DeepRecurrent if deep else Recurrent)(kind, size, hidden)
+    if deep:
+        raise FewshotError("the memory snail has layers of its own; leave deep at false")
+    return Causal(size, hidden, steps)

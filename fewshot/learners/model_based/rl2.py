@@ -18,7 +18,8 @@ from fewshot.episodes.types import Episode, Examples, Inputs, MetaBatch, count, 
 from fewshot.errors import FewshotError
 from fewshot.learners.base import MetaLearner
 from fewshot.learners.lightning_internals import attached_trainer
-from fewshot.learners.model_based.memory_of_trials import Causal, Recurrent
+from fewshot.learners.model_based.memory_of_trials import MemoryKind, memory_of_trials
+from fewshot.learners.model_based.played import Played
 from fewshot.learners.outcome import Outcome
 from fewshot.learners.playing import outcome_of, play_all
 from fewshot.tasks.advantages import advantages, discounted
@@ -30,47 +31,6 @@ class Remembered(NamedTuple):
 
     memory: Any
     last: Moment
-
-
-class Played(NamedTuple):
-    """Trials of tasks that PPO learns from, and what was thought of them when they were played.
-
-    Args:
-        trials: (B * n, T, ...).
-        outputs: of the policy, (B * n, T, size).
-        advantages: standardised, (B * n, T).
-        returns: the discounted rewards or regrets to come, which the values learn, (B * n, T).
-        size: B.
-        batch: the tasks.
-    """
-
-    trials: Trials
-    outputs: Tensor
-    advantages: Tensor
-    returns: Tensor
-    size: int
-    batch: MetaBatch
-
-    def singles(self) -> Iterator[Episode]:
-        """Each task."""
-        return self.batch.singles()
-
-    def parts(self, count: int) -> list["Played"]:
-        """The tasks in so many parts: every `count`-th of them."""
-        if count == 1:
-            return [self]
-
-        def part(values: Tensor, first: int) -> Tensor:
-            by_task = values.view(self.size, -1, *values.shape[1:])
-            return by_task[first::count].flatten(0, 1)
-
-        found = []
-        for first in range(count):
-            trials = Trials(*(part(values, first) for values in self.trials))
-            learned = (part(v, first) for v in (self.outputs, self.advantages, self.returns))
-            size = len(range(first, self.size, count))
-            found.append(Played(trials, *learned, size, self.batch))
-        return found
 
 
 class RL2(MetaLearner):
@@ -96,6 +56,8 @@ class RL2(MetaLearner):
         backbone: the network from an observation to features; `Pixels` leaves it as it is.
         memory: `gru`, `lstm`, or `snail`: causal convolutions and attention over the whole trial
             (SNAIL's policy, arXiv:1707.03141).
+        deep: have a layer before and one behind the recurrent network, which read each step beside
+            the one before (ours); not of `snail`.
         hidden: units of the recurrent network, or filters of a convolution (the paper: 256).
         clip: how far PPO's ratio of probabilities may go from 1.
         epochs: optimizer steps on the trials of a meta-batch, which count as one meta-step.
@@ -109,7 +71,8 @@ class RL2(MetaLearner):
         **kwargs: arguments of `MetaLearner`.
 
     Raises:
-        FewshotError: `learns` = `regrets` where the benchmark does not know the best actions.
+        FewshotError: `learns` = `regrets` where the benchmark does not know the best actions;
+            `deep` beside the memory `snail`.
     """
 
     takes = Control
@@ -120,7 +83,8 @@ class RL2(MetaLearner):
     def __init__(
         self,
         backbone: Backbone | nn.Module,
-        memory: Literal["gru", "lstm", "snail"] = "gru",
+        memory: MemoryKind = "gru",
+        deep: bool = False,
         hidden: Count = 256,
         clip: Positive = 0.2,
         epochs: Count = 5,
@@ -141,11 +105,7 @@ class RL2(MetaLearner):
                 " from; leave learns at rewards"
             )
         size = self.features + place.action_size + 2
-        self.memory = (
-            Causal(size, hidden, place.steps)
-            if memory == "snail"
-            else Recurrent(memory, size, hidden)
-        )
+        self.memory = memory_of_trials(memory, deep, size, hidden, place.steps)
         own = self.task.head(self.memory.out_features)
         self.head = (
             nn.Linear(self.memory.out_features, self.task.output_size) if own is None else own
