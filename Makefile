@@ -42,7 +42,7 @@ gpu: dev  ## what a machine with a GPU can show in nine minutes: its tests, peer
 	@$(BIN)/python -m pip install --quiet --no-compile --editable '.[bench]'
 	@$(BIN)/python benchmarks/gpu.py
 
-results: dev  ## write docs/results/ and README's figures anew from the records in results/
+results: dev  ## write docs/results/ and the figures of README and docs/challenges.md anew from the records in results/
 	$(BIN)/python docs/generate/leaderboard.py
 
 docs: install  ## build the documentation site into build/docs, notebooks executed; warnings are errors

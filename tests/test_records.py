@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import beside
 import leaderboard
 import plot
 import pytest
@@ -15,6 +16,7 @@ from fewshot.cli.aliases import names as other_names
 from fewshot.cli.catalogue import benchmarks, learners
 from fewshot.cli.class_options import check_class_options
 from fewshot.cli.main import main
+from fewshot.errors import FewshotError
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = list(records.read_all())
@@ -50,6 +52,29 @@ def test_docs_are_what_the_records_generate() -> None:
     assert there == leaderboard.pages(), "run `make results`"
     text = (ROOT / "README.md").read_text()
     assert leaderboard.readme(text) == text, "run `make results`"
+
+
+def test_the_pictures_of_the_challenges_are_of_the_records() -> None:
+    text = (ROOT / "docs/challenges.md").read_text(encoding="utf-8")
+    assert beside.beside(text) == text, "run `make results`"
+    places = beside.PLACE.findall(text)
+    assert len(places) == text.count("<!-- beside:") >= 5
+
+
+def test_pictures_of_what_is_not_comparable_or_not_there_are_refused() -> None:
+    def page(rows: str) -> str:
+        return f"<!-- beside: {rows} -->\n<!-- end of beside -->"
+
+    shown = beside.beside(page("function_mixture/maml: 2 kinds, function_mixture/mmaml: 2 kinds"))
+    lines = [line.split("  ")[0].strip() for line in shown.splitlines()]
+    assert lines[3:6] == ["mse", "MAML, 2 kinds", "MMAML, 2 kinds"]
+    assert beside.beside(shown) == shown
+    with pytest.raises(ValueError, match="one picture shows one metric"):
+        beside.beside(page("function_mixture/maml: 2 kinds, rainbow_mnist/protonet_10way1shot"))
+    with pytest.raises(ValueError, match="has no task '7 kinds'"):
+        beside.beside(page("function_mixture/maml: 7 kinds"))
+    with pytest.raises(FewshotError, match="there is no record 'function_mixture/mamml'"):
+        beside.beside(page("function_mixture/mamml"))
 
 
 def test_no_figure_of_the_readme_is_a_second_one() -> None:

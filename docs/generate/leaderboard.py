@@ -1,9 +1,10 @@
-"""Writes docs/results/ and README's figures from the records in results/ (`make results`)."""
+"""Writes docs/results/ and what README and docs/challenges.md show of results/ (`make results`)."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from beside import beside
 from plot import LEGEND, plot
 
 from fewshot.cli.records import Figure, Paper, Record, Step, read_all
@@ -199,8 +200,9 @@ def main() -> None:
     for name, text in wanted.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
-    file = ROOT / "README.md"
-    file.write_text(readme(file.read_text(encoding="utf-8")), encoding="utf-8")
+    for name, anew in (("README.md", readme), ("docs/challenges.md", beside)):
+        file = ROOT / name
+        file.write_text(anew(file.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def figures(text: str) -> list[str]:

@@ -33,18 +33,22 @@ def plot(record: Record) -> str:
                 spread = of.ci95 or 0.0
                 points = [of.low] if of.low == of.high else [of.low, of.high]
                 marks.append(Mark("", of.low - spread, of.high + spread, points, PAPERS))
-    drawn = [_axis(*of, marks) for of, marks in axes.items() if _spread(marks) > 0]
-    return "\n\n".join(drawn)
+    pictures = [
+        drawn(f"{metric} ({unit})" if unit else metric, marks)
+        for (metric, unit), marks in axes.items()
+        if _spread(marks) > 0
+    ]
+    return "\n\n".join(pictures)
 
 
 def _spread(marks: Sequence[Mark]) -> float:
     return max(mark.high for mark in marks) - min(mark.low for mark in marks)
 
 
-def _axis(metric: str, unit: str, marks: Sequence[Mark]) -> str:
+def drawn(title: str, marks: Sequence[Mark]) -> str:
+    """An axis, and a line a mark below it."""
     low, spread = min(mark.low for mark in marks), _spread(marks)
     ends = [f"{value:.4g}" for value in (low, low + spread)]
-    title = f"{metric} ({unit})" if unit else metric
     label = max(map(len, (title, *(mark.label for mark in marks))))
     scale = f"{ends[0]}{ends[1].rjust(WIDTH - len(ends[0]))}"
     return "\n".join([f"{title:{label}}  {scale}", *(_line(m, low, spread, label) for m in marks)])
