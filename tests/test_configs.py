@@ -200,6 +200,7 @@ def test_config(
         for package in packages if network in path.read_text() else ():
             pytest.importorskip(package, reason=f"needs the extra of {network}")
     options = [f"--config={path}", *data_root(config["data"]), *small(config)]
+    options += ["--model.minibatches=2"] if "minibatches:" in path.read_text() else []
     training = command(path) == "fit"
     limits = ["--trainer.max_steps=2", "--trainer.max_epochs=1", "--trainer.val_check_interval=2"]
     options += limits if training else ()

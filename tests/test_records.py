@@ -5,10 +5,10 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import beside
 import leaderboard
 import plot
 import pytest
+import side_by_side
 import yaml
 
 from fewshot.cli import configs, records, reproduce
@@ -56,8 +56,8 @@ def test_docs_are_what_the_records_generate() -> None:
 
 def test_the_pictures_of_the_challenges_are_of_the_records() -> None:
     text = (ROOT / "docs/challenges.md").read_text(encoding="utf-8")
-    assert beside.beside(text) == text, "run `make results`"
-    places = beside.PLACE.findall(text)
+    assert side_by_side.beside(text) == text, "run `make results`"
+    places = side_by_side.PLACE.findall(text)
     assert len(places) == text.count("<!-- beside:") >= 5
 
 
@@ -65,16 +65,20 @@ def test_pictures_of_what_is_not_comparable_or_not_there_are_refused() -> None:
     def page(rows: str) -> str:
         return f"<!-- beside: {rows} -->\n<!-- end of beside -->"
 
-    shown = beside.beside(page("function_mixture/maml: 2 kinds, function_mixture/mmaml: 2 kinds"))
+    shown = side_by_side.beside(
+        page("function_mixture/maml: 2 kinds, function_mixture/mmaml: 2 kinds")
+    )
     lines = [line.split("  ")[0].strip() for line in shown.splitlines()]
     assert lines[3:6] == ["mse", "MAML, 2 kinds", "MMAML, 2 kinds"]
-    assert beside.beside(shown) == shown
+    assert side_by_side.beside(shown) == shown
     with pytest.raises(ValueError, match="one picture shows one metric"):
-        beside.beside(page("function_mixture/maml: 2 kinds, rainbow_mnist/protonet_10way1shot"))
+        side_by_side.beside(
+            page("function_mixture/maml: 2 kinds, rainbow_mnist/protonet_10way1shot")
+        )
     with pytest.raises(ValueError, match="has no task '7 kinds'"):
-        beside.beside(page("function_mixture/maml: 7 kinds"))
+        side_by_side.beside(page("function_mixture/maml: 7 kinds"))
     with pytest.raises(FewshotError, match="there is no record 'function_mixture/mamml'"):
-        beside.beside(page("function_mixture/mamml"))
+        side_by_side.beside(page("function_mixture/mamml"))
 
 
 def test_no_figure_of_the_readme_is_a_second_one() -> None:

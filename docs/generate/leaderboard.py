@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from beside import beside
 from plot import LEGEND, plot
+from side_by_side import beside
 
 from fewshot.cli.records import Figure, Paper, Record, Step, read_all
 
