@@ -148,6 +148,7 @@ def small(config: dict[str, Any]) -> list[str]:
     options = ["--data.meta_batch_size=2", "--data.eval_batch_size=5"]
     options += ["--data.image_size=16"] if "image_size" in text else []
     options += ["--model.backbone.model=vgg11"] if "DilatedNetwork" in text else []
+    options += ["--model.minibatches=2"] if "minibatches" in text else []
     options += ["--data.query_frames=5"] if "ORBIT" in text else []
     options += ["--data.clusters=100", "--data.partitions=2"] if "clusters" in text else []
     options += ["--data.num_workers=0"] if "num_workers" in text else []
@@ -200,7 +201,6 @@ def test_config(
         for package in packages if network in path.read_text() else ():
             pytest.importorskip(package, reason=f"needs the extra of {network}")
     options = [f"--config={path}", *data_root(config["data"]), *small(config)]
-    options += ["--model.minibatches=2"] if "minibatches:" in path.read_text() else []
     training = command(path) == "fit"
     limits = ["--trainer.max_steps=2", "--trainer.max_epochs=1", "--trainer.val_check_interval=2"]
     options += limits if training else ()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from fewshot.cli.records import Record
+from fewshot.cli.records import Figure, Record, Step
 
 WIDTH = 48  # characters of the axis
 OURS, PAPERS = "●", "◆"
@@ -26,29 +26,33 @@ def plot(record: Record) -> str:
     for step in record.steps:
         for figure in step.figures:
             marks = axes.setdefault((figure.metric, figure.unit), [])
-            width = figure.interval(step.folds) or 0.0
-            mean, of = figure.mean, figure.paper
-            marks.append(Mark(step.task, mean - width, mean + width, [mean], OURS))
+            marks.append(measured(step.task, figure, step))
+            of = figure.paper
             if of is not None:
                 spread = of.ci95 or 0.0
                 points = [of.low] if of.low == of.high else [of.low, of.high]
                 marks.append(Mark("", of.low - spread, of.high + spread, points, PAPERS))
     pictures = [
-        drawn(f"{metric} ({unit})" if unit else metric, marks)
-        for (metric, unit), marks in axes.items()
-        if _spread(marks) > 0
+        drawn(metric, unit, marks) for (metric, unit), marks in axes.items() if _spread(marks) > 0
     ]
     return "\n\n".join(pictures)
+
+
+def measured(label: str, figure: Figure, step: Step) -> Mark:
+    """The line of a figure that a step gave."""
+    width, mean = figure.interval(step.folds) or 0.0, figure.mean
+    return Mark(label, mean - width, mean + width, [mean], OURS)
 
 
 def _spread(marks: Sequence[Mark]) -> float:
     return max(mark.high for mark in marks) - min(mark.low for mark in marks)
 
 
-def drawn(title: str, marks: Sequence[Mark]) -> str:
+def drawn(metric: str, unit: str, marks: Sequence[Mark]) -> str:
     """An axis, and a line a mark below it."""
     low, spread = min(mark.low for mark in marks), _spread(marks)
     ends = [f"{value:.4g}" for value in (low, low + spread)]
+    title = f"{metric} ({unit})" if unit else metric
     label = max(map(len, (title, *(mark.label for mark in marks))))
     scale = f"{ends[0]}{ends[1].rjust(WIDTH - len(ends[0]))}"
     return "\n".join([f"{title:{label}}  {scale}", *(_line(m, low, spread, label) for m in marks)])

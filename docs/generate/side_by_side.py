@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from plot import OURS, Mark, drawn
+from plot import OURS, Mark, drawn, measured
 
 from fewshot.cli.records import find
 
@@ -25,17 +25,17 @@ def written(rows: str) -> str:
     """The picture of these rows, in its comments."""
     named = [one.partition(": ")[::2] for one in rows.split(", ")]
     found = [row for name, task in named for row in marks_of(name, task, len(named) == 1)]
-    metrics = {metric for metric, _ in found}
-    if len(metrics) > 1:
-        raise ValueError(f"{rows}: one picture shows one metric, but these are {sorted(metrics)}")
-    picture = drawn(metrics.pop(), [mark for _, mark in found])
+    axes = {axis for axis, _ in found}
+    if len(axes) > 1:
+        raise ValueError(f"{rows}: one picture shows one metric, but these are {sorted(axes)}")
+    picture = drawn(*axes.pop(), [mark for _, mark in found])
     legend = f"{OURS} measured; lines are 95 % intervals."
     shown = f"```text\n{picture}\n```\n\n{legend}"
     return f"<!-- beside: {rows} -->\n\n{shown}\n\n<!-- end of beside -->"
 
 
-def marks_of(name: str, task: str, alone: bool) -> Iterable[tuple[str, Mark]]:
-    """The metric and the line of a record's tasks, or of one: the figure named last in each.
+def marks_of(name: str, task: str, alone: bool) -> Iterable[tuple[tuple[str, str], Mark]]:
+    """The metric, its unit and the line of a record's tasks, or of one: each's last figure.
 
     Where the record is `alone` in the picture, its lines are called by their tasks.
     """
@@ -45,10 +45,7 @@ def marks_of(name: str, task: str, alone: bool) -> Iterable[tuple[str, Mark]]:
         raise ValueError(f"{name} has no task {task!r}")
     for step in steps:
         figure = step.figures[-1]
-        width = figure.interval(step.folds) or 0.0
         label = record.title
         if len(record.steps) > 1:
             label = step.task if alone else f"{label}, {step.task}"
-        unit = f" ({figure.unit})" if figure.unit else ""
-        low, high = figure.mean - width, figure.mean + width
-        yield figure.metric + unit, Mark(label, low, high, [figure.mean], OURS)
+        yield (figure.metric, figure.unit), measured(label, figure, step)

@@ -13,7 +13,7 @@ from torch import Tensor
 from fewshot.environments.base import Environment
 from fewshot.environments.noise import TRIES, gamma, normal
 from fewshot.environments.play import Moment, Uniform
-from fewshot.environments.tabular_mdp import TabularMDP
+from fewshot.environments.tabular_mdp import TabularMDP, worth_by_step
 from fewshot.errors import FewshotError
 
 
@@ -102,9 +102,4 @@ class PosteriorSampling:
         else:
             chances = shapes
         chances = chances / chances.sum(-1, keepdim=True)
-        value, plan = torch.zeros_like(model.state), []
-        for _ in range(self.environment.horizon):
-            gains = mean + (chances * value[:, None, None]).sum(-1)
-            value, best = gains.max(-1)
-            plan.append(best.to(value))
-        return torch.stack(plan[::-1], 1)
+        return worth_by_step(chances, mean, self.environment.horizon).argmax(-1).to(mean)

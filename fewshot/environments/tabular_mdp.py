@@ -72,12 +72,26 @@ class TabularMDP(Environment):
         size, pairs = self.states, (self.states, self.actions)
         chances = facts[:, : size * size * self.actions].view(-1, *pairs, size)
         mean = facts[:, size * size * self.actions :].view(-1, *pairs)
-        value, lost = torch.zeros_like(facts[:, :size]), []
-        for _ in range(self.horizon):
-            gains = mean + (chances * value[:, None, None]).sum(-1)
-            value = gains.amax(-1)
-            lost.append(value[..., None] - gains)
-        by_step = torch.stack(lost[::-1], 1).flatten(1)  # n, horizon * S * A
+        worth = worth_by_step(chances, mean, self.horizon)
+        by_step = (worth.amax(-1, keepdim=True) - worth).flatten(1)
         step = torch.arange(actions.shape[1], device=facts.device) % self.horizon
         place = (step * size + observations.argmax(-1)) * self.actions + actions[..., 0].long()
         return by_step.gather(1, place)
+
+
+def worth_by_step(chances: Tensor, mean: Tensor, horizon: int) -> Tensor:
+    """What the best policy expects of the rest of an episode after each action.
+
+    Args:
+        chances: P(s'|s, a), (n, S, A, S).
+        mean: of the rewards, (n, S, A).
+        horizon: H, the steps of an episode.
+
+    Returns:
+        By the step at which the action is taken, (n, H, S, A).
+    """
+    value, found = torch.zeros_like(mean[..., 0]), []
+    for _ in range(horizon):
+        found.append(mean + (chances * value[:, None, None]).sum(-1))
+        value = found[-1].amax(-1)
+    return torch.stack(found[::-1], 1)

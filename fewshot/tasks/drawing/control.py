@@ -51,7 +51,8 @@ def draw_regret(task: Any, view: EpisodeView) -> Figure:
         curves[name] = play(task.place, actor, facts, Noise(seeds)).regrets
     figure = Figure(figsize=(7, 3.6))
     axis = figure.add_axes((0.09, 0.14, 0.62, 0.8))
-    for (name, regrets), colour in zip(curves.items(), (LINE, *OTHERS), strict=False):
+    colours = (LINE, *OTHERS)[: len(curves)]
+    for (name, regrets), colour in zip(curves.items(), colours, strict=True):
         total = regrets.cumsum(1).mean(0).tolist()
         width = 2.2 if name == "learner" else 1.2
         axis.plot(range(1, len(total) + 1), total, color=colour, linewidth=width, label=name)
