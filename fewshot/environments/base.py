@@ -90,15 +90,14 @@ class Environment(ChecksArguments, ABC):
     def step(self, state: Tensor, action: Tensor, facts: Tensor, noise: Tensor) -> Step:
         """What comes of actions (n, A), of discrete ones (n, 1) numbers; `noise` is (n, M)."""
 
-    def regrets(self, observations: Tensor, actions: Tensor, facts: Tensor) -> Tensor:
-        """The expected reward (n, T) that each action of trials forgoes; zero where nobody knows.
+    def regrets(self, observations: Tensor, facts: Tensor) -> Tensor:
+        """The expected reward (n, T, A) that each action forgoes, where `has_regret`.
 
         It is what the best policy of the task would still have expected of the episode, less what
         it would expect after the action.
 
         Args:
             observations: seen before each action, (n, T, O), from the beginning of the trials.
-            actions: (n, T, 1) or (n, T, A).
             facts: of the tasks, (n, F).
         """
-        return facts.new_zeros(actions.shape[:2])
+        raise NotImplementedError

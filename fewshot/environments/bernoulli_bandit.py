@@ -64,9 +64,10 @@ class BernoulliBandit(Environment):
         """Rewards (n,) of arms with this `mean` (n,)."""
         return (noise < mean).to(mean)
 
-    def regrets(self, observations: Tensor, actions: Tensor, facts: Tensor) -> Tensor:
+    def regrets(self, observations: Tensor, facts: Tensor) -> Tensor:
         """By how much the best arm's mean is larger."""
-        return facts.amax(1, keepdim=True) - facts.gather(1, actions[..., 0].long())
+        lost = facts.amax(1, keepdim=True) - facts
+        return lost[:, None].expand(-1, observations.shape[1], -1)
 
 
 def mean_of(facts: Tensor, action: Tensor) -> Tensor:

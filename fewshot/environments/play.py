@@ -112,7 +112,10 @@ def play(
         rows.append((seen, action, reward, counts, ended))
     columns = zip(*rows, strict=True)
     observations, actions, rewards, mask, ends = (torch.stack(column, 1) for column in columns)
-    regrets = environment.regrets(observations, actions, facts) * mask
+    regrets = torch.zeros_like(rewards)
+    if environment.has_regret:
+        forgone = environment.regrets(observations, facts)
+        regrets = forgone.gather(2, actions.long())[..., 0] * mask
     return Trials(observations, actions, rewards, mask, regrets, ends)
 
 

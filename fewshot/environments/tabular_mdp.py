@@ -67,16 +67,16 @@ class TabularMDP(Environment):
         mean = facts.gather(1, self.states**2 * self.actions + pair)[:, 0]
         return Step(following, mean + normal(noise[:, 1]), torch.zeros_like(mean))
 
-    def regrets(self, observations: Tensor, actions: Tensor, facts: Tensor) -> Tensor:
+    def regrets(self, observations: Tensor, facts: Tensor) -> Tensor:
         """The value of each state less that of the pair, by dynamic programming."""
         size, pairs = self.states, (self.states, self.actions)
         chances = facts[:, : size * size * self.actions].view(-1, *pairs, size)
         mean = facts[:, size * size * self.actions :].view(-1, *pairs)
         worth = worth_by_step(chances, mean, self.horizon)
-        by_step = (worth.amax(-1, keepdim=True) - worth).flatten(1)
-        step = torch.arange(actions.shape[1], device=facts.device) % self.horizon
-        place = (step * size + observations.argmax(-1)) * self.actions + actions[..., 0].long()
-        return by_step.gather(1, place)
+        by_step = (worth.amax(-1, keepdim=True) - worth).flatten(1, 2)
+        step = torch.arange(observations.shape[1], device=facts.device) % self.horizon
+        place = step * size + observations.argmax(-1)
+        return by_step.gather(1, place[..., None].expand(-1, -1, self.actions))
 
 
 def worth_by_step(chances: Tensor, mean: Tensor, horizon: int) -> Tensor:

@@ -1,5 +1,6 @@
 """RL^2 in float64: read at once as step by step, PPO's gradient, the curriculum, and that it learns."""
 
+import itertools
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -37,7 +38,7 @@ def made(memory: Any, kind: str = "mdp", **more: Any) -> tuple[RL2, Episode]:
     data = kinds[kind]()
     torch.manual_seed(0)
     learner = RL2(
-        Pixels(data.in_features), task=data.task, memory=memory, hidden=4, **more
+        Pixels(data.in_features), task=data.task, memory=memory, **{"hidden": 4} | more
     ).double()
     batch = next(iter(data.train_dataloader())).stacked
     return learner, map_tensors(lambda t: t.double() if t.is_floating_point() else t, batch)
@@ -45,13 +46,23 @@ def made(memory: Any, kind: str = "mdp", **more: Any) -> tuple[RL2, Episode]:
 
 @pytest.mark.parametrize("kind", ["mdp", "bandit", "navigation"])
 @pytest.mark.parametrize(
-    ("memory", "deep"),
-    [("gru", False), ("lstm", False), ("snail", False), ("gru", True), ("lstm", True)],
+    ("memory", "more"),
+    [
+        ("gru", {}),
+        ("lstm", {}),
+        ("snail", {}),
+        ("attention", {}),
+        ("gru", {"deep": True}),
+        ("lstm", {"deep": True}),
+        ("lstm", {"layers": 2}),
+        ("gru", {"deep": True, "layers": 2}),
+        ("attention", {"layers": 1}),
+    ],
 )
 def test_a_trial_read_at_once_is_what_was_read_step_by_step(
-    memory: str, deep: bool, kind: str
+    memory: str, more: dict[str, Any], kind: str
 ) -> None:
-    learner, episodes = made(memory, kind, deep=deep)
+    learner, episodes = made(memory, kind, **more)
     seen: list[Tensor] = []
 
     def act(memory: Any, moment: Moment, uniform: Any) -> tuple[Tensor, Any]:
@@ -108,9 +119,88 @@ def test_without_known_regrets_there_is_nothing_to_learn_from_them() -> None:
         made("gru", "navigation", learns="regrets")
 
 
-def test_a_deep_memory_is_refused_where_it_would_do_nothing() -> None:
-    with pytest.raises(FewshotError, match="snail has layers of its own; leave deep at false"):
-        made("snail", deep=True)
+def first_derivatives(learner: RL2, episodes: Episode, monkeypatch: pytest.MonkeyPatch) -> Tensor:
+    """Of each task's loss by the bias of the policy's head, advantages left as they are."""
+    as_they_are = itertools.cycle([0.0, 1.0])  # the mean and the variance that are asked for
+    monkeypatch.setattr(learner, "over_ranks", lambda value: value * 0 + next(as_they_are))
+    played = learner.played(MetaBatch([episodes]))
+    losses = next(iter(learner.training_outcomes(played))).loss
+    of_each = torch.ones_like(losses, requires_grad=True)  # the sum's derivative by it is wanted
+    (both,) = torch.autograd.grad(losses @ of_each, learner.head.bias, create_graph=True)
+    (found,) = torch.autograd.grad(both[0] - both[1], of_each)
+    return found
+
+
+def test_regrets_have_the_gradient_of_rewards_in_expectation_with_less_noise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    count = 4000
+    data = TabularMDPDataModule(
+        2, 2, horizon=2, trial_episodes=2, discount=1, gae_lambda=1, queries=1,
+        meta_batch_size=count, train_episodes=count,
+    )  # fmt: skip
+    drawn = next(iter(data.train_dataloader())).stacked
+    facts = drawn.query.inputs[:1].expand(count, -1, -1)  # one task, played often
+    episodes = Episode(drawn.support, drawn.query._replace(inputs=facts))
+    episodes = map_tensors(lambda t: t.double() if t.is_floating_point() else t, episodes)
+    found = {}
+    for learns in ("rewards", "regrets"):
+        torch.manual_seed(0)
+        learner = RL2(
+            Pixels(2), task=data.task, hidden=4, learns=learns, value_weight=0, entropy_weight=0
+        ).double()
+        torch.nn.init.zeros_(learner.value.weight)
+        torch.nn.init.zeros_(learner.value.bias)
+        found[learns] = first_derivatives(learner, episodes, monkeypatch)
+    errors = {name: each.std() / count**0.5 for name, each in found.items()}
+    off = found["rewards"].mean() - found["regrets"].mean()
+    assert off.abs() < 4 * torch.stack([*errors.values()]).norm()
+    assert found["regrets"].mean().abs() > 4 * errors["regrets"], "there is something to learn"
+    assert errors["regrets"] < 0.85 * errors["rewards"]
+
+
+def test_what_a_single_step_forgoes_is_known_of_all_its_actions() -> None:
+    data = TabularMDPDataModule(3, 2, horizon=1, trial_episodes=1, **SIZES)
+    torch.manual_seed(0)
+    learner = RL2(
+        Pixels(3), task=data.task, hidden=4, learns="regrets", value_weight=0, entropy_weight=0
+    ).double()
+    batch = next(iter(data.train_dataloader())).stacked
+    episodes = map_tensors(lambda t: t.double() if t.is_floating_point() else t, batch)
+    torch.nn.init.zeros_(learner.value.weight)
+    torch.nn.init.constant_(learner.value.bias, -0.5)
+    played = learner.played(MetaBatch([episodes]))
+    (outcome,) = learner.training_outcomes(played)
+    outcome.loss.mean().backward()  # type: ignore[no-untyped-call]
+    found = learner.head.bias.grad
+    learner.zero_grad()
+    assert isinstance(episodes.query.inputs, Tensor)
+    mean = episodes.query.inputs.flatten(0, 1)[:, 3 * 3 * 2 :][:, :2]  # of state 0's actions
+    policy = learner.whole(played.trials)[0][:, 0].softmax(-1)
+    lost = (policy * (mean.amax(1, keepdim=True) - mean)).sum(1)
+    # and the advantage, which is of what is expected alone
+    log_prob = policy.gather(1, played.trials.actions[:, 0].long())[:, 0].log()
+    expected = 0.5 - lost.detach()
+    scale = expected.std(correction=0)
+    gains = log_prob * (expected - expected.mean()) / scale - lost / scale
+    (-gains.mean()).backward()
+    torch.testing.assert_close(found, learner.head.bias.grad, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("memory", "more", "told"),
+    [
+        ("snail", {"deep": True}, "snail has layers of its own; leave deep at false"),
+        ("attention", {"deep": True}, "attention has layers of its own; leave deep at false"),
+        ("snail", {"layers": 2}, "layers of snail follow from the trials; leave layers out"),
+        ("attention", {"hidden": 6}, "hidden=6 .* 4 heads .*have a multiple of 4"),
+    ],
+)
+def test_options_that_a_memory_has_no_use_for_are_refused(
+    memory: str, more: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(FewshotError, match=told):
+        made(memory, **more)
 
 
 def test_minibatches_are_the_meta_batch_in_parts() -> None:
@@ -151,7 +241,7 @@ def test_trials_begin_short_and_lengthen() -> None:
     assert learner.evaluate(episodes).outputs.shape[1:3] == (2, 5), "judged on whole trials"
 
 
-@pytest.mark.parametrize("memory", ["gru", "lstm", "snail"])
+@pytest.mark.parametrize("memory", ["gru", "lstm", "snail", "attention"])
 def test_the_two_verbs_go_on_where_the_support_ended(memory: str) -> None:
     learner, episodes = made(memory)
     one: Episode = map_tensors(lambda tensor: tensor[0], episodes)

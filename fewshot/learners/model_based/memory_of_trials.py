@@ -7,12 +7,16 @@ from abc import abstractmethod
 from typing import Any, Literal, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewshot.errors import FewshotError
 from fewshot.learners.model_based.causal import CausalAttention, CausalLayer, DenseBlock
 
-MemoryKind: TypeAlias = Literal["gru", "lstm", "snail"]
+MemoryKind: TypeAlias = Literal["gru", "lstm", "snail", "attention"]
+
+HEADS = 4
+"""Of an attention."""
 
 
 class TrialMemory(nn.Module):
@@ -31,10 +35,11 @@ class TrialMemory(nn.Module):
 class Recurrent(TrialMemory):
     """A GRU or an LSTM of `hidden` units (RL^2, arXiv:1611.02779)."""
 
-    def __init__(self, kind: Literal["gru", "lstm"], size: int, hidden: int) -> None:
+    def __init__(self, kind: Literal["gru", "lstm"], size: int, hidden: int, layers: int) -> None:
         super().__init__()
         make = nn.GRU if kind == "gru" else nn.LSTM
-        self.network, self.out_features = make(size, hidden, batch_first=True), hidden
+        self.network = make(size, hidden, layers, batch_first=True)
+        self.out_features = hidden
 
     def forward(self, inputs: Tensor, memory: Any = None) -> tuple[Tensor, Any]:
         """The network's outputs, and its state."""
@@ -50,17 +55,17 @@ class DeepRecurrent(TrialMemory):
     the trial is now. Deep input and output of Pascanu et al. (arXiv:1312.6026).
     """
 
-    def __init__(self, kind: Literal["gru", "lstm"], size: int, hidden: int) -> None:
+    def __init__(self, kind: Literal["gru", "lstm"], size: int, hidden: int, layers: int) -> None:
         super().__init__()
         self.before = nn.Sequential(nn.Linear(2 * size, hidden), nn.ReLU())
-        self.recurrent = Recurrent(kind, hidden, hidden)
+        self.recurrent = Recurrent(kind, hidden, hidden, layers)
         self.behind = nn.Sequential(nn.Linear(hidden + 2 * size, hidden), nn.ReLU())
         self.out_features = hidden
 
     def forward(self, inputs: Tensor, memory: Any = None) -> tuple[Tensor, Any]:
         """The outputs; the memory is the network's state and the last step's input."""
         state, last = (None, torch.zeros_like(inputs[:, :1])) if memory is None else memory
-        both = torch.cat([inputs, torch.cat([last, inputs[:, :-1]], 1)], -1)
+        both = beside_the_one_before(inputs, last)
         outputs, state = self.recurrent(self.before(both), state)
         return self.behind(torch.cat([outputs, both], -1)), (state, inputs[:, -1:])
 
@@ -97,16 +102,94 @@ class Causal(TrialMemory):
         return items, kept
 
 
+class AttentionLayer(nn.Module):
+    """Attention to steps no later than one's own, then two layers on each step.
+
+    Both are added to what they are given, normalised first (arXiv:2002.04745).
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
+        self.asked = nn.Linear(hidden, 3 * hidden)
+        self.read = nn.Linear(hidden, hidden)
+        self.alone = nn.Sequential(
+            nn.Linear(hidden, 4 * hidden), nn.GELU(), nn.Linear(4 * hidden, hidden)
+        )
+
+    def forward(self, steps: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Steps (n, T, D) after the keys and values of the `past` (2, n, heads, S, D / heads)."""
+        n, length, _ = steps.shape
+        parts = self.asked(self.first(steps)).view(n, length, 3, HEADS, -1).permute(2, 0, 3, 1, 4)
+        known = parts[1:] if past is None else torch.cat([past, parts[1:]], 3)
+        earlier = known.shape[3] - length
+        allowed = torch.ones(length, known.shape[3], dtype=torch.bool, device=steps.device)
+        read = F.scaled_dot_product_attention(
+            parts[0], *known, attn_mask=allowed.tril(earlier) if length > 1 else None
+        )
+        steps = steps + self.read(read.transpose(1, 2).flatten(2))
+        return steps + self.alone(self.second(steps)), known
+
+
+class Attention(TrialMemory):
+    """Layers of causal self-attention (Vaswani et al., arXiv:1706.03762), which hold all steps.
+
+    What a step is like is looked up among all that came before, wherever that was: a recurrent
+    network has to carry it. Each step is read beside the one before, and has a place of its own,
+    by which the policy knows how much of the trial is left. Steps behind the last have its place.
+    """
+
+    def __init__(self, size: int, hidden: int, steps: int, layers: int) -> None:
+        super().__init__()
+        self.before = nn.Sequential(
+            nn.Linear(2 * size, 2 * hidden), nn.ReLU(), nn.Linear(2 * hidden, hidden)
+        )
+        self.places = nn.Embedding(steps, hidden)
+        nn.init.normal_(self.places.weight, std=0.02)
+        self.layers = nn.ModuleList(AttentionLayer(hidden) for _ in range(layers))
+        self.normalised = nn.LayerNorm(hidden)
+        self.out_features = hidden
+
+    def forward(self, inputs: Tensor, memory: Any = None) -> tuple[Tensor, Any]:
+        """The last layer's steps; the memory is each layer's keys and values and the last input."""
+        nothing = [None] * len(self.layers), torch.zeros_like(inputs[:, :1]), 0
+        past, last, begin = nothing if memory is None else memory
+        end = begin + inputs.shape[1]
+        places = torch.arange(begin, end, device=inputs.device)
+        steps = self.before(beside_the_one_before(inputs, last))
+        steps = steps + self.places(places.clamp(max=self.places.num_embeddings - 1))
+        kept = []
+        for layer, known in zip(self.layers, past, strict=True):
+            steps, known = layer(steps, known)
+            kept.append(known)
+        return self.normalised(steps), (kept, inputs[:, -1:], end)
+
+
+def beside_the_one_before(inputs: Tensor, last: Tensor) -> Tensor:
+    """Steps (n, T, 2 C): each of `inputs` (n, T, C) and the one before; `last` (n, 1, C) begins."""
+    return torch.cat([inputs, torch.cat([last, inputs[:, :-1]], 1)], -1)
+
+
 def memory_of_trials(
-    kind: MemoryKind, deep: bool, size: int, hidden: int, steps: int
+    kind: MemoryKind, deep: bool, size: int, hidden: int, layers: int | None, steps: int
 ) -> TrialMemory:
     """The memory of trials of `steps` steps of `size` values.
 
     Raises:
-        FewshotError: `deep`, of what has layers of its own.
+        FewshotError: an option that the kind does not have; `hidden` that the heads of an attention
+            cannot share.
     """
-    if kind != "snail":
-        return (DeepRecurrent if deep else Recurrent)(kind, size, hidden)
+    if kind in ("gru", "lstm"):
+        return (DeepRecurrent if deep else Recurrent)(kind, size, hidden, layers or 1)
     if deep:
-        raise FewshotError("the memory snail has layers of its own; leave deep at false")
+        raise FewshotError(f"the memory {kind} has layers of its own; leave deep at false")
+    if kind == "attention":
+        if hidden % HEADS:
+            raise FewshotError(
+                f"hidden={hidden} values cannot be shared by the {HEADS} heads of an attention;"
+                f" have a multiple of {HEADS}"
+            )
+        return Attention(size, hidden, steps, layers or 3)
+    if layers is not None:
+        raise FewshotError("the layers of snail follow from the trials; leave layers out")
     return Causal(size, hidden, steps)

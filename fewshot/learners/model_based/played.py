@@ -20,6 +20,8 @@ class Played(NamedTuple):
         outputs: of the policy, (B * n, T, size).
         advantages: standardised, (B * n, T).
         returns: the discounted rewards or regrets to come, which the values learn, (B * n, T).
+        forgone: by each action of a step, in the advantages' units, (B * n, T, A); None where the
+            rewards teach.
         size: B.
         batch: the tasks.
     """
@@ -28,6 +30,7 @@ class Played(NamedTuple):
     outputs: Tensor
     advantages: Tensor
     returns: Tensor
+    forgone: Tensor | None
     size: int
     batch: MetaBatch
 
@@ -50,6 +53,7 @@ class Played(NamedTuple):
                 part(self.outputs, first),
                 part(self.advantages, first),
                 part(self.returns, first),
+                None if self.forgone is None else part(self.forgone, first),
                 len(range(first, self.size, count)),
                 self.batch,
             )

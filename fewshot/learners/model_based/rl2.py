@@ -21,7 +21,7 @@ from fewshot.learners.lightning_internals import attached_trainer
 from fewshot.learners.model_based.memory_of_trials import MemoryKind, memory_of_trials
 from fewshot.learners.model_based.played import Played
 from fewshot.learners.outcome import Outcome
-from fewshot.learners.playing import outcome_of, play_all
+from fewshot.learners.playing import facts_of, outcome_of, play_all
 from fewshot.tasks.advantages import advantages, discounted
 from fewshot.tasks.control import Control
 
@@ -50,15 +50,20 @@ class RL2(MetaLearner):
     With `learns` = `regrets` (ours) the policy learns from what its actions forgo, which a
     benchmark knows that made its tasks, instead of from the rewards that came. At a `discount` of 1
     the expected gradient is the same: what is left out, the chances of rewards and of transitions
-    and the best return of the task, has no part in it. The policy itself sees what it always saw.
+    and the best return of the task, has no part in it. What a step itself forgoes is known of all
+    its actions, so its mean over them is taken; what comes later is that of the trial. The policy
+    sees what it always saw.
 
     Args:
         backbone: the network from an observation to features; `Pixels` leaves it as it is.
-        memory: `gru`, `lstm`, or `snail`: causal convolutions and attention over the whole trial
-            (SNAIL's policy, arXiv:1707.03141).
+        memory: `gru`, `lstm`, `snail`: causal convolutions and attention over the whole trial
+            (SNAIL's policy, arXiv:1707.03141), or `attention`: layers of a causal transformer
+            (arXiv:1706.03762), which looks up what came of each step.
         deep: have a layer before and one behind the recurrent network, which read each step beside
-            the one before (ours); not of `snail`.
-        hidden: units of the recurrent network, or filters of a convolution (the paper: 256).
+            the one before (ours).
+        hidden: units of the recurrent network, filters of a convolution, or values of a step in an
+            attention (the paper: 256).
+        layers: of the recurrent network or the attention; None: 1 or 3.
         clip: how far PPO's ratio of probabilities may go from 1.
         epochs: optimizer steps on the trials of a meta-batch, which count as one meta-step.
         value_weight: of the values' loss.
@@ -72,7 +77,8 @@ class RL2(MetaLearner):
 
     Raises:
         FewshotError: `learns` = `regrets` where the benchmark does not know the best actions;
-            `deep` beside the memory `snail`.
+            `deep` or `layers` of a memory without them; `hidden` that the heads of an attention
+            cannot share.
     """
 
     takes = Control
@@ -86,6 +92,7 @@ class RL2(MetaLearner):
         memory: MemoryKind = "gru",
         deep: bool = False,
         hidden: Count = 256,
+        layers: Count | None = None,
         clip: Positive = 0.2,
         epochs: Count = 5,
         value_weight: NonNegative = 0.5,
@@ -105,7 +112,7 @@ class RL2(MetaLearner):
                 " from; leave learns at rewards"
             )
         size = self.features + place.action_size + 2
-        self.memory = memory_of_trials(memory, deep, size, hidden, place.steps)
+        self.memory = memory_of_trials(memory, deep, size, hidden, layers, place.steps)
         own = self.task.head(self.memory.out_features)
         self.head = (
             nn.Linear(self.memory.out_features, self.task.output_size) if own is None else own
@@ -187,13 +194,20 @@ class RL2(MetaLearner):
         trials = play_all(task, self.act, query, steps)
         outputs, values = self.whole(trials)
         counts = torch.ones_like(trials.mask)  # a trial goes on where an episode has ended
-        gains = trials.rewards if self.learns == "rewards" else -trials.regrets
+        from_regrets = self.learns == "regrets"
+        gains = -trials.regrets if from_regrets else trials.rewards
         found = advantages(gains, values, counts, task.discount, task.gae_lambda)
+        forgone = None
+        if from_regrets:  # of a step itself all actions are judged, so the one taken is not
+            forgone = task.place.regrets(trials.observations, facts_of(query))
+            forgone = forgone * trials.mask[..., None]
+            found = found + trials.regrets - mean_over_actions(outputs, forgone)
         mean = self.over_ranks(found.mean())
-        deviation = self.over_ranks((found - mean).square().mean()).sqrt()
-        scaled = (found - mean) / (deviation + 1e-8)
+        deviation = self.over_ranks((found - mean).square().mean()).sqrt() + 1e-8
+        scaled = (found - mean) / deviation
         returns = discounted(gains, task.discount)
-        return Played(trials, outputs, scaled, returns, batch.size, batch)
+        forgone = forgone if forgone is None else forgone / deviation
+        return Played(trials, outputs, scaled, returns, forgone, batch.size, batch)
 
     def training_outcomes(self, batch: Any) -> Iterator[Outcome]:
         """PPO's loss of what was played (arXiv:1707.06347)."""
@@ -204,6 +218,8 @@ class RL2(MetaLearner):
         ratio = (policy.log_prob(outputs, actions) - policy.log_prob(batch.outputs, actions)).exp()
         near = ratio.clamp(1 - self.clip, 1 + self.clip)
         gains = (ratio * batch.advantages).minimum(near * batch.advantages)
+        if batch.forgone is not None:
+            gains = gains - mean_over_actions(outputs, batch.forgone)
         scale = self.to_come(batch.trials)
         off = F.smooth_l1_loss(values / scale, batch.returns / scale, reduction="none")
         losses = self.value_weight * off - mask * (
@@ -249,3 +265,8 @@ class RL2(MetaLearner):
                 moment = adapted.last._replace(observation=observation[None])
                 found.append(self.outputs_at(adapted.memory, moment)[0])
         return torch.cat(found)
+
+
+def mean_over_actions(outputs: Tensor, values: Tensor) -> Tensor:
+    """The mean (n, T) of values (n, T, A) of all actions under the policy's logits."""
+    return (outputs.softmax(-1) * values).sum(-1)
