@@ -47,29 +47,6 @@ class Recurrent(TrialMemory):
         return outputs, state
 
 
-class DeepRecurrent(TrialMemory):
-    """A recurrent network between two layers, which read a step beside the one before.
-
-    What came of an action is a matter of where it was taken: only both steps together say so, and a
-    layer is needed to take them together. The layer behind reads what is remembered beside where
-    the trial is now. Deep input and output of Pascanu et al. (arXiv:1312.6026).
-    """
-
-    def __init__(self, kind: Literal["gru", "lstm"], size: int, hidden: int, layers: int) -> None:
-        super().__init__()
-        self.before = nn.Sequential(nn.Linear(2 * size, hidden), nn.ReLU())
-        self.recurrent = Recurrent(kind, hidden, hidden, layers)
-        self.behind = nn.Sequential(nn.Linear(hidden + 2 * size, hidden), nn.ReLU())
-        self.out_features = hidden
-
-    def forward(self, inputs: Tensor, memory: Any = None) -> tuple[Tensor, Any]:
-        """The outputs; the memory is the network's state and the last step's input."""
-        state, last = (None, torch.zeros_like(inputs[:, :1])) if memory is None else memory
-        both = beside_the_one_before(inputs, last)
-        outputs, state = self.recurrent(self.before(both), state)
-        return self.behind(torch.cat([outputs, both], -1)), (state, inputs[:, -1:])
-
-
 class Causal(TrialMemory):
     """SNAIL's causal convolutions and attention (arXiv:1707.03141), which hold all inputs.
 
@@ -122,10 +99,12 @@ class AttentionLayer(nn.Module):
         n, length, _ = steps.shape
         parts = self.asked(self.first(steps)).view(n, length, 3, HEADS, -1).permute(2, 0, 3, 1, 4)
         known = parts[1:] if past is None else torch.cat([past, parts[1:]], 3)
-        earlier = known.shape[3] - length
-        allowed = torch.ones(length, known.shape[3], dtype=torch.bool, device=steps.device)
+        keys, values = known
+        total = keys.shape[2]
+        allowed = torch.ones(length, total, dtype=torch.bool, device=steps.device)
+        allowed = allowed.tril(total - length)
         read = F.scaled_dot_product_attention(
-            parts[0], *known, attn_mask=allowed.tril(earlier) if length > 1 else None
+            parts[0], keys, values, attn_mask=allowed if length > 1 else None
         )
         steps = steps + self.read(read.transpose(1, 2).flatten(2))
         return steps + self.alone(self.second(steps)), known
@@ -156,7 +135,8 @@ class Attention(TrialMemory):
         past, last, begin = nothing if memory is None else memory
         end = begin + inputs.shape[1]
         places = torch.arange(begin, end, device=inputs.device)
-        steps = self.before(beside_the_one_before(inputs, last))
+        before = torch.cat([last, inputs[:, :-1]], 1)
+        steps = self.before(torch.cat([inputs, before], -1))
         steps = steps + self.places(places.clamp(max=self.places.num_embeddings - 1))
         kept = []
         for layer, known in zip(self.layers, past, strict=True):
@@ -165,24 +145,14 @@ class Attention(TrialMemory):
         return self.normalised(steps), (kept, inputs[:, -1:], end)
 
 
-def beside_the_one_before(inputs: Tensor, last: Tensor) -> Tensor:
-    """Steps (n, T, 2 C): each of `inputs` (n, T, C) and the one before; `last` (n, 1, C) begins."""
-    return torch.cat([inputs, torch.cat([last, inputs[:, :-1]], 1)], -1)
-
-
 def memory_of_trials(
-    kind: MemoryKind, deep: bool, size: int, hidden: int, layers: int | None, steps: int
+    kind: MemoryKind, size: int, hidden: int, layers: int | None, steps: int
 ) -> TrialMemory:
     """The memory of trials of `steps` steps of `size` values.
 
     Raises:
-        FewshotError: an option that the kind does not have; `hidden` that the heads of an attention
-            cannot share.
+        FewshotError: `layers` of `snail`; `hidden` that the heads of an attention cannot share.
     """
-    if kind in ("gru", "lstm"):
-        return (DeepRecurrent if deep else Recurrent)(kind, size, hidden, layers or 1)
-    if deep:
-        raise FewshotError(f"the memory {kind} has layers of its own; leave deep at false")
     if kind == "attention":
         if hidden % HEADS:
             raise FewshotError(
@@ -190,6 +160,8 @@ def memory_of_trials(
                 f" have a multiple of {HEADS}"
             )
         return Attention(size, hidden, steps, layers or 3)
+    if kind != "snail":
+        return Recurrent(kind, size, hidden, layers or 1)
     if layers is not None:
         raise FewshotError("the layers of snail follow from the trials; leave layers out")
     return Causal(size, hidden, steps)

@@ -59,8 +59,6 @@ class RL2(MetaLearner):
         memory: `gru`, `lstm`, `snail`: causal convolutions and attention over the whole trial
             (SNAIL's policy, arXiv:1707.03141), or `attention`: layers of a causal transformer
             (arXiv:1706.03762), which looks up what came of each step.
-        deep: have a layer before and one behind the recurrent network, which read each step beside
-            the one before (ours).
         hidden: units of the recurrent network, filters of a convolution, or values of a step in an
             attention (the paper: 256).
         layers: of the recurrent network or the attention; None: 1 or 3.
@@ -77,8 +75,7 @@ class RL2(MetaLearner):
 
     Raises:
         FewshotError: `learns` = `regrets` where the benchmark does not know the best actions;
-            `deep` or `layers` of a memory without them; `hidden` that the heads of an attention
-            cannot share.
+            `layers` of the memory `snail`; `hidden` that the heads of an attention cannot share.
     """
 
     takes = Control
@@ -90,7 +87,6 @@ class RL2(MetaLearner):
         self,
         backbone: Backbone | nn.Module,
         memory: MemoryKind = "gru",
-        deep: bool = False,
         hidden: Count = 256,
         layers: Count | None = None,
         clip: Positive = 0.2,
@@ -112,7 +108,7 @@ class RL2(MetaLearner):
                 " from; leave learns at rewards"
             )
         size = self.features + place.action_size + 2
-        self.memory = memory_of_trials(memory, deep, size, hidden, layers, place.steps)
+        self.memory = memory_of_trials(memory, size, hidden, layers, place.steps)
         own = self.task.head(self.memory.out_features)
         self.head = (
             nn.Linear(self.memory.out_features, self.task.output_size) if own is None else own
