@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,10 +11,14 @@ from torch import Tensor
 from fewshot.backbones.base import features_of
 from fewshot.backbones.pretrained import PretrainedBackbone
 from fewshot.engine.episode_map import map_episodes
+from fewshot.episodes.streams import Stage
 from fewshot.episodes.types import Episode, Inputs, count, map_tensors
 from fewshot.learners.embedding_once import EmbedsOnce
 from fewshot.learners.features_held import chunk_of
 from fewshot.learners.outcome import Outcome
+
+OFTEN = 4
+"""How often episodes ask for an example on average from which on nearly all are asked for: 98 %."""
 
 
 class EmbeddingLearner(EmbedsOnce):
@@ -57,6 +62,28 @@ class EmbeddingLearner(EmbedsOnce):
             embed = self.embed_in_chunks if in_chunks and not by_episode else self.embed
             return embed_meta_batch(embed, episodes, by_episode)
         return embed_meta_batch(partial(self._embed_once, in_chunks=in_chunks), episodes)
+
+    def embed_ahead(self, stage: Stage, batches: float) -> None:
+        """Embed a split's examples also where the network moves, if each is asked for often.
+
+        Batches of fixed size then are full, where each meta-batch fills up its last one.
+        """
+        super().embed_ahead(stage, batches)
+        held = self.features_held
+        datamodule: Any = getattr(self.trainer, "datamodule", None)
+        if held is None or stage == "train" or not hasattr(datamodule, "every_example"):
+            return
+        number = datamodule.number_of_examples(stage)
+        asked = batches * datamodule.examples_a_batch(stage) / self.trainer.world_size
+        if self.batchnorm == "transductive" or not 0 < OFTEN * number <= asked:
+            return
+        to_device = self.trainer.strategy.batch_to_device
+        forward = self.trainer.precision_plugin.forward_context()
+        with torch.inference_mode(False), torch.no_grad(), forward:
+            for batch in datamodule.every_example(stage):
+                found = held.features(self.embed, to_device(batch, self.device).examples.inputs)
+                if found is None or found.nbytes > held.bank.limit - held.bank.size:
+                    return
 
     def embed_in_chunks(self, inputs: Inputs) -> Tensor:
         """`embed`, of images on a CPU a few at a time, which is faster.

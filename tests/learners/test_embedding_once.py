@@ -70,11 +70,13 @@ class Counts:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked = self.embedded = 0
+        self.each: list[int] = []  # of every look at the bank that made features
         ask = FeatureBank.features
 
         def features(bank: FeatureBank, kind: Any, keys: Any, embed: Any, device: Any) -> Tensor:
             def counted(places: Tensor) -> Tensor:
                 self.embedded += len(places)
+                self.each.append(len(places))
                 found: Tensor = embed(places)
                 return found
 
@@ -240,6 +242,29 @@ def test_it_is_the_same_for_any_meta_batch_and_any_workers(counts: Counts) -> No
         tables.append(columns_of(learner, benchmark))
     assert all(torch.equal(tables[0][name], values) for name, values in tables[1].items())
     assert 0 < counts.embedded <= 2 * 48
+
+
+@pytest.mark.parametrize(
+    ("given", "many", "first"),
+    [
+        ({}, 24, 48),  # 360 examples are asked for, each more than seven times
+        ({}, 12, 15),  # less than four times: those that episodes ask for, when they do
+        ({"feature_memory": 0.0005}, 24, 48),  # the rest of the 48 does not go in
+        ({"batchnorm": "transductive"}, 24, 0),
+    ],
+)
+def test_what_is_asked_for_often_is_embedded_ahead_of_the_episodes(
+    given: dict[str, Any], many: int, first: int, counts: Counts
+) -> None:
+    name = "PrototypicalNetwork"
+    learner, benchmark = pair(name, given=given, test_episodes=many, eval_batch_size=1)
+    table = columns_of(learner, benchmark)
+    assert counts.each[:1] == [first][: bool(first)]
+    assert (len(counts.each) == 1) == (first == 48 and not given)
+    assert isinstance(learner, EmbedsOnce)
+    learner.feature_memory = 0.0
+    for column, values in columns_of(learner, benchmark).items():
+        torch.testing.assert_close(table[column], values, rtol=1e-5, atol=1e-5)
 
 
 # ------------------------------------------------------------------ never stale
