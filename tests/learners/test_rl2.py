@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fewshot import (
     RL2,
@@ -23,6 +23,7 @@ from fewshot import (
 from fewshot.datamodules import ControlDataModule
 from fewshot.environments.play import Moment
 from fewshot.episodes.types import Episode, MetaBatch, map_tensors
+from fewshot.learners.model_based.memory_of_trials import AttentionLayer
 from fewshot.learners.playing import play_all
 from fewshot.tasks.advantages import discounted
 
@@ -71,6 +72,30 @@ def test_a_trial_read_at_once_is_what_was_read_step_by_step(
     torch.testing.assert_close(torch.stack(seen, 1), outputs, rtol=0, atol=1e-12)
     assert values.shape == trials.rewards.shape == (6, learner.task.place.steps)
     assert len({tuple(row) for row in outputs[:, -1].tolist()}) > 1, "it remembers what it saw"
+
+
+def test_a_layer_of_attention_is_torchs_own_with_the_same_weights() -> None:
+    torch.manual_seed(0)
+    ours = AttentionLayer(8).double()
+    theirs = nn.TransformerEncoderLayer(
+        8, 4, 32, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+    ).double()
+    attention = theirs.self_attn
+    pairs = {
+        "first": theirs.norm1, "second": theirs.norm2, "read": attention.out_proj,
+        "alone.0": theirs.linear1, "alone.2": theirs.linear2,
+    }  # fmt: skip
+    with torch.no_grad():
+        attention.in_proj_weight.copy_(ours.asked.weight)
+        attention.in_proj_bias.copy_(ours.asked.bias)
+        for name, module in pairs.items():
+            module.load_state_dict(ours.get_submodule(name).state_dict())
+    steps = torch.randn(3, 7, 8, dtype=torch.float64)
+    mask = nn.Transformer.generate_square_subsequent_mask(7, dtype=torch.float64)
+    expected = theirs(steps, mask, is_causal=True)
+    found, known = ours(steps[:, :4], None)
+    later, _ = ours(steps[:, 4:], known)  # several steps behind others
+    torch.testing.assert_close(torch.cat([found, later], 1), expected, rtol=0, atol=1e-12)
 
 
 def test_ppos_first_gradient_is_the_policy_gradient() -> None:
