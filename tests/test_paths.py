@@ -209,10 +209,10 @@ def test_engineer(capsys: pytest.CaptureFixture[str]) -> None:
 def test_reader() -> None:
     """Tasks to act in: the quickest way to see an inner loop work."""
     quick = ("--trainer.max_steps=1", "--trainer.accelerator=cpu")
+    few = ("--data.train_episodes=20", *FEW[1:], *QUIET)
     for words in commands(door("Learn meta-learning")):
-        batch = 1000 if "rl2" in str(words) else 40
-        few = (f"--data.train_episodes={batch}", *FEW[1:], *QUIET)
-        run(words, (*few, *quick) if words[0] == "fit" else few)
+        fit = words[0] == "fit"
+        run(words, (*few, "--data.meta_batch_size=20", *quick) if fit else few)
     learners = {results(folder)["learner"] for folder in runs(Path())}
     assert learners == {"MAML", "RL2", "ThompsonSampling"}
     (maml,) = Path("lightning_logs").glob("maml-navigation-*")
