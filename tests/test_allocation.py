@@ -16,13 +16,24 @@ from fewshot.engine import allocation
 
 MB = 2**20
 SCRIPT = f"""
-import resource, runpy, sys
+import ctypes, resource, runpy, sys
 
 def pages():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for size in SIZES:
-        b"x" * (size * {MB})  # taken from the system, filled and freed
+        take(size * {MB})
     return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize() // {MB}
+
+def take(size):  # and fill it, of gigabytes every hundredth page, and free it
+    block = library.malloc(size)
+    step = resource.getpagesize() * (100 if size > 2**30 else 1)
+    for place in range(0, size, step):
+        ctypes.memset(block + place, 1, 1)
+    library.free(block)
+
+library = ctypes.CDLL(None)
+library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+library.free.argtypes = [ctypes.c_void_p]
 
 SIZES = eval(sys.argv[3])
 kept = runpy.run_path(sys.argv[1])["keep_freed_memory"](largest=eval(sys.argv[2]))
@@ -60,6 +71,12 @@ def test_large_blocks_are_kept_unless_the_user_says_otherwise() -> None:
     kept, megabytes = megabytes_from_the_system(largest=False, sizes=(40, 70))
     assert kept
     assert megabytes >= 110
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="keeps memory with glibc alone")
+def test_blocks_of_gigabytes_are_kept() -> None:
+    """A threshold in bytes would end at 2 GiB, and what is freed above it be given back."""
+    assert megabytes_from_the_system(sizes=(2600, 2600)) == (True, 0)
 
 
 def test_python_users_have_it_by_name() -> None:
