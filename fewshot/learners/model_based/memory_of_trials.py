@@ -82,7 +82,9 @@ class Causal(TrialMemory):
 class AttentionLayer(nn.Module):
     """Attention to steps no later than one's own, then two layers on each step.
 
-    Both are added to what they are given, normalised first (arXiv:2002.04745).
+    Both are added to what they are given, normalised first (arXiv:2002.04745). Torch's
+    `TransformerEncoderLayer` gives the same, but keeps nothing of earlier steps: an agent would
+    read the whole trial anew at each one.
     """
 
     def __init__(self, hidden: int) -> None:
