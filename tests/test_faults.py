@@ -72,6 +72,8 @@ def test_a_worker_that_is_killed_while_nobody_waits_is_told_at_the_next_batch() 
     next(loader)
     (worker,) = (process for process in multiprocessing.active_children() if process not in others)
     assert worker.pid
+    # until it has drawn ahead: if it dies with the lock of torch's event, the collector waits forever
+    time.sleep(0.3)
     os.kill(worker.pid, signal.SIGKILL)
     worker_is_gone = time.monotonic() + 0.2
     # a training step: torch's handler of the signal would raise in it
